@@ -1,0 +1,4 @@
+//! One sans-IO exchange per HTTP stream.
+
+pub mod effect;
+pub mod event;

@@ -1,0 +1,1 @@
+//! The filter's side of proxy-wasm.

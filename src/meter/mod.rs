@@ -1,0 +1,4 @@
+//! Bytes in, usage out. Knows no policy.
+
+pub mod count;
+pub mod usage;

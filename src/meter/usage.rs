@@ -1,0 +1,45 @@
+//! What an exchange consumed, in one canonical form for every provider.
+
+use serde::{Deserialize, Serialize};
+
+/// Tokens of one exchange. The fields do not overlap: the whole input is
+/// `input + cache_read + cache_write`, the whole output is `output` (reasoning is a part of it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Input tokens that were neither read from nor written to a cache.
+    pub input: u64,
+    /// Input tokens read from the provider's cache.
+    pub cache_read: u64,
+    /// Input tokens written to the provider's cache.
+    pub cache_write: u64,
+    /// Output tokens, reasoning included.
+    pub output: u64,
+    /// The part of `output` that was reasoning.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// All input tokens.
+    pub fn input_total(&self) -> u64 {
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
+    }
+
+    /// All tokens.
+    pub fn total(&self) -> u64 {
+        self.input_total().saturating_add(self.output)
+    }
+}
+
+/// Where a usage came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The provider said so.
+    Reported,
+    /// Counted here, because the provider was silent or absurd.
+    #[default]
+    Estimated,
+    /// Some of both.
+    Mixed,
+}

@@ -1,0 +1,230 @@
+//! Quotas as integer arithmetic on account records, and the operations that change them.
+//!
+//! Leaf module: it knows no policy, no clock and no host. Amounts are `u64` micro-units
+//! (one token, request or credit is [`MICRO`]).
+
+use std::fmt;
+
+/// Micro-units in one unit: one token, one request, one credit.
+pub const MICRO: u64 = 1_000_000;
+
+/// The two-method store that every account lives in: Envoy's shared data, or the simulator's map.
+///
+/// There is no delete and no enumeration, because Envoy has none.
+pub trait Cells {
+    /// The value under `key` with its version, or `None` when nothing was ever written there.
+    fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError>;
+    /// Writes `value` if the key still is as `expect` says. `false`: somebody else was first, nothing was written.
+    fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError>;
+}
+
+/// A stored value and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cell {
+    /// The bytes as they were written.
+    pub value: Vec<u8>,
+    /// The version to pass to [`Expect::Version`].
+    pub version: u32,
+}
+
+/// What a swap expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Expect {
+    /// Nothing was ever written under this key.
+    Absent,
+    /// The value read with this version is still there.
+    Version(u32),
+}
+
+/// The store itself failed: not a lost swap, but no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreError;
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the host's shared data did not answer")
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A quota's stable identity: (plan without version, quota name). The subject is the account's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QuotaId(pub u64);
+
+impl QuotaId {
+    /// The first eight bytes of SHA-256 over `plan`, a zero byte and `name`.
+    pub fn of(plan: &str, name: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::new().chain_update(plan).chain_update([0]).chain_update(name).finalize();
+        let mut id = [0; 8];
+        id.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+        Self(u64::from_be_bytes(id))
+    }
+}
+
+/// A quota as the arithmetic sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Quota {
+    /// Its stable identity in the account.
+    pub id: QuotaId,
+    /// The amount a window has, in micro-units. For a bucket: what it holds when full.
+    pub limit: u64,
+    /// When the amount begins anew.
+    pub window: Window,
+    /// Whether the ledger grants this quota (true), or `limit` itself is the grant.
+    /// Buckets and concurrent quotas are always local to the process: false.
+    pub granted: bool,
+}
+
+/// When a quota's amount begins anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// The calendar month in an IANA zone.
+    CalendarMonth {
+        /// The zone's IANA name, known to be valid.
+        zone: String,
+    },
+    /// Opens at the first admitted exchange and lasts this many milliseconds.
+    FirstUse {
+        /// Its length in milliseconds, above zero.
+        length_ms: u64,
+    },
+    /// Refills steadily: `limit` per this many milliseconds, and never holds more than `limit`.
+    Bucket {
+        /// The time a drained bucket needs to be full again, in milliseconds, above zero.
+        period_ms: u64,
+    },
+    /// Counts what runs at this moment; settles to nothing.
+    Concurrent,
+}
+
+/// Who writes: a VM slot of a process epoch, in its present generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Incarnation {
+    /// Random value of this process for this bundle name.
+    pub epoch: u64,
+    /// The VM slot, `0..MAX_VMS`.
+    pub vm: u16,
+    /// Raised by every claim of the VM slot; the first is 1.
+    pub generation: u32,
+}
+
+/// An exchange's identity everywhere: slot, record, ledger, access log.
+///
+/// Written `epoch-vm-generation-sequence`, the epoch as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExchangeId {
+    /// Whose exchange it is.
+    pub by: Incarnation,
+    /// Contiguous from 1 within the incarnation.
+    pub sequence: u64,
+}
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Incarnation { epoch, vm, generation } = self.by;
+        write!(f, "{epoch:016x}-{vm}-{generation}-{}", self.sequence)
+    }
+}
+
+/// What an operation asks of, or does to, one account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Level {
+    /// The account's subject, for example `org/acme` or `seat/alice`.
+    pub subject: String,
+    /// One line a quota of that subject. Amounts in micro-units.
+    pub lines: Vec<Line>,
+}
+
+/// One quota and an amount of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// The quota.
+    pub quota: Quota,
+    /// Micro-units to hold, or micro-units used.
+    pub amount: u64,
+}
+
+/// What one quota of an account looks like at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Start of the current window in Unix milliseconds; 0 when a first-use window is closed.
+    pub window: u64,
+    /// What may be spent in it: the limit, or what the ledger has granted less what went back.
+    pub granted: u64,
+    /// Charged so far. May pass `granted`: that is debt.
+    pub used: u64,
+    /// Held by running exchanges.
+    pub held: u64,
+    /// When the window begins anew, Unix milliseconds. For a bucket: when it is full again. 0: not by time.
+    pub resets_ms: u64,
+    /// What the ledger could still grant, as it last said; `u64::MAX` for quotas that need no grant.
+    pub ledger_left: u64,
+}
+
+impl Standing {
+    /// What a new hold may take now.
+    pub fn free(&self) -> u64 {
+        self.granted.saturating_sub(self.used.saturating_add(self.held))
+    }
+}
+
+/// Why a hold was not made. It left no trace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Short {
+    /// Nothing is known of this quota yet, or the grant is too small: ask the ledger and try again.
+    NeedsGrant {
+        /// Which account.
+        subject: String,
+        /// Which quota.
+        quota: QuotaId,
+        /// Micro-units missing.
+        missing: u64,
+    },
+    /// The amount is spent: only the next window cures it.
+    Exhausted {
+        /// Which account.
+        subject: String,
+        /// Which quota.
+        quota: QuotaId,
+        /// How it stands.
+        standing: Standing,
+    },
+    /// Running exchanges hold what this one needs, or a bucket must refill: soon cured.
+    Busy {
+        /// Which account.
+        subject: String,
+        /// Which quota.
+        quota: QuotaId,
+        /// How it stands.
+        standing: Standing,
+        /// Milliseconds until it may fit, when that can be told.
+        retry_ms: Option<u64>,
+    },
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is done, on every level and in the slot.
+    Done,
+    /// A hold did not fit. Nothing is left of it.
+    Refused(Short),
+    /// A newer generation owns this VM slot: stop writing, claim anew.
+    Fenced,
+    /// Lost too many swaps in a row (10,000): treat the incarnation as fenced and recover.
+    Contended,
+}
+
+/// One store call was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Call `step` again.
+    Again,
+    /// The operation has ended.
+    Ended(Outcome),
+}
+
+/// Longest list of VM slots a process may have.
+pub const MAX_VMS: u16 = 128;

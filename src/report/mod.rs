@@ -1,0 +1,3 @@
+//! What the collector hears.
+
+pub mod wire;
