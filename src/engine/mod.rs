@@ -1,4 +1,60 @@
-//! One sans-IO exchange per HTTP stream.
+//! One sans-IO exchange per HTTP stream: events in, effects out, time is a parameter.
+//!
+//! # The contract with a host
+//!
+//! A host (Envoy's filter, the simulator, a bench) owns streams, clocks, sockets and the store. It keeps
+//!
+//! - one [`Vm`](vm::Vm) for each bundle *name* in each thread (in Envoy: each wasm VM), and
+//! - one [`Exchange`](exchange::Exchange) for each HTTP stream,
+//!
+//! and tells them what happens. Nothing in here blocks, sleeps, or asks for the time.
+//!
+//! **Order of a stream's events.** [`RequestHeaders`](event::Event::RequestHeaders) first; then
+//! [`RequestBody`](event::Event::RequestBody), each time with the *whole* body so far, until its `end` (trailers count
+//! as the end); [`Woken`](event::Event::Woken) as often as the host likes while the exchange waits; then
+//! [`ResponseHeaders`](event::Event::ResponseHeaders), [`ResponseBody`](event::Event::ResponseBody) with each *new*
+//! piece, perhaps [`ResponseTrailers`](event::Event::ResponseTrailers); and
+//! [`Over`](event::Event::Over) last. Any of them may be missing but the last, which always comes, also for a stream
+//! whose headers were never seen. Telling an end twice is harmless: an exchange settles once.
+//!
+//! **Answers.** [`Exchange::handle`](exchange::Exchange::handle) pushes effects, which the host carries out in their
+//! order, and returns a [`Flow`](effect::Flow) for the stream. After [`Flow::Reply`](effect::Flow::Reply) the host
+//! tells that stream only `Over`. While it is held the host goes on buffering its body.
+//!
+//! **Waiting.** An exchange that must wait for a grant returns [`Flow::Hold`](effect::Flow::Hold), with
+//! [`SyncSoon`](effect::Effect::SyncSoon) and [`WakeAt`](effect::Effect::WakeAt). The host sends what
+//! [`Vm::sync`](vm::Vm::sync) gives it, brings the answer to [`Vm::answered`](vm::Vm::answered), and wakes whom
+//! [`Wake`](effect::Effect::Wake) names, now or at the deadline. Every wait ends by its deadline: a host that only ticks
+//! needs no timers.
+//!
+//! **Time.** `now` never runs back in `mono_ms`; where `wall_ms` does, the current window is charged.
+//!
+//! # Inside
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`exchange`] | the states of a stream |
+//! | [`identity`], [`source`], [`guard`], [`secrets`] | who calls, from where, asking what |
+//! | [`admission`] | what a call may cost at most, and whether the accounts can pay |
+//! | `open` | metering the answer of an admitted exchange, settling it |
+//! | [`settlement`] | the outcome table: what each ending costs |
+//! | `lost` | ending an exchange whose VM died |
+//! | [`vm`], [`sync`], `watch` | what a VM owns, what it tells the collector, whom it watches |
+//! | [`denial`], [`refusal`] | why not, and how that is said in each dialect |
 
+pub mod admission;
+pub mod denial;
 pub mod effect;
 pub mod event;
+pub mod exchange;
+pub mod guard;
+pub mod identity;
+mod lost;
+mod open;
+pub mod refusal;
+pub mod secrets;
+pub mod settlement;
+pub mod source;
+pub mod sync;
+pub mod vm;
+mod watch;

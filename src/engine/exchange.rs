@@ -1,0 +1,517 @@
+//! One HTTP stream, from its headers to its record.
+//!
+//! The states: *fresh* → *reading* the body → perhaps *waiting* for a grant → *open* (admitted, running) → *over*.
+//! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends.
+
+use std::rc::Rc;
+
+use crate::engine::admission::{self, Lack, Size, Verdict};
+use crate::engine::denial::{Denial, Kind, LimitView};
+use crate::engine::effect::{Effect, Flow, Handle};
+use crate::engine::event::{Cause, Event, Header};
+use crate::engine::open::Open;
+use crate::engine::vm::{NoPlace, Vm};
+use crate::engine::{guard, identity, refusal, source};
+use crate::meter::call::{self, Call};
+use crate::meter::dialect::{self, Dialect};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
+use crate::quota::account;
+use crate::quota::operation::Operation;
+use crate::quota::{Cells, MICRO, Outcome, Standing};
+
+/// The request header that routes match on.
+pub const TIER_HEADER: &str = "x-farebox-tier";
+
+/// See the module's docs, and [`engine`](crate::engine) for the contract with a host.
+pub struct Exchange {
+    bundle: Rc<Bundle>,
+    handle: Handle,
+    state: State,
+    dialect: Option<Dialect>,
+}
+
+enum State {
+    Fresh,
+    /// No LLM call; not metered.
+    Passing,
+    /// Headers are judged; the body is awaited.
+    Reading { seat: usize },
+    /// Everything is known but the grant.
+    Waiting { prepared: Box<Prepared>, deadline_ms: u64 },
+    /// Admitted.
+    Open(Box<Open>),
+    /// Refused, or settled.
+    Over,
+}
+
+/// A call that has passed every guard.
+pub(super) struct Prepared {
+    pub seat: usize,
+    pub plan: usize,
+    pub dialect: Dialect,
+    pub call: Call,
+    pub model: Model,
+    /// Input tokens as counted here.
+    pub counted: u64,
+    pub size: Size,
+}
+
+/// What a judgement came to, when it is not "go on".
+enum Turn {
+    Deny(Box<Denial>),
+    Pass,
+}
+
+impl From<Denial> for Turn {
+    fn from(denial: Denial) -> Self {
+        Self::Deny(Box::new(denial))
+    }
+}
+
+impl Exchange {
+    /// A new stream. `handle` is the host's own name for it.
+    pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
+        Self { bundle, handle, state: State::Fresh, dialect: None }
+    }
+
+    /// Tells the exchange what happened; it answers with what to do.
+    pub fn handle(
+        &mut self,
+        event: Event<'_>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        match event {
+            Event::RequestHeaders { headers, peer, end } => {
+                let judged = self.judge_headers(headers, peer, effects);
+                match judged {
+                    Ok(seat) if end => {
+                        self.state = State::Reading { seat };
+                        self.request_body(&[], now, vm, cells, effects)
+                    }
+                    Ok(seat) => {
+                        self.state = State::Reading { seat };
+                        self.await_body(effects)
+                    }
+                    Err(turn) => self.turn(turn, now, vm, effects),
+                }
+            }
+            Event::RequestBody { body, end } => match self.state {
+                State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
+                State::Reading { .. } | State::Waiting { .. } => Flow::Hold,
+                _ => Flow::Continue,
+            },
+            Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
+                State::Waiting { prepared, deadline_ms } => {
+                    vm.stop_waiting(self.handle);
+                    self.admit(prepared, Some(deadline_ms), body, now, vm, cells, effects)
+                }
+                state => {
+                    self.state = state;
+                    Flow::Continue
+                }
+            },
+            Event::ResponseHeaders { headers, upstream, end } => {
+                if let State::Open(open) = &mut self.state {
+                    open.response_headers(headers, upstream, effects);
+                    if end && upstream {
+                        self.ended(Cause::Finished, None, now, vm, cells, effects);
+                    }
+                }
+                Flow::Continue
+            }
+            Event::ResponseBody { chunk, end } => {
+                if let State::Open(open) = &mut self.state {
+                    let upstream = open.response_body(chunk, end, effects);
+                    if end && upstream {
+                        self.ended(Cause::Finished, None, now, vm, cells, effects);
+                    }
+                }
+                Flow::Continue
+            }
+            Event::ResponseTrailers => {
+                if let State::Open(open) = &mut self.state {
+                    let upstream = open.response_trailers();
+                    if upstream {
+                        self.ended(Cause::Finished, None, now, vm, cells, effects);
+                    }
+                }
+                Flow::Continue
+            }
+            Event::Over { cause, attempts } => {
+                vm.stop_waiting(self.handle);
+                self.ended(cause, Some(attempts), now, vm, cells, effects);
+                self.state = State::Over;
+                Flow::Continue
+            }
+        }
+    }
+
+    fn ended(
+        &mut self,
+        cause: Cause,
+        attempts: Option<u32>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Open(open) => open.settle(&self.bundle, cause, attempts, now, vm, cells, effects),
+            state @ State::Passing => self.state = state,
+            _ => {}
+        }
+    }
+
+    /// Everything that can be told from the headers alone. A refusal here never reads the body.
+    fn judge_headers(
+        &mut self,
+        headers: &[Header],
+        peer: Option<std::net::IpAddr>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<usize, Turn> {
+        let bundle = Rc::clone(&self.bundle);
+        strip_own(headers, effects);
+        let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
+        let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
+        self.dialect = Dialect::of(method, path);
+        let seat = identity::identify(headers, &bundle)?;
+        let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
+        let plan = who.plan.and_then(|plan| bundle.plans.get(plan)).ok_or_else(no_plan)?;
+        source::judge(source::client_address(peer, headers, bundle.trusted_proxies), &plan.connectivity.sources)?;
+        for name in identity::credential_headers(&bundle) {
+            if headers.iter().any(|(n, _)| n == name.as_bytes()) {
+                effects.push(Effect::RemoveRequestHeader(name.to_owned()));
+            }
+        }
+        if let Some(tier) = &plan.connectivity.tier {
+            effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
+        }
+        let dialect = match self.dialect {
+            Some(dialect) => dialect,
+            None if dialect::suspicious(path) => return Err(odd_path().into()),
+            None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),
+            None => return Err(unknown_path().into()),
+        };
+        if field("upgrade").is_some() {
+            return Err(unreadable(&bundle, "an upgrade request on an LLM path"));
+        }
+        if field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity")) {
+            return Err(unreadable(&bundle, "a compressed request body"));
+        }
+        // What we must read must not be compressed, and some clients ask for it by habit.
+        if field("accept-encoding").is_some() {
+            effects.push(Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+        }
+        effects.push(Effect::Note("seat", who.name.clone()));
+        effects.push(Effect::Note("org", who.org.clone()));
+        effects.push(Effect::Note("dialect", dialect.name().to_owned()));
+        Ok(seat)
+    }
+
+    fn await_body(&self, effects: &mut Vec<Effect>) -> Flow {
+        match self.bundle.headers {
+            HostMode::Held => Flow::Hold,
+            HostMode::First => {
+                // The body may change length after the headers have left; and filters behind us decide now.
+                effects.push(Effect::RemoveRequestHeader("content-length".to_owned()));
+                effects.push(Effect::Note("admitted", "seen".to_owned()));
+                Flow::Continue
+            }
+        }
+    }
+
+    fn request_body(
+        &mut self,
+        body: &[u8],
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let State::Reading { seat } = self.state else { return Flow::Continue };
+        match self.prepare(seat, body) {
+            Ok(prepared) => self.admit(Box::new(prepared), None, body, now, vm, cells, effects),
+            Err(turn) => self.turn(turn, now, vm, effects),
+        }
+    }
+
+    /// Reads the call and puts it past every guard, cheapest first.
+    fn prepare(&self, seat: usize, body: &[u8]) -> Result<Prepared, Turn> {
+        let bundle = &self.bundle;
+        let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
+        let dialect = self.dialect.ok_or_else(unknown_path)?;
+        let call = match call::read_call(dialect, body) {
+            Ok(call) => call,
+            Err(malformed) if malformed.ambiguous() || bundle.unknown.body == OnUnknown::Deny => {
+                return Err(Denial::new(Kind::Malformed, "body", malformed.to_string()).into());
+            }
+            Err(_) => return Err(Turn::Pass),
+        };
+        let model = bundle.models.find(&call.model).ok_or_else(|| guard::unknown_model(&call.model))?.clone();
+        guard::judge_model(&call.model, plan)?;
+        if let Some(open) = call.open {
+            return Err(guard::open_request(open).into());
+        }
+        guard::judge_texts(call.texts(), plan)?;
+        let counted = call.count_input(model.encoding);
+        guard::judge_input(counted, plan)?;
+        let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
+        let size = Size {
+            input: call.input_bound(model.encoding).max(counted),
+            output: declared,
+            choices: call.choices.max(1),
+            floor: call.floor.min(declared),
+        };
+        Ok(Prepared { seat, plan: plan_index, dialect, call, model, counted, size })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the contract's four, and what the wait was for")]
+    fn admit(
+        &mut self,
+        prepared: Box<Prepared>,
+        waited: Option<u64>,
+        body: &[u8],
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let bundle = Rc::clone(&self.bundle);
+        let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
+            return self.turn(no_plan().into(), now, vm, effects);
+        };
+        // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of times.
+        for _ in 0..8 {
+            let asked = waited.is_some();
+            let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, asked, |subject, quota| {
+                let known = account::read(&vm.keys, subject, cells).ok()?;
+                account::standing(known.as_ref(), &quota.quota, now)
+            });
+            match verdict {
+                Verdict::Fits { output } => {
+                    match self.hold(&prepared, output, body, now, vm, cells, effects) {
+                        Ok(flow) => return flow,
+                        Err(Retry::Again) => {}
+                        Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
+                    }
+                }
+                Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
+                Verdict::Short { quota, standing, needs } => {
+                    let denial = short(plan, quota, standing, needs, now);
+                    return self.turn(denial.into(), now, vm, effects);
+                }
+            }
+        }
+        self.turn(unavailable("contention", "the accounts changed too fast").into(), now, vm, effects)
+    }
+
+    /// Waits for the ledger, once, until the deadline.
+    #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is waited for")]
+    fn fetch(
+        &mut self,
+        prepared: Box<Prepared>,
+        wants: Vec<admission::Want>,
+        waited: Option<u64>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let patience = self.bundle.collector.as_ref().map_or(0, |collector| collector.patience_ms);
+        let deadline_ms = waited.unwrap_or_else(|| now.mono_ms.saturating_add(patience));
+        if deadline_ms <= now.mono_ms {
+            return self.turn(unavailable("grant", "the ledger did not answer in time").into(), now, vm, effects);
+        }
+        // The sync speaks for an incarnation, so there must be one before anything is admitted.
+        match vm.place(cells) {
+            Ok(place) => vm.vacate(place),
+            Err(no_place) => return self.turn(crowded(no_place).into(), now, vm, effects),
+        }
+        let Some((seat, plan, _)) = seat_plan(&self.bundle, prepared.seat) else {
+            return self.turn(no_plan().into(), now, vm, effects);
+        };
+        vm.touch(plan, seat);
+        for want in wants {
+            vm.want(&want.subject, want.quota, want.missing);
+        }
+        vm.wait(self.handle, deadline_ms);
+        effects.push(Effect::WakeAt(deadline_ms));
+        effects.push(Effect::SyncSoon);
+        self.state = State::Waiting { prepared, deadline_ms };
+        Flow::Hold
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is held")]
+    fn hold(
+        &mut self,
+        prepared: &Prepared,
+        output: u64,
+        body: &[u8],
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Flow, Retry> {
+        let bundle = Rc::clone(&self.bundle);
+        let (seat, plan, _) = seat_plan(&bundle, prepared.seat).ok_or_else(|| Retry::Never(no_plan()))?;
+        let place = vm.place(cells).map_err(|no_place| Retry::Never(crowded(no_place)))?;
+        let size = Size { output, ..prepared.size };
+        let levels =
+            admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
+        let open = Open::new(place, prepared, &levels, output, now);
+        let draft = open.draft(&bundle, plan, seat, &size);
+        let mut operation = Operation::hold(&vm.keys, place.id, place.slot, levels, draft, now);
+        match operation.run(cells) {
+            Ok(Outcome::Done) => {
+                vm.admitted(place);
+                vm.touch(plan, seat);
+                open.announce(&bundle, &prepared.call, body, effects);
+                self.state = State::Open(Box::new(open));
+                Ok(Flow::Continue)
+            }
+            Ok(Outcome::Refused(_)) => {
+                vm.vacate(place);
+                Err(Retry::Again)
+            }
+            Ok(Outcome::Fenced | Outcome::Contended) => {
+                vm.fenced(effects);
+                Err(Retry::Again)
+            }
+            Err(error) => {
+                vm.vacate(place);
+                Err(Retry::Never(unavailable("store", error.to_string())))
+            }
+        }
+    }
+
+    fn turn(&mut self, turn: Turn, now: Now, vm: &mut Vm, effects: &mut Vec<Effect>) -> Flow {
+        match turn {
+            Turn::Pass => {
+                effects.push(Effect::Note("admitted", "passed".to_owned()));
+                effects.push(Effect::Count { metric: "passed_total", labels: vec![], by: 1 });
+                self.state = State::Passing;
+                Flow::Continue
+            }
+            Turn::Deny(denial) => {
+                self.state = State::Over;
+                let id = vm.refusal_id();
+                effects.push(Effect::Note("decision", "deny".to_owned()));
+                effects.push(Effect::Note("denied_by", denial.rule.clone()));
+                effects.push(Effect::Note("reason", denial.inside.clone()));
+                effects.push(Effect::Note("id", id.clone()));
+                effects.push(Effect::Count {
+                    metric: "refusals_total",
+                    labels: vec![("kind", denial.kind.name().to_owned()), ("by", denial.rule.clone())],
+                    by: 1,
+                });
+                Flow::Reply(refusal::reply(self.dialect, &denial, &id, now))
+            }
+        }
+    }
+}
+
+/// A hold that was not made.
+enum Retry {
+    Again,
+    Never(Denial),
+}
+
+fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
+    let seat = bundle.seats.get(seat)?;
+    let index = seat.plan?;
+    Some((seat, bundle.plans.get(index)?, index))
+}
+
+/// Removes what only we may set.
+fn strip_own(headers: &[Header], effects: &mut Vec<Effect>) {
+    let mut seen: Vec<&[u8]> = Vec::new();
+    for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"x-farebox-")) {
+        if !seen.contains(&name.as_slice())
+            && let Ok(text) = std::str::from_utf8(name)
+        {
+            effects.push(Effect::RemoveRequestHeader(text.to_owned()));
+            seen.push(name);
+        }
+    }
+}
+
+fn no_plan() -> Denial {
+    Denial::new(Kind::Forbidden, "assign", "no plan is assigned to this seat")
+        .told("no plan is assigned to this key; ask your administrator for one")
+}
+
+fn unknown_path() -> Denial {
+    Denial::new(Kind::NotFound, "unknown.path", "no dialect knows this path, and the policy denies unknown paths")
+        .told("this path is not served here")
+}
+
+fn odd_path() -> Denial {
+    Denial::new(Kind::Malformed, "path", "the path would normalise to a metered one")
+        .told("the request path is spelled in an unusual way; send it plainly")
+}
+
+fn unreadable(bundle: &Bundle, what: &str) -> Turn {
+    match bundle.unknown.body {
+        OnUnknown::Pass => Turn::Pass,
+        OnUnknown::Deny => Denial::new(Kind::Unsupported, "unknown.body", format!("{what} cannot be metered"))
+            .told(format!("{what} is not accepted here"))
+            .into(),
+    }
+}
+
+fn unavailable(rule: &str, inside: impl Into<String>) -> Denial {
+    let mut denial = Denial::new(Kind::Unavailable, rule, inside).told("the meter is busy; try again");
+    denial.retry_ms = Some(1_000);
+    denial
+}
+
+fn crowded(no_place: NoPlace) -> Denial {
+    match no_place {
+        NoPlace::Full => unavailable("slots", "every exchange slot of this VM is taken"),
+        NoPlace::Unreported => unavailable("collector.buffer", "the buffer of unreported records is full"),
+        NoPlace::Store => unavailable("store", "the host's shared data did not answer, or all VM slots are taken"),
+    }
+}
+
+/// The refusal by a quota that is in the way.
+fn short(plan: &Plan, quota: usize, standing: Option<Standing>, needs: u64, now: Now) -> Denial {
+    let Some(quota) = plan.quotas.get(quota) else { return unavailable("quota", "the plan changed") };
+    let unit = quota.unit.plain();
+    let (limit, name) = (amount(quota.quota.limit), &quota.name);
+    let lack = admission::lack(quota, standing, needs, now.wall_ms);
+    let inside = format!("{lack:?}: needs {} {unit} of `{name}`, {standing:?}", amount(needs));
+    let (kind, told, retry_ms) = match lack {
+        Lack::Unknown => return unavailable(name, "nothing is known of this quota, and the ledger did not answer"),
+        Lack::TooLarge => (
+            Kind::Forbidden,
+            format!("this request needs {} {unit}, more than `{name}` ever allows ({limit})", amount(needs)),
+            None,
+        ),
+        Lack::Spent { .. } if admission::is_fund(quota) => {
+            (Kind::Exhausted, format!("the {unit} of `{name}` are used up ({limit} in all)"), None)
+        }
+        Lack::Spent { until_ms } => (Kind::Rate, format!("the limit `{name}` of {limit} {unit} is reached"), until_ms),
+        Lack::Busy { retry_ms } => (
+            Kind::Rate,
+            format!("the limit `{name}` of {limit} {unit} is taken by other requests at the moment"),
+            Some(retry_ms),
+        ),
+    };
+    let mut denial = Denial::new(kind, name, inside).told(told);
+    denial.retry_ms = retry_ms;
+    denial.limit = standing.map(|standing| LimitView::of(quota, &standing));
+    denial
+}
+
+/// Micro-units as people read them.
+fn amount(micro: u64) -> String {
+    let (whole, rest) = (micro / MICRO, micro % MICRO);
+    match rest {
+        0 => whole.to_string(),
+        _ => format!("{whole}.{rest:06}").trim_end_matches('0').to_owned(),
+    }
+}

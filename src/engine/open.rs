@@ -1,0 +1,273 @@
+//! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
+
+use crate::engine::admission::{self, Size};
+use crate::engine::effect::{Effect, Severity};
+use crate::engine::event::{Cause, Header};
+use crate::engine::exchange::Prepared;
+use crate::engine::settlement::{self, Observed, Rule};
+use crate::engine::vm::{Place, Vm};
+use crate::meter::call::{self, Call};
+use crate::meter::dialect::Dialect;
+use crate::meter::reader::{Forward, Reader};
+use crate::meter::usage::{Source, Usage};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
+use crate::quota::operation::Operation;
+use crate::quota::{Cells, Level};
+use crate::report::wire::{self, Outcome, Record};
+
+/// See the module's docs.
+pub(super) struct Open {
+    place: Place,
+    seat: usize,
+    plan: usize,
+    dialect: Dialect,
+    model: Model,
+    asked_model: String,
+    streams: bool,
+    hides_usage: bool,
+    counted: u64,
+    clamp: Option<u64>,
+    held: Vec<Level>,
+    admitted_ms: u64,
+    answer: Answer,
+}
+
+/// What has come back so far.
+enum Answer {
+    /// Nothing.
+    None,
+    /// A reply that Envoy or another filter made; no upstream answered.
+    Local,
+    /// An upstream's answer.
+    Upstream { status: u16, reader: Box<Reader> },
+}
+
+impl Open {
+    pub(super) fn new(
+        place: Place,
+        prepared: &Prepared,
+        levels: &[Level],
+        output: u64,
+        now: Now,
+    ) -> Self {
+        let Prepared { seat, plan, dialect, call, model, counted, size } = prepared;
+        // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
+        let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
+        Self {
+            place,
+            seat: *seat,
+            plan: *plan,
+            dialect: *dialect,
+            model: model.clone(),
+            asked_model: call.model.clone(),
+            streams: call.stream,
+            hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
+            counted: *counted,
+            clamp,
+            held: levels.to_vec(),
+            admitted_ms: now.wall_ms,
+            answer: Answer::None,
+        }
+    }
+
+    /// The record as recovery would send it if this VM died: charged by all that is held.
+    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size) -> Vec<u8> {
+        let record = Record {
+            outcome: Outcome::Unsettled,
+            usage: Usage { input: self.counted, ..size.worst() },
+            charges: admission::charges(plan, seat, &self.held),
+            ..self.record(bundle, plan, seat)
+        };
+        wire::encode_record(&record)
+    }
+
+    fn record(&self, bundle: &Bundle, plan: &Plan, seat: &Seat) -> Record {
+        Record {
+            id: self.place.id.to_string(),
+            bundle: bundle.name.clone(),
+            version: bundle.version.clone(),
+            plan: plan.label(),
+            seat: seat.name.clone(),
+            org: seat.org.clone(),
+            model: self.asked_model.clone(),
+            dialect: self.dialect.name().to_owned(),
+            stream: self.streams,
+            admitted_ms: self.admitted_ms,
+            ..Record::default()
+        }
+    }
+
+    /// What the admission changes in the request, and what it shows to others.
+    pub(super) fn announce(&self, bundle: &Bundle, call: &Call, body: &[u8], effects: &mut Vec<Effect>) {
+        let edits = call.edits(self.clamp, self.hides_usage);
+        if !edits.is_empty() {
+            effects.push(Effect::ReplaceRequestBody(call::splice(body, &edits)));
+        }
+        if bundle.headers == HostMode::Held {
+            effects.push(Effect::Note("admitted", "yes".to_owned()));
+        }
+        effects.push(Effect::Note("decision", "allow".to_owned()));
+        effects.push(Effect::Note("id", self.place.id.to_string()));
+        effects.push(Effect::Note("model", self.asked_model.clone()));
+    }
+
+    pub(super) fn response_headers(&mut self, headers: &[Header], upstream: bool, effects: &mut Vec<Effect>) {
+        let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
+        let status = field(b":status")
+            .and_then(|status| std::str::from_utf8(status).ok())
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        if (100..200).contains(&status) {
+            return;
+        }
+        if !upstream {
+            self.answer = Answer::Local;
+            return;
+        }
+        let reader = Reader::new(
+            self.dialect,
+            self.model.encoding,
+            status,
+            field(b"content-type"),
+            field(b"content-encoding"),
+            self.hides_usage,
+        );
+        if self.hides_usage && field(b"content-length").is_some() {
+            effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
+        }
+        self.answer = Answer::Upstream { status, reader: Box::new(reader) };
+    }
+
+    /// Meters a piece of the answer. Tells whether it is an upstream's answer.
+    pub(super) fn response_body(&mut self, chunk: &[u8], end: bool, effects: &mut Vec<Effect>) -> bool {
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return false };
+        if let Forward::Replace(bytes) = reader.push(chunk, end) {
+            effects.push(Effect::ReplaceChunk(bytes));
+        }
+        true
+    }
+
+    /// The answer ended by trailers. Tells whether it is an upstream's answer.
+    pub(super) fn response_trailers(&mut self) -> bool {
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return false };
+        // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
+        reader.push(&[], true);
+        true
+    }
+
+    fn outcome(&self, cause: Cause, attempts: Option<u32>) -> Outcome {
+        match &self.answer {
+            Answer::Upstream { status, .. } if *status >= 400 => Outcome::UpstreamError,
+            Answer::Upstream { reader, .. } => {
+                let complete = reader.finished() || cause == Cause::Finished;
+                match cause {
+                    _ if reader.error_inside() => Outcome::ErrorInside,
+                    _ if complete && reader.reported().is_some() => Outcome::Complete,
+                    _ if complete => Outcome::CompleteSilent,
+                    Cause::ClientAbort | Cause::Shutdown => Outcome::Aborted,
+                    _ => Outcome::CutByUpstream,
+                }
+            }
+            Answer::Local | Answer::None => match (cause, attempts) {
+                (Cause::ConnectFailure, _) => Outcome::ConnectFailure,
+                (_, Some(0)) => Outcome::NeverSent,
+                (Cause::ClientAbort | Cause::Shutdown, _) => Outcome::Aborted,
+                _ => Outcome::NoResponse,
+            },
+        }
+    }
+
+    fn observed(&self, outcome: Outcome) -> Observed {
+        let Answer::Upstream { reader, .. } = &self.answer else {
+            return Observed { input: self.counted, ..Observed::default() };
+        };
+        Observed {
+            input: self.counted,
+            delivered: reader.delivered(),
+            reported: reader.reported(),
+            complete: outcome == Outcome::Complete || reader.finished(),
+        }
+    }
+
+    /// Settles all levels at once and queues the one record.
+    #[expect(clippy::too_many_arguments, reason = "the contract's four, and how it ended")]
+    pub(super) fn settle(
+        self,
+        bundle: &Bundle,
+        cause: Cause,
+        attempts: Option<u32>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
+        let outcome = self.outcome(cause, attempts);
+        let observed = self.observed(outcome);
+        let (usage, source) = observed.charged(outcome);
+        let used = match settlement::rule(outcome) {
+            Rule::Nothing => admission::levels(plan, seat, |_| 0),
+            _ => admission::used(plan, seat, &usage, &self.model.weights),
+        };
+        let record = Record {
+            settled_ms: now.wall_ms,
+            outcome,
+            served: self.served(),
+            status: self.status(),
+            attempts: attempts.unwrap_or(1),
+            usage,
+            source,
+            reported: observed.reported,
+            delivered: observed.delivered,
+            charges: admission::charges(plan, seat, &used),
+            ..self.record(bundle, plan, seat)
+        };
+        let bytes = wire::encode_record(&record);
+        let (keep, size) = (bundle.collector.is_some(), bytes.len());
+        let Place { id, slot } = self.place;
+        match Operation::settle(&vm.keys, id, slot, used, bytes, keep, now).run(cells) {
+            Ok(crate::quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
+            Ok(_) => vm.fenced(effects),
+            Err(error) => effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled: {error}"))),
+        }
+        self.show(&record, plan, effects);
+    }
+
+    fn served(&self) -> String {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.served().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match &self.answer {
+            Answer::Upstream { status, .. } => *status,
+            _ => 0,
+        }
+    }
+
+    fn show(&self, record: &Record, plan: &Plan, effects: &mut Vec<Effect>) {
+        let outcome = record.outcome.name();
+        effects.push(Effect::Note("outcome", outcome.to_owned()));
+        effects.push(Effect::Note("input", record.usage.input_total().to_string()));
+        effects.push(Effect::Note("output", record.usage.output.to_string()));
+        effects.push(Effect::Note("source", record.source.name().to_owned()));
+        let who = || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
+        let with = |name: &'static str, value: &str| {
+            let mut labels = who();
+            labels.push((name, value.to_owned()));
+            labels
+        };
+        let count = |metric, labels, by| Effect::Count { metric, labels, by };
+        effects.push(count("exchanges_total", with("outcome", outcome), 1));
+        effects.push(count("tokens_total", with("direction", "input"), record.usage.input));
+        effects.push(count("tokens_total", with("direction", "cache_read"), record.usage.cache_read));
+        effects.push(count("tokens_total", with("direction", "cache_write"), record.usage.cache_write));
+        effects.push(count("tokens_total", with("direction", "output"), record.usage.output));
+        if record.source != Source::Reported && settlement::rule(record.outcome) != Rule::Nothing {
+            effects.push(count("estimated_total", who(), 1));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What one VM owns: its incarnation, its slots, the exchanges that wait, the records on their way.
+//!
+//! An engine type, not the host's. A host keeps one [`Vm`] per bundle *name* in each thread and passes it to
+//! every event; after a configuration update the new root [adopts](Vm::adopt) its bundle into the same `Vm`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::engine::admission;
+use crate::engine::effect::{Effect, Handle, Severity};
+use crate::engine::sync::{Flight, Wanted};
+use crate::engine::watch::Watch;
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, Plan, Seat};
+use crate::quota::keys::Keys;
+use crate::quota::{self, Cells, ExchangeId, Incarnation, QuotaId, StoreError};
+use crate::report::outbox::Outbox;
+
+/// Exchanges that one VM can have open or unacknowledged at a time. Beyond that calls are refused (503).
+pub const SLOTS: u32 = 8_192;
+
+/// Milliseconds between two beats of a VM's heart.
+const BEAT_MS: u64 = 1_000;
+
+/// See the module's docs.
+pub struct Vm {
+    pub(super) bundle: Rc<Bundle>,
+    pub(super) keys: Keys,
+    pub(super) home: Option<Home>,
+    pub(super) outbox: Outbox,
+    pub(super) flight: Option<Flight>,
+    pub(super) wanted: BTreeMap<(String, QuotaId), Wanted>,
+    pub(super) touched: BTreeMap<String, Touched>,
+    pub(super) watch: Watch,
+    pub(super) next_token: u64,
+    pub(super) last_sync_ms: u64,
+    pub(super) last_fetch_ms: u64,
+    waiters: BTreeMap<Handle, u64>,
+    random: u64,
+    refusals: u64,
+    last_beat_ms: u64,
+}
+
+/// The VM slot that this VM writes as.
+pub(super) struct Home {
+    /// Who writes.
+    pub by: Incarnation,
+    next_sequence: u64,
+    unacknowledged: BTreeSet<u64>,
+    free: Vec<u32>,
+    high: u32,
+}
+
+/// An account that exchanges of this VM have used.
+#[derive(Default)]
+pub(super) struct Touched {
+    /// Its granted quotas, as last seen in a bundle.
+    pub quotas: Vec<TouchedQuota>,
+    /// Something changed since the last report.
+    pub dirty: bool,
+}
+
+/// A granted quota of a touched account.
+pub(super) struct TouchedQuota {
+    /// `plan/quota`.
+    pub name: String,
+    /// As records call it.
+    pub unit: &'static str,
+    /// The arithmetic part.
+    pub quota: quota::Quota,
+}
+
+/// The place of a new exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its identity.
+    pub id: ExchangeId,
+    /// Its slot in its VM slot.
+    pub slot: u32,
+}
+
+/// Why there is no place for a new exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// All slots are taken.
+    Full,
+    /// The collector has been away so long that no further record may be kept.
+    Unreported,
+    /// The host's shared data did not answer, or all VM slots are taken.
+    Store,
+}
+
+impl Vm {
+    /// A VM that serves `bundle`. `random` names the process if this VM is its first, and spreads retries.
+    pub fn new(bundle: Rc<Bundle>, random: u64) -> Self {
+        let buffer = bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes);
+        Self {
+            keys: Keys::new(&bundle.name),
+            outbox: Outbox::new(buffer, random),
+            bundle,
+            home: None,
+            flight: None,
+            wanted: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            watch: Watch::default(),
+            next_token: 1,
+            last_sync_ms: 0,
+            last_fetch_ms: 0,
+            waiters: BTreeMap::new(),
+            random,
+            refusals: 0,
+            last_beat_ms: 0,
+        }
+    }
+
+    /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
+    pub fn adopt(&mut self, bundle: Rc<Bundle>) {
+        self.bundle = bundle;
+    }
+
+    /// The incarnation that this VM writes as, once it has admitted anything.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.home.as_ref().map(|home| home.by)
+    }
+
+    /// Beats the heart, looks for silent VMs and ends what they held, wakes what has waited long enough.
+    /// Hosts call it every 50 to 250 ms.
+    pub fn tick(&mut self, now: Now, cells: &mut dyn Cells, effects: &mut Vec<Effect>) {
+        if now.mono_ms.saturating_sub(self.last_beat_ms) >= BEAT_MS || self.last_beat_ms == 0 {
+            self.last_beat_ms = now.mono_ms.max(1);
+            if let Err(StoreError) = self.beat(now, cells, effects) {
+                effects.push(Effect::Log(Severity::Error, format!("heartbeat not written: {StoreError}")));
+            }
+        }
+        let late: Vec<Handle> =
+            self.waiters.iter().filter(|(_, deadline)| **deadline <= now.mono_ms).map(|(handle, _)| *handle).collect();
+        if !late.is_empty() {
+            effects.push(Effect::Wake(late));
+        }
+        if self.wants_sync(now) {
+            effects.push(Effect::SyncSoon);
+        }
+    }
+
+    fn beat(&mut self, now: Now, cells: &mut dyn Cells, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
+        if let Some(home) = &self.home
+            && quota::vmslot::beat(&self.keys, home.by, cells)? == quota::vmslot::Beaten::Fenced
+        {
+            self.fenced(effects);
+        }
+        self.watch_others(now, cells, effects)
+    }
+
+    /// Someone has claimed this VM slot: nothing may be written as this incarnation any more.
+    pub(super) fn fenced(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(home) = self.home.take() {
+            effects.push(Effect::Log(
+                Severity::Warn,
+                format!("VM slot {} was claimed by another VM, which ends what ran here; claiming anew", home.by.vm),
+            ));
+            effects.push(Effect::Count { metric: "fenced_total", labels: vec![], by: 1 });
+        }
+    }
+
+    /// A place for one more exchange. It is taken until [`Vm::admitted`] or [`Vm::vacate`].
+    pub(super) fn place(&mut self, cells: &mut dyn Cells) -> Result<Place, NoPlace> {
+        if self.bundle.collector.is_some() && self.outbox.full() {
+            return Err(NoPlace::Unreported);
+        }
+        if self.home.is_none() {
+            self.home = Some(self.move_in(cells)?);
+        }
+        let home = self.home.as_mut().ok_or(NoPlace::Store)?;
+        let slot = match home.free.pop() {
+            Some(slot) => slot,
+            None if home.high < SLOTS => {
+                home.high += 1;
+                home.high - 1
+            }
+            None => return Err(NoPlace::Full),
+        };
+        Ok(Place { id: ExchangeId { by: home.by, sequence: home.next_sequence }, slot })
+    }
+
+    fn move_in(&mut self, cells: &mut dyn Cells) -> Result<Home, NoPlace> {
+        let epoch = quota::vmslot::open_epoch(&self.keys, cells, self.random).map_err(|_| NoPlace::Store)?;
+        let by = quota::vmslot::first_claimable(&self.keys, epoch, cells)
+            .map_err(|_| NoPlace::Store)?
+            .ok_or(NoPlace::Store)?;
+        Ok(Home { by, next_sequence: 1, unacknowledged: BTreeSet::new(), free: Vec::new(), high: 0 })
+    }
+
+    /// The exchange at `place` was admitted: only now its sequence is used up, so that sequences are contiguous.
+    pub(super) fn admitted(&mut self, place: Place) {
+        if let Some(home) = self.home.as_mut().filter(|home| home.by == place.id.by) {
+            home.unacknowledged.insert(place.id.sequence);
+            home.next_sequence = place.id.sequence.saturating_add(1);
+        }
+    }
+
+    /// The slot at `place` is free again.
+    pub(super) fn vacate(&mut self, place: Place) {
+        if let Some(home) = self.home.as_mut().filter(|home| home.by == place.id.by) {
+            home.free.push(place.slot);
+            home.unacknowledged.remove(&place.id.sequence);
+        }
+    }
+
+    /// The exchange at `place` was settled. With `keep` its record waits in the slot to be sent, else the slot is free.
+    pub(super) fn settled(&mut self, place: Place, bytes: usize, keep: bool, plan: &Plan, seat: &Seat) {
+        if keep {
+            self.outbox.settled(place.slot, place.id.by.vm, place.id, bytes);
+            self.touch(plan, seat);
+        } else {
+            self.vacate(place);
+        }
+    }
+
+    /// The lowest sequence that is not acknowledged, and the next one.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        self.home.as_ref().map_or((1, 1), |home| {
+            (home.unacknowledged.first().copied().unwrap_or(home.next_sequence), home.next_sequence)
+        })
+    }
+
+    /// An id for a refusal: unique within the process, and no exchange id.
+    pub(super) fn refusal_id(&mut self) -> String {
+        self.refusals = self.refusals.wrapping_add(1);
+        format!("r{:08x}-{}", self.random >> 32, self.refusals)
+    }
+
+    /// The exchange `handle` waits, no longer than until `deadline_ms` of the monotonic clock.
+    pub(super) fn wait(&mut self, handle: Handle, deadline_ms: u64) {
+        self.waiters.insert(handle, deadline_ms);
+    }
+
+    /// The exchange `handle` does not wait any more.
+    pub(super) fn stop_waiting(&mut self, handle: Handle) {
+        self.waiters.remove(&handle);
+    }
+
+    /// Everybody who waits.
+    pub(super) fn waiting(&self) -> Vec<Handle> {
+        self.waiters.keys().copied().collect()
+    }
+
+    /// Remembers that an exchange changes the accounts of `seat`, so that the next sync reports them.
+    pub(super) fn touch(&mut self, plan: &Plan, seat: &Seat) {
+        for quota in plan.quotas.iter().filter(|quota| quota.quota.granted) {
+            let subject = admission::subject(quota.per, seat);
+            let touched = self.touched.entry(subject).or_default();
+            touched.dirty = true;
+            let entry = TouchedQuota {
+                name: admission::ledger_name(plan, quota),
+                unit: quota.unit.name(),
+                quota: quota.quota.clone(),
+            };
+            match touched.quotas.iter_mut().find(|known| known.quota.id == entry.quota.id) {
+                Some(known) => *known = entry,
+                None => touched.quotas.push(entry),
+            }
+        }
+    }
+}
