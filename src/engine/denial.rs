@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_spent_fund_is_exhausted_and_says_when_it_begins_anew_but_not_to_retry() {
         let fund = quota("seat-5h", Role::Fund, Unit::Credits, 100, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial = Denial::short(&exhausted(&fund, standing(100, 99, 0)), &[fund.clone()], at(2 * HOUR));
+        let denial = Denial::short(&exhausted(&fund, standing(100, 99, 0)), std::slice::from_ref(&fund), at(2 * HOUR));
         assert_eq!((denial.kind, denial.rule.as_str(), denial.retry_ms), (Kind::Exhausted, "seat-5h", None));
         assert_eq!(
             denial.outside,
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_spent_cap_is_rate_until_its_window_begins_anew() {
         let cap = quota("calls", Role::Cap, Unit::Requests, 1200, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial = Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), &[cap.clone()], at(2 * HOUR));
+        let denial = Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), std::slice::from_ref(&cap), at(2 * HOUR));
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Rate, Some(4 * HOUR)));
         let limit = denial.limit.expect("a quota bound");
         assert_eq!((limit.limit, limit.remaining, limit.window_s), (1200, 0, Some(18_000)));
