@@ -4,10 +4,11 @@
 //! the proxies nearest to us and its left end by whoever likes to. The policy's `trusted_proxies` says how many
 //! entries at the right end were written by proxies that can be believed; the leftmost of those is the caller.
 //!
-//! **What a host must see to.** The peer it gives must be the connection's own. Envoy's `source.address` is that only
-//! with `use_remote_address: true` and `xff_num_trusted_hops: 0`; without the former it is itself read from the
-//! client's header. With `use_remote_address: true` Envoy also appends an entry of its own, before any filter runs,
-//! unless `skip_xff_append: true` is set: the counts here are for the latter.
+//! **What an Envoy in front must be told.** Tried on 1.40: `source.address` is the connection's own only with
+//! `use_remote_address: true` and `xff_num_trusted_hops: 0`. By default it is the last entry of the header, so
+//! whatever the client wrote; its port is 0 then, by which [`peer`] knows it. With `use_remote_address: true` Envoy
+//! also appends an entry of its own before any filter runs: set `skip_xff_append: true`, or count this Envoy as one
+//! of the trusted proxies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -27,6 +28,15 @@ pub fn client_address(peer: Option<IpAddr>, headers: &[Header], trusted_proxies:
     let lines = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-for"));
     let entry = lines.rev().flat_map(|(_, value)| value.rsplit(|byte| *byte == b',')).nth(skip)?;
     parse(entry)
+}
+
+/// The connection's peer, from Envoy's `source.address` (`10.0.0.1:4711`, `[::1]:4711`).
+///
+/// `None` for port 0, which no connection has: then Envoy has taken the address from a header that anybody can send.
+/// `None` too for what has no address, such as a Unix socket.
+pub fn peer(source_address: &[u8]) -> Option<IpAddr> {
+    let address: SocketAddr = std::str::from_utf8(source_address).ok()?.parse().ok()?;
+    (address.port() != 0).then(|| address.ip().to_canonical())
 }
 
 /// An entry: an address, or one with a port as some load balancers write it.
@@ -71,7 +81,7 @@ mod tests {
     use ipnet::IpNet;
     use proptest::prelude::{prop_assert_eq, proptest};
 
-    use super::{allowed, client_address};
+    use super::{allowed, client_address, peer};
     use crate::engine::event::Header;
 
     fn ip(text: &str) -> IpAddr {
@@ -130,6 +140,16 @@ mod tests {
         assert_eq!(behind(1, &["[2001:db8::7]:4711"]), Some(ip("2001:db8::7")));
         assert_eq!(behind(1, &["[2001:db8::7]"]), Some(ip("2001:db8::7")));
         assert_eq!(behind(1, &["::ffff:203.0.113.7"]), Some(ip("203.0.113.7")));
+    }
+
+    #[test]
+    fn a_peer_without_a_port_came_from_a_header() {
+        assert_eq!(peer(b"10.0.0.1:4711"), Some(ip("10.0.0.1")));
+        assert_eq!(peer(b"[::1]:4711"), Some(ip("::1")));
+        assert_eq!(peer(b"[::ffff:10.0.0.1]:4711"), Some(ip("10.0.0.1")));
+        for odd in [&b"10.0.0.1:0"[..], b"[::1]:0", b"10.0.0.1", b"", b"@/tmp/socket", b"\xff:1"] {
+            assert_eq!(peer(odd), None, "{odd:?}");
+        }
     }
 
     #[test]
