@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::now::Now;
 use crate::policy::bundle::{PlanQuota, Role, Unit};
-use crate::quota::{MICRO, Short, Standing, Window};
+use crate::quota::{Level, MICRO, QuotaId, Short, Standing, Window};
 
 /// A refusal, before it is put into anybody's wire format.
 ///
@@ -49,6 +49,8 @@ pub enum Kind {
     UnknownPath,
     /// 429: too fast, or others hold what this call needs. Time cures it.
     Rate,
+    /// 429: this one call asks for more than a cap ever lets through. A smaller one may pass, the same never.
+    Oversized,
     /// 429: the fund is spent. A retry is wasted; only the next window or a top-up cures it.
     Exhausted,
     /// 503: we cannot tell, or have no room, just now.
@@ -57,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unauthenticated,
         Self::Conflict,
         Self::Forbidden,
@@ -68,6 +70,7 @@ impl Kind {
         Self::UnknownModel,
         Self::UnknownPath,
         Self::Rate,
+        Self::Oversized,
         Self::Exhausted,
         Self::Unavailable,
     ];
@@ -80,7 +83,7 @@ impl Kind {
             Self::Forbidden => 403,
             Self::UnknownModel | Self::UnknownPath => 404,
             Self::TooLarge => 413,
-            Self::Rate | Self::Exhausted => 429,
+            Self::Rate | Self::Oversized | Self::Exhausted => 429,
             Self::Unavailable => 503,
         }
     }
@@ -98,6 +101,7 @@ impl Kind {
             Self::UnknownModel => "unknown_model",
             Self::UnknownPath => "unknown_path",
             Self::Rate => "rate",
+            Self::Oversized => "oversized",
             Self::Exhausted => "exhausted",
             Self::Unavailable => "unavailable",
         }
@@ -210,11 +214,13 @@ impl Denial {
         Self { retry_ms: Some(retry_ms), ..Self::guard(Kind::Unavailable, rule, outside, why) }
     }
 
-    /// A hold did not fit. `quotas` are those of the caller's plan, among them the one that was short.
+    /// A hold did not fit. `quotas` are those of the caller's plan, among them the one that was short; `asked` is what
+    /// the hold asked for.
     ///
-    /// A fund that is spent is *exhausted*. A cap that is spent, and whatever others merely hold, is *rate*. A grant
-    /// that did not come in time is neither: the ledger has not said no.
-    pub fn short(short: &Short, quotas: &[PlanQuota], now: Now) -> Self {
+    /// A fund that is spent is *exhausted*. A cap that is spent, and whatever others merely hold, is *rate*; but not
+    /// if the call alone asks for more than the cap has, for then no wait helps. A grant that did not come in time is
+    /// none of these: the ledger has not said no.
+    pub fn short(short: &Short, quotas: &[PlanQuota], asked: &[Level], now: Now) -> Self {
         let (subject, id) = match short {
             Short::NeedsGrant { subject, quota, .. }
             | Short::Exhausted { subject, quota, .. }
@@ -223,7 +229,13 @@ impl Denial {
         let Some(quota) = quotas.iter().find(|candidate| candidate.quota.id == id) else {
             return Self::unavailable("quota", &format!("`{subject}` is short of a quota that its plan lacks"), 1000);
         };
+        let needed = amount(asked, subject, id);
         match short {
+            Short::Exhausted { standing, .. } | Short::Busy { standing, .. }
+                if quota.role == Role::Cap && needed > quota.quota.limit =>
+            {
+                Self::oversized(subject, quota, standing, needed, now)
+            }
             Short::NeedsGrant { missing, .. } => Self::unavailable(
                 &quota.name,
                 &format!("no grant for `{subject}` came in time; {missing} micro-units were missing"),
@@ -256,6 +268,24 @@ impl Denial {
         }
     }
 
+    fn oversized(subject: &str, quota: &PlanQuota, standing: &Standing, needed: u64, now: Now) -> Self {
+        let view = LimitView::of(quota, standing, now);
+        let (unit, needed) = (unit_name(view.unit), needed.div_ceil(MICRO));
+        let outside = format!(
+            "this call may need {needed} {unit} and `{}` never lets more than {} through; send less, or ask for less output",
+            view.name, view.limit
+        );
+        let inside = stands(subject, "cap", &view.name, standing);
+        Self {
+            kind: Kind::Oversized,
+            rule: view.name.clone(),
+            outside,
+            inside,
+            retry_ms: None,
+            limit: Some(Box::new(view)),
+        }
+    }
+
     fn busy(subject: &str, quota: &PlanQuota, standing: &Standing, retry_ms: Option<u64>, now: Now) -> Self {
         let view = LimitView::of(quota, standing, now);
         let unit = unit_name(view.unit);
@@ -278,6 +308,12 @@ impl Denial {
         let inside = stands(subject, "quota", &view.name, standing);
         Self { kind: Kind::Rate, rule: view.name.clone(), outside, inside, retry_ms, limit: Some(Box::new(view)) }
     }
+}
+
+/// What `asked` wants of one quota, in micro-units; 0 when it does not name it.
+fn amount(asked: &[Level], subject: &str, quota: QuotaId) -> u64 {
+    let lines = asked.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
+    lines.filter(|line| line.quota.id == quota).map(|line| line.amount).fold(0, u64::saturating_add)
 }
 
 /// How a quota stands, for the operator.
@@ -345,7 +381,7 @@ mod tests {
     use super::{Denial, Kind, LimitView, Span, quoted};
     use crate::now::Now;
     use crate::policy::bundle::{Per, PlanQuota, Role, Unit};
-    use crate::quota::{MICRO, Quota, QuotaId, Short, Standing, Window};
+    use crate::quota::{Level, Line, MICRO, Quota, QuotaId, Short, Standing, Window};
 
     const HOUR: u64 = 3_600_000;
 
@@ -371,7 +407,8 @@ mod tests {
     #[test]
     fn a_spent_fund_is_exhausted_and_says_when_it_begins_anew_but_not_to_retry() {
         let fund = quota("seat-5h", Role::Fund, Unit::Credits, 100, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial = Denial::short(&exhausted(&fund, standing(100, 99, 0)), std::slice::from_ref(&fund), at(2 * HOUR));
+        let denial =
+            Denial::short(&exhausted(&fund, standing(100, 99, 0)), std::slice::from_ref(&fund), &[], at(2 * HOUR));
         assert_eq!((denial.kind, denial.rule.as_str(), denial.retry_ms), (Kind::Exhausted, "seat-5h", None));
         assert_eq!(
             denial.outside,
@@ -384,10 +421,29 @@ mod tests {
     #[test]
     fn a_spent_cap_is_rate_until_its_window_begins_anew() {
         let cap = quota("calls", Role::Cap, Unit::Requests, 1200, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial = Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), std::slice::from_ref(&cap), at(2 * HOUR));
+        let denial =
+            Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), std::slice::from_ref(&cap), &[], at(2 * HOUR));
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Rate, Some(4 * HOUR)));
         let limit = denial.limit.expect("a quota bound");
         assert_eq!((limit.limit, limit.remaining, limit.window_s), (1200, 0, Some(18_000)));
+    }
+
+    #[test]
+    fn what_a_cap_can_never_let_through_is_no_matter_of_time() {
+        let cap = quota("pace", Role::Cap, Unit::Tokens, 1000, Window::Bucket { period_ms: 60_000 });
+        let ask = |units: u64, cap: &PlanQuota| {
+            let line = Line { quota: cap.quota.clone(), amount: units * MICRO };
+            let asked = [Level { subject: "seat/alice".into(), lines: vec![line] }];
+            let standing = standing(1000, 0, 0);
+            let short =
+                Short::Busy { subject: "seat/alice".into(), quota: cap.quota.id, standing, retry_ms: Some(60_000) };
+            Denial::short(&short, std::slice::from_ref(cap), &asked, at(0))
+        };
+        let denial = ask(1001, &cap);
+        assert_eq!((denial.kind, denial.retry_ms), (Kind::Oversized, None));
+        assert!(denial.outside.starts_with("this call may need 1001 tokens and `pace`"), "{}", denial.outside);
+        assert_eq!(ask(1000, &cap).kind, Kind::Rate);
+        assert_eq!(ask(1001, &PlanQuota { role: Role::Fund, ..cap }).kind, Kind::Rate);
     }
 
     #[test]
@@ -395,7 +451,7 @@ mod tests {
         let fund = quota("month", Role::Fund, Unit::Tokens, 100, Window::CalendarMonth { zone: "UTC".into() });
         let standing = standing(100, 1, 95);
         let short = Short::Busy { subject: "org/acme".into(), quota: fund.quota.id, standing, retry_ms: None };
-        let denial = Denial::short(&short, &[fund], at(2 * HOUR));
+        let denial = Denial::short(&short, &[fund], &[], at(2 * HOUR));
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Rate, None));
         assert!(denial.outside.contains("4 tokens of 100 are free"), "{}", denial.outside);
     }
@@ -404,14 +460,14 @@ mod tests {
     fn a_late_grant_is_neither_rate_nor_exhausted() {
         let fund = quota("month", Role::Fund, Unit::Tokens, 100, Window::CalendarMonth { zone: "UTC".into() });
         let short = Short::NeedsGrant { subject: "org/acme".into(), quota: fund.quota.id, missing: 7 };
-        let denial = Denial::short(&short, &[fund], at(0));
+        let denial = Denial::short(&short, &[fund], &[], at(0));
         assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Unavailable, "month"));
     }
 
     #[test]
     fn a_quota_that_the_plan_lacks_is_an_error_and_no_panic() {
         let short = Short::NeedsGrant { subject: "org/acme".into(), quota: QuotaId(7), missing: 7 };
-        assert_eq!(Denial::short(&short, &[], at(0)).kind, Kind::Unavailable);
+        assert_eq!(Denial::short(&short, &[], &[], at(0)).kind, Kind::Unavailable);
     }
 
     #[test]

@@ -233,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hit_stands_whatever_comes_after_it_in_the_list() {
+        let keys = keys(&[("c", 2), ("b", 1), ("a", 0)]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|key| seat_by_key(key.as_bytes(), &keys)),
+            [Some(0), Some(1), Some(2), None]
+        );
+    }
+
+    #[test]
     fn bytes_that_are_no_text_can_be_a_key() {
         let raw = b"\xff\xfe".to_vec();
         let keys = vec![Key { sha256: Sha256::digest(&raw).into(), seat: 3 }];

@@ -10,7 +10,7 @@
 //! also appends an entry of its own before any filter runs: set `skip_xff_append: true`, or count this Envoy as one
 //! of the trusted proxies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -61,17 +61,9 @@ pub fn allowed(address: Option<IpAddr>, networks: &[IpNet]) -> bool {
 fn within(network: &IpNet, address: IpAddr) -> bool {
     match (network, address) {
         // A policy may name IPv4 by its IPv6 form. `::/0` names IPv6 and does not let all of IPv4 in by the way.
-        (IpNet::V6(v6), IpAddr::V4(v4)) => is_mapped(v6.network(), v6.prefix_len()) && v6.contains(&mapped(v4)),
+        (IpNet::V6(v6), IpAddr::V4(v4)) => v6.network().to_ipv4_mapped().is_some() && v6.contains(&v4.to_ipv6_mapped()),
         _ => network.contains(&address),
     }
-}
-
-fn is_mapped(network: Ipv6Addr, prefix: u8) -> bool {
-    prefix >= 96 && network.to_ipv4_mapped().is_some()
-}
-
-fn mapped(address: Ipv4Addr) -> Ipv6Addr {
-    address.to_ipv6_mapped()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn error(denial: &Denial, message: &str) -> Value {
         Kind::Forbidden => "permission_error",
         Kind::UnknownModel | Kind::UnknownPath => "not_found_error",
         Kind::TooLarge => "request_too_large",
-        Kind::Rate | Kind::Exhausted => "rate_limit_error",
+        Kind::Rate | Kind::Oversized | Kind::Exhausted => "rate_limit_error",
         Kind::Unavailable => "overloaded_error",
     };
     if denial.kind == Kind::Exhausted {

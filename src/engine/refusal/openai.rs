@@ -39,10 +39,10 @@ fn words(denial: &Denial) -> (&'static str, &'static str) {
         Kind::UnknownModel => (INVALID, "model_not_found"),
         Kind::UnknownPath => (INVALID, "unknown_url"),
         // The type says which limit it was: `requests` or `tokens`. There is none for credits.
-        Kind::Rate if denial.limit.as_ref().is_some_and(|limit| limit.unit == Unit::Requests) => {
+        Kind::Rate | Kind::Oversized if denial.limit.as_ref().is_some_and(|limit| limit.unit == Unit::Requests) => {
             ("requests", "rate_limit_exceeded")
         }
-        Kind::Rate => ("tokens", "rate_limit_exceeded"),
+        Kind::Rate | Kind::Oversized => ("tokens", "rate_limit_exceeded"),
         Kind::Exhausted => ("insufficient_quota", "insufficient_quota"),
         Kind::Unavailable => ("service_unavailable_error", "server_is_overloaded"),
     }

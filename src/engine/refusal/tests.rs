@@ -43,6 +43,10 @@ fn denial(kind: Kind) -> Denial {
             limit: Some(Box::new(limit("pace", Unit::Tokens, Some(60), Some(36_500)))),
             ..guard("pace", "`pace` allows 20000 tokens per 1m; slow down")
         },
+        Kind::Oversized => Denial {
+            limit: Some(Box::new(limit("pace", Unit::Tokens, Some(60), None))),
+            ..guard("pace", "this call may need 30000 tokens and `pace` never lets more than 20000 through")
+        },
         Kind::Exhausted => Denial {
             limit: Some(Box::new(limit("month", Unit::Tokens, Some(2_592_000), Some(482_400_000)))),
             ..guard("month", "the fund `month` is used up")
