@@ -4,8 +4,8 @@
 //! anything is written, so that a refusal leaves no trace.
 
 use crate::meter::usage::Usage;
-use crate::policy::bundle::{Bundle, Per, Plan, PlanQuota, Role, Seat, Unit, Weights};
-use crate::quota::{Level, Line, MICRO, QuotaId, Standing, Window};
+use crate::policy::bundle::{Per, Plan, PlanQuota, Seat, Unit, Weights};
+use crate::quota::{Level, Line, MICRO, QuotaId, Short, Standing, Window};
 use crate::report::wire::Charge;
 
 /// What is known of a call before it is admitted.
@@ -40,12 +40,10 @@ pub enum Verdict {
     Wants(Vec<Want>),
     /// It does not fit, not even shrunk.
     Short {
-        /// Index into [`Plan::quotas`] of the binding quota.
-        quota: usize,
-        /// How it stands; `None` when nothing is known of it.
-        standing: Option<Standing>,
-        /// Micro-units that the smallest useful call would need.
-        needs: u64,
+        /// Which quota is in the way, and why.
+        short: Short,
+        /// What the smallest useful call would need, on every level.
+        needs: Vec<Level>,
     },
 }
 
@@ -121,19 +119,19 @@ pub fn weigh(
         let subject = subject(quota.per, seat);
         let stands = standing(&subject, quota);
         let full = worst_amount(quota.unit, weights, size);
-        let Some(now) = stands else {
+        let Some(stands) = stands else {
             wants.push(Want { subject, quota: quota.quota.id, missing: full });
             short.get_or_insert((index, None));
             continue;
         };
-        let most = largest_output(quota.unit, weights, now.free(), size);
-        if most.is_none_or(|most| most < size.output) && quota.quota.granted && now.ledger_left > 0 {
-            wants.push(Want { subject, quota: quota.quota.id, missing: full.saturating_sub(now.free()) });
+        let most = largest_output(quota.unit, weights, stands.free(), size);
+        if most.is_none_or(|most| most < size.output) && quota.quota.granted && stands.ledger_left > 0 {
+            wants.push(Want { subject, quota: quota.quota.id, missing: full.saturating_sub(stands.free()) });
         }
         match most {
             Some(most) if most >= floor => output = output.min(most),
             _ => {
-                short.get_or_insert((index, Some(now)));
+                short.get_or_insert((index, Some(stands)));
             }
         }
     }
@@ -141,9 +139,13 @@ pub fn weigh(
     let unknown = matches!(short, Some((_, None)));
     match short {
         _ if !wants.is_empty() && (!asked || unknown) && !hopeless(plan, short) => Verdict::Wants(wants),
-        Some((quota, standing)) => {
-            let needs = plan.quotas.get(quota).map_or(0, |q| worst_amount(q.unit, weights, &smallest));
-            Verdict::Short { quota, standing, needs }
+        Some((index, standing)) => {
+            let needs = levels(plan, seat, |quota| worst_amount(quota.unit, weights, &smallest));
+            let needed = plan.quotas.get(index).map_or(0, |quota| worst_amount(quota.unit, weights, &smallest));
+            match plan.quotas.get(index) {
+                Some(quota) => Verdict::Short { short: lack(quota, subject(quota.per, seat), standing, needed), needs },
+                None => Verdict::Fits { output },
+            }
         }
         None => Verdict::Fits { output },
     }
@@ -172,64 +174,31 @@ pub fn levels(plan: &Plan, seat: &Seat, mut amount: impl FnMut(&PlanQuota) -> u6
     levels
 }
 
-/// Why a quota is in the way, and when trying again may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
-    /// The amount is spent.
-    Spent {
-        /// Milliseconds until the window begins anew; `None` when time does not cure it.
-        until_ms: Option<u64>,
-    },
-    /// Others hold what this call needs, or it refills: soon cured.
-    Busy {
-        /// Milliseconds until it may fit.
-        retry_ms: u64,
-    },
-    /// More than the quota ever has: no wait cures it.
-    TooLarge,
-    /// Nothing is known of it, and the ledger did not answer.
-    Unknown,
-}
-
-/// How soon a seat that merely waits for others may try again.
+/// How soon a seat that merely waits for others may try again, in milliseconds.
 const SOON_MS: u64 = 1_000;
 
-/// Tells what kind of lack a refusal by `quota` is.
-pub fn lack(quota: &PlanQuota, standing: Option<Standing>, needs: u64, wall_ms: u64) -> Lack {
-    let Some(standing) = standing else { return Lack::Unknown };
-    if needs > quota.quota.limit {
-        return Lack::TooLarge;
-    }
+/// Tells what kind of lack it is that `needed` micro-units do not fit.
+fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: u64) -> Short {
+    let id = quota.quota.id;
+    let Some(standing) = standing else { return Short::NeedsGrant { subject, quota: id, missing: needed } };
+    let busy = |retry_ms| Short::Busy { subject: subject.clone(), quota: id, standing, retry_ms: Some(retry_ms) };
     match &quota.quota.window {
-        Window::Concurrent => Lack::Busy { retry_ms: SOON_MS },
+        Window::Concurrent => busy(SOON_MS),
         Window::Bucket { period_ms } => {
-            let missing = needs.saturating_sub(standing.free());
+            let missing = needed.saturating_sub(standing.free());
             let wait = (u128::from(missing) * u128::from(*period_ms)).div_ceil(u128::from(quota.quota.limit.max(1)));
-            Lack::Busy { retry_ms: u64::try_from(wait).unwrap_or(u64::MAX).max(1) }
+            busy(u64::try_from(wait).unwrap_or(u64::MAX).max(1))
         }
-        // The ledger's total is what counts: what it granted elsewhere is spent as far as this window goes.
-        _ if standing.used.saturating_add(needs) > standing.granted => {
-            let until_ms = (standing.resets_ms > wall_ms).then(|| standing.resets_ms.saturating_sub(wall_ms));
-            Lack::Spent { until_ms }
+        _ if standing.used.saturating_add(needed) > standing.granted => {
+            Short::Exhausted { subject, quota: id, standing }
         }
-        _ => Lack::Busy { retry_ms: SOON_MS },
+        _ => busy(SOON_MS),
     }
-}
-
-/// Whether a refusal by this quota says *exhausted* (a fund is empty) and not *rate* (a cap is full).
-pub fn is_fund(quota: &PlanQuota) -> bool {
-    quota.role == Role::Fund
 }
 
 /// The name under which records and the ledger know a quota: `plan/quota`, the plan without its version.
 pub fn ledger_name(plan: &Plan, quota: &PlanQuota) -> String {
     format!("{}/{}", plan.name, quota.name)
-}
-
-/// The quotas of a seat's accounts, for everything that must name them.
-pub fn seat_quotas<'a>(bundle: &'a Bundle, seat: &'a Seat) -> impl Iterator<Item = (&'a Plan, &'a PlanQuota)> {
-    let plan = seat.plan.and_then(|index| bundle.plans.get(index));
-    plan.into_iter().flat_map(|plan| plan.quotas.iter().map(move |quota| (plan, quota)))
 }
 
 /// What each level used: `usage`, by the unit of each quota. Concurrent quotas settle to nothing.

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::engine::admission::{self, Lack, Size, Verdict};
-use crate::engine::denial::{Denial, Kind, LimitView};
+use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::Open;
@@ -18,7 +18,7 @@ use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
 use crate::quota::account;
 use crate::quota::operation::Operation;
-use crate::quota::{Cells, MICRO, Outcome, Standing};
+use crate::quota::{Cells, Outcome};
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
@@ -174,19 +174,16 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<usize, Turn> {
         let bundle = Rc::clone(&self.bundle);
-        strip_own(headers, effects);
+        for name in identity::credential_headers(headers, &bundle) {
+            effects.push(Effect::RemoveRequestHeader(name));
+        }
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
         self.dialect = Dialect::of(method, path);
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
-        let plan = who.plan.and_then(|plan| bundle.plans.get(plan)).ok_or_else(no_plan)?;
-        source::judge(source::client_address(peer, headers, bundle.trusted_proxies), &plan.connectivity.sources)?;
-        for name in identity::credential_headers(&bundle) {
-            if headers.iter().any(|(n, _)| n == name.as_bytes()) {
-                effects.push(Effect::RemoveRequestHeader(name.to_owned()));
-            }
-        }
+        let plan = guard::plan(&bundle, who)?;
+        guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
         }
@@ -194,7 +191,7 @@ impl Exchange {
             Some(dialect) => dialect,
             None if dialect::suspicious(path) => return Err(odd_path().into()),
             None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),
-            None => return Err(unknown_path().into()),
+            None => return Err(Denial::unknown_path().into()),
         };
         if field("upgrade").is_some() {
             return Err(unreadable(&bundle, "an upgrade request on an LLM path"));
@@ -243,22 +240,22 @@ impl Exchange {
     fn prepare(&self, seat: usize, body: &[u8]) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
-        let dialect = self.dialect.ok_or_else(unknown_path)?;
+        let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         let call = match call::read_call(dialect, body) {
             Ok(call) => call,
             Err(malformed) if malformed.ambiguous() || bundle.unknown.body == OnUnknown::Deny => {
-                return Err(Denial::new(Kind::Malformed, "body", malformed.to_string()).into());
+                return Err(Denial::malformed(&malformed.to_string()).into());
             }
             Err(_) => return Err(Turn::Pass),
         };
-        let model = bundle.models.find(&call.model).ok_or_else(|| guard::unknown_model(&call.model))?.clone();
-        guard::judge_model(&call.model, plan)?;
+        let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
+        guard::model(plan, &call.model)?;
         if let Some(open) = call.open {
-            return Err(guard::open_request(open).into());
+            return Err(Denial::unbounded(open).into());
         }
-        guard::judge_texts(call.texts(), plan)?;
+        guard::no_secrets(plan, call.texts())?;
         let counted = call.count_input(model.encoding);
-        guard::judge_input(counted, plan)?;
+        guard::longest_input(plan, counted)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         let size = Size {
             input: call.input_bound(model.encoding).max(counted),
@@ -300,8 +297,8 @@ impl Exchange {
                     }
                 }
                 Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
-                Verdict::Short { quota, standing, needs } => {
-                    let denial = short(plan, quota, standing, needs, now);
+                Verdict::Short { short, needs } => {
+                    let denial = Denial::short(&short, &plan.quotas, &needs, now);
                     return self.turn(denial.into(), now, vm, effects);
                 }
             }
@@ -383,7 +380,7 @@ impl Exchange {
             }
             Err(error) => {
                 vm.vacate(place);
-                Err(Retry::Never(unavailable("store", error.to_string())))
+                Err(Retry::Never(unavailable("store", &error.to_string())))
             }
         }
     }
@@ -426,47 +423,27 @@ fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
     Some((seat, bundle.plans.get(index)?, index))
 }
 
-/// Removes what only we may set.
-fn strip_own(headers: &[Header], effects: &mut Vec<Effect>) {
-    let mut seen: Vec<&[u8]> = Vec::new();
-    for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"x-farebox-")) {
-        if !seen.contains(&name.as_slice())
-            && let Ok(text) = std::str::from_utf8(name)
-        {
-            effects.push(Effect::RemoveRequestHeader(text.to_owned()));
-            seen.push(name);
-        }
-    }
-}
-
 fn no_plan() -> Denial {
-    Denial::new(Kind::Forbidden, "assign", "no plan is assigned to this seat")
-        .told("no plan is assigned to this key; ask your administrator for one")
-}
-
-fn unknown_path() -> Denial {
-    Denial::new(Kind::NotFound, "unknown.path", "no dialect knows this path, and the policy denies unknown paths")
-        .told("this path is not served here")
+    Denial::guard(Kind::Forbidden, "assign", "this key has no plan; ask your administrator for one", "the seat has no plan")
 }
 
 fn odd_path() -> Denial {
-    Denial::new(Kind::Malformed, "path", "the path would normalise to a metered one")
-        .told("the request path is spelled in an unusual way; send it plainly")
+    let outside = "the request path is spelled in an unusual way; send it plainly";
+    Denial::guard(Kind::Malformed, "path", outside, "the path would normalise to a metered one")
 }
 
 fn unreadable(bundle: &Bundle, what: &str) -> Turn {
     match bundle.unknown.body {
         OnUnknown::Pass => Turn::Pass,
-        OnUnknown::Deny => Denial::new(Kind::Unsupported, "unknown.body", format!("{what} cannot be metered"))
-            .told(format!("{what} is not accepted here"))
-            .into(),
+        OnUnknown::Deny => Denial::malformed(&format!("cannot be metered: {what}")).into(),
     }
 }
 
-fn unavailable(rule: &str, inside: impl Into<String>) -> Denial {
-    let mut denial = Denial::new(Kind::Unavailable, rule, inside).told("the meter is busy; try again");
-    denial.retry_ms = Some(1_000);
-    denial
+/// How soon a caller may try again when we could not tell, in milliseconds.
+const SOON_MS: u64 = 1_000;
+
+fn unavailable(rule: &str, why: &str) -> Denial {
+    Denial::unavailable(rule, why, SOON_MS)
 }
 
 fn crowded(no_place: NoPlace) -> Denial {
@@ -474,44 +451,5 @@ fn crowded(no_place: NoPlace) -> Denial {
         NoPlace::Full => unavailable("slots", "every exchange slot of this VM is taken"),
         NoPlace::Unreported => unavailable("collector.buffer", "the buffer of unreported records is full"),
         NoPlace::Store => unavailable("store", "the host's shared data did not answer, or all VM slots are taken"),
-    }
-}
-
-/// The refusal by a quota that is in the way.
-fn short(plan: &Plan, quota: usize, standing: Option<Standing>, needs: u64, now: Now) -> Denial {
-    let Some(quota) = plan.quotas.get(quota) else { return unavailable("quota", "the plan changed") };
-    let unit = quota.unit.plain();
-    let (limit, name) = (amount(quota.quota.limit), &quota.name);
-    let lack = admission::lack(quota, standing, needs, now.wall_ms);
-    let inside = format!("{lack:?}: needs {} {unit} of `{name}`, {standing:?}", amount(needs));
-    let (kind, told, retry_ms) = match lack {
-        Lack::Unknown => return unavailable(name, "nothing is known of this quota, and the ledger did not answer"),
-        Lack::TooLarge => (
-            Kind::Forbidden,
-            format!("this request needs {} {unit}, more than `{name}` ever allows ({limit})", amount(needs)),
-            None,
-        ),
-        Lack::Spent { .. } if admission::is_fund(quota) => {
-            (Kind::Exhausted, format!("the {unit} of `{name}` are used up ({limit} in all)"), None)
-        }
-        Lack::Spent { until_ms } => (Kind::Rate, format!("the limit `{name}` of {limit} {unit} is reached"), until_ms),
-        Lack::Busy { retry_ms } => (
-            Kind::Rate,
-            format!("the limit `{name}` of {limit} {unit} is taken by other requests at the moment"),
-            Some(retry_ms),
-        ),
-    };
-    let mut denial = Denial::new(kind, name, inside).told(told);
-    denial.retry_ms = retry_ms;
-    denial.limit = standing.map(|standing| LimitView::of(quota, &standing));
-    denial
-}
-
-/// Micro-units as people read them.
-fn amount(micro: u64) -> String {
-    let (whole, rest) = (micro / MICRO, micro % MICRO);
-    match rest {
-        0 => whole.to_string(),
-        _ => format!("{whole}.{rest:06}").trim_end_matches('0').to_owned(),
     }
 }

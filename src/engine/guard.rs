@@ -1,0 +1,144 @@
+//! The checks that need no quota: who, from where, which model, how long, and no secrets.
+//!
+//! Each is a pure function and names the rule that bound. The engine asks them cheapest first: plan and source
+//! before the body is read, then the model, the length, and the text itself last.
+
+use std::net::IpAddr;
+
+use super::denial::{Denial, Kind, quoted};
+use super::{secrets, source as place};
+use crate::policy::bundle::{Bundle, Plan, Seat};
+
+/// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).
+pub fn plan<'b>(bundle: &'b Bundle, seat: &Seat) -> Result<&'b Plan, Denial> {
+    seat.plan.and_then(|index| bundle.plans.get(index)).ok_or_else(|| {
+        let inside = format!("no line of `assign` gives seat `{}` a plan", seat.name);
+        Denial::guard(Kind::Forbidden, "assign", "this key has no plan; ask your administrator for one", inside)
+    })
+}
+
+/// The caller is in one of the plan's networks (rule `sources`).
+pub fn source(plan: &Plan, address: Option<IpAddr>) -> Result<(), Denial> {
+    if place::allowed(address, &plan.connectivity.sources) {
+        return Ok(());
+    }
+    let inside = match address {
+        Some(address) => format!("{address} is in none of `sources` of plan `{}`", plan.name),
+        None => format!("the caller's address is not known, and plan `{}` has `sources`", plan.name),
+    };
+    // The address that we took for the caller's tells them nothing secret, but networks of the plan would.
+    Err(Denial::guard(Kind::Forbidden, "sources", "calls from this network are not allowed by the plan", inside))
+}
+
+/// The plan allows the model (rule `models`). The name is matched as the request spells it.
+pub fn model(plan: &Plan, model: &str) -> Result<(), Denial> {
+    let allowed = &plan.security.models;
+    if allowed.is_empty() || allowed.iter().any(|glob| glob.is_match(model)) {
+        return Ok(());
+    }
+    let model = quoted(model);
+    let outside = format!("the plan does not include the model {model}; ask for another model");
+    Err(Denial::guard(Kind::Forbidden, "models", outside, format!("plan `{}` does not allow {model}", plan.name)))
+}
+
+/// The input is no longer than the plan takes (rule `longest`), in tokens.
+///
+/// The words are those of Anthropic's own error: agents know them and compact their conversation.
+pub fn longest_input(plan: &Plan, tokens: u64) -> Result<(), Denial> {
+    match plan.security.longest_input {
+        Some(longest) if tokens > longest => {
+            let outside = format!("prompt is too long: {tokens} tokens > {longest} maximum");
+            let inside = format!("{tokens} input tokens, plan `{}` takes {longest}", plan.name);
+            Err(Denial::guard(Kind::TooLong, "longest", outside, inside))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// No text that a model will read carries a secret (rule `secrets`). Texts are looked at only if the plan says so.
+///
+/// Neither message repeats the secret.
+pub fn no_secrets<T: AsRef<str>>(plan: &Plan, texts: impl IntoIterator<Item = T>) -> Result<(), Denial> {
+    if !plan.security.deny_secrets {
+        return Ok(());
+    }
+    let Some(found) = texts.into_iter().find_map(|text| secrets::find(text.as_ref())) else { return Ok(()) };
+    let outside = format!("the prompt carries what looks like a secret ({found}); take it out and send it again");
+    Err(Denial::guard(Kind::Forbidden, "secrets", outside, format!("the prompt carries a secret: {found}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{longest_input, model, no_secrets, source};
+    use crate::engine::denial::Kind;
+    use crate::policy::bundle::{Connectivity, HoldRule, Lost, Plan, Security};
+
+    fn plan() -> Plan {
+        Plan {
+            name: "team".into(),
+            version: None,
+            quotas: Vec::new(),
+            hold: HoldRule { unstated_output: 1, shrink_to: 1, lost: Lost::Held },
+            connectivity: Connectivity::default(),
+            security: Security::default(),
+        }
+    }
+
+    fn glob(pattern: &str) -> globset::GlobMatcher {
+        globset::Glob::new(pattern).expect("a glob").compile_matcher()
+    }
+
+    #[test]
+    fn a_plan_without_rules_allows() {
+        let plan = plan();
+        assert!(source(&plan, None).is_ok());
+        assert!(model(&plan, "anything").is_ok());
+        assert!(longest_input(&plan, u64::MAX).is_ok());
+        assert!(no_secrets(&plan, ["AKIAIOSFODNN7EXAMPLE"]).is_ok());
+    }
+
+    #[test]
+    fn sources_bind_and_an_unknown_address_is_refused() {
+        let mut plan = plan();
+        plan.connectivity.sources = vec!["10.0.0.0/8".parse().expect("a network")];
+        assert!(source(&plan, Some("10.1.2.3".parse().expect("an address"))).is_ok());
+        for address in [None, Some("192.0.2.1".parse().expect("an address"))] {
+            let denial = source(&plan, address).expect_err("outside");
+            assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Forbidden, "sources"));
+            assert!(!denial.outside.contains("10.0.0.0"), "{}", denial.outside);
+        }
+    }
+
+    #[test]
+    fn models_bind_by_glob_and_the_name_is_made_safe() {
+        let mut plan = plan();
+        plan.security.models = vec![glob("demo-*"), glob("exact")];
+        assert!(model(&plan, "demo-small").is_ok());
+        assert!(model(&plan, "exact").is_ok());
+        assert!(model(&plan, "Demo-small").is_err());
+        let denial = model(&plan, "other\nforged").expect_err("not allowed");
+        assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Forbidden, "models"));
+        assert!(!denial.inside.contains('\n'));
+    }
+
+    #[test]
+    fn the_longest_input_itself_is_allowed() {
+        let mut plan = plan();
+        plan.security.longest_input = Some(128_000);
+        assert!(longest_input(&plan, 128_000).is_ok());
+        let denial = longest_input(&plan, 128_001).expect_err("one too many");
+        assert_eq!(denial.outside, "prompt is too long: 128001 tokens > 128000 maximum");
+        assert_eq!(denial.kind, Kind::TooLong);
+    }
+
+    #[test]
+    fn secrets_bind_and_are_not_repeated() {
+        let mut plan = plan();
+        plan.security.deny_secrets = true;
+        assert!(no_secrets(&plan, ["hello"]).is_ok());
+        let denial = no_secrets(&plan, ["hello", "key AKIAIOSFODNN7EXAMPLE here"]).expect_err("a secret");
+        assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Forbidden, "secrets"));
+        assert!(denial.outside.contains("aws_access_key_id"), "{}", denial.outside);
+        assert!(!format!("{denial:?}").contains("AKIA"), "{denial:?}");
+    }
+}
