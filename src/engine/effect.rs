@@ -5,7 +5,8 @@
 pub enum Flow {
     /// Go on: what was held may leave. For a response body: the chunk may leave, as changed by [`Effect::ReplaceChunk`].
     Continue,
-    /// Hold the request: more body is needed, or the exchange waits until woken.
+    /// Hold the request: more body is needed, or the exchange waits until woken. Where headers leave first, only the
+    /// body is held, and the host takes `content-length` off the headers, because the body may be replaced.
     Hold,
     /// Answer the client in the upstream's place. Nothing goes upstream.
     Reply(Reply),

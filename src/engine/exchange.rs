@@ -16,7 +16,6 @@ use crate::meter::call::{self, Call};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
-use crate::quota::account;
 use crate::quota::operation::Operation;
 use crate::quota::{Cells, Outcome};
 
@@ -210,15 +209,11 @@ impl Exchange {
     }
 
     fn await_body(&self, effects: &mut Vec<Effect>) -> Flow {
-        match self.bundle.headers {
-            HostMode::Held => Flow::Hold,
-            HostMode::First => {
-                // The body may change length after the headers have left; and filters behind us decide now.
-                effects.push(Effect::RemoveRequestHeader("content-length".to_owned()));
-                effects.push(Effect::Note("admitted", "seen".to_owned()));
-                Flow::Continue
-            }
+        if self.bundle.headers == HostMode::First {
+            // The headers leave now, and filters behind us decide now: this says *seen*, not *admitted*.
+            effects.push(Effect::Note("admitted", "seen".to_owned()));
         }
+        Flow::Hold
     }
 
     fn request_body(
@@ -285,8 +280,7 @@ impl Exchange {
         for _ in 0..8 {
             let asked = waited.is_some();
             let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, asked, |subject, quota| {
-                let known = account::read(&vm.keys, subject, cells).ok()?;
-                account::standing(known.as_ref(), &quota.quota, now)
+                vm.standing(subject, &quota.quota, now, cells)
             });
             match verdict {
                 Verdict::Fits { output } => {
@@ -361,7 +355,7 @@ impl Exchange {
             admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
         let open = Open::new(place, prepared, &levels, output, now);
         let draft = open.draft(&bundle, plan, seat, &size);
-        let mut operation = Operation::hold(&vm.keys, place.id, place.slot, levels, draft, now);
+        let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
@@ -374,12 +368,18 @@ impl Exchange {
                 vm.vacate(place);
                 Err(Retry::Again)
             }
-            Ok(Outcome::Fenced | Outcome::Contended) => {
+            // An incarnation that left an operation unfinished may not begin another: whoever claims it finishes that one.
+            Ok(Outcome::Fenced | Outcome::Contended | Outcome::WrongSlot) => {
                 vm.fenced(effects);
                 Err(Retry::Again)
             }
-            Err(error) => {
+            Ok(Outcome::Unreadable { key }) => {
                 vm.vacate(place);
+                let key = String::from_utf8_lossy(&key);
+                Err(Retry::Never(unavailable("store", &format!("the value under `{key}` is no record of ours"))))
+            }
+            Err(error) => {
+                vm.fenced(effects);
                 Err(Retry::Never(unavailable("store", &error.to_string())))
             }
         }

@@ -13,7 +13,7 @@ use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
 use crate::quota::operation::Operation;
-use crate::quota::{Cells, Level};
+use crate::quota::{self, Cells, Level};
 use crate::report::wire::{self, Outcome, Record};
 
 /// See the module's docs.
@@ -226,10 +226,15 @@ impl Open {
         let bytes = wire::encode_record(&record);
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
         let Place { id, slot } = self.place;
-        match Operation::settle(&vm.keys, id, slot, used, bytes, keep, now).run(cells) {
-            Ok(crate::quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
-            Ok(_) => vm.fenced(effects),
-            Err(error) => effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled: {error}"))),
+        match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
+            // Somebody has claimed this VM slot and ended the exchange from what its slot said.
+            Ok(quota::Outcome::WrongSlot) => {}
+            Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),
+            failed => {
+                vm.fenced_as(id.by, effects);
+                effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled here: {failed:?}")));
+            }
         }
         self.show(&record, plan, effects);
     }

@@ -162,6 +162,22 @@ impl Vm {
         }
     }
 
+    /// As [`Vm::fenced`], if this VM still writes as `by`.
+    pub(super) fn fenced_as(&mut self, by: Incarnation, effects: &mut Vec<Effect>) {
+        if self.incarnation() == Some(by) {
+            self.fenced(effects);
+        }
+    }
+
+    /// How a quota of `subject` stands; `None` when nothing is known of it.
+    pub(super) fn standing(&self, subject: &str, quota: &Quota, now: Now, cells: &mut dyn Cells) -> Option<Standing> {
+        match read_account(&self.keys, subject, cells) {
+            Ok(Some(account)) => account.standing(quota, now),
+            Ok(None) => Standing::unused(quota, now),
+            Err(_) => None,
+        }
+    }
+
     /// A place for one more exchange. It is taken until [`Vm::admitted`] or [`Vm::vacate`].
     pub(super) fn place(&mut self, cells: &mut dyn Cells) -> Result<Place, NoPlace> {
         if self.bundle.collector.is_some() && self.outbox.full() {
