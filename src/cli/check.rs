@@ -1,0 +1,73 @@
+//! `farebox check`: all that is wrong with a policy, in one run.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::Exit;
+use crate::policy::{self, Diagnostic, LARGEST};
+
+/// What to check, and how to say it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The policy, YAML or JSON; `-` reads standard input.
+    pub policy: PathBuf,
+    /// How faults are written to stderr.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How faults are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: a line for the fault and one for the help.
+    Text,
+    /// For programs: one JSON object a line, with `code`, `file`, `line`, `column`, `message` and `help`.
+    Json,
+}
+
+/// Checks a policy. Silent when it is in order.
+pub fn run(args: &Args, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let text = match read(&args.policy) {
+        Ok(text) => text,
+        Err(reason) => {
+            let _ = writeln!(err, "error: {reason}");
+            return Exit::CouldNotRun;
+        }
+    };
+    match policy::compile(&text, &args.policy.display().to_string()) {
+        Ok(_) => Exit::Fine,
+        Err(faults) => {
+            // A reader that has gone away does not change the verdict.
+            let _ = write_faults(&faults, args.format, err);
+            Exit::PolicyInvalid
+        }
+    }
+}
+
+/// The text of a policy file, or why there is none, in one line that names the file.
+///
+/// A file that is no UTF-8 is read with replacement characters, so that the fault is shown with its place.
+pub fn read(path: &Path) -> Result<String, String> {
+    let most = u64::try_from(LARGEST).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let taken = if path == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    taken.map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes faults in the order of the file.
+pub fn write_faults(faults: &[Diagnostic], format: Format, err: &mut dyn Write) -> std::io::Result<()> {
+    for fault in faults {
+        match format {
+            Format::Text => writeln!(err, "{fault}")?,
+            Format::Json => writeln!(err, "{}", serde_json::to_string(fault)?)?,
+        }
+    }
+    Ok(())
+}
