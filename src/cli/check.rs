@@ -47,9 +47,8 @@ pub fn run(args: &Args, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
 }
 
 /// The text of a policy file, or why there is none, in one line that names the file.
-///
-/// A file that is no UTF-8 is read with replacement characters, so that the fault is shown with its place.
 pub fn read(path: &Path) -> Result<String, String> {
+    // One byte more than allowed, so that the fault is the compiler's to tell.
     let most = u64::try_from(LARGEST).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     let taken = if path == Path::new("-") {
@@ -58,7 +57,10 @@ pub fn read(path: &Path) -> Result<String, String> {
         std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
     taken.map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    String::from_utf8(bytes).map_err(|fault| {
+        let valid = fault.utf8_error().valid_up_to();
+        format!("cannot read `{}`: byte {valid} and what follows is no UTF-8; save the file as UTF-8", path.display())
+    })
 }
 
 /// Writes faults in the order of the file.

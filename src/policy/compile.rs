@@ -46,7 +46,7 @@ fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
         let mut catalogue = document.models.iter().map(|row| row.pattern.value.as_str());
         if !document.models.is_empty() && !catalogue.any(|row| models::overlap(&allowed.value, row)) {
             let known = document.models.iter().map(|row| row.pattern.value.as_str());
-            let help = meant(&allowed.value, known, "the models are");
+            let help = meant(&allowed.value, known, "models");
             let message = format!("{} can match no model of the catalogue", shown(&allowed.value));
             faults.add(allowed.at, Code::UnknownName, message, help);
         }

@@ -180,14 +180,19 @@ impl Faults {
 }
 
 /// Help for a name that is not among `known`: the nearest one, else all of them when they are few.
-pub(super) fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
-    let known: Vec<&str> = known.into_iter().collect();
+/// `things` says in the plural what they are.
+pub(super) fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, things: &str) -> String {
+    let mut known: Vec<&str> = known.into_iter().collect();
     if let Some(near) = nearest(written, &known) {
         return format!("did you mean `{near}`?");
     }
+    known.sort_unstable();
     match known.len() {
-        1..=12 => format!("{otherwise} {}", listed(&known)),
-        _ => format!("{otherwise} one that exists"),
+        0 => format!("there are no {things}"),
+        1..=16 => {
+            format!("known {things}: {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+        }
+        many => format!("none of the {many} {things} is like it"),
     }
 }
 
@@ -202,7 +207,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 /// The known name that differs least, if it differs little: case, or a third of its letters at most.
-fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     // Strangers' bytes: the distance takes time in the product of both lengths.
     if written.len() > 64 {
         return None;
@@ -217,34 +222,15 @@ fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
 /// What the author wrote, in backticks and at a bearable length; control characters are shown as escapes.
 pub(super) fn shown(written: &str) -> String {
     const LONGEST: usize = 60;
-    let mut short: String = written.chars().take(LONGEST).flat_map(|c| Shown::of(c)).collect();
+    let mut short = String::from("`");
+    for c in written.chars().take(LONGEST) {
+        if c.is_control() { short.extend(c.escape_default()) } else { short.push(c) }
+    }
     if written.chars().nth(LONGEST).is_some() {
         short.push('…');
     }
-    format!("`{short}`")
-}
-
-/// A character as itself, or as its escape.
-enum Shown {
-    Plain(std::iter::Once<char>),
-    Escaped(std::char::EscapeDefault),
-}
-
-impl Shown {
-    fn of(c: char) -> Self {
-        if c.is_control() { Self::Escaped(c.escape_default()) } else { Self::Plain(std::iter::once(c)) }
-    }
-}
-
-impl Iterator for Shown {
-    type Item = char;
-
-    fn next(&mut self) -> Option<char> {
-        match self {
-            Self::Plain(one) => one.next(),
-            Self::Escaped(some) => some.next(),
-        }
-    }
+    short.push('`');
+    short
 }
 
 #[cfg(test)]
@@ -257,7 +243,9 @@ mod tests {
         assert_eq!(nearest("limt", &known), Some("limit"));
         assert_eq!(nearest("Window", &known), Some("window"));
         assert_eq!(nearest("colour", &known), None);
-        assert_eq!(meant("colour", known, "the keys here are"), "the keys here are `limit`, `per` or `window`");
+        assert_eq!(meant("colour", known, "keys"), "known keys: `limit`, `per`, `window`");
+        assert_eq!(meant("colour", ["x"; 17], "plans"), "none of the 17 plans is like it");
+        assert_eq!(meant("colour", [], "plans"), "there are no plans");
     }
 
     #[test]

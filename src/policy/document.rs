@@ -117,7 +117,7 @@ fn zone(written: &str) -> Result<String, Complaint> {
     let name = found.and_then(|zone| zone.iana_name().map(str::to_owned));
     name.ok_or_else(|| {
         let known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
-        let help = meant(written, known.iter().map(String::as_str), "write an IANA name such as `Asia/Shanghai`:");
+        let help = meant(written, known.iter().map(String::as_str), "time zones");
         Complaint::new(Code::UnknownZone, format!("unknown time zone {}", shown(written)), help)
     })
 }

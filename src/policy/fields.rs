@@ -3,7 +3,7 @@
 //! Every function notes what is wrong among the faults and answers `None`; the caller goes on with the rest,
 //! so that one run finds all there is. `what` names the place in the file's own words, such as `plans.team`.
 
-use super::diagnostic::{Code, Complaint, Faults, listed, meant, shown};
+use super::diagnostic::{Code, Complaint, Faults, listed, meant, nearest, shown};
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 
 /// A mapping whose keys are known.
@@ -11,6 +11,8 @@ pub(super) struct Fields<'a> {
     at: Mark,
     what: String,
     entries: &'a [Entry],
+    /// The known keys that unknown ones were most likely meant to be.
+    misspelt: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -18,12 +20,14 @@ impl<'a> Fields<'a> {
     pub fn of(node: &'a Node, what: impl Into<String>, known: &[&str], faults: &mut Faults) -> Option<Self> {
         let what = what.into();
         let entries = map(node, &what, faults)?;
+        let mut misspelt = Vec::new();
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            misspelt.extend(nearest(&entry.key, known).map(str::to_owned));
             let message = format!("unknown key {} in {what}", shown(&entry.key));
-            let help = meant(&entry.key, known.iter().copied(), "the keys here are");
+            let help = meant(&entry.key, known.iter().copied(), "keys");
             faults.add(entry.at, Code::UnknownKey, message, help);
         }
-        Some(Self { at: node.at, what, entries })
+        Some(Self { at: node.at, what, entries, misspelt })
     }
 
     /// What is written under `key`, if anything is.
@@ -31,10 +35,10 @@ impl<'a> Fields<'a> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// What is written under `key`, which must be there.
+    /// What is written under `key`, which must be there. A misspelt one has been noted already.
     pub fn required(&self, key: &str, help: &str, faults: &mut Faults) -> Option<&'a Node> {
         let found = self.optional(key);
-        if found.is_none() {
+        if found.is_none() && !self.misspelt.iter().any(|meant| meant == key) {
             let message = format!("the key `{key}` is missing in {}", self.what);
             faults.add(self.at, Code::MissingKey, message, help);
         }
@@ -60,6 +64,9 @@ impl<'a> Fields<'a> {
 }
 
 fn wrong(node: &Node, what: &str, expected: &str, help: &str, faults: &mut Faults) {
+    if node.value == Value::Faulty {
+        return;
+    }
     let message = format!("{what} must be {expected}, not {}", node.value.kind());
     faults.add(node.at, Code::WrongType, message, help);
 }
@@ -119,7 +126,10 @@ pub(super) fn form<T>(
 
 /// A whole number within bounds.
 pub(super) fn whole(node: &Node, what: &str, least: u64, most: u64, faults: &mut Faults) -> Option<u64> {
-    let help = format!("write a whole number from {least} to {most}, without quotes");
+    let help = match least == most {
+        true => format!("write `{least}`, without quotes"),
+        false => format!("write a whole number from {least} to {most}, without quotes"),
+    };
     match &node.value {
         Value::Plain(text) => {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -162,8 +172,9 @@ pub(super) fn choice<T: Copy>(node: &Node, what: &str, words: &[(&str, T)], faul
     let written = text(node, what, faults)?;
     let found = words.iter().find(|(word, _)| *word == written).map(|(_, value)| *value);
     if found.is_none() {
-        let known = words.iter().map(|(word, _)| *word);
-        let help = meant(written, known, "write");
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let near = nearest(written, &known).map(|near| format!("did you mean `{near}`?"));
+        let help = near.unwrap_or_else(|| format!("write {}", listed(&known)));
         faults.add(node.at, Code::BadValue, format!("{what} cannot be {}", shown(written)), help);
     }
     found

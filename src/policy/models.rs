@@ -81,7 +81,7 @@ fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     let written = text(node, "count", faults)?;
     let known = ENCODINGS.iter().find(|(name, _)| *name == written);
     if known.is_none() {
-        let help = meant(written, ENCODINGS.map(|(name, _)| name), "the vocabularies are");
+        let help = meant(written, ENCODINGS.map(|(name, _)| name), "vocabularies");
         faults.add(node.at, Code::UnknownEncoding, format!("unknown vocabulary {}", shown(written)), help);
     }
     known.map(|(_, encoding)| *encoding)

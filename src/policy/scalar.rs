@@ -47,7 +47,7 @@ fn unit_of(written: &str) -> Parsed<Unit> {
     let words = words.join(" ");
     let same = |name: &str| words == name || name.strip_suffix('s') == Some(words.as_str());
     UNITS.iter().find(|(name, _)| same(name)).map(|(_, unit)| *unit).ok_or_else(|| {
-        let help = meant(&words, UNITS.map(|(name, _)| name), "the units are");
+        let help = meant(&words, UNITS.map(|(name, _)| name), "units");
         Complaint::new(Code::UnknownUnit, format!("unknown unit {}", shown(written)), help)
     })
 }
@@ -153,7 +153,7 @@ pub(super) fn duration(written: &str) -> Parsed<u64> {
 
 /// Milliseconds as the policy writes them: the largest unit that fits.
 pub(super) fn duration_text(ms: u64) -> String {
-    let fits = DURATIONS.iter().rev().find(|(_, factor)| ms % factor == 0 && ms >= *factor);
+    let fits = DURATIONS.iter().rev().find(|(_, factor)| ms.is_multiple_of(*factor) && ms >= *factor);
     fits.map_or(format!("{ms}ms"), |(name, factor)| format!("{}{name}", ms / factor))
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// Nothing was written, or `null`, or `~`.
     Null,
+    /// What cannot be used, and is noted among the faults already.
+    Faulty,
     /// Text without quotes: a word, a number, a switch.
     Plain(String),
     /// Text in quotes, or a block of text.
@@ -72,7 +74,7 @@ impl Value {
     /// What kind of thing it is, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Null => "nothing",
+            Self::Null | Self::Faulty => "nothing",
             Self::Plain(_) | Self::Quoted(_) => "a single value",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
@@ -84,7 +86,7 @@ impl Value {
 pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
     let start = Mark { line: 1, column: 1 };
     if text.len() > LARGEST {
-        let message = format!("the file has {} bytes; a policy has at most {LARGEST}", text.len());
+        let message = "the file is larger than 4 MiB";
         faults.add(start, Code::TooLarge, message, "keep fewer seats in one file, or split it into several bundles");
         return None;
     }
@@ -100,7 +102,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
             Ok((event, span)) => builder.event(event, span, faults)?,
             Err(error) => {
                 let message = format!("cannot be read: {}", error.info());
-                let help = "check indentation, quotes and brackets here and in the line above";
+                let help = syntax_help(error.info());
                 faults.add(Mark::from(*error.marker()), Code::Syntax, message, help);
                 return None;
             }
@@ -110,6 +112,19 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
         faults.add(start, Code::Syntax, "the file is empty", "start with `farebox: 1`");
     }
     builder.root
+}
+
+/// The parser's words say what it met; these say what the author most likely meant.
+fn syntax_help(info: &str) -> &'static str {
+    if info.contains("anchor") {
+        "put a value that begins with `*` or `&` in quotes, for example `\"*\"`"
+    } else if info.contains("tab") {
+        "indent with spaces"
+    } else if info.contains("Unicode character escape") {
+        "write the character itself; halves of a surrogate pair are not read"
+    } else {
+        "check indentation, quotes and brackets here and in the line above"
+    }
 }
 
 fn too_deep(at: Mark, faults: &mut Faults) {
@@ -141,7 +156,7 @@ impl Builder {
             }
             Event::Alias(_) => {
                 faults.add(at, Code::YamlFeature, "aliases are not used in policies", "write the value out");
-                self.place(Node { at, value: Value::Null }, faults);
+                self.place(Node { at, value: Value::Faulty }, faults);
             }
             Event::Scalar(text, style, anchor, tag) => {
                 plain_features(at, anchor, tag.is_some(), faults);
