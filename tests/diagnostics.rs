@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use farebox::policy::{compile, diagnostic::Code};
 
@@ -77,4 +78,19 @@ fn every_code_is_shown_and_every_text_keeps_the_style() {
     ];
     let missing: Vec<&str> = all.iter().map(|code| code.name()).filter(|name| !shown.contains(name)).collect();
     assert!(missing.is_empty(), "no example shows {missing:?}");
+}
+
+/// The exit codes are a promise to scripts: 0 in order, 1 could not run, 2 at fault.
+#[test]
+fn the_binary_says_it_with_its_exit_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let check = |policy: &str| {
+        let mut farebox = Command::new(env!("CARGO_BIN_EXE_farebox"));
+        let ended = farebox.args(["check", policy]).current_dir(root).output().expect("the binary runs");
+        (ended.status.code(), ended.stdout.is_empty(), ended.stderr.is_empty())
+    };
+    assert_eq!(check("examples/quickstart/policy.yaml"), (Some(0), true, true));
+    assert_eq!(check("no/such/policy.yaml"), (Some(1), true, false));
+    assert_eq!(check("--no-such-flag"), (Some(1), true, false));
+    assert_eq!(check("tests/diagnostics/unknown-unit.yaml"), (Some(2), true, false));
 }

@@ -73,3 +73,39 @@ pub fn write_faults(faults: &[Diagnostic], format: Format, err: &mut dyn Write) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(policy: &str, format: Format) -> (Exit, String) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = run(&Args { policy: root.join(policy), format }, &mut out, &mut err);
+        assert!(out.is_empty());
+        (exit, String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_policy_in_order_is_met_with_silence() {
+        assert_eq!(checked("examples/quickstart/policy.yaml", Format::Text), (Exit::Fine, String::new()));
+    }
+
+    #[test]
+    fn faults_are_told_to_people_and_to_programs() {
+        let (exit, said) = checked("tests/diagnostics/plan-unused.yaml", Format::Text);
+        assert_eq!(exit, Exit::PolicyInvalid);
+        assert!(said.contains("plan-unused.yaml:16:3: error[unused]: ") && said.contains("\n  help: "), "{said}");
+        let (exit, said) = checked("tests/diagnostics/assign-names.yaml", Format::Json);
+        assert_eq!((exit, said.lines().count()), (Exit::PolicyInvalid, 4));
+        let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        assert_eq!((first["code"].as_str(), first["line"].as_u64()), (Some("unknown-name"), Some(20)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_invalid_policy() {
+        let (exit, said) = checked("no/such/policy.yaml", Format::Text);
+        assert_eq!(exit, Exit::CouldNotRun);
+        assert!(said.starts_with("error: cannot read `") && said.lines().count() == 1, "{said}");
+    }
+}

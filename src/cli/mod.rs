@@ -52,7 +52,8 @@ impl Farebox {
 /// The binary's `main`: reads the arguments, runs the verb, answers the exit code.
 pub fn main() -> Exit {
     match Farebox::try_parse() {
-        Ok(verb) => verb.run(&mut std::io::stdout().lock(), &mut std::io::stderr().lock()),
+        // Not locked: verbs that serve print from several threads.
+        Ok(verb) => verb.run(&mut std::io::stdout(), &mut std::io::stderr()),
         // Help and version are no failure, and clap knows which stream they belong to. A closed pipe is nobody's fault.
         Err(told) => {
             let _ = told.print();

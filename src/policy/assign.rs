@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::diagnostic::{Code, Faults, meant, shown};
+use super::diagnostic::{Code, Faults, shown};
 use super::document::{Document, SeatText, reference};
 use super::fields::{Fields, list};
 use super::tree::{Mark, Node, Spanned};
@@ -90,7 +90,7 @@ pub(super) fn resolve(document: &Document, faults: &mut Faults) -> Vec<Option<us
             let found = plans.get(name.value.as_str()).copied();
             if found.is_none() {
                 whole = false;
-                let help = meant(&name.value, plans.keys().copied(), "plans");
+                let help = faults.meant(&name.value, plans.keys().copied(), "plans");
                 faults.add(name.at, Code::UnknownName, format!("there is no plan {}", shown(&name.value)), help);
             }
             found
@@ -177,14 +177,14 @@ impl<'a> Who<'a> {
 
     fn seat_exists(&self, seat: &Spanned<String>, faults: &mut Faults) {
         if !self.orgs.contains_key(seat.value.as_str()) {
-            let help = meant(&seat.value, self.orgs.keys().copied(), "seats");
+            let help = faults.meant(&seat.value, self.orgs.keys().copied(), "seats");
             faults.add(seat.at, Code::UnknownName, format!("there is no seat {}", shown(&seat.value)), help);
         }
     }
 
     fn org_exists(&self, org: &Spanned<String>, faults: &mut Faults) {
         if self.orgs_sound && !self.known_orgs.contains(org.value.as_str()) {
-            let help = meant(&org.value, self.known_orgs.iter().copied(), "organisations");
+            let help = faults.meant(&org.value, self.known_orgs.iter().copied(), "organisations");
             faults.add(org.at, Code::UnknownName, format!("no seat is in an organisation {}", shown(&org.value)), help);
         }
     }

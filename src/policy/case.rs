@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 
 use super::bundle::Unit;
-use super::diagnostic::{Code, Complaint, Faults, listed, meant, shown};
+use super::diagnostic::{Code, Complaint, Faults, listed, shown};
 use super::document::{Document, SeatText, is_header_name, reference};
 use super::fields::{Fields, choice, form, list, map, switch, text, whole};
 use super::plan::PlanText;
@@ -407,7 +407,7 @@ pub(super) fn check(document: &Document, assigned: &[Option<usize>], faults: &mu
             Who::Seat(name) => {
                 let found = seats.get(name.as_str()).copied();
                 if found.is_none() {
-                    let help = meant(name, seats.keys().copied(), "seats");
+                    let help = faults.meant(name, seats.keys().copied(), "seats");
                     faults.add(draft.who_at, Code::UnknownName, format!("there is no seat {}", shown(name)), help);
                     continue;
                 }
@@ -440,7 +440,7 @@ fn check_names(plan: &PlanText, draft: &Draft, faults: &mut Faults) {
     for (name, unit) in &draft.named {
         let Some(quota) = plan.quotas.iter().find(|quota| quota.name.value == name.value) else {
             let known = plan.quotas.iter().map(|quota| quota.name.value.as_str());
-            let help = meant(&name.value, known, "quotas");
+            let help = faults.meant(&name.value, known, "quotas");
             let message = format!("the plan {} has no quota {}", shown(&plan.name.value), shown(&name.value));
             faults.add(name.at, Code::UnknownName, message, help);
             continue;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, PlanQuota, Role, Seat, Security, Unit};
-use super::diagnostic::{Code, Faults, meant, shown};
+use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, PlanQuota, Seat, Security, Unit, Weights};
+use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
-use super::models::{self, Price};
+use super::models::{self, ModelText, Price};
 use super::plan::PlanText;
 use super::scalar::WindowText;
-use super::tree::Mark;
+use super::tree::{Mark, Spanned};
 use super::{assign, case};
 use crate::meter::count::Encoding;
 use crate::quota::{Quota, QuotaId, Window};
@@ -42,14 +42,15 @@ fn keys_once(document: &Document, faults: &mut Faults) {
 
 /// Each pattern of an allow-list must be able to match a model of the catalogue.
 fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
-    for allowed in &plan.models {
-        let mut catalogue = document.models.iter().map(|row| row.pattern.value.as_str());
-        if !document.models.is_empty() && !catalogue.any(|row| models::overlap(&allowed.value, row)) {
-            let known = document.models.iter().map(|row| row.pattern.value.as_str());
-            let help = meant(&allowed.value, known, "models");
-            let message = format!("{} can match no model of the catalogue", shown(&allowed.value));
-            faults.add(allowed.at, Code::UnknownName, message, help);
-        }
+    let catalogue = || document.models.iter().map(|row| row.pattern.value.as_str());
+    let in_vain = |pattern: &&Spanned<String>| !catalogue().any(|row| models::overlap(&pattern.value, row));
+    if document.models.is_empty() || faults.are_full() {
+        return;
+    }
+    for allowed in plan.models.iter().filter(in_vain) {
+        let help = faults.meant(&allowed.value, catalogue(), "models");
+        let message = format!("{} can match no model of the catalogue", shown(&allowed.value));
+        faults.add(allowed.at, Code::UnknownName, message, help);
     }
 }
 
@@ -61,7 +62,7 @@ fn tier_can_be_set(plan: &PlanText, document: &Document, faults: &mut Faults) {
     }
 }
 
-/// A quota in credits needs the price of every model.
+/// A quota in credits needs the price of every model, and one above zero to be of any effect.
 fn prices_stated(document: &Document, faults: &mut Faults) {
     let in_credits =
         |plan: &&PlanText| plan.quotas.iter().filter_map(|quota| quota.terms).any(|terms| terms.unit == Unit::Credits);
@@ -74,6 +75,11 @@ fn prices_stated(document: &Document, faults: &mut Faults) {
         );
         let help = "add `credits: {input: …, output: …}` per 1,000 tokens, or `credits: 0` for free";
         faults.add(row.pattern.at, Code::NoPrice, message, help);
+    }
+    let free = |row: &ModelText| row.price == Price::Stated(Weights::default());
+    if !document.models.is_empty() && document.models.iter().all(free) {
+        let message = format!("the plan {} has a quota in credits, but every model is free", shown(&plan.name.value));
+        faults.add(plan.name.at, Code::Conflict, message, "price a model, or state the quota in tokens or requests");
     }
 }
 
@@ -137,7 +143,6 @@ fn build_plan(plan: &PlanText, document: &Document) -> Plan {
         })
     });
     let quotas: Vec<PlanQuota> = quotas.collect();
-    debug_assert!(quotas.is_sorted_by_key(|quota| quota.role != Role::Fund), "funds come first");
     Plan {
         name: plan.base.clone(),
         version: plan.version.clone(),

@@ -143,7 +143,7 @@ impl Faults {
     }
 
     pub fn complain(&mut self, at: Mark, complaint: Complaint) {
-        if self.list.len() < MOST {
+        if !self.are_full() {
             self.list.push((at, complaint));
         } else if self.more.is_none() {
             self.more = Some(at);
@@ -153,6 +153,16 @@ impl Faults {
     /// The value, or nothing and its complaint noted.
     pub fn keep<T>(&mut self, at: Mark, value: Result<T, Complaint>) -> Option<T> {
         value.map_err(|complaint| self.complain(at, complaint)).ok()
+    }
+
+    /// Whether no more can be told.
+    pub fn are_full(&self) -> bool {
+        self.list.len() >= MOST
+    }
+
+    /// [`meant`], for lists as long as the file allows: it is not looked for when it could not be shown.
+    pub fn meant<'a>(&self, written: &str, known: impl IntoIterator<Item = &'a str>, things: &str) -> String {
+        if self.are_full() { String::new() } else { meant(written, known, things) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -208,13 +218,15 @@ pub(super) fn listed(names: &[&str]) -> String {
 
 /// The known name that differs least, if it differs little: case, or a third of its letters at most.
 pub(super) fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Strangers' bytes: the distance takes time in the product of both lengths.
+    // The distance takes time in the product of both lengths, and for each known name.
+    const MOST_NAMES: usize = 2000;
     if written.len() > 64 {
         return None;
     }
     let lower = written.to_lowercase();
     let distance = |name: &str| strsim::osa_distance(&lower, &name.to_lowercase());
-    let (off, best) = known.iter().filter(|name| name.len() <= 64).map(|name| (distance(name), *name)).min()?;
+    let (off, best) =
+        known.iter().take(MOST_NAMES).filter(|name| name.len() <= 64).map(|name| (distance(name), *name)).min()?;
     let longest = best.chars().count().max(lower.chars().count());
     (off * 3 <= longest).then_some(best)
 }

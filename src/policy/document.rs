@@ -271,3 +271,22 @@ pub(super) fn reference(node: &Node, what: &str, faults: &mut Faults) -> Option<
     let at: Mark = node.at;
     text(node, what, faults).map(|written| Spanned { at, value: written.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_those_of_the_database_in_its_spelling() {
+        assert_eq!(zone("Asia/Shanghai").as_deref(), Ok("Asia/Shanghai"));
+        assert_eq!(zone("asia/shanghai").as_deref(), Ok("Asia/Shanghai"));
+        assert_eq!(zone("UTC").as_deref(), Ok("UTC"));
+        assert!(["", "Mars/Olympus", "Etc/Unknown", "+08:00", "UTC+8"].iter().all(|bad| zone(bad).is_err()));
+    }
+
+    #[test]
+    fn a_credential_header_is_one_that_can_carry_a_key() {
+        assert_eq!(header("X-Api-Key").as_deref(), Ok("x-api-key"));
+        assert!(["", ":path", "x y", "Host", "x-farebox-seat"].iter().all(|bad| header(bad).is_err()));
+    }
+}

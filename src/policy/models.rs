@@ -9,6 +9,9 @@ use super::scalar::price;
 use super::tree::{Entry, Node, Spanned, Value};
 use crate::meter::count::Encoding;
 
+/// The longest catalogue: every call looks through it.
+const MOST: usize = 1000;
+
 /// The vocabularies that are built in.
 const ENCODINGS: [(&str, Encoding); 2] = [("o200k_base", Encoding::O200kBase), ("cl100k_base", Encoding::Cl100kBase)];
 
@@ -60,6 +63,14 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ModelText> {
             "list at least one, for example `\"*\": {count: o200k_base}`",
         );
     }
+    if let Some(beyond) = entries.get(MOST) {
+        faults.add(
+            beyond.at,
+            Code::TooLarge,
+            format!("more than {MOST} models are listed"),
+            "let globs stand for families",
+        );
+    }
     let row = |entry: &Entry, faults: &mut Faults| {
         let glob = faults.keep(entry.at, glob(&entry.key))?;
         let what = format!("models.{}", entry.key);
@@ -74,7 +85,7 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ModelText> {
         let pattern = Spanned { at: entry.at, value: entry.key.clone() };
         Some(ModelText { pattern, glob: is_glob(&entry.key).then_some(glob), encoding, price })
     };
-    entries.iter().filter_map(|entry| row(entry, faults)).collect()
+    entries.iter().take(MOST).filter_map(|entry| row(entry, faults)).collect()
 }
 
 fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
@@ -138,6 +149,11 @@ pub(super) fn glob(pattern: &str) -> Result<GlobMatcher, Complaint> {
 pub(super) fn overlap(one: &str, other: &str) -> bool {
     if one.contains(['[', '{']) || other.contains(['[', '{']) {
         return true;
+    }
+    let literal = |pattern: &'_ str| pattern.split(['*', '?']).next().map_or(0, str::len);
+    let common = literal(one).min(literal(other));
+    if one.get(..common) != other.get(..common) {
+        return false;
     }
     let other: Vec<char> = other.chars().collect();
     // `reach[j]`: the part of `one` read so far and the first `j` characters of `other` have a name in common.
