@@ -1,3 +1,5 @@
 //! The native binary.
 
-fn main() {}
+fn main() -> farebox::cli::Exit {
+    farebox::cli::main()
+}

@@ -1,1 +1,63 @@
-//! cli
+//! The command line: one file a verb, each a library function that tests call without a process.
+
+pub mod check;
+
+use std::io::Write;
+use std::process::{ExitCode, Termination};
+
+use clap::Parser;
+
+/// How a command ended. These are the only exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: all is well.
+    Fine = 0,
+    /// 1: the command could not run: wrong arguments, a file that cannot be read, a port that is taken.
+    CouldNotRun = 1,
+    /// 2: the policy has faults, which are on stderr.
+    PolicyInvalid = 2,
+    /// 3: a test of the policy failed.
+    TestFailed = 3,
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Fine => 0,
+            Self::CouldNotRun => 1,
+            Self::PolicyInvalid => 2,
+            Self::TestFailed => 3,
+        })
+    }
+}
+
+/// A token meter with a turnstile for stock Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "farebox", version, about, arg_required_else_help = true)]
+#[command(after_help = "exit codes: 0 fine, 1 could not run, 2 policy invalid, 3 test failed")]
+pub enum Farebox {
+    /// Check a policy: silent when it is in order, else every fault with its place and what to do.
+    Check(check::Args),
+}
+
+impl Farebox {
+    /// Runs the verb. Results go to `out`, everything else to `err`.
+    pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+        match self {
+            Self::Check(args) => check::run(args, out, err),
+        }
+    }
+}
+
+/// The binary's `main`: reads the arguments, runs the verb, answers the exit code.
+pub fn main() -> Exit {
+    match Farebox::try_parse() {
+        // Not locked: verbs that serve print from several threads.
+        Ok(verb) => verb.run(&mut std::io::stdout(), &mut std::io::stderr()),
+        // Help and version are no failure, and clap knows which stream they belong to. A closed pipe is nobody's fault.
+        Err(told) => {
+            let _ = told.print();
+            if told.use_stderr() { Exit::CouldNotRun } else { Exit::Fine }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The policy file as written: every section read for itself, nothing resolved.
+
+use super::assign::{self, Assign};
+use super::bundle::{Collector, HostMode, OnUnknown, Unknown};
+use super::case::{self, Draft};
+use super::diagnostic::{Code, Complaint, Faults, meant, shown};
+use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
+use super::keys;
+use super::models::{self, ModelText};
+use super::plan::{self, PlanText};
+use super::scalar::{duration, duration_text, size};
+use super::tree::{Entry, Mark, Node, Spanned};
+
+const SECTIONS: [&str; 13] = [
+    "farebox",
+    "bundle",
+    "zone",
+    "envoy",
+    "identity",
+    "network",
+    "models",
+    "plans",
+    "seats",
+    "assign",
+    "unknown",
+    "collector",
+    "tests",
+];
+
+/// All of a policy file. What is at fault is left out, or stands at its default: the faults are noted.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub name: String,
+    pub version: String,
+    /// An IANA name.
+    pub zone: String,
+    pub headers: HostMode,
+    pub credentials: Vec<String>,
+    pub trusted_proxies: u8,
+    pub models: Vec<ModelText>,
+    pub plans: Vec<PlanText>,
+    pub seats: Vec<SeatText>,
+    pub assign: Assign,
+    pub unknown: Unknown,
+    pub collector: Option<Collector>,
+    pub cases: Vec<Draft>,
+}
+
+/// A seat as written.
+#[derive(Debug)]
+pub(super) struct SeatText {
+    pub name: String,
+    /// `None`: at fault, and noted.
+    pub org: Option<String>,
+    pub keys: Vec<Spanned<[u8; 32]>>,
+}
+
+/// Reads all sections. `None` only where the file is no mapping at all.
+pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
+    let policy = Fields::of(root, "the policy", &SECTIONS, faults)?;
+    let format = policy.required("farebox", "begin with `farebox: 1`, the version of the policy format", faults);
+    if let Some(node) = format {
+        whole(node, "the version of the policy format", 1, 1, faults);
+    }
+    let (name, version) = policy
+        .required("bundle", "write `bundle: {name: …, version: …}`", faults)
+        .map(|node| bundle(node, faults))
+        .unwrap_or_default();
+    let zone = policy.optional("zone").and_then(|node| form(node, "zone", faults, zone));
+    let section = |key: &str, help: &str, faults: &mut Faults| policy.required(key, help, faults);
+    let identity_help = "say which headers carry a key, for example `identity: [{key: [authorization, x-api-key]}]`";
+    let credentials = section("identity", identity_help, faults).map(|node| identity(node, faults));
+    let models =
+        section("models", "list the models that may be asked for", faults).map(|node| models::read(node, faults));
+    let plans = section("plans", "define at least one plan", faults).map(|node| plan::read(node, faults));
+    let seats = section("seats", "list who may call", faults).map(|node| seats(node, faults));
+    let assign = section("assign", "say which seats have which plan", faults).map(|node| assign::read(node, faults));
+    Some(Document {
+        name,
+        version,
+        zone: zone.map_or("UTC".to_owned(), |zone| zone.value),
+        headers: policy.optional("envoy").and_then(|node| envoy(node, faults)).unwrap_or(HostMode::Held),
+        credentials: credentials.unwrap_or_default(),
+        trusted_proxies: policy.optional("network").and_then(|node| network(node, faults)).unwrap_or(0),
+        models: models.unwrap_or_default(),
+        plans: plans.unwrap_or_default(),
+        seats: seats.unwrap_or_default(),
+        assign: assign.unwrap_or_default(),
+        unknown: unknown(policy.optional("unknown"), faults),
+        collector: policy.optional("collector").and_then(|node| collector(node, faults)),
+        cases: policy.optional("tests").map(|node| case::read(node, faults)).unwrap_or_default(),
+    })
+}
+
+fn bundle(node: &Node, faults: &mut Faults) -> (String, String) {
+    let Some(fields) = Fields::of(node, "bundle", &["name", "version"], faults) else { return Default::default() };
+    let name = fields
+        .required("name", "name the bundle: its counters are kept under this name", faults)
+        .and_then(|node| named(node, "bundle.name", faults));
+    let version = fields
+        .required("version", "say which version of the bundle this is, for example today's date", faults)
+        .and_then(|node| form(node, "bundle.version", faults, version));
+    (name.map(|name| name.value).unwrap_or_default(), version.map(|version| version.value).unwrap_or_default())
+}
+
+fn version(written: &str) -> Result<String, Complaint> {
+    if written.is_empty() || written.len() > 64 || written.chars().any(char::is_control) {
+        let message = format!("{} is no version", shown(written));
+        return Err(Complaint::new(Code::BadValue, message, "write up to 64 bytes without control characters"));
+    }
+    Ok(written.to_owned())
+}
+
+/// The zone's name as the database spells it.
+fn zone(written: &str) -> Result<String, Complaint> {
+    let found = jiff::tz::TimeZone::get(written).ok();
+    let name = found.and_then(|zone| zone.iana_name().map(str::to_owned));
+    name.ok_or_else(|| {
+        let known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+        let help = meant(written, known.iter().map(String::as_str), "time zones");
+        Complaint::new(Code::UnknownZone, format!("unknown time zone {}", shown(written)), help)
+    })
+}
+
+fn envoy(node: &Node, faults: &mut Faults) -> Option<HostMode> {
+    let fields = Fields::of(node, "envoy", &["headers"], faults)?;
+    let node = fields.optional("headers")?;
+    choice(node, "envoy.headers", &[("held", HostMode::Held), ("first", HostMode::First)], faults)
+}
+
+fn identity(node: &Node, faults: &mut Faults) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in list(node, "identity", faults).unwrap_or_default() {
+        let help = "name the headers that may carry a key, for example `key: [authorization, x-api-key]`";
+        let headers = Fields::of(entry, "identity", &["key"], faults)
+            .and_then(|fields| fields.required("key", help, faults))
+            .and_then(|node| list(node, "identity.key", faults));
+        for node in headers.unwrap_or_default() {
+            let Some(header) = form(node, "identity.key", faults, header) else { continue };
+            if names.contains(&header.value) {
+                let message = format!("the header {} is listed twice", shown(&header.value));
+                faults.add(header.at, Code::Duplicate, message, "keep one of them");
+            } else {
+                names.push(header.value);
+            }
+        }
+    }
+    names
+}
+
+/// A header name that may carry a key, in lower case (RFC 9110, 5.1: case does not count).
+fn header(written: &str) -> Result<String, Complaint> {
+    let lower = written.to_ascii_lowercase();
+    if !is_header_name(&lower) {
+        let message = format!("{} is no header name", shown(written));
+        return Err(Complaint::new(
+            Code::BadValue,
+            message,
+            "write for example `authorization`, `x-api-key` or `api-key`",
+        ));
+    }
+    let taken = ["host", "content-type", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
+    if taken.contains(&lower.as_str()) || lower.starts_with("x-farebox-") || lower == "x-forwarded-for" {
+        let message = format!("the header {} has a meaning of its own and carries no key", shown(written));
+        return Err(Complaint::new(
+            Code::Conflict,
+            message,
+            "write for example `authorization`, `x-api-key` or `api-key`",
+        ));
+    }
+    Ok(lower)
+}
+
+/// RFC 9110, 5.6.2: a token.
+pub(super) fn is_header_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn network(node: &Node, faults: &mut Faults) -> Option<u8> {
+    let fields = Fields::of(node, "network", &["trusted_proxies"], faults)?;
+    let count = whole(fields.optional("trusted_proxies")?, "network.trusted_proxies", 0, 16, faults)?;
+    u8::try_from(count).ok()
+}
+
+fn seats(node: &Node, faults: &mut Faults) -> Vec<SeatText> {
+    let entries = map(node, "seats", faults).unwrap_or_default();
+    if entries.is_empty() {
+        faults.add(node.at, Code::BadValue, "no seat is listed", "list at least one seat");
+    }
+    entries.iter().map(|entry| seat(entry, faults)).collect()
+}
+
+fn seat(entry: &Entry, faults: &mut Faults) -> SeatText {
+    faults.keep(entry.at, name(&entry.key, "a seat"));
+    let mut seat = SeatText { name: entry.key.clone(), org: None, keys: Vec::new() };
+    let what = format!("seats.{}", entry.key);
+    let Some(fields) = Fields::of(&entry.value, what, &["org", "keys"], faults) else { return seat };
+    let org = fields.required("org", "say which organisation the seat belongs to, for example `org: acme`", faults);
+    seat.org = org.and_then(|node| named(node, &fields.path("org"), faults)).map(|org| org.value);
+    let help = "list the hashes of its keys, for example `keys: [\"sha256:…\"]`";
+    let keys = fields.required("keys", help, faults).and_then(|node| list(node, &fields.path("keys"), faults));
+    let hashes = keys.unwrap_or_default().iter();
+    seat.keys = hashes.filter_map(|node| form(node, &fields.path("keys"), faults, keys::hash)).collect();
+    seat
+}
+
+fn unknown(node: Option<&Node>, faults: &mut Faults) -> Unknown {
+    let deny = Unknown { path: OnUnknown::Deny, body: OnUnknown::Deny };
+    let Some(fields) = node.and_then(|node| Fields::of(node, "unknown", &["path", "body"], faults)) else {
+        return deny;
+    };
+    let words = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];
+    let mut read = |key: &str| {
+        let node = fields.optional(key)?;
+        choice(node, &fields.path(key), &words, faults)
+    };
+    Unknown { path: read("path").unwrap_or(deny.path), body: read("body").unwrap_or(deny.body) }
+}
+
+fn collector(node: &Node, faults: &mut Faults) -> Option<Collector> {
+    let fields = Fields::of(node, "collector", &["cluster", "sync", "buffer", "patience"], faults)?;
+    let cluster = fields
+        .required("cluster", "name the Envoy cluster of the collector", faults)
+        .and_then(|node| form(node, "collector.cluster", faults, cluster));
+    let mut time = |key: &str, otherwise: u64, least: u64, most: u64| {
+        let node = fields.optional(key)?;
+        let within = |written: &str| between(written, least, most);
+        Some(form(node, &fields.path(key), faults, within).map_or(otherwise, |ms| ms.value))
+    };
+    let sync_ms = time("sync", 1000, 100, 60_000).unwrap_or(1000);
+    let patience_ms = time("patience", 2000, 100, 60_000).unwrap_or(2000);
+    let buffer = fields.optional("buffer").and_then(|node| form(node, "collector.buffer", faults, buffer));
+    Some(Collector {
+        cluster: cluster?.value,
+        sync_ms,
+        buffer_bytes: buffer.map_or(64 << 20, |bytes| bytes.value),
+        patience_ms,
+    })
+}
+
+/// Envoy takes any text as a cluster's name; ours go into logs too.
+fn cluster(written: &str) -> Result<String, Complaint> {
+    let fits = !written.is_empty() && written.len() <= 256 && written.bytes().all(|byte| byte.is_ascii_graphic());
+    let help = "write the cluster's name as in Envoy's configuration, for example `farebox-collector`";
+    let complain = || Complaint::new(Code::BadValue, format!("{} is no cluster name", shown(written)), help);
+    fits.then(|| written.to_owned()).ok_or_else(complain)
+}
+
+fn between(written: &str, least: u64, most: u64) -> Result<u64, Complaint> {
+    let ms = duration(written)?;
+    let help = format!("write a duration from {} to {}", duration_text(least), duration_text(most));
+    let complain = || Complaint::new(Code::BadValue, format!("{} is out of range", shown(written)), help);
+    (least..=most).contains(&ms).then_some(ms).ok_or_else(complain)
+}
+
+fn buffer(written: &str) -> Result<u64, Complaint> {
+    let bytes = size(written)?;
+    let complain = || {
+        Complaint::new(
+            Code::BadValue,
+            format!("{} is out of range", shown(written)),
+            "write a size from `1 MiB` to `1024 MiB`",
+        )
+    };
+    ((1 << 20)..=(1 << 30)).contains(&bytes).then_some(bytes).ok_or_else(complain)
+}
+
+/// Where a name is used and what it is.
+pub(super) fn reference(node: &Node, what: &str, faults: &mut Faults) -> Option<Spanned<String>> {
+    let at: Mark = node.at;
+    text(node, what, faults).map(|written| Spanned { at, value: written.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_those_of_the_database_in_its_spelling() {
+        assert_eq!(zone("Asia/Shanghai").as_deref(), Ok("Asia/Shanghai"));
+        assert_eq!(zone("asia/shanghai").as_deref(), Ok("Asia/Shanghai"));
+        assert_eq!(zone("UTC").as_deref(), Ok("UTC"));
+        assert!(["", "Mars/Olympus", "Etc/Unknown", "+08:00", "UTC+8"].iter().all(|bad| zone(bad).is_err()));
+    }
+
+    #[test]
+    fn a_credential_header_is_one_that_can_carry_a_key() {
+        assert_eq!(header("X-Api-Key").as_deref(), Ok("x-api-key"));
+        assert!(["", ":path", "x y", "Host", "x-farebox-seat"].iter().all(|bad| header(bad).is_err()));
+    }
+}

@@ -1,0 +1,289 @@
+//! Plans as written: tokens, connectivity, security.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::bundle::{Connectivity, HoldRule, Lost, Per, Role, Unit};
+use super::diagnostic::{Code, Complaint, Faults, shown};
+use super::fields::{Fields, choice, form, list, map, name, text, whole};
+use super::models;
+use super::scalar::{WindowText, amount, unit_name, window};
+use super::tree::{Entry, Mark, Node, Spanned};
+
+/// A plan as written.
+#[derive(Debug)]
+pub(super) struct PlanText {
+    /// As written, version included: what `assign` names.
+    pub name: Spanned<String>,
+    /// The name before the `@`.
+    pub base: String,
+    /// What follows the `@`.
+    pub version: Option<String>,
+    /// Funds, then caps.
+    pub quotas: Vec<QuotaText>,
+    pub hold: HoldRule,
+    pub connectivity: Connectivity,
+    /// Where the tier is stated.
+    pub tier_at: Mark,
+    pub models: Vec<Spanned<String>>,
+    pub longest_input: Option<u64>,
+    pub deny_secrets: bool,
+}
+
+/// A quota as written.
+#[derive(Debug)]
+pub(super) struct QuotaText {
+    pub name: Spanned<String>,
+    pub role: Role,
+    /// `None`: at fault, and noted.
+    pub terms: Option<Terms>,
+}
+
+/// What a quota says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// In micro-units.
+    pub limit: u64,
+    pub unit: Unit,
+    pub per: Per,
+    pub window: WindowText,
+}
+
+/// Reads the `plans` section.
+pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<PlanText> {
+    let entries = map(node, "plans", faults).unwrap_or_default();
+    if entries.is_empty() {
+        faults.add(node.at, Code::BadValue, "no plan is listed", "define at least one plan");
+    }
+    entries.iter().map(|entry| plan(entry, faults)).collect()
+}
+
+fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
+    let (base, version) = match entry.key.split_once('@') {
+        Some((base, version)) => (base, Some(version)),
+        None => (entry.key.as_str(), None),
+    };
+    for part in [Some(base), version].into_iter().flatten() {
+        faults.keep(entry.at, name(part, "a plan"));
+    }
+    let mut plan = PlanText {
+        name: Spanned { at: entry.at, value: entry.key.clone() },
+        base: base.to_owned(),
+        version: version.map(str::to_owned),
+        quotas: Vec::new(),
+        hold: HoldRule { unstated_output: 1024, shrink_to: 16, lost: Lost::Held },
+        connectivity: Connectivity::default(),
+        tier_at: entry.at,
+        models: Vec::new(),
+        longest_input: None,
+        deny_secrets: false,
+    };
+    let what = format!("plans.{}", entry.key);
+    let Some(fields) = Fields::of(&entry.value, what, &["tokens", "connectivity", "security"], faults) else {
+        return plan;
+    };
+    if let Some(node) = fields.optional("tokens") {
+        tokens(node, &fields.path("tokens"), &mut plan, faults);
+    }
+    if let Some(node) = fields.optional("connectivity") {
+        connectivity(node, &fields.path("connectivity"), &mut plan, faults);
+    }
+    if let Some(node) = fields.optional("security") {
+        security(node, &fields.path("security"), &mut plan, faults);
+    }
+    plan
+}
+
+fn tokens(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+    let Some(fields) = Fields::of(node, what, &["funds", "empty", "caps", "hold"], faults) else { return };
+    for (key, role) in [("funds", Role::Fund), ("caps", Role::Cap)] {
+        let Some(node) = fields.optional(key) else { continue };
+        let entries = map(node, &fields.path(key), faults).unwrap_or_default();
+        if let (Role::Fund, Some(second)) = (role, entries.get(1)) {
+            let help = "keep one; several funds that pay in order are not built yet";
+            faults.add(second.at, Code::TooLarge, "a plan has at most one fund", help);
+        }
+        for entry in entries {
+            let quota = quota(entry, role, &fields.path(key), faults);
+            if let Some(first) = plan.quotas.iter().find(|first| first.name.value == quota.name.value) {
+                let message = format!("the plan has two quotas named {}", shown(&entry.key));
+                let help = format!("give one another name; the first is in line {}", first.name.at.line);
+                faults.add(entry.at, Code::Duplicate, message, help);
+            }
+            plan.quotas.push(quota);
+        }
+    }
+    if let Some(node) = fields.optional("empty") {
+        for step in list(node, &fields.path("empty"), faults).unwrap_or_default() {
+            choice(step, &fields.path("empty"), &[("deny", ())], faults);
+        }
+        if fields.optional("funds").is_none() {
+            let help = "remove it, or define a fund";
+            faults.add(
+                fields.key_at("empty"),
+                Code::Conflict,
+                "`empty` says what happens without funds, but there is no fund",
+                help,
+            );
+        }
+    }
+    if let Some(node) = fields.optional("hold") {
+        hold(node, &fields.path("hold"), plan, faults);
+    }
+}
+
+fn quota(entry: &Entry, role: Role, section: &str, faults: &mut Faults) -> QuotaText {
+    faults.keep(entry.at, name(&entry.key, "a quota"));
+    let terms = terms(entry, role, &format!("{section}.{}", entry.key), faults);
+    QuotaText { name: Spanned { at: entry.at, value: entry.key.clone() }, role, terms }
+}
+
+fn terms(entry: &Entry, role: Role, what: &str, faults: &mut Faults) -> Option<Terms> {
+    let key = match role {
+        Role::Fund => "amount",
+        Role::Cap => "limit",
+    };
+    let fields = Fields::of(&entry.value, what, &[key, "per", "window"], faults)?;
+    let help = format!("say how much, for example `{key}: 20000 tokens`");
+    let limit = fields.required(key, &help, faults).and_then(|node| form(node, &fields.path(key), faults, amount));
+    let per = fields
+        .required("per", "say whose account it is in: `per: seat` or `per: org`", faults)
+        .and_then(|node| choice(node, &fields.path("per"), &[("seat", Per::Seat), ("org", Per::Org)], faults));
+    let window = fields
+        .required("window", "say when it begins anew, for example `window: calendar month`", faults)
+        .and_then(|node| form(node, &fields.path("window"), faults, window));
+    if let Some(limit) = &limit
+        && limit.value.0 == 0
+    {
+        let help = "to refuse all calls, assign no plan; to set no limit, leave the quota out";
+        faults.add(limit.at, Code::BadValue, format!("the {key} of a quota must be above zero"), help);
+    }
+    let (limit, window) = (limit?, window?);
+    let (unit_at, (limit, unit)) = (limit.at, limit.value);
+    fits(role, unit, unit_at, &window, faults);
+    Some(Terms { limit, unit, per: per?, window: window.value })
+}
+
+/// Which windows a quota may have.
+fn fits(role: Role, unit: Unit, unit_at: Mark, window: &Spanned<WindowText>, faults: &mut Faults) {
+    let rate = matches!(window.value, WindowText::Bucket(_) | WindowText::Concurrent);
+    if role == Role::Fund && rate {
+        let help = "give the fund `calendar month` or `first-use …`, or make it a cap";
+        faults.add(window.at, Code::Conflict, "a fund says who pays, not how fast: it cannot have this window", help);
+    } else if window.value == WindowText::Concurrent && unit != Unit::Requests {
+        let message = format!("`concurrent` counts requests that run, not {}", unit_name(unit));
+        faults.add(unit_at, Code::Conflict, message, "write the limit in requests, for example `4 requests`");
+    }
+}
+
+fn hold(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+    const MOST: u64 = 10_000_000;
+    let Some(fields) = Fields::of(node, what, &["unstated_output", "shrink_to", "lost"], faults) else { return };
+    let mut tokens = |key: &str, otherwise: u64| {
+        let node = fields.optional(key);
+        node.and_then(|node| whole(node, &fields.path(key), 1, MOST, faults)).unwrap_or(otherwise)
+    };
+    plan.hold.unstated_output = tokens("unstated_output", plan.hold.unstated_output);
+    plan.hold.shrink_to = tokens("shrink_to", plan.hold.shrink_to);
+    if plan.hold.shrink_to > plan.hold.unstated_output {
+        let HoldRule { unstated_output, shrink_to, .. } = plan.hold;
+        let message = format!("`shrink_to` is {shrink_to}, but `unstated_output` only {unstated_output}");
+        faults.add(
+            fields.key_at("shrink_to"),
+            Code::Conflict,
+            message,
+            "the floor of clamping cannot lie above what is assumed",
+        );
+    }
+    if let Some(node) = fields.optional("lost") {
+        let words = [("charge", Lost::Held), ("delivered", Lost::Delivered)];
+        plan.hold.lost = choice(node, &fields.path("lost"), &words, faults).unwrap_or(Lost::Held);
+    }
+}
+
+fn connectivity(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+    let Some(fields) = Fields::of(node, what, &["sources", "tier"], faults) else { return };
+    if let Some(node) = fields.optional("sources") {
+        let items = list(node, &fields.path("sources"), faults).unwrap_or_default();
+        let networks = items.iter().filter_map(|item| form(item, &fields.path("sources"), faults, network));
+        plan.connectivity.sources = networks.map(|net| net.value).collect();
+    }
+    if let Some(node) = fields.optional("tier") {
+        plan.tier_at = node.at;
+        plan.connectivity.tier = super::fields::named(node, &fields.path("tier"), faults).map(|tier| tier.value);
+    }
+}
+
+/// A network or a single address. Host bits are dropped; an IPv4 network written in IPv6 becomes what it means,
+/// because callers' addresses are compared in that form.
+fn network(written: &str) -> Result<IpNet, Complaint> {
+    let single = || written.parse::<IpAddr>().map(IpNet::from);
+    let net = written.parse::<IpNet>().or_else(|_| single()).map_err(|_| {
+        let message = format!("{} is no network", shown(written));
+        Complaint::new(
+            Code::BadValue,
+            message,
+            "write an address and a prefix length, for example `10.0.0.0/8` or `fd00::/8`",
+        )
+    })?;
+    let mapped = match net {
+        IpNet::V6(v6) => v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    let plain = mapped.and_then(|(addr, length)| Ipv4Net::new(addr, length).ok()).map(IpNet::V4);
+    Ok(plain.unwrap_or(net).trunc())
+}
+
+fn security(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+    let Some(fields) = Fields::of(node, what, &["models", "input"], faults) else { return };
+    if let Some(node) = fields.optional("models") {
+        let what = fields.path("models");
+        for item in list(node, &what, faults).unwrap_or_default() {
+            let Some(pattern) = text(item, &what, faults) else { continue };
+            if faults.keep(item.at, models::glob(pattern)).is_some() {
+                plan.models.push(Spanned { at: item.at, value: pattern.to_owned() });
+            }
+        }
+    }
+    let Some(node) = fields.optional("input") else { return };
+    let Some(input) = Fields::of(node, fields.path("input"), &["longest", "secrets"], faults) else { return };
+    if let Some(node) = input.optional("longest") {
+        plan.longest_input = form(node, &input.path("longest"), faults, tokens_only).map(|longest| longest.value);
+    }
+    if let Some(node) = input.optional("secrets") {
+        plan.deny_secrets = choice(node, &input.path("secrets"), &[("deny", ())], faults).is_some();
+    }
+}
+
+/// An amount of tokens, in whole tokens.
+fn tokens_only(written: &str) -> Result<u64, Complaint> {
+    match amount(written)? {
+        (0, _) => Err(Complaint::new(
+            Code::BadValue,
+            "the longest input must be above zero",
+            "write for example `128000 tokens`",
+        )),
+        (micro, Unit::Tokens | Unit::InputTokens) => Ok(micro / crate::quota::MICRO),
+        (_, unit) => {
+            let message = format!("the longest input is stated in tokens, not in {}", unit_name(unit));
+            Err(Complaint::new(Code::BadValue, message, "write for example `128000 tokens`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_in_the_form_in_which_callers_are_compared() {
+        let read = |text: &str| network(text).unwrap().to_string();
+        assert_eq!(read("10.1.2.3/8"), "10.0.0.0/8");
+        assert_eq!(read("10.1.2.3"), "10.1.2.3/32");
+        assert_eq!(read("::ffff:10.1.2.3/104"), "10.0.0.0/8");
+        assert_eq!(read("::ffff:10.1.2.3"), "10.1.2.3/32");
+        assert_eq!(read("::/0"), "::/0");
+        assert!(["10.0.0.0/33", "10.0.0", "", "localhost"].iter().all(|bad| network(bad).is_err()));
+    }
+}

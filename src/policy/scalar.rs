@@ -1,0 +1,288 @@
+//! Amounts, prices, durations, sizes and windows, as people write them, read exactly.
+//!
+//! Nothing is rounded and nothing has two readings: `200k` is refused, because it may mean 200,000 or 204,800.
+
+use super::bundle::Unit;
+use super::diagnostic::{Code, Complaint, listed, meant, shown};
+use crate::quota::MICRO;
+
+type Parsed<T> = Result<T, Complaint>;
+
+/// The largest amount, in whole units: a trillion. Sums of many stay far from the end of `u64`.
+const LARGEST_AMOUNT: u64 = 1_000_000_000_000;
+
+const UNITS: [(&str, Unit); 5] = [
+    ("tokens", Unit::Tokens),
+    ("input tokens", Unit::InputTokens),
+    ("output tokens", Unit::OutputTokens),
+    ("requests", Unit::Requests),
+    ("credits", Unit::Credits),
+];
+
+const AMOUNT_HELP: &str =
+    "write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`";
+
+/// The unit as the policy writes it.
+pub(super) fn unit_name(unit: Unit) -> &'static str {
+    UNITS.iter().find(|(_, known)| *known == unit).map_or("units", |(name, _)| name)
+}
+
+/// `20000 tokens`: micro-units and their unit.
+pub(super) fn amount(text: &str) -> Parsed<(u64, Unit)> {
+    let Some((number, unit)) = text.trim().split_once(char::is_whitespace) else {
+        let message = format!("the amount {} has no unit", shown(text));
+        return Err(Complaint::new(Code::UnknownUnit, message, AMOUNT_HELP));
+    };
+    let unit = unit_of(unit.trim())?;
+    let micro = scaled(number)?;
+    if unit != Unit::Credits && micro % MICRO != 0 {
+        let message = format!("{} is no whole number of {}", shown(number), unit_name(unit));
+        return Err(Complaint::new(Code::BadValue, message, "only credits may have a fraction"));
+    }
+    Ok((micro, unit))
+}
+
+fn unit_of(written: &str) -> Parsed<Unit> {
+    let words: Vec<&str> = written.split_whitespace().collect();
+    let words = words.join(" ");
+    let same = |name: &str| words == name || name.strip_suffix('s') == Some(words.as_str());
+    UNITS.iter().find(|(name, _)| same(name)).map(|(_, unit)| *unit).ok_or_else(|| {
+        let help = meant(&words, UNITS.map(|(name, _)| name), "units");
+        Complaint::new(Code::UnknownUnit, format!("unknown unit {}", shown(written)), help)
+    })
+}
+
+/// A number with an optional `m` (million) or `b` (billion), in micro-units.
+fn scaled(written: &str) -> Parsed<u64> {
+    let (number, factor) = match (written.strip_suffix('m'), written.strip_suffix('b')) {
+        (Some(number), _) => (number, 1_000_000),
+        (_, Some(number)) => (number, 1_000_000_000),
+        _ => (written, 1),
+    };
+    let micro = decimal(number, 6, factor).map_err(|fault| fault.about("amount", written, amount_help(written)))?;
+    match micro <= LARGEST_AMOUNT * MICRO {
+        true => Ok(micro),
+        false => Err(Fault::TooLarge.about("amount", written, AMOUNT_HELP.to_owned())),
+    }
+}
+
+fn amount_help(written: &str) -> String {
+    let digits = written.trim_end_matches(['k', 'K']);
+    match digits.parse::<u32>() {
+        Ok(thousands) if digits.len() < written.len() => {
+            format!("`k` has two readings; write {} in full", u64::from(thousands) * 1000)
+        }
+        _ if written.ends_with(['M', 'B']) => format!("write {}", shown(&written.to_lowercase())),
+        _ if written.contains([',', '_', '\'']) => {
+            "write the number without separators, for example `200000`".to_owned()
+        }
+        _ => AMOUNT_HELP.to_owned(),
+    }
+}
+
+/// A price per 1,000 tokens in credits, as micro-credits per million tokens: exact up to nine places.
+pub(super) fn price(written: &str) -> Parsed<u64> {
+    let help = "write credits per 1,000 tokens as a plain number with up to nine places, for example `0.25`";
+    let rate = decimal(written, 9, 1).map_err(|fault| fault.about("price", written, help.to_owned()))?;
+    match rate <= MICRO * MICRO * 1000 {
+        true => Ok(rate),
+        false => Err(Fault::TooLarge.about("price", written, help.to_owned())),
+    }
+}
+
+/// Why a number is none.
+enum Fault {
+    Form,
+    Places(u32),
+    TooLarge,
+}
+
+impl Fault {
+    fn about(&self, what: &str, written: &str, help: String) -> Complaint {
+        let written = shown(written);
+        let message = match self {
+            Self::Form => format!("the {what} {written} is no number"),
+            Self::Places(most) => format!("the {what} {written} has more than {most} places"),
+            Self::TooLarge => format!("the {what} {written} is too large"),
+        };
+        Complaint::new(Code::BadValue, message, help)
+    }
+}
+
+/// `digits[.digits]` times `factor`, in units of the last of `places` places. Exact, or a fault.
+fn decimal(written: &str, places: u32, factor: u64) -> Result<u64, Fault> {
+    let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) {
+        return Err(Fault::Form);
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let used = u32::try_from(fraction.len()).unwrap_or(u32::MAX);
+    let missing = places.checked_sub(used).ok_or(Fault::Places(places))?;
+    let number = |part: &str| match part {
+        "" => Some(0),
+        part => part.parse::<u64>().ok(),
+    };
+    let exact = || {
+        let whole = number(whole)?.checked_mul(10_u64.checked_pow(places)?)?;
+        let fraction = number(fraction)?.checked_mul(10_u64.checked_pow(missing)?)?;
+        whole.checked_add(fraction)?.checked_mul(factor)
+    };
+    exact().ok_or(Fault::TooLarge)
+}
+
+const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// `250ms`, `1s`, `5m`, `5h`, `7d`: milliseconds, at most 366 days. A day is 24 hours.
+pub(super) fn duration(written: &str) -> Parsed<u64> {
+    let help = "write a whole number and `ms`, `s`, `m`, `h` or `d`, for example `5h`";
+    let complain =
+        |message: &str| Complaint::new(Code::BadValue, format!("the duration {} {message}", shown(written)), help);
+    let split = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
+    let (number, unit) = written.split_at_checked(split).unwrap_or((written, ""));
+    let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
+        return Err(complain("has no unit of time that is known"));
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
+    match ms {
+        None if number.is_empty() => Err(complain("has no number")),
+        Some(ms) if ms <= 366 * 86_400_000 => Ok(ms),
+        _ => Err(complain("is longer than 366 days")),
+    }
+}
+
+/// Milliseconds as the policy writes them: the largest unit that fits.
+pub(super) fn duration_text(ms: u64) -> String {
+    let fits = DURATIONS.iter().rev().find(|(_, factor)| ms.is_multiple_of(*factor) && ms >= *factor);
+    fits.map_or(format!("{ms}ms"), |(name, factor)| format!("{}{name}", ms / factor))
+}
+
+/// `64 MiB`, `512 KiB`: bytes.
+pub(super) fn size(written: &str) -> Parsed<u64> {
+    let help = "write a whole number and `KiB` or `MiB`, for example `64 MiB`";
+    let complain = || Complaint::new(Code::BadValue, format!("{} is no size", shown(written)), help);
+    let (number, unit) = written.trim().split_once(char::is_whitespace).ok_or_else(complain)?;
+    let factor: u64 = match unit.trim() {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return Err(complain()),
+    };
+    number.parse::<u32>().ok().and_then(|number| u64::from(number).checked_mul(factor)).ok_or_else(complain)
+}
+
+/// A window as written: a calendar month's zone is the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WindowText {
+    CalendarMonth,
+    FirstUse(u64),
+    Bucket(u64),
+    Concurrent,
+}
+
+const WINDOWS: [&str; 4] = ["calendar month", "first-use 5h", "bucket 1m", "concurrent"];
+
+/// `calendar month`, `first-use 5h`, `bucket 1m`, `concurrent`.
+pub(super) fn window(written: &str) -> Parsed<WindowText> {
+    let words: Vec<&str> = written.split_whitespace().collect();
+    let longer_than = |least: u64, length: &str| {
+        let ms = duration(length)?;
+        let help = format!("write {} or more", duration_text(least));
+        let message = format!("a window of {} is too short", shown(length));
+        if ms < least { Err(Complaint::new(Code::BadValue, message, help)) } else { Ok(ms) }
+    };
+    match words.as_slice() {
+        ["calendar", "month"] => Ok(WindowText::CalendarMonth),
+        ["concurrent"] => Ok(WindowText::Concurrent),
+        ["first-use", length] => longer_than(1000, length).map(WindowText::FirstUse),
+        ["bucket", period] => longer_than(1000, period).map(WindowText::Bucket),
+        _ => {
+            let message = format!("unknown window {}", shown(written));
+            let help = format!("the windows are {}", listed(&WINDOWS));
+            Err(Complaint::new(Code::UnknownWindow, message, help))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(complaint: Parsed<(u64, Unit)>) -> String {
+        let Complaint { code, message, help } = complaint.unwrap_err();
+        format!("{}: {message}; {help}", code.name())
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        assert_eq!(amount("20000 tokens"), Ok((20_000 * MICRO, Unit::Tokens)));
+        assert_eq!(amount("1.5m output tokens"), Ok((1_500_000 * MICRO, Unit::OutputTokens)));
+        assert_eq!(amount("82b credits"), Ok((82_000_000_000 * MICRO, Unit::Credits)));
+        assert_eq!(amount("0.000001 credits"), Ok((1, Unit::Credits)));
+        assert_eq!(amount("1 request"), Ok((MICRO, Unit::Requests)));
+        assert_eq!(amount("7  input   tokens"), Ok((7 * MICRO, Unit::InputTokens)));
+        assert_eq!(amount("0.0000015m tokens").unwrap_err().code, Code::BadValue);
+    }
+
+    #[test]
+    fn an_amount_with_two_readings_is_refused_with_the_one_reading() {
+        insta::assert_snapshot!(said(amount("200k tokens")), @"bad-value: the amount `200k` is no number; `k` has two readings; write 200000 in full");
+        insta::assert_snapshot!(said(amount("2M tokens")), @"bad-value: the amount `2M` is no number; write `2m`");
+        insta::assert_snapshot!(said(amount("200,000 tokens")), @"bad-value: the amount `200,000` is no number; write the number without separators, for example `200000`");
+        insta::assert_snapshot!(said(amount("20000 toknes")), @"unknown-unit: unknown unit `toknes`; did you mean `tokens`?");
+        insta::assert_snapshot!(said(amount("0.5 tokens")), @"bad-value: `0.5` is no whole number of tokens; only credits may have a fraction");
+        insta::assert_snapshot!(said(amount("0.0000001 credits")), @"bad-value: the amount `0.0000001` has more than 6 places; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
+        insta::assert_snapshot!(said(amount("99999b tokens")), @"bad-value: the amount `99999b` is too large; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
+    }
+
+    #[test]
+    fn prices_are_micro_credits_per_million_tokens() {
+        assert_eq!(price("1"), Ok(1_000_000_000));
+        assert_eq!(price("0.1"), Ok(100_000_000));
+        assert_eq!(price("0.000000001"), Ok(1));
+        assert!(price("0.0000000001").is_err());
+        assert!(["", ".", "1.", ".5", "-1", "+1", "1e3", "0x1", "1 ", "١"].iter().all(|bad| price(bad).is_err()));
+    }
+
+    #[test]
+    fn durations_and_sizes() {
+        assert_eq!(duration("250ms"), Ok(250));
+        assert_eq!(duration("5h"), Ok(18_000_000));
+        assert_eq!(duration("366d"), Ok(366 * 86_400_000));
+        assert!(
+            ["", "5", "h", "5 h", "5H", "1h30m", "-1s", "367d", "99999999999999999999d"]
+                .iter()
+                .all(|bad| duration(bad).is_err())
+        );
+        assert_eq!(size("64 MiB"), Ok(64 << 20));
+        assert!(["64", "64MB", "64 MB", "-1 MiB", "1.5 MiB"].iter().all(|bad| size(bad).is_err()));
+        assert_eq!(duration_text(18_000_000), "5h");
+        assert_eq!(duration_text(1500), "1500ms");
+        assert_eq!(duration_text(0), "0ms");
+    }
+
+    #[test]
+    fn windows() {
+        assert_eq!(window("calendar month"), Ok(WindowText::CalendarMonth));
+        assert_eq!(window("first-use 5h"), Ok(WindowText::FirstUse(18_000_000)));
+        assert_eq!(window("bucket 1m"), Ok(WindowText::Bucket(60_000)));
+        assert_eq!(window("concurrent"), Ok(WindowText::Concurrent));
+        assert_eq!(window("sliding 5h").unwrap_err().code, Code::UnknownWindow);
+        assert_eq!(window("bucket 0s").unwrap_err().code, Code::BadValue);
+    }
+
+    proptest! {
+        /// What is written with up to six places comes back to the micro-unit.
+        #[test]
+        fn decimals_come_back(whole in 0..1_000_000_u64, micro in 0..MICRO) {
+            let (read, unit) = amount(&format!("{whole}.{micro:06} credits")).unwrap();
+            prop_assert_eq!((read, unit), (whole * MICRO + micro, Unit::Credits));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,24}") {
+            let _ = (amount(&text), price(&text), duration(&text), size(&text), window(&text));
+        }
+    }
+}
