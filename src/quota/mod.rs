@@ -5,6 +5,35 @@
 
 use std::fmt;
 
+mod account;
+mod booking;
+mod claim;
+mod edit;
+mod fault;
+mod grant;
+mod hold;
+mod keys;
+mod layout;
+mod operation;
+mod recovery;
+mod settle;
+mod slot;
+mod vmslot;
+mod window;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod search;
+
+pub use account::{Account, Period, Reported};
+pub use claim::{Claim, Claimed, Sight, beat, first_claimable, open_epoch, peek, release};
+pub use grant::{GrantLine, give_back, grant, read_account};
+pub use keys::{FORMAT, Keys};
+pub use operation::Operation;
+pub use recovery::{Ending, Recovery, Unsent};
+pub use slot::{Held, HeldLevel, HeldLine, Slot, read_slot};
+
 /// Micro-units in one unit: one token, one request, one credit.
 pub const MICRO: u64 = 1_000_000;
 
@@ -147,7 +176,7 @@ pub struct Line {
 }
 
 /// What one quota of an account looks like at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// Start of the current window in Unix milliseconds; 0 when a first-use window is closed.
     pub window: u64,
@@ -215,6 +244,15 @@ pub enum Outcome {
     Fenced,
     /// Lost too many swaps in a row (10,000): treat the incarnation as fenced and recover.
     Contended,
+    /// The slot is not what the operation needs: not free for an admission, or it no longer holds this exchange
+    /// (it was settled before, or freed). Nothing was changed.
+    WrongSlot,
+    /// What is stored under this key is no record of ours: nothing was changed. A stranger writes to our keys, or the
+    /// store is damaged; the outage rule applies to what needs it.
+    Unreadable {
+        /// The key.
+        key: Vec<u8>,
+    },
 }
 
 /// One store call was made.

@@ -1,0 +1,259 @@
+//! The record of one subject: every quota's windows, holds and grants, and who changed it last.
+//!
+//! Layout, little-endian, [`FORMAT`] 1: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
+//! quotas, a count u16 and that many stamps, and nothing behind them.
+//!
+//! | part | bytes |
+//! |---|---|
+//! | quota | id u64, kind u8, closed u8, ledger's left u64, current period, previous period |
+//! | period | start, ends, granted, used, held, returned: six u64 |
+//! | stamp | VM slot u16, generation u32, number u64 |
+
+use super::keys::FORMAT;
+use super::layout::{Reader, Writer};
+use super::{QuotaId, Window};
+
+/// All quotas of one subject.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    pub(super) subject: String,
+    pub(super) entries: Vec<Entry>,
+    stamps: Vec<(u16, Stamp)>,
+}
+
+/// The last change that was made for a VM slot: the later one is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Stamp {
+    pub(super) generation: u32,
+    pub(super) number: u64,
+}
+
+/// One quota of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Entry {
+    pub(super) id: QuotaId,
+    pub(super) kind: Kind,
+    /// A granted first-use window that ended unused: the ledger opens the next.
+    pub(super) closed: bool,
+    /// What the ledger could still grant, as it last said.
+    pub(super) left: u64,
+    pub(super) current: Period,
+    pub(super) previous: Period,
+}
+
+/// What the numbers of an entry mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Periods are windows.
+    Windowed,
+    /// `current.used` is the level at the moment `current.start`, `current.ends` the remainder of its last drain.
+    Bucket,
+    /// Only `current.held` is used.
+    Concurrent,
+}
+
+impl Kind {
+    pub(super) fn of(window: &Window) -> Self {
+        match window {
+            Window::CalendarMonth { .. } | Window::FirstUse { .. } => Self::Windowed,
+            Window::Bucket { .. } => Self::Bucket,
+            Window::Concurrent => Self::Concurrent,
+        }
+    }
+}
+
+/// One window of one quota, as this process knows it. Amounts are micro-units and cumulative within the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Period {
+    /// When it began, Unix milliseconds; 0: none was opened.
+    pub start: u64,
+    /// The first moment after it.
+    pub ends: u64,
+    /// What the ledger let this process spend in it; 0 where the limit is the grant.
+    pub granted: u64,
+    /// Charged.
+    pub used: u64,
+    /// Held by running exchanges.
+    pub held: u64,
+    /// Given back to the ledger.
+    pub returned: u64,
+}
+
+impl Period {
+    /// Whether nothing happened in it.
+    pub(super) fn is_blank(&self) -> bool {
+        self.used == 0 && self.held == 0 && self.granted == 0
+    }
+}
+
+/// What an account says to the ledger about one quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reported {
+    /// The window that is current.
+    pub current: Period,
+    /// The one before it, while it is kept: exchanges admitted in it are still charged there.
+    pub previous: Option<Period>,
+    /// The window was closed unused: the next exchange needs a new one from the ledger.
+    pub closed: bool,
+}
+
+impl Account {
+    /// An account in which nothing ever happened.
+    pub(super) fn new(subject: &str) -> Self {
+        Self { subject: subject.to_owned(), entries: Vec::new(), stamps: Vec::new() }
+    }
+
+    /// Whose account it is.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// What to report to the ledger about `quota`; `None` when the account does not know it.
+    pub fn reported(&self, quota: QuotaId) -> Option<Reported> {
+        let entry = self.entry(quota)?;
+        let previous = (entry.previous.start != 0).then_some(entry.previous);
+        Some(Reported { current: entry.current, previous, closed: entry.closed })
+    }
+
+    /// Reads the record of `subject`. `None`: other format, other subject, or not a record at all.
+    pub(super) fn decode(subject: &str, bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        if from.u16()? != FORMAT {
+            return None;
+        }
+        let named = from.text()?;
+        let entries = from.list(Entry::read)?;
+        let stamps = from.list(|from| Some((from.u16()?, Stamp { generation: from.u32()?, number: from.u64()? })))?;
+        let account = from.end(Self { subject: named, entries, stamps })?;
+        (account.subject == subject).then_some(account)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let size = 16 + self.subject.len() + 114 * self.entries.len() + 14 * self.stamps.len();
+        let mut to = Writer::new(size);
+        to.u16(FORMAT);
+        to.bytes(self.subject.as_bytes());
+        to.list(&self.entries, |to, entry| entry.write(to));
+        to.list(&self.stamps, |to, (vm, stamp)| {
+            to.u16(*vm);
+            to.u32(stamp.generation);
+            to.u64(stamp.number);
+        });
+        to.done()
+    }
+
+    pub(super) fn entry(&self, quota: QuotaId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id == quota)
+    }
+
+    pub(super) fn entry_mut(&mut self, quota: QuotaId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.id == quota)
+    }
+
+    /// The entry of `quota`, made where it is missing: always `Some`. A policy that changed the kind of a quota under
+    /// its name begins anew.
+    pub(super) fn entry_of(&mut self, quota: QuotaId, kind: Kind) -> Option<&mut Entry> {
+        if self.entry(quota).is_none() {
+            self.entries.push(Entry::new(quota, kind));
+        }
+        let entry = self.entry_mut(quota)?;
+        if entry.kind != kind {
+            *entry = Entry::new(quota, kind);
+        }
+        Some(entry)
+    }
+
+    /// The last change made for VM slot `vm`.
+    pub(super) fn stamp(&self, vm: u16) -> Stamp {
+        self.stamps.iter().find(|(of, _)| *of == vm).map_or_else(Stamp::default, |(_, stamp)| *stamp)
+    }
+
+    pub(super) fn set_stamp(&mut self, vm: u16, stamp: Stamp) {
+        match self.stamps.iter_mut().find(|(of, _)| *of == vm) {
+            Some((_, found)) => *found = stamp,
+            None => self.stamps.push((vm, stamp)),
+        }
+    }
+}
+
+impl Entry {
+    fn new(id: QuotaId, kind: Kind) -> Self {
+        let period = Period::default();
+        Self { id, kind, closed: false, left: u64::MAX, current: period, previous: period }
+    }
+
+    /// Makes `start` the current window. Windows only advance; a current one in which nothing happened is not kept.
+    pub(super) fn advance(&mut self, start: u64, ends: u64) {
+        if start <= self.current.start {
+            return;
+        }
+        if self.current.start == 0 {
+            // What was charged before any window was known is a debt of the first.
+            self.current = Period { start, ends, ..self.current };
+        } else {
+            if !self.current.is_blank() {
+                self.previous = self.current;
+            }
+            self.current = Period { start, ends, ..Period::default() };
+        }
+        self.closed = false;
+    }
+
+    /// The kept window that began at `start`.
+    pub(super) fn kept(&mut self, start: u64) -> Option<&mut Period> {
+        if start == 0 {
+            None
+        } else if self.current.start == start {
+            Some(&mut self.current)
+        } else if self.previous.start == start {
+            Some(&mut self.previous)
+        } else {
+            None
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let id = QuotaId(from.u64()?);
+        let kind = match from.u8()? {
+            0 => Kind::Windowed,
+            1 => Kind::Bucket,
+            2 => Kind::Concurrent,
+            _ => return None,
+        };
+        let closed = from.flag()?;
+        let left = from.u64()?;
+        Some(Self { id, kind, closed, left, current: Period::read(from)?, previous: Period::read(from)? })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.id.0);
+        to.u8(match self.kind {
+            Kind::Windowed => 0,
+            Kind::Bucket => 1,
+            Kind::Concurrent => 2,
+        });
+        to.flag(self.closed);
+        to.u64(self.left);
+        self.current.write(to);
+        self.previous.write(to);
+    }
+}
+
+impl Period {
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            start: from.u64()?,
+            ends: from.u64()?,
+            granted: from.u64()?,
+            used: from.u64()?,
+            held: from.u64()?,
+            returned: from.u64()?,
+        })
+    }
+
+    fn write(&self, to: &mut Writer) {
+        for value in [self.start, self.ends, self.granted, self.used, self.held, self.returned] {
+            to.u64(value);
+        }
+    }
+}

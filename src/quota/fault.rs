@@ -1,0 +1,52 @@
+//! Seeded faults: the search and the properties must notice each of them. Shipped builds have none.
+
+/// A way to break the protocol on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nobody looks at generations: a fenced owner goes on writing.
+    NoGenerationCheck,
+    /// Recovery does not rewrite the slot of a hold that it is about to undo.
+    NoRestampOfSlot,
+    /// Recovery stamps only the accounts that it changes.
+    NoStampOfUntouchedLevels,
+    /// An undone hold leaves its own number behind.
+    UndoKeepsNumber,
+    /// Finishing a settle does not look whether an account has it already.
+    ForwardIgnoresNumber,
+    /// A hold writes its slot first and its accounts afterwards.
+    CommitBeforeAccounts,
+    /// Taking a hold back starts one level too low.
+    RollbackForgetsALevel,
+    /// Recovery leaves held slots as they are.
+    LostNotEnded,
+    /// Settling forgets what was held.
+    SettleKeepsHeld,
+    /// Held amounts are not looked at by admission: check, then settle.
+    AdmissionIgnoresHeld,
+}
+
+#[cfg(test)]
+thread_local! {
+    static SEEDED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this fault was seeded.
+#[cfg(test)]
+pub(super) fn seeded(fault: Fault) -> bool {
+    SEEDED.get() == Some(fault)
+}
+
+/// Whether this fault was seeded: never, and the compiler knows.
+#[cfg(not(test))]
+pub(super) const fn seeded(_: Fault) -> bool {
+    false
+}
+
+/// Runs `work` with a fault seeded in this thread.
+#[cfg(test)]
+pub(super) fn with<T>(fault: Option<Fault>, work: impl FnOnce() -> T) -> T {
+    SEEDED.set(fault);
+    let result = work();
+    SEEDED.set(None);
+    result
+}

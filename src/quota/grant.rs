@@ -1,0 +1,98 @@
+//! What the ledger says about an account, merged so that repeating, reordering or losing an answer is harmless.
+
+use super::account::{Account, Kind};
+use super::edit::{Decision, Edit, Edited};
+use super::keys::Keys;
+use super::{Cells, Outcome, QuotaId, StoreError};
+
+/// What this process may spend of one quota, as the ledger says. Cumulative within the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GrantLine {
+    /// Which quota.
+    pub quota: QuotaId,
+    /// Start of the window that this is for, Unix milliseconds; for first use: when it opened. 0 is ignored.
+    pub window: u64,
+    /// Its end.
+    pub ends: u64,
+    /// Micro-units this process may spend in this window, cumulative: what was returned is not deducted.
+    pub granted: u64,
+    /// Micro-units the ledger could still grant to anybody.
+    pub left: u64,
+}
+
+/// Merges the ledger's answer into the account of `subject`, which it makes where it is missing.
+pub fn grant(keys: &Keys, subject: &str, lines: &[GrantLine], cells: &mut dyn Cells) -> Result<Outcome, StoreError> {
+    let key = keys.account(subject);
+    edit(key, cells, |bytes| {
+        let found = bytes.map_or_else(|| Some(Account::new(subject)), |bytes| Account::decode(subject, bytes));
+        let mut account = found?;
+        lines.iter().for_each(|line| account.merge(line));
+        Some(account)
+    })
+}
+
+/// Returns to the ledger what is granted in the current window and neither used nor held, but for `keep` micro-units.
+/// The report that follows says so.
+pub fn give_back(
+    keys: &Keys,
+    subject: &str,
+    quota: QuotaId,
+    keep: u64,
+    cells: &mut dyn Cells,
+) -> Result<Outcome, StoreError> {
+    edit(keys.account(subject), cells, |bytes| {
+        let mut account = Account::decode(subject, bytes?)?;
+        if let Some(entry) = account.entry_mut(quota).filter(|entry| entry.kind == Kind::Windowed) {
+            let now = &mut entry.current;
+            let spent = now.returned.saturating_add(now.used).saturating_add(now.held).saturating_add(keep);
+            now.returned = now.returned.saturating_add(now.granted.saturating_sub(spent));
+        }
+        Some(account)
+    })
+}
+
+/// Writes what `change` makes of an account; `None`: it cannot be read.
+fn edit(
+    key: Vec<u8>,
+    cells: &mut dyn Cells,
+    change: impl Fn(Option<&[u8]>) -> Option<Account>,
+) -> Result<Outcome, StoreError> {
+    let edited = Edit::new(key.clone()).run(cells, |bytes| match change(bytes).map(|account| account.encode()) {
+        None => Decision::Leave(Outcome::Unreadable { key: key.clone() }),
+        Some(same) if bytes == Some(same.as_slice()) => Decision::Leave(Outcome::Done),
+        Some(changed) => Decision::Write(changed),
+    })?;
+    Ok(match edited {
+        Edited::Left(outcome) => outcome,
+        Edited::Hopeless => Outcome::Contended,
+        _ => Outcome::Done,
+    })
+}
+
+/// The account of `subject`; `None`: there is none, or what is stored is no account of this subject.
+pub fn read_account(keys: &Keys, subject: &str, cells: &mut dyn Cells) -> Result<Option<Account>, StoreError> {
+    let cell = cells.load(&keys.account(subject))?;
+    Ok(cell.and_then(|cell| Account::decode(subject, &cell.value)))
+}
+
+impl Account {
+    fn merge(&mut self, line: &GrantLine) {
+        if line.window == 0 {
+            return;
+        }
+        let Some(entry) = self.entry_of(line.quota, Kind::Windowed) else { return };
+        entry.advance(line.window, line.ends);
+        if entry.current.start == line.window {
+            let current = &mut entry.current;
+            // An answer that grants less than is known is an older one: what it says is left is older too.
+            if line.granted >= current.granted {
+                entry.left = line.left;
+            }
+            current.granted = current.granted.max(line.granted);
+            current.ends = current.ends.max(line.ends);
+            entry.closed = false;
+        } else if entry.previous.start == line.window {
+            entry.previous.granted = entry.previous.granted.max(line.granted);
+        }
+    }
+}

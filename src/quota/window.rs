@@ -1,0 +1,150 @@
+//! Which window a moment falls into, and how a bucket drains.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Window;
+
+/// A window that time opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Span {
+    /// Its start in Unix milliseconds, never 0.
+    pub(super) start: u64,
+    /// The first moment after it.
+    pub(super) ends: u64,
+}
+
+/// The window that would open at `wall_ms`, or `None` where time opens none (buckets, concurrency).
+pub(super) fn opening(window: &Window, wall_ms: u64) -> Option<Span> {
+    match window {
+        Window::CalendarMonth { zone } => Some(month(zone, wall_ms)),
+        Window::FirstUse { length_ms } => {
+            let start = wall_ms.max(1);
+            Some(Span { start, ends: start.saturating_add((*length_ms).max(1)) })
+        }
+        Window::Bucket { .. } | Window::Concurrent => None,
+    }
+}
+
+/// The calendar month around `wall_ms` in an IANA zone. An unknown zone, which `farebox check` refuses, is UTC.
+fn month(zone: &str, wall_ms: u64) -> Span {
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    bounds(&zone, wall_ms).unwrap_or(Span { start: wall_ms.max(1), ends: u64::MAX })
+}
+
+/// `None` only beyond the year 9999: there time ends, and with it the counting of months.
+fn bounds(zone: &TimeZone, wall_ms: u64) -> Option<Span> {
+    let at = Timestamp::from_millisecond(i64::try_from(wall_ms).ok()?).ok()?;
+    let first = at.to_zoned_datetime(zone.clone()).date().first_of_month();
+    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
+    // A day starts at its first moment that exists in the zone: not always 00:00.
+    let moment = |date: jiff::civil::Date| {
+        let zoned = date.to_zoned_datetime(zone.clone()).ok()?;
+        Some(u64::try_from(zoned.timestamp().as_millisecond()).unwrap_or(0))
+    };
+    Some(Span { start: moment(first)?.max(1), ends: moment(next)? })
+}
+
+/// A bucket: `limit` micro-units that refill in `period_ms`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    pub(super) limit: u64,
+    pub(super) period_ms: u64,
+}
+
+impl Rate {
+    fn period(self) -> u128 {
+        u128::from(self.period_ms.max(1))
+    }
+
+    /// What drains in `elapsed_ms` and a remainder of earlier drains: whole micro-units, and the new remainder in
+    /// micro-units times milliseconds of the period. Exact, however often it is asked.
+    pub(super) fn drained(self, elapsed_ms: u64, remainder: u64) -> (u64, u64) {
+        let product = u128::from(self.limit) * u128::from(elapsed_ms) + u128::from(remainder);
+        let whole = u64::try_from(product / self.period()).unwrap_or(u64::MAX);
+        (whole, u64::try_from(product % self.period()).unwrap_or(0))
+    }
+
+    /// The most that can have drained in `elapsed_ms`.
+    pub(super) fn drained_at_most(self, elapsed_ms: u64) -> u64 {
+        let product = u128::from(self.limit) * u128::from(elapsed_ms);
+        u64::try_from(product.div_ceil(self.period())).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds until `amount` has drained, or `None` when nothing ever drains.
+    pub(super) fn time_for(self, amount: u64) -> Option<u64> {
+        let product = u128::from(amount) * self.period();
+        (self.limit > 0).then(|| u64::try_from(product.div_ceil(u128::from(self.limit))).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Rate, Span, month, opening};
+    use crate::quota::Window;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    fn ms(text: &str) -> u64 {
+        let at: jiff::Timestamp = text.parse().unwrap();
+        u64::try_from(at.as_millisecond()).unwrap()
+    }
+
+    #[test]
+    fn a_month_is_the_zones_month() {
+        let span = month("Asia/Shanghai", ms("2026-10-31T16:00:00Z"));
+        assert_eq!(span, Span { start: ms("2026-10-31T16:00:00Z"), ends: ms("2026-11-30T16:00:00Z") });
+        let before = month("Asia/Shanghai", ms("2026-10-31T15:59:59.999Z"));
+        assert_eq!(before.ends, span.start);
+        // Daylight saving changes inside the month: the two offsets differ.
+        let march = month("Europe/Berlin", ms("2027-03-15T12:00:00Z"));
+        assert_eq!(march, Span { start: ms("2027-02-28T23:00:00Z"), ends: ms("2027-03-31T22:00:00Z") });
+        // Cairo went from 00:00 to 01:00 on 1 May 2009-like Fridays; Gaza did on 1 April 2012-like days: a month may
+        // begin without a midnight. Asunción did so on 1 October 2017.
+        let october = month("America/Asuncion", ms("2017-10-15T12:00:00Z"));
+        assert_eq!(october.start, ms("2017-10-01T04:00:00Z"));
+    }
+
+    #[test]
+    fn strange_clocks_and_zones_still_have_windows() {
+        assert_eq!(month("No/Where", ms("2026-02-10T00:00:00Z")), month("UTC", ms("2026-02-10T00:00:00Z")));
+        assert_eq!(month("UTC", 0).start, 1);
+        assert_eq!(month("UTC", u64::MAX).ends, u64::MAX);
+        assert_eq!(opening(&Window::FirstUse { length_ms: u64::MAX }, 0), Some(Span { start: 1, ends: u64::MAX }));
+        assert_eq!(opening(&Window::Concurrent, 5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn months_tile_time(wall in 0_u64..4_000_000_000_000, zone in 0_usize..4) {
+            let zone = ["UTC", "Asia/Kolkata", "America/New_York", "Pacific/Apia"][zone];
+            let span = month(zone, wall);
+            prop_assert!(span.start <= wall.max(1) && wall < span.ends);
+            prop_assert_eq!(month(zone, span.ends).start, span.ends);
+            prop_assert_eq!(month(zone, span.start), span);
+        }
+
+        #[test]
+        fn a_bucket_drains_the_same_in_one_step_or_many(
+            limit in 1_u64..1_000_000_000_000, period in 1_u64..100_000_000,
+            steps in proptest::collection::vec(0_u64..5_000, 1..40),
+        ) {
+            let rate = Rate { limit, period_ms: period };
+            let (mut sum, mut remainder) = (0, 0);
+            for step in &steps {
+                let (drained, rest) = rate.drained(*step, remainder);
+                sum += drained;
+                remainder = rest;
+            }
+            prop_assert_eq!(rate.drained(steps.iter().sum(), 0), (sum, remainder));
+            prop_assert!(rate.drained_at_most(steps.iter().sum()) >= sum);
+        }
+
+        #[test]
+        fn a_wait_is_just_long_enough(limit in 1_u64..1_000_000, period in 1_u64..1_000_000, amount in 1_u64..1_000_000) {
+            let rate = Rate { limit, period_ms: period };
+            let wait = rate.time_for(amount).unwrap();
+            prop_assert!(rate.drained(wait, 0).0 >= amount);
+            prop_assert!(rate.drained(wait - 1, 0).0 < amount);
+        }
+    }
+}
