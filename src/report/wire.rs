@@ -1,17 +1,66 @@
 //! The wire format between filter and collector, version 1: MessagePack maps with field names.
 //!
+//! Anybody may write a collector; this page is all it takes.
+//!
+//! # The call
+//!
 //! `POST /v1/sync`, content type `application/msgpack`. The body is one [`SyncHead`], followed by
 //! `head.records` [`Record`]s, each a MessagePack value of its own: a batch is a concatenation.
 //! The answer is `200` with one [`SyncReply`] when everything was committed; any other status means
-//! that nothing was, and the same batch comes again. Unknown fields are ignored on both sides.
-//! Amounts are micro-units (`quota::MICRO`); times are Unix milliseconds.
+//! that nothing was, and the same batch comes again, later and perhaps in other company.
+//!
+//! - Unknown fields are ignored on both sides, missing ones have the value zero, empty or none.
+//! - Amounts are micro-units (`quota::MICRO`: 1,000,000 are one token, request or credit); times are Unix
+//!   milliseconds; enumerations are lower-case words (`"complete"`, `"reported"`).
+//! - A body is at most [`MAX_BODY`] bytes, [`MAX_RECORDS`] records and [`MAX_ACCOUNTS`] accounts long, and
+//!   nests at most [`MAX_DEPTH`] deep.
+//!
+//! # What a collector must do
+//!
+//! 1. Apply each record once: `record.id` is the key. A known id is acknowledged again and changes nothing.
+//! 2. Commit before it answers.
+//! 3. Name every record of the batch, by id in `acknowledged` or by position in `rejected`; only a record
+//!    that will *never* be taken is rejected, because the filter then drops it.
+//! 4. Merge `used`, `returned` and `granted` of a (bundle, subject, quota, window, epoch) by maximum: a sync
+//!    may be repeated or overtaken by an older one.
+//! 5. Answer each [`QuotaReport`] with a [`Grant`]. Over all epochs, granted less returned never passes
+//!    `limit`. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
+//!    than that, the want is (partly) met by saying so.
+//! 6. Decide when a first-use window (`length_ms` above 0) opens, the same for all epochs.
+//!
+//! # Try it
+//!
+//! A sync without records, `{"farebox": 1, "bundle": "acme", "epoch": 7}`; the answer holds no grants:
+//!
+//! ```text
+//! printf '\x83\xa7farebox\x01\xa6bundle\xa4acme\xa5epoch\x07' |
+//!   curl -s --data-binary @- -H 'content-type: application/msgpack' http://127.0.0.1:8081/v1/sync | xxd
+//! ```
+//!
+//! `tests/golden/wire/` has one example of each message, as hex and as JSON.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::msgpack::split_value;
 use crate::meter::usage::{Source, Usage};
 
 /// The version of this format.
 pub const VERSION: u32 = 1;
+/// Longest body of a sync, in bytes.
+pub const MAX_BODY: usize = 8 << 20;
+/// Most records in a sync.
+pub const MAX_RECORDS: usize = 4096;
+/// Most accounts in a sync.
+pub const MAX_ACCOUNTS: usize = 4096;
+/// Most quotas in an account's report, and most charges in a record.
+pub const MAX_QUOTAS: usize = 64;
+/// Deepest nesting of a message, unknown fields included.
+pub const MAX_DEPTH: usize = 32;
+/// Most grants in a reply: one for each quota that a sync can report.
+const MAX_GRANTS: usize = MAX_ACCOUNTS * MAX_QUOTAS;
 
 /// One settled exchange.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +105,7 @@ pub struct Record {
     /// Output tokens that passed through to the client, counted here.
     pub delivered: u64,
     /// What was charged, quota by quota.
+    #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,
 }
 
@@ -125,6 +175,7 @@ pub struct SyncHead {
     /// How many records follow.
     pub records: u32,
     /// How the accounts that this VM touched stand.
+    #[serde(deserialize_with = "at_most::<MAX_ACCOUNTS, _, _>")]
     pub accounts: Vec<AccountReport>,
 }
 
@@ -135,6 +186,7 @@ pub struct AccountReport {
     /// The account, for example `org/acme`.
     pub subject: String,
     /// Its granted quotas.
+    #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub quotas: Vec<QuotaReport>,
 }
 
@@ -171,10 +223,13 @@ pub struct SyncReply {
     /// [`VERSION`].
     pub farebox: u32,
     /// Ids of all records of the batch that the ledger now has, new or known before.
+    #[serde(deserialize_with = "at_most::<MAX_RECORDS, _, _>")]
     pub acknowledged: Vec<String>,
     /// Records the ledger will never take, with the reason; they are dropped and counted.
+    #[serde(deserialize_with = "at_most::<MAX_RECORDS, _, _>")]
     pub rejected: Vec<Rejection>,
     /// One line a reported quota.
+    #[serde(deserialize_with = "at_most::<MAX_GRANTS, _, _>")]
     pub grants: Vec<Grant>,
 }
 
@@ -205,3 +260,132 @@ pub struct Grant {
     /// What the ledger could still grant to anybody.
     pub left: u64,
 }
+
+/// Why bytes are no message of this format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// The head of a sync does not decode.
+    Head(String),
+    /// A reply does not decode.
+    Reply(String),
+    /// It speaks another version of this format.
+    Version(u32),
+    /// The head states more records than one sync may have.
+    TooMany(u32),
+    /// The body ends inside the record at this position.
+    CutShort(u32),
+    /// This many bytes follow the last value.
+    Trailing(usize),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head(why) => write!(f, "the sync's head is not a MessagePack map of this format: {why}"),
+            Self::Reply(why) => write!(f, "the reply is not a MessagePack map of this format: {why}"),
+            Self::Version(version) => {
+                write!(f, "format version `{version}` is not spoken here: field `farebox` must be {VERSION}")
+            }
+            Self::TooMany(records) => {
+                write!(
+                    f,
+                    "the head states `{records}` records, one sync has at most {MAX_RECORDS}: send smaller batches"
+                )
+            }
+            Self::CutShort(position) => write!(f, "the body ends inside record {position}, counted from 0"),
+            Self::Trailing(bytes) => write!(f, "{bytes} bytes follow the last value that the head states"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// A record as it is kept in its slot and sent: encoded once, at settle.
+pub fn encode_record(record: &Record) -> Vec<u8> {
+    encode(record)
+}
+
+/// The body of a sync: the head, with `records` set to their number, and the records as they were encoded.
+///
+/// The caller keeps to [`MAX_RECORDS`], [`MAX_ACCOUNTS`] and [`MAX_BODY`].
+pub fn encode_sync(head: &SyncHead, records: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut body = encode(&SyncHead { records: u32::try_from(records.len()).unwrap_or(u32::MAX), ..head.clone() });
+    records.iter().for_each(|record| body.extend_from_slice(record.as_ref()));
+    body
+}
+
+/// A sync's head and its records, in order; a record that does not decode is an `Err` that says why.
+pub fn decode_sync(body: &[u8]) -> Result<(SyncHead, Vec<Result<Record, String>>), WireError> {
+    let (first, mut rest) = split_value(body).ok_or_else(|| WireError::Head("it is cut short".to_owned()))?;
+    let head: SyncHead = decode(first).map_err(WireError::Head)?;
+    if head.farebox != VERSION {
+        return Err(WireError::Version(head.farebox));
+    }
+    if head.records as usize > MAX_RECORDS {
+        return Err(WireError::TooMany(head.records));
+    }
+    let mut records = Vec::new();
+    for position in 0..head.records {
+        let (value, tail) = split_value(rest).ok_or(WireError::CutShort(position))?;
+        records.push(decode(value));
+        rest = tail;
+    }
+    if rest.is_empty() { Ok((head, records)) } else { Err(WireError::Trailing(rest.len())) }
+}
+
+/// The body of an answer.
+pub fn encode_reply(reply: &SyncReply) -> Vec<u8> {
+    encode(reply)
+}
+
+/// The collector's answer. Anything but one map of this version is an error: then nothing was acknowledged.
+pub fn decode_reply(body: &[u8]) -> Result<SyncReply, WireError> {
+    let (value, rest) = split_value(body).ok_or_else(|| WireError::Reply("it is cut short".to_owned()))?;
+    let reply: SyncReply = decode(value).map_err(WireError::Reply)?;
+    match (reply.farebox, rest.len()) {
+        (VERSION, 0) => Ok(reply),
+        (VERSION, bytes) => Err(WireError::Trailing(bytes)),
+        (version, _) => Err(WireError::Version(version)),
+    }
+}
+
+/// Named maps. Writing these types into memory has no way to fail, so there is no error to hand on.
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).unwrap_or_default()
+}
+
+/// One whole value, with bounded recursion.
+fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(value);
+    decoder.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut decoder).map_err(|error| error.to_string())
+}
+
+/// A list of at most `MOST` elements: a byte on the wire can become hundreds in memory.
+fn at_most<'de, const MOST: usize, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Bounded<T, const MOST: usize>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Bounded<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = seq.next_element()? {
+                if list.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(Bounded::<T, MOST>(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests;
