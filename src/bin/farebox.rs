@@ -1,3 +1,7 @@
 //! The native binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farebox::cli::main()
+}
