@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod run;
+pub mod stack;
 pub mod upstream;
 
 /// What a process says by its exit code.
@@ -40,6 +42,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Run(run::Args),
     Upstream(upstream::Args),
 }
 
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: &Verb, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     match verb {
+        Verb::Run(args) => run::run(args, out, err),
         Verb::Upstream(args) => upstream::run(args, out, err),
     }
 }
