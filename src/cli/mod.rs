@@ -1,6 +1,9 @@
 //! The command line: one file a verb, each a library function that tests call without a process.
 
 pub mod check;
+pub mod run;
+pub mod stack;
+pub mod upstream;
 
 use std::io::Write;
 use std::process::{ExitCode, Termination};
@@ -38,6 +41,10 @@ impl Termination for Exit {
 pub enum Farebox {
     /// Check a policy: silent when it is in order, else every fault with its place and what to do.
     Check(check::Args),
+    /// Run the whole product on this machine: stock Envoy with the filter, the collector, a model stand-in.
+    Run(run::Args),
+    /// Serve a model stand-in that speaks OpenAI and Anthropic.
+    Upstream(upstream::Args),
 }
 
 impl Farebox {
@@ -45,6 +52,8 @@ impl Farebox {
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Check(args) => check::run(args, out, err),
+            Self::Run(args) => run::run(args, out, err),
+            Self::Upstream(args) => upstream::run(args, out, err),
         }
     }
 }

@@ -1,1 +1,49 @@
-//! upstream
+//! A model stand-in that speaks OpenAI chat completions and Anthropic messages.
+//!
+//! It answers with tokens that it chose itself, at a set pace, and reports their number: a second opinion that
+//! shares no code with the filter's meter. Prompts are counted with `bpe-openai` by the published chat formula
+//! (the tokens of the texts, 4 a message, 3 for the answer's opening). The official SDKs work against it.
+//!
+//! | path | |
+//! |---|---|
+//! | `POST /v1/chat/completions` | OpenAI: JSON and SSE, tools, `n`, `max_tokens`, `max_completion_tokens`, `stream_options` |
+//! | `POST /v1/messages` | Anthropic: JSON and SSE, tools, `max_tokens` |
+//! | `POST /v1/messages/count_tokens` | Anthropic: `input_tokens` of a prompt |
+//! | `GET /v1/models` | one name, for clients that ask |
+//! | `GET /stats?last=100&id=` | counters, and the last exchanges with what was written to each |
+//! | `DELETE /stats` | start counting anew |
+//! | `GET /healthz` | 200 |
+//!
+//! A tool is called when the request forces one or its last user message says "use the tool".
+//!
+//! # Markers
+//! A prompt's last user message steers the answer by `[[marker]]` or `[[marker marker=value]]`; the request
+//! header `x-upstream: marker marker=value` does the same without touching the prompt, and refuses names that
+//! it does not know.
+//!
+//! | marker | effect |
+//! |---|---|
+//! | `output=N` | N output tokens, as far as the limit allows (else 10 to 60, by the seed) |
+//! | `ignore-limit` | the caller's limit does not count |
+//! | `input=N`, `cached=N`, `cache-write=N` | prompt tokens to report: in all, of these cached, of these written to the cache |
+//! | `silent` | no usage |
+//! | `absurd` | negative and impossibly large usage |
+//! | `break=K` | the connection is cut after K output tokens |
+//! | `error=S` | status S with an error body; 429 with `retry-after: 1` |
+//! | `inside-error` | a 200 that holds an error: the body, or an event in the middle of the stream |
+//! | `garbage` | a 200 whose body is no JSON and no event stream |
+//! | `trailers` | the body ends by trailers (HTTP/2, or HTTP/1.1 from a client that sends `te: trailers`) |
+//! | `crlf`, `comments` | SSE lines end in CR LF; comments between events |
+//! | `pace=20ms` | time between two tokens |
+//! | `slow-headers=2s` | time before the response headers |
+
+pub mod answer;
+mod anthropic;
+pub mod ask;
+pub mod body;
+pub mod dialect;
+mod openai;
+pub mod script;
+pub mod server;
+pub mod tally;
+pub mod vocabulary;

@@ -1,0 +1,107 @@
+//! Anthropic messages as the API reference shows them: `message`, and the events of a stream.
+
+use serde_json::{Value, json};
+
+use super::answer::{Answer, text};
+use super::dialect::Event;
+use super::script::Report;
+use super::vocabulary::Piece;
+
+/// `message`.
+pub(super) fn document(answer: &Answer) -> Value {
+    let written: String = answer.choices.iter().map(|pieces| text(pieces)).collect();
+    let block = match &answer.call {
+        None => json!({"type": "text", "text": written}),
+        Some(call) => {
+            // Arguments that the limit cut are no JSON; the API then gives what it has, here nothing.
+            let input: Value = serde_json::from_str(&written).unwrap_or_else(|_| json!({}));
+            json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+        }
+    };
+    message(answer, &[block], &json!(stop(answer)), answer.usage.completion)
+}
+
+/// `message_start`, the block's start, a ping.
+pub(super) fn opening(answer: &Answer) -> Vec<Event> {
+    let block = match &answer.call {
+        None => json!({"type": "text", "text": ""}),
+        Some(call) => json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}),
+    };
+    // The API opens with a placeholder of 1 output token; the final number comes in `message_delta`.
+    let start = message(answer, &[], &Value::Null, 1);
+    vec![
+        Event::named("message_start", &json!({"type": "message_start", "message": start})),
+        Event::named(
+            "content_block_start",
+            &json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        ),
+        Event::named("ping", &json!({"type": "ping"})),
+    ]
+}
+
+/// A delta.
+pub(super) fn piece(answer: &Answer, piece: &Piece) -> Event {
+    let delta = match &answer.call {
+        None => json!({"type": "text_delta", "text": piece.text}),
+        Some(_) => json!({"type": "input_json_delta", "partial_json": piece.text}),
+    };
+    Event::named("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": delta}))
+}
+
+/// The block's end, `message_delta` with the cumulative output, `message_stop`.
+pub(super) fn closing(answer: &Answer) -> Vec<Event> {
+    let mut delta = json!({"type": "message_delta", "delta": {"stop_reason": stop(answer), "stop_sequence": null}});
+    let usage = match answer.report {
+        Report::Silent => None,
+        Report::Absurd => Some(json!({"output_tokens": 9_000_000_000_000_000_000_u64})),
+        Report::Honest => Some(json!({"output_tokens": answer.usage.completion})),
+    };
+    if let (Some(usage), Some(delta)) = (usage, delta.as_object_mut()) {
+        delta.insert("usage".to_owned(), usage);
+    }
+    vec![
+        Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": 0})),
+        Event::named("message_delta", &delta),
+        Event::named("message_stop", &json!({"type": "message_stop"})),
+    ]
+}
+
+/// `{"type": "error", …}` with the type that the API documents for a status.
+pub(super) fn error(status: u16, message: &str) -> Value {
+    let kind = match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        500..=599 => "api_error",
+        _ => "invalid_request_error",
+    };
+    json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_farebox_upstream"})
+}
+
+fn message(answer: &Answer, content: &[Value], stop: &Value, output: u64) -> Value {
+    let mut message = json!({"id": answer.id, "type": "message", "role": "assistant", "model": answer.model,
+        "content": content, "stop_reason": stop, "stop_sequence": null});
+    let usage = match answer.report {
+        Report::Silent => None,
+        Report::Absurd => Some(json!({"input_tokens": -5, "output_tokens": 9_000_000_000_000_000_000_u64})),
+        Report::Honest => Some(json!({"input_tokens": answer.usage.fresh(), "output_tokens": output,
+            "cache_creation_input_tokens": answer.usage.cache_write, "cache_read_input_tokens": answer.usage.cached,
+            "service_tier": "standard"})),
+    };
+    if let (Some(usage), Some(message)) = (usage, message.as_object_mut()) {
+        message.insert("usage".to_owned(), usage);
+    }
+    message
+}
+
+fn stop(answer: &Answer) -> &'static str {
+    match (answer.limited, &answer.call) {
+        (true, _) => "max_tokens",
+        (false, Some(_)) => "tool_use",
+        (false, None) => "end_turn",
+    }
+}

@@ -1,0 +1,224 @@
+//! The bytes of an answer, at their pace.
+//!
+//! Nothing is generated ahead of the reader: a token counts as written when the connection takes it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody};
+use axum::http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use tokio::time::{Sleep, sleep};
+
+use super::answer::Answer;
+use super::dialect;
+use super::script::Script;
+use super::tally::{Outcome, Run};
+
+/// Name of the trailer that a body ends by when a marker asks for trailers.
+pub const TRAILER: &str = "x-upstream-tokens";
+
+/// A cut connection drops what is still buffered; so that the tokens before it arrive, it waits a moment.
+const FLUSH: Duration = Duration::from_millis(10);
+
+/// How the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Regular,
+    Trailers,
+    Cut,
+    Error,
+}
+
+/// One step: wait, then write.
+#[derive(Debug)]
+struct Beat {
+    wait: Duration,
+    bytes: String,
+    tokens: u64,
+}
+
+/// What remains to be said.
+#[derive(Debug)]
+enum Part {
+    Beat(Beat),
+    /// The k-th piece of every choice.
+    Pieces(usize),
+    End(End),
+}
+
+/// A response body.
+pub struct Saying {
+    answer: Answer,
+    pace: Duration,
+    line_end: &'static str,
+    comments: bool,
+    cut_after: Option<u64>,
+    /// Tokens of one choice said so far.
+    said: u64,
+    ahead: VecDeque<Part>,
+    waiting: Option<Pin<Box<Sleep>>>,
+    run: Run,
+}
+
+impl Saying {
+    /// The answer as SSE.
+    pub fn stream(answer: Answer, script: &Script, pace: Duration, run: Run) -> Saying {
+        let mut body = Saying::new(answer, script, pace, run);
+        let events = dialect::opening(&body.answer);
+        let opening = events.iter().map(|event| event.frame(body.line_end)).collect();
+        body.ahead.push_back(Part::Beat(Beat { wait: Duration::ZERO, bytes: opening, tokens: 0 }));
+        let longest = body.answer.choices.iter().map(Vec::len).max().unwrap_or(0);
+        if script.inside_error {
+            body.ahead.extend((0..longest.div_ceil(2)).map(Part::Pieces));
+            let bytes = dialect::failing(&body.answer).frame(body.line_end);
+            body.ahead.push_back(Part::Beat(Beat { wait: pace, bytes, tokens: 0 }));
+            body.ahead.push_back(Part::End(End::Error));
+            return body;
+        }
+        body.ahead.extend((0..longest).map(Part::Pieces));
+        let bytes = dialect::closing(&body.answer).iter().map(|event| event.frame(body.line_end)).collect();
+        body.ahead.push_back(Part::Beat(Beat { wait: Duration::ZERO, bytes, tokens: 0 }));
+        body.ahead.push_back(Part::End(if script.trailers { End::Trailers } else { End::Regular }));
+        body
+    }
+
+    /// The answer as one document; the time to generate it passes before, not in here.
+    pub fn document(answer: Answer, script: &Script, run: Run) -> Saying {
+        let mut body = Saying::new(answer, script, Duration::ZERO, run);
+        let whole = dialect::document(&body.answer).to_string();
+        let (bytes, tokens, end) = match script.cut_after {
+            Some(tokens) => {
+                let part = body.answer.cut(tokens);
+                let bytes = common_start(&whole, &dialect::document(&part).to_string());
+                (bytes, part.choices.iter().flatten().map(|piece| piece.tokens).sum(), End::Cut)
+            }
+            None => (whole, body.answer.usage.completion, if script.trailers { End::Trailers } else { End::Regular }),
+        };
+        body.ahead.push_back(Part::Beat(Beat { wait: Duration::ZERO, bytes, tokens }));
+        body.ahead.push_back(Part::End(end));
+        body
+    }
+
+    fn new(answer: Answer, script: &Script, pace: Duration, run: Run) -> Saying {
+        Saying {
+            answer,
+            pace,
+            line_end: if script.crlf { "\r\n" } else { "\n" },
+            comments: script.comments,
+            cut_after: script.cut_after,
+            said: 0,
+            ahead: VecDeque::new(),
+            waiting: None,
+            run,
+        }
+    }
+
+    /// The next thing to write, with the pieces spelled out; `None` when all is said.
+    fn spell(&mut self) -> Option<Part> {
+        if self.cut_after.is_some_and(|most| self.said >= most) {
+            self.ahead.clear();
+            self.cut_after = None;
+            return Some(Part::End(End::Cut));
+        }
+        let part = self.ahead.pop_front()?;
+        let Part::Pieces(number) = part else { return Some(part) };
+        let mut beat = Beat { wait: Duration::ZERO, bytes: String::new(), tokens: 0 };
+        let mut most = 0u64;
+        for (choice, pieces) in self.answer.choices.iter().enumerate() {
+            let Some(piece) = pieces.get(number) else { continue };
+            if self.comments {
+                beat.bytes.push_str(&format!(": still here{0}{0}", self.line_end));
+            }
+            beat.bytes.push_str(&dialect::piece(&self.answer, choice, piece).frame(self.line_end));
+            beat.tokens = beat.tokens.saturating_add(piece.tokens);
+            most = most.max(piece.tokens);
+        }
+        beat.wait = self.pace.saturating_mul(u32::try_from(most).unwrap_or(u32::MAX));
+        self.said = self.said.saturating_add(most);
+        Some(Part::Beat(beat))
+    }
+
+    fn end(&mut self, end: End) -> Option<Result<Frame<Bytes>, io::Error>> {
+        self.ahead.clear();
+        match end {
+            End::Regular => {
+                self.run.over(Outcome::Completed);
+                None
+            }
+            End::Trailers => {
+                self.run.over(Outcome::Completed);
+                let trailers = HeaderMap::from_iter([(
+                    axum::http::HeaderName::from_static(TRAILER),
+                    HeaderValue::from(self.answer.usage.completion),
+                )]);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            End::Error => {
+                self.run.over(Outcome::Failed);
+                None
+            }
+            End::Cut => {
+                self.run.over(Outcome::Cut);
+                Some(Err(io::Error::other("cut as a marker asked")))
+            }
+        }
+    }
+}
+
+impl HttpBody for Saying {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(waiting) = this.waiting.as_mut() {
+                ready!(waiting.as_mut().poll(cx));
+                this.waiting = None;
+            } else {
+                let Some(part) = this.spell() else { return Poll::Ready(None) };
+                let wait = match &part {
+                    Part::Beat(beat) => beat.wait,
+                    Part::End(End::Cut) => FLUSH,
+                    Part::End(_) | Part::Pieces(_) => Duration::ZERO,
+                };
+                this.ahead.push_front(part);
+                if !wait.is_zero() {
+                    this.waiting = Some(Box::pin(sleep(wait)));
+                    continue;
+                }
+            }
+            return Poll::Ready(match this.ahead.pop_front() {
+                Some(Part::Beat(beat)) => {
+                    this.run.wrote(beat.tokens);
+                    // What ends regularly is complete with its last bytes: a reader may hang up once it has them.
+                    if matches!(this.ahead.front(), Some(Part::End(End::Regular))) && this.cut_after.is_none() {
+                        this.run.over(Outcome::Completed);
+                    }
+                    Some(Ok(Frame::data(Bytes::from(beat.bytes))))
+                }
+                Some(Part::End(end)) => this.end(end),
+                Some(Part::Pieces(_)) | None => None,
+            });
+        }
+    }
+}
+
+/// What two texts have in common at their start.
+fn common_start(one: &str, other: &str) -> String {
+    one.chars().zip(other.chars()).take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_document_ends_within_its_text() {
+        assert_eq!(common_start(r#"{"a":"äb","c":1}"#, r#"{"a":"ä","c":1}"#), r#"{"a":"ä"#);
+    }
+}
