@@ -1,22 +1,19 @@
-//! The Envoy host: callbacks in, host calls out.
+//! The Envoy host: callbacks become events, effects become host calls. It decides nothing.
+//!
+//! How the host behaves was tried on Envoy 1.40; comments here state the behaviour that a line depends on.
 
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
+mod host;
+#[cfg(feature = "test-hooks")]
+mod probe;
+mod root;
+mod stand_in;
+mod station;
+mod stream;
+
+use crate::engine::effect::Severity;
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(Root));
+    // Without this, only an address in the module says where it was.
+    std::panic::set_hook(Box::new(|panic| host::log(Severity::Error, &format!("farebox: {panic}"))));
+    proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));
 }}
-
-struct Root;
-impl Context for Root {}
-impl RootContext for Root {
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream))
-    }
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
-}
-struct Stream;
-impl Context for Stream {}
-impl HttpContext for Stream {}
