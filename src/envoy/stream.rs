@@ -19,6 +19,10 @@ const STUCK_MS: u64 = 1000;
 /// An exchange that is woken within its own callback may want to wait again.
 const ROUNDS: u32 = 4;
 
+/// Filter state that only this adapter sets, and only on what the engine let through: the guard behind the filter
+/// (`envoy/envoy.yaml`) passes nothing without it, so that a filter that is dead or skipped does not mean free traffic.
+const ADMITTED: &str = "admitted";
+
 /// One HTTP stream, as the SDK holds it.
 pub struct Stream {
     station: Option<Rc<Station>>,
@@ -89,8 +93,8 @@ enum Stage {
     New,
     /// The request is held until its body is here.
     Reading {
-        /// Since when; `None` once a body callback came, and with headers first.
-        silent_since_ms: Option<u64>,
+        /// What was seen of it when; `None` once a body callback came, and with headers first.
+        silent: Option<Silent>,
     },
     /// The request is complete and held until the exchange is woken.
     Waiting,
@@ -100,6 +104,21 @@ enum Stage {
     Untouched,
     /// Answered by us. Our own answer passes our callbacks too, and is none of the upstream's.
     Answered,
+}
+
+/// A body of which no callback has come yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Silent {
+    since_ms: u64,
+    /// Bytes of the request, headers included, that the host has read by then.
+    size: u64,
+}
+
+impl Silent {
+    /// `request.size` would not do: it is the announced length where there is one.
+    fn now(now: Now) -> Self {
+        Self { since_ms: now.mono_ms, size: host::number("request\0total_size").unwrap_or(u64::MAX) }
+    }
 }
 
 /// A stream's way through, apart from its context: it is reached from the tick and from other streams' callbacks too, when
@@ -148,10 +167,7 @@ impl Passage {
         self.has_body = !end;
         let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), end };
         match self.decide(station, event, end.then_some(&[])) {
-            Flow::Continue => {
-                self.stage = Stage::Untouched;
-                Action::Continue
-            }
+            Flow::Continue => self.let_through(station, Stage::Untouched),
             Flow::Hold if end => self.wait(station),
             Flow::Hold => self.read_body(station),
             Flow::Reply(reply) => self.answer(station, &reply),
@@ -163,17 +179,19 @@ impl Passage {
             // The headers leave now. A body that is replaced later must not contradict a length announced before: what is
             // longer would be the next request on that connection.
             complain("remove content-length", host::remove_header(Map::Request, "content-length"));
-            self.stage = Stage::Reading { silent_since_ms: None };
+            self.stage = Stage::Reading { silent: None };
+            // A guard behind this filter decides before the body is here; all it can ask is whether we are there.
+            complain("set filter state", host::note(ADMITTED, "seen"));
             return Action::Continue;
         }
-        self.stage = Stage::Reading { silent_since_ms: Some(host::now().mono_ms) };
+        self.stage = Stage::Reading { silent: Some(Silent::now(host::now())) };
         station.hold(self.own, self.root, Weak::clone(&self.me), None);
         Action::Pause
     }
 
     fn request_body(&mut self, station: &Station, end: bool) -> Action {
         match &mut self.stage {
-            Stage::Reading { silent_since_ms } => *silent_since_ms = None,
+            Stage::Reading { silent } => *silent = None,
             Stage::Waiting | Stage::Answered => return Action::Pause,
             Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
         }
@@ -184,10 +202,7 @@ impl Passage {
         }
         let body = host::buffer(Buffer::Request).unwrap_or_default();
         match self.decide(station, Event::RequestBody { body: &body, end: true }, Some(&body)) {
-            Flow::Continue => {
-                self.open(station);
-                Action::Continue
-            }
+            Flow::Continue => self.let_through(station, Stage::Open),
             Flow::Hold => self.wait(station),
             Flow::Reply(reply) => self.answer(station, &reply),
         }
@@ -199,9 +214,11 @@ impl Passage {
         Action::Pause
     }
 
-    fn open(&mut self, station: &Station) {
-        self.stage = Stage::Open;
+    fn let_through(&mut self, station: &Station, stage: Stage) -> Action {
+        self.stage = stage;
         station.release(self.own);
+        complain("set filter state", host::note(ADMITTED, "yes"));
+        Action::Continue
     }
 
     fn answer(&mut self, station: &Station, reply: &Reply) -> Action {
@@ -221,7 +238,7 @@ impl Passage {
         let body = if passage.has_body { host::buffer(Buffer::Request).unwrap_or_default() } else { Vec::new() };
         match passage.step(station, Event::Woken { body: &body }) {
             Flow::Continue => {
-                passage.open(station);
+                passage.let_through(station, Stage::Open);
                 complain("resume", host::resume_request());
             }
             Flow::Hold => {
@@ -239,12 +256,13 @@ impl Passage {
     /// Returns whether the stream's context is in effect now.
     pub fn refuse_if_stuck(this: &Rc<RefCell<Self>>, stream: Handle, station: &Station, now: Now) -> bool {
         let Ok(mut passage) = this.try_borrow_mut() else { return false };
-        let Stage::Reading { silent_since_ms: Some(since) } = passage.stage else { return false };
-        if now.mono_ms < since.saturating_add(STUCK_MS) || host::set_context(stream).is_err() {
+        let Stage::Reading { silent: Some(silent) } = passage.stage else { return false };
+        if now.mono_ms < silent.since_ms.saturating_add(STUCK_MS) || host::set_context(stream).is_err() {
             return false;
         }
-        if host::number("request\0size").is_none_or(|size| size == 0) {
-            passage.stage = Stage::Reading { silent_since_ms: Some(now.mono_ms) };
+        let silent = Silent { size: silent.size, ..Silent::now(now) };
+        if Silent::now(now).size <= silent.size {
+            passage.stage = Stage::Reading { silent: Some(silent) };
             return true;
         }
         host::log(
@@ -261,7 +279,10 @@ impl Passage {
         match self.stage {
             Stage::New | Stage::Answered => return Action::Continue,
             // Somebody else has answered a request that is still held here: too large, or timed out.
-            Stage::Reading { .. } | Stage::Waiting => self.open(station),
+            Stage::Reading { .. } | Stage::Waiting => {
+                self.stage = Stage::Open;
+                station.release(self.own);
+            }
             Stage::Open | Stage::Untouched => {}
         }
         self.response_ended = end;

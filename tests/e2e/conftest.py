@@ -143,7 +143,10 @@ class Stack:
     def start(self):
         with open(self.log_path, "ab") as log, open(self.access_path, "ab") as access:
             self.process = subprocess.Popen(
-                [ENVOY, "-c", self.config, "--concurrency", str(self.concurrency), "--use-dynamic-base-id"],
+                [
+                    *(ENVOY, "-c", self.config, "--concurrency", str(self.concurrency), "--use-dynamic-base-id"),
+                    *("--file-flush-interval-msec", "50"),
+                ],
                 stdout=access,
                 stderr=log,
             )
@@ -181,6 +184,12 @@ class Stack:
         return sum(v for k, v in self.stats(r"^wasm\.farebox\.vm_reload").items())
 
 
+def pytest_configure():
+    for needed in [ENVOY, WASM, WASM_HOOKS]:
+        if not os.path.exists(needed):
+            pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
+
+
 def until(condition, seconds, what):
     """Waits until `condition()` holds; the time is a limit, not a measure."""
     end = time.monotonic() + seconds
@@ -212,7 +221,7 @@ def stack(tmp_path, upstream):
     yield start
     crashed = []
     for one, may_crash in started:
-        if one.process.poll() is None and not may_crash and one.vm_crashes():
+        if one.process and one.process.poll() is None and not may_crash and one.vm_crashes():
             crashed.append(one.log()[-4000:])
         one.stop()
     assert not crashed, "a VM died:\n" + "\n".join(crashed)
