@@ -230,10 +230,10 @@ pub fn number(path: &str) -> Option<u64> {
     Some(u64::from_le_bytes(property(path)?.try_into().ok()?))
 }
 
-/// The peer of the connection, if it has an address.
+/// The peer of the connection. `None` where it has no address, and for port 0: Envoy has taken it from a header then.
 pub fn peer() -> Option<IpAddr> {
-    let text = String::from_utf8(property("source\0address")?).ok()?;
-    text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
+    let address: SocketAddr = String::from_utf8(property("source\0address")?).ok()?.parse().ok()?;
+    (address.port() != 0).then(|| address.ip())
 }
 
 /// Sets filter state `wasm.farebox.<key>`. One path element: the host would join several with a zero byte, and nobody
@@ -293,12 +293,12 @@ pub fn run_in_root(root: u32, stream: u32) {
 pub fn dispatch(
     cluster: &str,
     path: &str,
-    headers: &[(String, String)],
+    headers: &[(&str, String)],
     body: &[u8],
     timeout_ms: u64,
 ) -> Result<u32, Status> {
     let mut all = vec![(":method", "POST"), (":path", path), (":authority", cluster)];
-    all.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
     // Zero would mean no deadline at all.
     let timeout = Duration::from_millis(timeout_ms.clamp(1, u64::from(u32::MAX)));
     proxy_wasm::hostcalls::dispatch_http_call(cluster, all, Some(body), vec![], timeout)

@@ -10,8 +10,8 @@ use crate::quota::Cells;
 
 pub struct Callout {
     pub cluster: String,
-    pub path: String,
-    pub headers: Vec<(String, String)>,
+    pub path: &'static str,
+    pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
     pub timeout_ms: u64,
     pub token: u64,
@@ -31,7 +31,7 @@ impl Vm {
     }
     pub fn adopt(&mut self, _: Rc<Bundle>) {}
     pub fn tick(&mut self, _: Now, _: &mut dyn Cells, _: &mut Vec<Effect>) {}
-    pub fn sync(&mut self, _: Now, _: &mut dyn Cells) -> Option<Callout> {
+    pub fn sync(&mut self, _: Now, _: &mut dyn Cells, _: &mut Vec<Effect>) -> Option<Callout> {
         if !std::mem::take(&mut self.wanted) || self.out.is_some() {
             return None;
         }
@@ -39,8 +39,8 @@ impl Vm {
         self.out = Some(self.next);
         Some(Callout {
             cluster: "farebox-collector".into(),
-            path: "/v1/sync".into(),
-            headers: vec![("content-type".into(), "application/vnd.msgpack".into())],
+            path: "/v1/sync",
+            headers: vec![("content-type", "application/vnd.msgpack".into())],
             body: vec![0xff, 0x00],
             timeout_ms: 2000,
             token: self.next,
@@ -91,13 +91,17 @@ impl Exchange {
                 let value = |wanted: &[u8]| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
                 self.waits = value(b":path").is_some_and(|path| path.starts_with(b"/wait"));
                 self.upper = value(b":path").is_some_and(|path| path.ends_with(b"upper"));
-                if value(b"upgrade").is_some() {
+                if value(b"upgrade").is_some() || value(b":method").is_some_and(|method| method == b"CONNECT") {
                     return self.admit(effects);
                 }
                 if end && self.waits {
                     return self.wait(now, vm, effects);
                 }
-                if end { self.admit(effects) } else { Flow::Hold }
+                if end {
+                    return self.admit(effects);
+                }
+                effects.push(Effect::Note("admitted", "seen".into()));
+                Flow::Hold
             }
             Event::RequestBody { body, end: true } => {
                 if self.waits {
@@ -147,7 +151,8 @@ impl Exchange {
         Flow::Hold
     }
 
-    fn admit(&self, _: &mut Vec<Effect>) -> Flow {
+    fn admit(&self, effects: &mut Vec<Effect>) -> Flow {
+        effects.push(Effect::Note("admitted", "yes".into()));
         Flow::Continue
     }
 }

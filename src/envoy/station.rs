@@ -19,8 +19,6 @@ use crate::policy::bundle::Bundle;
 pub const TICK_MS: u32 = 100;
 /// The same while somebody waits. Timers are quantised to 4 ms by the host.
 const TICK_WAITING_MS: u32 = 10;
-/// Between two beats ([`Vm::tick`]), however many roots tick.
-const BEAT_MS: u64 = 1000;
 /// Within one callback, waking may want a sync, and a sync that fails at once may wake; the tick goes on from there.
 const TURNS: u32 = 4;
 
@@ -52,7 +50,6 @@ pub struct Station {
     sync_soon: Cell<bool>,
     /// Roots that tick fast.
     hurried: RefCell<Vec<u32>>,
-    next_beat_ms: Cell<u64>,
 }
 
 struct Held {
@@ -78,7 +75,6 @@ impl Station {
                 due: RefCell::default(),
                 sync_soon: Cell::new(false),
                 hurried: RefCell::default(),
-                next_beat_ms: Cell::new(0),
             });
             stations.push(Rc::clone(&new));
             new
@@ -173,9 +169,9 @@ impl Station {
 
     /// Asks the engine for what is to be sent now, and sends it. Only in a root's callback.
     pub fn sync(&self, root: u32) {
-        let (callout, _) = self.run(|vm, cells, _| vm.sync(host::now(), cells));
+        let (callout, _) = self.run(|vm, cells, effects| vm.sync(host::now(), cells, effects));
         let Some(Callout { cluster, path, headers, body, timeout_ms, token }) = callout else { return };
-        match host::dispatch(&cluster, &path, &headers, &body, timeout_ms) {
+        match host::dispatch(&cluster, path, &headers, &body, timeout_ms) {
             Ok(sent) => {
                 self.out.borrow_mut().insert(sent, (root, token));
             }
@@ -206,11 +202,7 @@ impl Station {
     /// One tick of one root.
     pub fn tick(&self, root: u32) {
         let now = host::now();
-        if now.mono_ms >= self.next_beat_ms.get() {
-            self.next_beat_ms.set(now.mono_ms + BEAT_MS);
-            self.run(|vm, cells, effects| vm.tick(now, cells, effects));
-        }
-        self.sync(root);
+        self.run(|vm, cells, effects| vm.tick(now, cells, effects));
         self.wake_late(now);
         self.turn(Site::Root(root));
         self.look_for_stuck_streams(now, root);

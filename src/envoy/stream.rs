@@ -19,10 +19,6 @@ const STUCK_MS: u64 = 1000;
 /// An exchange that is woken within its own callback may want to wait again.
 const ROUNDS: u32 = 4;
 
-/// Filter state that only this adapter sets, and only on what the engine let through: the guard behind the filter
-/// (`envoy/envoy.yaml`) passes nothing without it, so that a filter that is dead or skipped does not mean free traffic.
-const ADMITTED: &str = "admitted";
-
 /// One HTTP stream, as the SDK holds it.
 pub struct Stream {
     station: Option<Rc<Station>>,
@@ -180,8 +176,6 @@ impl Passage {
             // longer would be the next request on that connection.
             complain("remove content-length", host::remove_header(Map::Request, "content-length"));
             self.stage = Stage::Reading { silent: None };
-            // A guard behind this filter decides before the body is here; all it can ask is whether we are there.
-            complain("set filter state", host::note(ADMITTED, "seen"));
             return Action::Continue;
         }
         self.stage = Stage::Reading { silent: Some(Silent::now(host::now())) };
@@ -217,7 +211,6 @@ impl Passage {
     fn let_through(&mut self, station: &Station, stage: Stage) -> Action {
         self.stage = stage;
         station.release(self.own);
-        complain("set filter state", host::note(ADMITTED, "yes"));
         Action::Continue
     }
 
