@@ -1,0 +1,68 @@
+# Everything a developer or CI runs. `make` alone prints this list.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+VENV := $(TARGET)/venv
+WASM := $(TARGET)/wasm/farebox.wasm
+# The same filter with the test hooks in it: tests only, never shipped.
+WASM_HOOKS := $(TARGET)/wasm/farebox-hooks.wasm
+BIN := $(TARGET)/debug/farebox
+PYTEST = $(VENV)/bin/python -m pytest -q -p no:cacheprovider
+
+# What `farebox run` and the end-to-end tests look for.
+export WASM_TARGET_DIR := $(TARGET)/wasm-build
+export FAREBOX_WASM ?= $(WASM)
+export FAREBOX_WASM_HOOKS ?= $(WASM_HOOKS)
+export FAREBOX ?= $(BIN)
+export ENVOY ?= $(VENV)/bin/envoy
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: wasm native ## build the filter (target/wasm/farebox.wasm) and the native binary
+
+.PHONY: wasm
+wasm:
+	@.ci/build-wasm $(WASM)
+
+.PHONY: wasm-hooks
+wasm-hooks:
+	@.ci/build-wasm $(WASM_HOOKS) --features test-hooks
+
+.PHONY: native
+native:
+	cargo build --locked --bins
+
+.PHONY: tools
+tools: ## install stock Envoy and the test clients into target/venv
+	@.ci/tools $(VENV)
+
+.PHONY: lint
+lint: ## formatting, clippy for both worlds, no warnings
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	rustup target add wasm32-wasip1
+	CARGO_TARGET_DIR=$(WASM_TARGET_DIR) cargo clippy --locked --lib --features test-hooks --target wasm32-wasip1 -- -D warnings
+
+.PHONY: test
+test: ## everything: unit, property, golden, policy, and end to end on the real Envoy
+	cargo test --locked
+	@$(MAKE) --no-print-directory e2e
+
+.PHONY: e2e
+e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
+	$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: run
+run: tools wasm native ## the whole product on this machine: Envoy, filter, collector, a model stand-in
+	@exec $(BIN) run
+
+.PHONY: clean
+clean: ## remove everything that was built or installed
+	rm -rf target

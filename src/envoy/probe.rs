@@ -1,0 +1,71 @@
+//! Test hooks: how the host behaves, asked by requests. Only in builds with the feature `test-hooks`, never shipped.
+
+use super::host::{self, Buffer, Map, SharedData};
+use crate::engine::effect::Reply;
+use crate::engine::event::Header;
+use crate::quota::{Cells, Expect};
+
+/// Answers a request for `/farebox-test/<hook>`.
+pub fn request_headers(headers: &[Header]) -> Option<Reply> {
+    let (_, path) = headers.iter().find(|(name, _)| name == b":path")?;
+    let path = String::from_utf8_lossy(path);
+    let mut parts = path.strip_prefix("/farebox-test/")?.split('/');
+    let hook = parts.next()?;
+    let argument = parts.next().unwrap_or_default();
+    let said = match hook {
+        "panic" => die(),
+        "insert" => insert(argument),
+        "add" => add(argument, parts.next().and_then(|times| times.parse().ok()).unwrap_or(1)),
+        "empty-body" => format!("{:?}", host::set_buffer(Buffer::Request, b"a body")),
+        "late-header" => format!("{:?}", host::set_header(Map::Callout, "x", "y")),
+        "headers" => format!("{headers:?}"),
+        "peer" => format!("{:?}", host::peer()),
+        _ => return None,
+    };
+    let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+    Some(Reply { status: 200, headers, body: said.into_bytes() })
+}
+
+/// Kills the VM when an upstream says so.
+pub fn response_body(chunk: &[u8]) {
+    if chunk.windows(12).any(|window| window == b"farebox-dies") {
+        die();
+    }
+}
+
+#[expect(clippy::panic, reason = "a VM that dies is what this hook is for")]
+fn die() -> ! {
+    panic!("killed by a test")
+}
+
+/// Inserts twice, and swaps with a right and a stale version.
+fn insert(key: &str) -> String {
+    let (key, mut cells) = (key.as_bytes(), SharedData);
+    let missing = cells.load(key).map(|cell| cell.is_none());
+    let first = cells.swap(key, Expect::Absent, b"one");
+    let second = cells.swap(key, Expect::Absent, b"two");
+    let version = cells.load(key).ok().flatten().map_or(0, |cell| cell.version);
+    let right = cells.swap(key, Expect::Version(version), b"");
+    let stale = cells.swap(key, Expect::Version(version), b"four");
+    let wild = cells.swap(key, Expect::Version(0), b"five");
+    let value = cells.load(key).map(|cell| cell.map(|cell| cell.value));
+    format!("{missing:?} {first:?} {second:?} {right:?} {stale:?} {wild:?} {value:?}")
+}
+
+/// Adds 1 `times` times to the number under `key`, by swaps only, and returns the swaps that were lost.
+fn add(key: &str, times: u64) -> String {
+    let (key, mut cells) = (key.as_bytes(), SharedData);
+    let (mut done, mut lost) = (0, 0_u64);
+    let mut seen = 0;
+    while done < times {
+        let cell = cells.load(key).ok().flatten();
+        let expect = cell.as_ref().map_or(Expect::Absent, |cell| Expect::Version(cell.version));
+        let value: [u8; 8] = cell.and_then(|cell| cell.value.try_into().ok()).unwrap_or_default();
+        seen = u64::from_le_bytes(value) + 1;
+        match cells.swap(key, expect, &seen.to_le_bytes()) {
+            Ok(true) => done += 1,
+            _ => lost += 1,
+        }
+    }
+    format!("{seen} {lost}")
+}

@@ -1,0 +1,93 @@
+//! The root context: configuration, tick, callouts.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use super::host::{self, Buffer, Map};
+use super::stand_in::compile;
+use super::station::{Site, Station, TICK_MS, complain};
+use super::stream::Stream;
+use crate::engine::effect::Severity;
+use crate::policy::bundle::Bundle;
+
+/// One plugin configuration.
+pub struct Root {
+    id: u32,
+    running: Option<(Rc<Station>, Rc<Bundle>)>,
+}
+
+impl Root {
+    /// Not configured yet.
+    pub fn new(id: u32) -> Self {
+        Self { id, running: None }
+    }
+}
+
+impl RootContext for Root {
+    // Runs in a throw-away VM too, once for each new configuration, so nothing here is seen outside of the VM.
+    fn on_configure(&mut self, _: usize) -> bool {
+        let text = host::buffer(Buffer::Configuration).unwrap_or_default();
+        let bundle = match String::from_utf8(text) {
+            Ok(text) => compile(&text),
+            Err(_) => {
+                Err(vec!["1:1: the configuration is no UTF-8; pass the policy as google.protobuf.StringValue".into()])
+            }
+        };
+        match bundle {
+            Ok(bundle) => {
+                let bundle = Rc::new(bundle);
+                self.running = Some((Station::of(&bundle), bundle));
+                complain("set the tick", host::set_tick_period(TICK_MS));
+                true
+            }
+            Err(diagnostics) => {
+                for line in diagnostics {
+                    host::log(Severity::Error, &format!("policy:{line}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some((station, _)) = &self.running {
+            station.tick(self.id);
+        }
+    }
+
+    // Not a queue of the host's: a stream asks for a callout that belongs to this root (`host::run_in_root`).
+    fn on_queue_ready(&mut self, _: u32) {
+        if let Some((station, _)) = &self.running {
+            station.sync(self.id);
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(id, self.id, self.running.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, _: usize, _: usize) {
+        let Some((station, _)) = &self.running else { return };
+        // No headers is how the host says that the call failed, and nothing else of it may be read then.
+        let status = if headers == 0 { None } else { host::header(Map::Callout, ":status") };
+        let status = status.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+        let body = if status.is_some() { host::buffer(Buffer::Callout).unwrap_or_default() } else { Vec::new() };
+        station.answered(token, status.map(|status| (status, body.as_slice())));
+        station.turn(Site::Root(self.id));
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some((station, _)) = &self.running {
+            station.root_ends(self.id);
+        }
+        true
+    }
+}

@@ -1,0 +1,428 @@
+//! The stream context: callbacks → events, effects → host calls.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use super::host::{self, Buffer, Map};
+use super::stand_in::Exchange;
+use super::station::{Site, Station, complain};
+use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
+use crate::engine::event::{Cause, Event};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, HostMode};
+
+/// A request held this long without one body callback, although the host has read some of its body, is stuck.
+const STUCK_MS: u64 = 1000;
+/// An exchange that is woken within its own callback may want to wait again.
+const ROUNDS: u32 = 4;
+
+/// One HTTP stream, as the SDK holds it.
+pub struct Stream {
+    station: Option<Rc<Station>>,
+    passage: Option<Rc<RefCell<Passage>>>,
+}
+
+impl Stream {
+    /// A stream that has seen nothing yet. Without a configuration it refuses.
+    pub fn new(own: Handle, root: u32, running: Option<(Rc<Station>, Rc<Bundle>)>) -> Self {
+        let (station, bundle) = running.unzip();
+        let passage = bundle.map(|bundle| Rc::new_cyclic(|me| RefCell::new(Passage::new(own, root, bundle, me))));
+        Self { station, passage }
+    }
+
+    fn on(&self, call: impl FnOnce(&mut Passage, &Station) -> Action) -> Action {
+        match (&self.passage, &self.station) {
+            (Some(passage), Some(station)) => call(&mut passage.borrow_mut(), station),
+            _ => Action::Continue,
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
+        if self.passage.is_none() {
+            complain("refuse", host::reply(&unavailable("the filter has no policy")));
+            return Action::Pause;
+        }
+        self.on(|passage, station| passage.request_headers(station, end))
+    }
+
+    fn on_http_request_body(&mut self, _: usize, end: bool) -> Action {
+        self.on(|passage, station| passage.request_body(station, end))
+    }
+
+    // The body's end, when trailers follow: no body callback says so then.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.on(|passage, station| passage.request_body(station, true))
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
+        self.on(|passage, station| passage.response_headers(station, end))
+    }
+
+    fn on_http_response_body(&mut self, _: usize, end: bool) -> Action {
+        self.on(|passage, station| passage.response_body(station, end))
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.on(|passage, station| passage.response_trailers(station))
+    }
+
+    // The one callback that comes however a stream ends (but not when its VM dies).
+    fn on_log(&mut self) {
+        self.on(|passage, station| {
+            passage.over(station);
+            Action::Continue
+        });
+    }
+}
+
+/// Where the stream is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No request headers yet; there may never be any: an earlier filter or the codec can answer by itself.
+    New,
+    /// The request is held until its body is here.
+    Reading {
+        /// What was seen of it when; `None` once a body callback came, and with headers first.
+        silent: Option<Silent>,
+    },
+    /// The request is complete and held until the exchange is woken.
+    Waiting,
+    /// The request went upstream; the exchange sees the answer.
+    Open,
+    /// Let through at once: the exchange sees how it is answered and that it ends, and no body.
+    Untouched,
+    /// Answered by us. Our own answer passes our callbacks too, and is none of the upstream's.
+    Answered,
+}
+
+/// A body of which no callback has come yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Silent {
+    since_ms: u64,
+    /// Bytes of the request, headers included, that the host has read by then.
+    size: u64,
+}
+
+impl Silent {
+    /// `request.size` would not do: it is the announced length where there is one.
+    fn now(now: Now) -> Self {
+        Self { since_ms: now.mono_ms, size: host::number("request\0total_size").unwrap_or(u64::MAX) }
+    }
+}
+
+/// A stream's way through, apart from its context: it is reached from the tick and from other streams' callbacks too, when
+/// the SDK's table of contexts is borrowed.
+pub struct Passage {
+    own: Handle,
+    root: u32,
+    me: Weak<RefCell<Passage>>,
+    bundle: Rc<Bundle>,
+    exchange: Option<Exchange>,
+    stage: Stage,
+    has_body: bool,
+    wake_at_ms: Option<u64>,
+    /// The response's announced length, while nobody removed it.
+    content_length: bool,
+    chunk: usize,
+    response_ended: bool,
+}
+
+impl Passage {
+    fn new(own: Handle, root: u32, bundle: Rc<Bundle>, me: &Weak<RefCell<Self>>) -> Self {
+        Self {
+            own,
+            root,
+            me: Weak::clone(me),
+            bundle,
+            exchange: None,
+            stage: Stage::New,
+            has_body: false,
+            wake_at_ms: None,
+            content_length: false,
+            chunk: 0,
+            response_ended: false,
+        }
+    }
+
+    fn request_headers(&mut self, station: &Station, end: bool) -> Action {
+        // Not readable any more once this callback has returned Continue, so all of them are read now, as bytes: a value
+        // need not be UTF-8.
+        let headers = host::headers(Map::Request).unwrap_or_default();
+        #[cfg(feature = "test-hooks")]
+        if let Some(reply) = super::probe::request_headers(&headers) {
+            return self.answer(station, &reply);
+        }
+        self.exchange = Some(Exchange::new(Rc::clone(&self.bundle), self.own));
+        self.has_body = !end;
+        let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), end };
+        match self.decide(station, event, end.then_some(&[])) {
+            Flow::Continue => self.let_through(station, Stage::Untouched),
+            Flow::Hold if end => self.wait(station),
+            Flow::Hold => self.read_body(station),
+            Flow::Reply(reply) => self.answer(station, &reply),
+        }
+    }
+
+    fn read_body(&mut self, station: &Station) -> Action {
+        if self.bundle.headers == HostMode::First {
+            // The headers leave now. A body that is replaced later must not contradict a length announced before: what is
+            // longer would be the next request on that connection.
+            complain("remove content-length", host::remove_header(Map::Request, "content-length"));
+            self.stage = Stage::Reading { silent: None };
+            return Action::Continue;
+        }
+        self.stage = Stage::Reading { silent: Some(Silent::now(host::now())) };
+        station.hold(self.own, self.root, Weak::clone(&self.me), None);
+        Action::Pause
+    }
+
+    fn request_body(&mut self, station: &Station, end: bool) -> Action {
+        match &mut self.stage {
+            Stage::Reading { silent } => *silent = None,
+            Stage::Waiting | Stage::Answered => return Action::Pause,
+            Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
+        }
+        if !end {
+            // The host buffers, and the whole body is shown once, at its end: showing all of it at each piece would cost
+            // the square of its length.
+            return Action::Pause;
+        }
+        let body = host::buffer(Buffer::Request).unwrap_or_default();
+        match self.decide(station, Event::RequestBody { body: &body, end: true }, Some(&body)) {
+            Flow::Continue => self.let_through(station, Stage::Open),
+            Flow::Hold => self.wait(station),
+            Flow::Reply(reply) => self.answer(station, &reply),
+        }
+    }
+
+    fn wait(&mut self, station: &Station) -> Action {
+        self.stage = Stage::Waiting;
+        station.hold(self.own, self.root, Weak::clone(&self.me), self.wake_at_ms.take());
+        Action::Pause
+    }
+
+    fn let_through(&mut self, station: &Station, stage: Stage) -> Action {
+        self.stage = stage;
+        station.release(self.own);
+        Action::Continue
+    }
+
+    fn answer(&mut self, station: &Station, reply: &Reply) -> Action {
+        self.stage = Stage::Answered;
+        station.release(self.own);
+        complain("answer", host::reply(reply));
+        Action::Pause
+    }
+
+    /// What the stream waited for may be there. Called with the stream's context in effect, from a callback that is not
+    /// its own.
+    pub fn woken(this: &Rc<RefCell<Self>>, station: &Station) {
+        let Ok(mut passage) = this.try_borrow_mut() else { return };
+        if passage.stage != Stage::Waiting {
+            return;
+        }
+        let body = if passage.has_body { host::buffer(Buffer::Request).unwrap_or_default() } else { Vec::new() };
+        match passage.step(station, Event::Woken { body: &body }) {
+            Flow::Continue => {
+                passage.let_through(station, Stage::Open);
+                complain("resume", host::resume_request());
+            }
+            Flow::Hold => {
+                passage.wait(station);
+            }
+            // And no resume: after a reply in the same callback both would happen.
+            Flow::Reply(reply) => {
+                passage.answer(station, &reply);
+            }
+        }
+    }
+
+    /// Refuses a request that waits for a body which the host reads but does not show. That is how a host behaves that
+    /// lacks `allow_on_headers_stop_iteration`, whatever the policy says. A client that is slow to send is left alone.
+    /// Returns whether the stream's context is in effect now.
+    pub fn refuse_if_stuck(this: &Rc<RefCell<Self>>, stream: Handle, station: &Station, now: Now) -> bool {
+        let Ok(mut passage) = this.try_borrow_mut() else { return false };
+        let Stage::Reading { silent: Some(silent) } = passage.stage else { return false };
+        if now.mono_ms < silent.since_ms.saturating_add(STUCK_MS) || host::set_context(stream).is_err() {
+            return false;
+        }
+        let silent = Silent { size: silent.size, ..Silent::now(now) };
+        if Silent::now(now).size <= silent.size {
+            passage.stage = Stage::Reading { silent: Some(silent) };
+            return true;
+        }
+        host::log(
+            Severity::Error,
+            "farebox: the policy says `envoy: {headers: held}`, but this host does not show the body of a request whose \
+             headers are held: set allow_on_headers_stop_iteration in the plugin's configuration, or write \
+             `envoy: {headers: first}`; refused with 503",
+        );
+        passage.answer(station, &unavailable("the gateway in front of this model is set up wrongly"));
+        true
+    }
+
+    fn response_headers(&mut self, station: &Station, end: bool) -> Action {
+        match self.stage {
+            Stage::New | Stage::Answered => return Action::Continue,
+            // Somebody else has answered a request that is still held here: too large, or timed out.
+            Stage::Reading { .. } | Stage::Waiting => {
+                self.stage = Stage::Open;
+                station.release(self.own);
+            }
+            Stage::Open | Stage::Untouched => {}
+        }
+        self.response_ended = end;
+        let headers = host::headers(Map::Response).unwrap_or_default();
+        self.content_length = headers.iter().any(|(name, _)| name == b"content-length");
+        // Answers that Envoy or a filter makes up pass here too; only this detail tells them from an upstream's.
+        let upstream = host::property("response\0code_details").is_some_and(|details| details == b"via_upstream");
+        match self.decide(station, Event::ResponseHeaders { headers: &headers, upstream, end }, None) {
+            Flow::Reply(reply) => self.answer(station, &reply),
+            Flow::Continue | Flow::Hold => Action::Continue,
+        }
+    }
+
+    fn response_body(&mut self, station: &Station, end: bool) -> Action {
+        self.response_ended |= end;
+        if self.stage != Stage::Open {
+            return Action::Continue;
+        }
+        let chunk = host::buffer(Buffer::Response).unwrap_or_default();
+        #[cfg(feature = "test-hooks")]
+        super::probe::response_body(&chunk);
+        self.chunk = chunk.len();
+        self.decide(station, Event::ResponseBody { chunk: &chunk, end }, None);
+        Action::Continue
+    }
+
+    fn response_trailers(&mut self, station: &Station) -> Action {
+        self.response_ended = true;
+        if self.stage == Stage::Open {
+            self.decide(station, Event::ResponseTrailers, None);
+        }
+        Action::Continue
+    }
+
+    fn over(&mut self, station: &Station) {
+        station.release(self.own);
+        if self.exchange.is_none() {
+            return;
+        }
+        let cause = if self.stage == Stage::Answered { Cause::Finished } else { cause(self.response_ended) };
+        let attempts = host::number("upstream\0request_attempt_count").unwrap_or(0);
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        self.decide(station, Event::Over { cause, attempts }, None);
+        self.exchange = None;
+    }
+
+    /// Shows an event to the exchange and does what has become due. `complete` is the whole request body when all of it is
+    /// here: only then can the exchange wait, and be woken before this callback returns.
+    fn decide(&mut self, station: &Station, event: Event<'_>, complete: Option<&[u8]>) -> Flow {
+        let mut flow = self.step(station, event);
+        for _ in 0..ROUNDS {
+            let woken = station.turn(Site::Stream { own: self.own, root: self.root });
+            let (Some(body), Flow::Hold, true) = (complete, &flow, woken) else { break };
+            flow = self.step(station, Event::Woken { body });
+        }
+        flow
+    }
+
+    fn step(&mut self, station: &Station, event: Event<'_>) -> Flow {
+        let Some(exchange) = &mut self.exchange else { return Flow::Continue };
+        let (flow, effects) = station.run(|vm, cells, effects| exchange.handle(event, host::now(), vm, cells, effects));
+        for effect in effects {
+            self.apply(effect);
+        }
+        flow
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::SetRequestHeader(name, value) => {
+                complain("set a request header", host::set_header(Map::Request, &name, &value));
+            }
+            Effect::RemoveRequestHeader(name) => {
+                complain("remove a request header", host::remove_header(Map::Request, &name));
+            }
+            Effect::ReplaceRequestBody(body) => self.replace_request_body(&body),
+            Effect::SetResponseHeader(name, value) => {
+                complain("set a response header", host::set_header(Map::Response, &name, &value));
+            }
+            Effect::RemoveResponseHeader(name) => {
+                self.content_length &= name != "content-length";
+                complain("remove a response header", host::remove_header(Map::Response, &name));
+            }
+            Effect::ReplaceChunk(bytes) => self.replace_chunk(&bytes),
+            Effect::Note(key, value) => complain("set filter state", host::note(key, &value)),
+            Effect::WakeAt(at) => self.wake_at_ms = Some(at),
+            // The station has carried these out.
+            Effect::Count { .. } | Effect::Gauge { .. } | Effect::Log(..) | Effect::Wake(_) | Effect::SyncSoon => {}
+        }
+    }
+
+    fn replace_request_body(&self, body: &[u8]) {
+        let replaced = host::set_buffer(Buffer::Request, body);
+        complain("replace the request body", replaced);
+        // With headers first the length was removed before they left.
+        if replaced.is_ok() && self.bundle.headers == HostMode::Held {
+            let length = body.len().to_string();
+            complain("set content-length", host::set_header(Map::Request, "content-length", &length));
+        }
+    }
+
+    fn replace_chunk(&self, bytes: &[u8]) {
+        if self.content_length && bytes.len() != self.chunk {
+            // The client would take the surplus for the next answer, or wait for what is missing.
+            host::log(Severity::Error, "farebox: a response with a content-length was not changed");
+            return;
+        }
+        complain("replace a piece of the response", host::set_buffer(Buffer::Response, bytes));
+    }
+}
+
+/// An answer of the host adapter itself, in a shape that both the OpenAI and the Anthropic SDKs read.
+fn unavailable(why: &str) -> Reply {
+    let body =
+        format!(r#"{{"type":"error","error":{{"type":"api_error","code":"farebox_unavailable","message":"{why}"}}}}"#);
+    let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    Reply { status: 503, headers, body: body.into_bytes() }
+}
+
+/// Envoy's response flags, one bit each.
+mod flag {
+    /// No healthy upstream, connection failure, overflow, no route, no cluster, name resolution.
+    pub const NOT_CONNECTED: u64 = 0x2 | 0x20 | 0x80 | 0x100 | 0x100_0000 | 0x400_0000;
+    /// The client closed its connection (also: the proxy shuts down), or reset its HTTP/2 stream.
+    pub const DOWNSTREAM_CLOSED: u64 = 0x4000 | 0x1000_0000;
+    /// Timeout, reset by Envoy, by the upstream, connection closed, out of retries, longest duration twice, broken protocol.
+    pub const UPSTREAM_BROKE: u64 = 0x4 | 0x8 | 0x10 | 0x40 | 0x8000 | 0x8_0000 | 0x40_0000 | 0x80_0000;
+    /// Nothing came or went for too long; the route's or the connection manager's idle timeout.
+    pub const IDLE: u64 = 0x1_0000;
+}
+
+/// Why a stream is over, from what Envoy says in `on_log`.
+fn cause(response_ended: bool) -> Cause {
+    let flags = host::number("response\0flags").unwrap_or(0);
+    if flags & flag::DOWNSTREAM_CLOSED != 0 {
+        let details = host::property("response\0code_details").unwrap_or_default();
+        let local = details.starts_with(b"downstream_local_disconnect");
+        return if local { Cause::Shutdown } else { Cause::ClientAbort };
+    }
+    if flags & flag::NOT_CONNECTED != 0 {
+        Cause::ConnectFailure
+    } else if flags & (flag::UPSTREAM_BROKE | flag::IDLE) != 0 {
+        Cause::UpstreamReset
+    } else if flags == 0 && response_ended {
+        Cause::Finished
+    } else {
+        // A reset of our own leaves no flag.
+        Cause::Other
+    }
+}

@@ -1,0 +1,227 @@
+"""One Envoy a test (or module) on free ports, rendered from envoy/envoy.yaml, and stopped by the one who started it."""
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+ENVOY = os.environ.get("ENVOY", str(TARGET / "venv/bin/envoy"))
+WASM = os.environ.get("FAREBOX_WASM", str(TARGET / "wasm/farebox.wasm"))
+WASM_HOOKS = os.environ.get("FAREBOX_WASM_HOOKS", str(TARGET / "wasm/farebox-hooks.wasm"))
+
+# Admits what it cannot read, so that host behaviour is seen without a model's wire format around it.
+PASSING = """\
+farebox: 1
+bundle: {name: host-tests, version: "1"}
+identity:
+  - {key: [authorization, x-api-key]}
+models:
+  demo-small: {count: o200k_base}
+plans:
+  open: {tokens: {caps: {calls: {limit: 1b requests, per: seat, window: first-use 5h}}}}
+seats:
+  alice: {org: acme, keys: ["sha256:b1ff5e4ce1a2e7d43ef40c0f8d8b87bc8ee6a5e32b1d2ae4a3b1a41cd1fb56bb"]}
+assign:
+  - {otherwise: open}
+unknown: {path: pass, body: pass}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Upstream:
+    """An HTTP/1.1 server that keeps what it received byte by byte, and answers what the test says.
+
+    `answer` is called with the request (`head`, `body`) and an open socket; by default it sends a small 200.
+    """
+
+    def __init__(self):
+        self.seen = []
+        self.answer = lambda request, conn: conn.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                conn, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
+
+    def _serve(self, conn):
+        rest = b""
+        with conn:
+            while True:
+                try:
+                    request, rest = self._read(conn, rest)
+                    if request is None:
+                        return
+                    self.seen.append(request)
+                    self.answer(request, conn)
+                    if b"connection: close" in request["head"].lower():
+                        return
+                except OSError:
+                    return
+
+    @staticmethod
+    def _read(conn, data):
+        def more():
+            piece = conn.recv(65536)
+            if not piece:
+                raise OSError("closed")
+            return piece
+
+        while b"\r\n\r\n" not in data:
+            data += more()
+        head, data = data.split(b"\r\n\r\n", 1)
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+        body = b""
+        if length:
+            while len(data) < int(length[1]):
+                data += more()
+            body, data = data[: int(length[1])], data[int(length[1]) :]
+        elif re.search(rb"\r\ntransfer-encoding: *chunked", head, re.I):
+            while True:
+                while b"\r\n" not in data:
+                    data += more()
+                size, data = data.split(b"\r\n", 1)
+                size = int(size.split(b";")[0], 16)
+                while len(data) < size + 2:
+                    data += more()
+                body, data = body + data[:size], data[size + 2 :]
+                if size == 0:
+                    break
+        return {"head": head, "body": body}, data
+
+    def close(self):
+        self._listener.close()
+
+
+class Stack:
+    """Envoy with the filter, in front of `upstream` (a port), with `collector` (a port, or nothing that listens)."""
+
+    def __init__(self, folder, *, upstream, policy=PASSING, collector=None, wasm=WASM, concurrency=2, edit=None):
+        self.port, self.admin_port = free_port(), free_port()
+        self.url, self.admin = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
+        self.folder = folder
+        self.config = folder / "envoy.yaml"
+        self.config.write_text(self.render(upstream, policy, collector or free_port(), wasm, edit))
+        self.log_path, self.access_path = folder / "envoy.log", folder / "access.log"
+        self.concurrency = concurrency
+        self.process = None
+
+    def render(self, upstream, policy, collector, wasm, edit):
+        text = (ROOT / "envoy/envoy.yaml").read_text()
+        at = re.search(r"^( *)__POLICY__$", text, re.M)
+        text = text.replace(at[0], "".join(at[1] + line for line in policy.splitlines(keepends=True)))
+        for placeholder, value in {
+            "port_value: 10000": f"port_value: {self.port}",
+            "port_value: 9901": f"port_value: {self.admin_port}",
+            "port_value: 8081": f"port_value: {collector}",
+            "port_value: 8082": f"port_value: {upstream}",
+            "target/wasm/farebox.wasm": wasm,
+        }.items():
+            assert text.count(placeholder) == 1, f"envoy.yaml lost `{placeholder}`"
+            text = text.replace(placeholder, value)
+        return edit(text) if edit else text
+
+    def start(self):
+        with open(self.log_path, "ab") as log, open(self.access_path, "ab") as access:
+            self.process = subprocess.Popen(
+                [
+                    *(ENVOY, "-c", self.config, "--concurrency", str(self.concurrency), "--use-dynamic-base-id"),
+                    *("--file-flush-interval-msec", "50"),
+                ],
+                stdout=access,
+                stderr=log,
+            )
+        until(lambda: self._ready(), 60, "envoy serves")
+        return self
+
+    def _ready(self):
+        assert self.process.poll() is None, f"envoy ended with {self.process.returncode}:\n{self.log()[-4000:]}"
+        try:
+            return requests.get(self.admin + "/ready", timeout=1).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def access_log(self):
+        """All access log lines so far, as dictionaries."""
+        return [json.loads(line) for line in self.access_path.read_text().splitlines() if line.startswith("{")]
+
+    def stats(self, pattern=""):
+        text = requests.get(f"{self.admin}/stats", params={"filter": pattern}, timeout=5).text
+        return {k: int(v) for k, v in re.findall(r"^(\S+): (\d+)$", text, re.M)}
+
+    def vm_crashes(self):
+        return sum(v for k, v in self.stats(r"^wasm\.farebox\.vm_reload").items())
+
+
+def pytest_configure():
+    for needed in [ENVOY, WASM, WASM_HOOKS]:
+        if not os.path.exists(needed):
+            pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
+
+
+def until(condition, seconds, what):
+    """Waits until `condition()` holds; the time is a limit, not a measure."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def upstream():
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def stack(tmp_path, upstream):
+    """Starts Envoys: `stack(policy=…, wasm=…)`. All are stopped at the end, and none may have lost a VM unasked."""
+    started = []
+
+    def start(may_crash=False, **settings):
+        folder = tmp_path / f"envoy-{len(started)}"
+        folder.mkdir()
+        one = Stack(folder, **{"upstream": upstream.port, **settings})
+        started.append((one, may_crash))
+        return one.start()
+
+    yield start
+    crashed = []
+    for one, may_crash in started:
+        if one.process and one.process.poll() is None and not may_crash and one.vm_crashes():
+            crashed.append(one.log()[-4000:])
+        one.stop()
+    assert not crashed, "a VM died:\n" + "\n".join(crashed)
