@@ -103,13 +103,13 @@ fn largest_output(unit: Unit, weights: &Weights, free: u64, size: &Size) -> Opti
 /// Weighs a call against its plan.
 ///
 /// `standing` tells how a quota of an account stands, or `None` when nothing is known of it.
-/// With `asked` the ledger has been asked already: what is granted now is all there is.
+/// With `last` there is no time left to ask the ledger: what is granted now is all there is.
 pub fn weigh(
     plan: &Plan,
     seat: &Seat,
     weights: &Weights,
     size: &Size,
-    asked: bool,
+    last: bool,
     mut standing: impl FnMut(&str, &PlanQuota) -> Option<Standing>,
 ) -> Verdict {
     let floor = plan.hold.shrink_to.min(size.output).max(size.floor);
@@ -135,10 +135,9 @@ pub fn weigh(
             }
         }
     }
-    // Asked or not, a quota that nothing is known of cannot be judged: only the ledger's answer helps.
-    let unknown = matches!(short, Some((_, None)));
     match short {
-        _ if !wants.is_empty() && (!asked || unknown) && !hopeless(plan, short) => Verdict::Wants(wants),
+        // The ledger gives what it has, so that asking again and again comes to an end.
+        _ if !wants.is_empty() && !last && !hopeless(plan, short) => Verdict::Wants(wants),
         Some((index, standing)) => {
             let needs = levels(plan, seat, |quota| worst_amount(quota.unit, weights, &smallest));
             let needed = plan.quotas.get(index).map_or(0, |quota| worst_amount(quota.unit, weights, &smallest));

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::engine::admission::{self, Lack, Size, Verdict};
+use crate::engine::admission::{self, Size, Verdict};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
@@ -16,8 +16,7 @@ use crate::meter::call::{self, Call};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
-use crate::quota::operation::Operation;
-use crate::quota::{Cells, Outcome};
+use crate::quota::{Cells, Operation, Outcome};
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
@@ -278,8 +277,8 @@ impl Exchange {
         };
         // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of times.
         for _ in 0..8 {
-            let asked = waited.is_some();
-            let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, asked, |subject, quota| {
+            let last = waited.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
+            let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
                 vm.standing(subject, &quota.quota, now, cells)
             });
             match verdict {
@@ -300,7 +299,7 @@ impl Exchange {
         self.turn(unavailable("contention", "the accounts changed too fast").into(), now, vm, effects)
     }
 
-    /// Waits for the ledger, once, until the deadline.
+    /// Waits for the ledger, until the deadline at the latest.
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is waited for")]
     fn fetch(
         &mut self,
@@ -314,11 +313,8 @@ impl Exchange {
     ) -> Flow {
         let patience = self.bundle.collector.as_ref().map_or(0, |collector| collector.patience_ms);
         let deadline_ms = waited.unwrap_or_else(|| now.mono_ms.saturating_add(patience));
-        if deadline_ms <= now.mono_ms {
-            return self.turn(unavailable("grant", "the ledger did not answer in time").into(), now, vm, effects);
-        }
         // The sync speaks for an incarnation, so there must be one before anything is admitted.
-        match vm.place(cells) {
+        match vm.place(now, cells, effects) {
             Ok(place) => vm.vacate(place),
             Err(no_place) => return self.turn(crowded(no_place).into(), now, vm, effects),
         }
@@ -349,7 +345,7 @@ impl Exchange {
     ) -> Result<Flow, Retry> {
         let bundle = Rc::clone(&self.bundle);
         let (seat, plan, _) = seat_plan(&bundle, prepared.seat).ok_or_else(|| Retry::Never(no_plan()))?;
-        let place = vm.place(cells).map_err(|no_place| Retry::Never(crowded(no_place)))?;
+        let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
         let size = Size { output, ..prepared.size };
         let levels =
             admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));

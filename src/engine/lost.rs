@@ -4,37 +4,26 @@ use crate::engine::admission;
 use crate::meter::usage::Source;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Lost};
-use crate::quota::slot::Held;
-use crate::quota::{Level, Window};
+use crate::quota::{Ending, Held, HeldLevel, Level};
 use crate::report::wire::{self, Outcome, Record};
 
-/// What a lost exchange used, and its record.
+/// What a lost exchange costs, and its record.
 ///
 /// The draft in the slot already carries the charge for all that was held. Where the plan charges what had been
 /// delivered instead, and the bundle still knows the plan and the model, it is worked out here.
-pub(super) fn settle(bundle: &Bundle, held: &Held, now: Now) -> (Vec<Level>, Vec<u8>) {
+pub(super) fn end(bundle: &Bundle, held: &Held, now: Now) -> Ending {
     let mut record = wire::decode_record(&held.draft).unwrap_or_default();
     record.id = held.id.to_string();
     record.outcome = Outcome::Unsettled;
     record.source = Source::Estimated;
     record.settled_ms = now.wall_ms;
     record.delivered = held.delivered;
-    let used = delivered(bundle, held, &mut record).unwrap_or_else(|| all_held(held));
-    (used, wire::encode_record(&record))
+    // What only counts running exchanges settles to nothing, whatever stands in its line.
+    let used = delivered(bundle, held, &mut record).unwrap_or_else(|| held.levels.clone());
+    Ending { used, record: wire::encode_record(&record) }
 }
 
-/// Everything that was held is used; what only counted running exchanges is given back.
-fn all_held(held: &Held) -> Vec<Level> {
-    let mut levels = held.levels.clone();
-    for line in levels.iter_mut().flat_map(|level| &mut level.lines) {
-        if line.quota.window == Window::Concurrent {
-            line.amount = 0;
-        }
-    }
-    levels
-}
-
-fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<Level>> {
+fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<HeldLevel>> {
     let seat = bundle.seats.iter().find(|seat| seat.name == record.seat)?;
     let name = record.plan.split('@').next()?;
     let plan = bundle.plans.iter().find(|plan| plan.name == name)?;
@@ -45,17 +34,19 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<Le
     let mut usage = record.usage;
     usage.output = held.delivered;
     let used = admission::used(plan, seat, &usage, &model.weights);
-    // The accounts were changed by what the slot names; a plan edited since must name the same quotas.
-    let same = used.len() == held.levels.len()
-        && used.iter().zip(&held.levels).all(|(new, old)| {
-            new.subject == old.subject
-                && new.lines.len() == old.lines.len()
-                && new.lines.iter().zip(&old.lines).all(|(new, old)| new.quota.id == old.quota.id)
-        });
-    if !same {
-        return None;
+    // The accounts hold what the slot names. If the plan was edited since, it cannot say what those lines cost.
+    let mut levels = held.levels.clone();
+    for level in &mut levels {
+        for line in &mut level.lines {
+            line.amount = amount(&used, &level.subject, line.quota)?;
+        }
     }
     record.usage = usage;
     record.charges = admission::charges(plan, seat, &used);
-    Some(used)
+    Some(levels)
+}
+
+fn amount(levels: &[Level], subject: &str, quota: crate::quota::QuotaId) -> Option<u64> {
+    let level = levels.iter().find(|level| level.subject == subject)?;
+    level.lines.iter().find(|line| line.quota.id == quota).map(|line| line.amount)
 }

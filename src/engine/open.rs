@@ -12,8 +12,7 @@ use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
-use crate::quota::operation::Operation;
-use crate::quota::{self, Cells, Level};
+use crate::quota::{self, Cells, Level, Operation};
 use crate::report::wire::{self, Outcome, Record};
 
 /// See the module's docs.

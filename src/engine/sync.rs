@@ -1,12 +1,15 @@
 //! One endpoint for everything remote: records and standings out, acknowledgements and grants in.
 
+use std::collections::BTreeMap;
+
 use crate::engine::effect::{Effect, Severity};
-use crate::engine::vm::{Place, Touched, Vm};
+use crate::engine::vm::{TouchedQuota, Vm};
 use crate::now::Now;
-use crate::quota::grant::{self, GrantLine};
-use crate::quota::operation::Operation;
-use crate::quota::slot::{self, Slot};
-use crate::quota::{Cells, QuotaId, StoreError};
+use crate::quota::{
+    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, grant, next_window,
+    read_account, read_slot,
+};
+use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
 use crate::report::wire::{self, AccountReport, QuotaReport, SyncHead, SyncReply};
 
@@ -15,8 +18,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 512;
 /// How long an answer may take; then the batch counts as failed and comes again.
 const TIMEOUT_MS: u64 = 2_000;
-/// Shortest time between two fetches for those who wait.
-const FETCH_MS: u64 = 20;
+/// The pause after a failed fetch for those who wait: they have seconds at most.
+const FETCH_PAUSE_MS: u64 = 200;
 
 /// A request for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,38 +42,31 @@ pub struct Callout {
 pub(super) struct Flight {
     token: u64,
     deadline_ms: u64,
+    /// The records in it, in their order.
     tickets: Vec<Ticket>,
-    fetched: Vec<(String, QuotaId)>,
+    /// What it asks for.
+    wanted: Wanted,
 }
 
-/// How much is wanted of one quota beyond its grant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    /// Micro-units, summed over those who wait.
-    pub amount: u64,
-    /// A fetch for it is out.
-    pub asked: bool,
-}
+/// Micro-units wanted beyond the grants, by account and quota, summed over those who wait.
+pub(super) type Wanted = BTreeMap<(String, QuotaId), u64>;
 
 impl Vm {
     /// Someone waits for `missing` micro-units more of a quota.
     pub(super) fn want(&mut self, subject: &str, quota: QuotaId, missing: u64) {
         let wanted = self.wanted.entry((subject.to_owned(), quota)).or_default();
-        if wanted.asked {
-            *wanted = Wanted::default();
-        }
-        wanted.amount = wanted.amount.saturating_add(missing);
+        *wanted = wanted.saturating_add(missing);
     }
 
     /// Whether [`Vm::sync`] would have something to send now.
     pub(super) fn wants_sync(&self, now: Now) -> bool {
         let Some(collector) = &self.bundle.collector else { return false };
-        let free = self.flight.as_ref().is_none_or(|flight| flight.deadline_ms <= now.mono_ms);
-        let fetch = self.wanted.values().any(|wanted| !wanted.asked)
-            && now.mono_ms.saturating_sub(self.last_fetch_ms) >= FETCH_MS;
-        let due = now.mono_ms.saturating_sub(self.last_sync_ms) >= collector.sync_ms
-            && (self.outbox.waiting() > 0 || self.touched.values().any(|touched| touched.dirty));
-        free && (fetch || due)
+        if self.flight.as_ref().is_some_and(|flight| now.mono_ms < flight.deadline_ms) {
+            return false;
+        }
+        let fetch = !self.wanted.is_empty() && now.mono_ms >= self.fetch_after_ms;
+        let due = now.mono_ms.saturating_sub(self.last_sync_ms) >= collector.sync_ms;
+        fetch || due && (self.outbox.tally().waiting > 0 || self.touched.values().any(|touched| touched.dirty))
     }
 
     /// The next request to the collector, or `None` when there is nothing to say or one is still out.
@@ -93,15 +89,7 @@ impl Vm {
     fn compose(&mut self, now: Now, cells: &mut dyn Cells) -> Result<Option<Callout>, StoreError> {
         let Some(collector) = self.bundle.collector.clone() else { return Ok(None) };
         let Some(by) = self.incarnation() else { return Ok(None) };
-        let tickets = self.outbox.next_batch(now, BATCH_BYTES, BATCH_RECORDS).unwrap_or_default();
-        let mut records = Vec::with_capacity(tickets.len());
-        for ticket in &tickets {
-            if let Some(Slot::Settled { id, record }) = slot::read(&self.keys, ticket.vm, ticket.slot, cells)?
-                && id == ticket.id
-            {
-                records.push(record);
-            }
-        }
+        let (tickets, records) = self.load_batch(now, cells)?;
         let accounts = self.report_accounts(now, cells)?;
         let (lowest, next) = self.progress();
         let head = SyncHead {
@@ -115,15 +103,11 @@ impl Vm {
             records: u32::try_from(records.len()).unwrap_or(u32::MAX),
             accounts,
         };
-        let fetched: Vec<_> = self.wanted.keys().cloned().collect();
-        self.wanted.values_mut().for_each(|wanted| wanted.asked = true);
-        if !fetched.is_empty() {
-            self.last_fetch_ms = now.mono_ms;
-        }
         self.last_sync_ms = now.mono_ms;
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1);
-        self.flight = Some(Flight { token, deadline_ms: now.mono_ms.saturating_add(TIMEOUT_MS), tickets, fetched });
+        let wanted = std::mem::take(&mut self.wanted);
+        self.flight = Some(Flight { token, deadline_ms: now.mono_ms.saturating_add(TIMEOUT_MS), tickets, wanted });
         Ok(Some(Callout {
             cluster: collector.cluster,
             path: "/v1/sync",
@@ -134,6 +118,24 @@ impl Vm {
         }))
     }
 
+    /// The next batch of records, from their slots. What a slot does not hold any more was acknowledged to somebody else.
+    fn load_batch(&mut self, now: Now, cells: &mut dyn Cells) -> Result<(Vec<Ticket>, Vec<Vec<u8>>), StoreError> {
+        let (mut tickets, mut records, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for ticket in self.outbox.next_batch(now, BATCH_BYTES, BATCH_RECORDS).unwrap_or_default() {
+            match read_slot(&self.keys, ticket.vm, ticket.slot, cells)? {
+                Some(Slot::Settled { id, record }) if id == ticket.id => {
+                    tickets.push(ticket);
+                    records.push(record);
+                }
+                _ => gone.push(ticket.id),
+            }
+        }
+        for ticket in self.outbox.acknowledged(&gone) {
+            self.sent(ticket, cells)?;
+        }
+        Ok((tickets, records))
+    }
+
     fn report_accounts(&mut self, now: Now, cells: &mut dyn Cells) -> Result<Vec<AccountReport>, StoreError> {
         let mut reports = Vec::new();
         for (subject, touched) in &mut self.touched {
@@ -141,27 +143,13 @@ impl Vm {
             if !touched.dirty && !asked {
                 continue;
             }
+            let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
-            let account = crate::quota::account::read(&self.keys, subject, cells)?;
+            let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
             let quotas = touched
                 .quotas
                 .iter()
-                .map(|entry| {
-                    let want = self.wanted.get(&(subject.clone(), entry.quota.id)).map_or(0, |wanted| wanted.amount);
-                    let part = grant::report(account.as_ref(), &entry.quota, now);
-                    QuotaReport {
-                        quota: entry.name.clone(),
-                        unit: entry.unit.to_owned(),
-                        limit: entry.quota.limit,
-                        window: part.window,
-                        ends: part.ends,
-                        length_ms: part.length_ms,
-                        used: part.used,
-                        returned: part.returned,
-                        granted: part.granted,
-                        want,
-                    }
-                })
+                .flat_map(|entry| entry.reports(account.as_ref(), want(entry.quota.id), now))
                 .collect();
             reports.push(AccountReport { subject: subject.clone(), quotas });
         }
@@ -209,38 +197,40 @@ impl Vm {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        self.merge_grants(reply, now, cells)?;
-        let rejected: Vec<Ticket> = flight
-            .iter()
-            .flat_map(|flight| reply.rejected.iter().filter_map(|r| flight.tickets.get(r.position as usize)))
-            .copied()
-            .collect();
-        for (ticket, why) in rejected.iter().zip(&reply.rejected) {
-            effects.push(Effect::Count { metric: "records_rejected_total", labels: vec![], by: 1 });
-            effects.push(Effect::Log(
-                Severity::Error,
-                format!("the collector will never take record {}: {}", ticket.id, why.reason),
-            ));
-        }
-        let mut gone = self.outbox.acknowledged(&reply.acknowledged);
-        gone.extend(self.outbox.rejected(&rejected));
-        if let Some(flight) = flight {
-            self.outbox.landed(now);
-            for key in flight.fetched {
-                if self.wanted.get(&key).is_some_and(|wanted| wanted.asked) {
-                    self.wanted.remove(&key);
-                }
-            }
-        }
+        self.merge_grants(reply, cells)?;
+        let known: Vec<ExchangeId> = reply.acknowledged.iter().filter_map(|id| exchange_id(id)).collect();
+        let mut gone = self.outbox.acknowledged(&known);
         effects.push(Effect::Count { metric: "records_acknowledged_total", labels: vec![], by: gone.len() as u64 });
+        if let Some(flight) = flight {
+            gone.extend(self.drop_rejected(reply, &flight, effects));
+            self.outbox.reached();
+        }
         for ticket in gone {
-            Operation::free(&self.keys, ticket.id, ticket.vm, ticket.slot).run(cells)?;
-            self.vacate(Place { id: ticket.id, slot: ticket.slot });
+            let by = self.owner(ticket);
+            match Operation::free(&self.keys, by, ticket.slot, ticket.id).run(cells)? {
+                Outcome::Fenced => self.fenced_as(by, effects),
+                _ => self.sent(ticket, cells)?,
+            }
         }
         Ok(())
     }
 
-    fn merge_grants(&mut self, reply: &SyncReply, now: Now, cells: &mut dyn Cells) -> Result<(), StoreError> {
+    /// Records that the ledger will never take are lost, and that is shown.
+    fn drop_rejected(&mut self, reply: &SyncReply, flight: &Flight, effects: &mut Vec<Effect>) -> Vec<Ticket> {
+        let mut ids = Vec::new();
+        for rejection in &reply.rejected {
+            let Some(ticket) = usize::try_from(rejection.position).ok().and_then(|at| flight.tickets.get(at)) else {
+                continue;
+            };
+            ids.push(ticket.id);
+            effects.push(Effect::Count { metric: "records_rejected_total", labels: vec![], by: 1 });
+            let text = format!("the collector will never take record {}: {}", ticket.id, rejection.reason);
+            effects.push(Effect::Log(Severity::Error, text));
+        }
+        self.outbox.rejected(&ids)
+    }
+
+    fn merge_grants(&mut self, reply: &SyncReply, cells: &mut dyn Cells) -> Result<(), StoreError> {
         for (subject, touched) in &self.touched {
             let lines: Vec<GrantLine> = reply
                 .grants
@@ -249,7 +239,7 @@ impl Vm {
                 .filter_map(|grant| {
                     let known = touched.quotas.iter().find(|entry| entry.name == grant.quota)?;
                     Some(GrantLine {
-                        quota: known.quota.clone(),
+                        quota: known.quota.id,
                         window: grant.window,
                         ends: grant.ends,
                         granted: grant.granted,
@@ -258,7 +248,7 @@ impl Vm {
                 })
                 .collect();
             if !lines.is_empty() {
-                grant::merge(&self.keys, subject, &lines, now, cells)?;
+                grant(&self.keys, subject, &lines, cells)?;
             }
         }
         Ok(())
@@ -266,19 +256,67 @@ impl Vm {
 
     /// The answer to what is out will not come: send it again, after a pause.
     fn lost(&mut self, now: Now) {
-        if let Some(flight) = self.flight.take() {
+        let Some(flight) = self.flight.take() else { return };
+        if !flight.tickets.is_empty() {
             self.outbox.failed(now);
-            for key in flight.fetched {
-                if let Some(wanted) = self.wanted.get_mut(&key) {
-                    wanted.asked = false;
-                }
-            }
-            self.touched.values_mut().for_each(|touched: &mut Touched| touched.dirty = true);
         }
+        for ((subject, quota), missing) in flight.wanted {
+            self.want(&subject, quota, missing);
+        }
+        self.fetch_after_ms = now.mono_ms.saturating_add(FETCH_PAUSE_MS);
+        self.touched.values_mut().for_each(|touched| touched.dirty = true);
     }
 
     /// The root that had dispatched is gone, and with it the answer to what is out.
     pub fn orphaned(&mut self, now: Now) {
         self.lost(now);
+    }
+}
+
+impl TouchedQuota {
+    /// What the ledger hears: the window that is current, the one before it while it is kept, and the one that is
+    /// wanted if that is neither.
+    fn reports(&self, account: Option<&Account>, want: u64, now: Now) -> Vec<QuotaReport> {
+        let known = account.and_then(|account| account.reported(self.quota.id));
+        let current = known.map(|known| known.current).filter(|current| current.start != 0);
+        let live = current.filter(|current| now.wall_ms < current.ends);
+        let mut reports = Vec::new();
+        if let Some(previous) = known.and_then(|known| known.previous) {
+            reports.push(self.report(previous, 0));
+        }
+        if let Some(current) = current {
+            reports.push(self.report(current, if live.is_some() { want } else { 0 }));
+        }
+        if want > 0 && live.is_none() {
+            let next = match self.quota.window {
+                // The ledger says when it opens.
+                Window::FirstUse { .. } => Period::default(),
+                _ => {
+                    let (start, ends) = next_window(&self.quota.window, now).unwrap_or_default();
+                    Period { start, ends, ..Period::default() }
+                }
+            };
+            reports.push(self.report(next, want));
+        }
+        reports
+    }
+
+    fn report(&self, period: Period, want: u64) -> QuotaReport {
+        let length_ms = match self.quota.window {
+            Window::FirstUse { length_ms } => length_ms,
+            _ => 0,
+        };
+        QuotaReport {
+            quota: self.name.clone(),
+            unit: self.unit.to_owned(),
+            limit: self.quota.limit,
+            window: period.start,
+            ends: period.ends,
+            length_ms,
+            used: period.used,
+            returned: period.returned,
+            granted: period.granted,
+            want,
+        }
     }
 }

@@ -12,9 +12,11 @@ use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan, Seat};
-use crate::quota::keys::Keys;
-use crate::quota::{self, Cells, ExchangeId, Incarnation, QuotaId, StoreError};
-use crate::report::outbox::Outbox;
+use crate::quota::{
+    Cells, ExchangeId, Incarnation, Keys, Outcome, Quota, Standing, StoreError, beat, first_claimable, open_epoch,
+    read_account,
+};
+use crate::report::outbox::{Outbox, Ticket};
 
 /// Exchanges that one VM can have open or unacknowledged at a time. Beyond that calls are refused (503).
 pub const SLOTS: u32 = 8_192;
@@ -29,12 +31,12 @@ pub struct Vm {
     pub(super) home: Option<Home>,
     pub(super) outbox: Outbox,
     pub(super) flight: Option<Flight>,
-    pub(super) wanted: BTreeMap<(String, QuotaId), Wanted>,
+    pub(super) wanted: Wanted,
     pub(super) touched: BTreeMap<String, Touched>,
     pub(super) watch: Watch,
     pub(super) next_token: u64,
     pub(super) last_sync_ms: u64,
-    pub(super) last_fetch_ms: u64,
+    pub(super) fetch_after_ms: u64,
     waiters: BTreeMap<Handle, u64>,
     random: u64,
     refusals: u64,
@@ -48,7 +50,21 @@ pub(super) struct Home {
     next_sequence: u64,
     unacknowledged: BTreeSet<u64>,
     free: Vec<u32>,
+    /// Slots from here on were never used by this incarnation.
     high: u32,
+    /// Slots from here on that hold records of earlier incarnations.
+    taken: BTreeSet<u32>,
+}
+
+impl Home {
+    fn next_slot(&mut self) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        let slot = (self.high..SLOTS).find(|slot| !self.taken.contains(slot))?;
+        self.high = slot.saturating_add(1);
+        Some(slot)
+    }
 }
 
 /// An account that exchanges of this VM have used.
@@ -67,7 +83,7 @@ pub(super) struct TouchedQuota {
     /// As records call it.
     pub unit: &'static str,
     /// The arithmetic part.
-    pub quota: quota::Quota,
+    pub quota: Quota,
 }
 
 /// The place of a new exchange.
@@ -105,7 +121,7 @@ impl Vm {
             watch: Watch::default(),
             next_token: 1,
             last_sync_ms: 0,
-            last_fetch_ms: 0,
+            fetch_after_ms: 0,
             waiters: BTreeMap::new(),
             random,
             refusals: 0,
@@ -144,7 +160,7 @@ impl Vm {
 
     fn beat(&mut self, now: Now, cells: &mut dyn Cells, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
         if let Some(home) = &self.home
-            && quota::vmslot::beat(&self.keys, home.by, cells)? == quota::vmslot::Beaten::Fenced
+            && beat(&self.keys, home.by, cells)? != Outcome::Done
         {
             self.fenced(effects);
         }
@@ -178,32 +194,44 @@ impl Vm {
         }
     }
 
-    /// A place for one more exchange. It is taken until [`Vm::admitted`] or [`Vm::vacate`].
-    pub(super) fn place(&mut self, cells: &mut dyn Cells) -> Result<Place, NoPlace> {
+    /// A place for one more exchange. It is taken until [`Vm::vacate`].
+    pub(super) fn place(
+        &mut self,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Place, NoPlace> {
         if self.bundle.collector.is_some() && self.outbox.full() {
             return Err(NoPlace::Unreported);
         }
         if self.home.is_none() {
-            self.home = Some(self.move_in(cells)?);
+            let home = self.move_in(now, cells, effects).map_err(|StoreError| NoPlace::Store)?;
+            self.home = Some(home.ok_or(NoPlace::Store)?);
         }
         let home = self.home.as_mut().ok_or(NoPlace::Store)?;
-        let slot = match home.free.pop() {
-            Some(slot) => slot,
-            None if home.high < SLOTS => {
-                home.high += 1;
-                home.high - 1
-            }
-            None => return Err(NoPlace::Full),
-        };
+        let slot = home.next_slot().ok_or(NoPlace::Full)?;
         Ok(Place { id: ExchangeId { by: home.by, sequence: home.next_sequence }, slot })
     }
 
-    fn move_in(&mut self, cells: &mut dyn Cells) -> Result<Home, NoPlace> {
-        let epoch = quota::vmslot::open_epoch(&self.keys, cells, self.random).map_err(|_| NoPlace::Store)?;
-        let by = quota::vmslot::first_claimable(&self.keys, epoch, cells)
-            .map_err(|_| NoPlace::Store)?
-            .ok_or(NoPlace::Store)?;
-        Ok(Home { by, next_sequence: 1, unacknowledged: BTreeSet::new(), free: Vec::new(), high: 0 })
+    /// Claims a VM slot. `None`: all are taken.
+    fn move_in(
+        &mut self,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Option<Home>, StoreError> {
+        let epoch = open_epoch(&self.keys, cells, self.random)?;
+        let keep = self.bundle.collector.is_some();
+        let Some(recovery) = first_claimable(&self.keys, epoch, keep, now, cells)? else { return Ok(None) };
+        let found = self.recover(recovery, now, cells, effects)?;
+        Ok(found.map(|(by, taken)| Home {
+            by,
+            next_sequence: 1,
+            unacknowledged: BTreeSet::new(),
+            free: Vec::new(),
+            high: 0,
+            taken,
+        }))
     }
 
     /// The exchange at `place` was admitted: only now its sequence is used up, so that sequences are contiguous.
@@ -214,12 +242,27 @@ impl Vm {
         }
     }
 
-    /// The slot at `place` is free again.
+    /// The slot at `place` is free again, or was never written.
     pub(super) fn vacate(&mut self, place: Place) {
         if let Some(home) = self.home.as_mut().filter(|home| home.by == place.id.by) {
             home.free.push(place.slot);
             home.unacknowledged.remove(&place.id.sequence);
         }
+    }
+
+    /// The record of `ticket` needs its slot no more.
+    pub(super) fn sent(&mut self, ticket: Ticket, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        match self.home.as_mut().filter(|home| home.by.vm == ticket.vm) {
+            Some(home) if home.by == ticket.id.by => self.vacate(Place { id: ticket.id, slot: ticket.slot }),
+            // Of an earlier incarnation: not counted as taken any more, and never pushed twice.
+            Some(home) => {
+                if home.taken.remove(&ticket.slot) && ticket.slot < home.high {
+                    home.free.push(ticket.slot);
+                }
+            }
+            None => self.sent_for_adopted(ticket, cells)?,
+        }
+        Ok(())
     }
 
     /// The exchange at `place` was settled. With `keep` its record waits in the slot to be sent, else the slot is free.

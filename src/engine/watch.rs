@@ -1,26 +1,31 @@
 //! Watching other VMs: whoever has fallen silent is claimed, and what it held is ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::engine::effect::{Effect, Severity};
+use crate::engine::lost;
 use crate::engine::vm::Vm;
 use crate::now::Now;
-use crate::quota::recovery::Recovery;
-use crate::quota::{Cells, MAX_VMS, StoreError, vmslot};
+use crate::quota::{Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, peek, release};
+use crate::report::outbox::Ticket;
 
 /// Own beats over which another VM's count must stand still before it may be claimed.
 const SILENT_BEATS: u32 = 30;
 
-/// What was last seen of each VM slot.
+/// What was last seen of other VM slots, and those that were taken over.
 #[derive(Default)]
 pub(super) struct Watch {
-    seen: BTreeMap<u16, Seen>,
+    /// Each with the number of own beats over which it has stood still.
+    seen: BTreeMap<u16, (Sight, u32)>,
+    /// Claimed here, and beaten for until every record in them was acknowledged. If this VM dies too, they fall silent
+    /// and the next one takes them over.
+    adopted: BTreeMap<u16, Adopted>,
 }
 
-struct Seen {
-    generation: u32,
-    beat: u64,
-    unchanged: u32,
+struct Adopted {
+    by: Incarnation,
+    unsent: BTreeSet<u32>,
 }
 
 impl Vm {
@@ -31,57 +36,103 @@ impl Vm {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        let home = self.incarnation().map(|by| by.vm);
+        self.beat_for_adopted(cells)?;
+        // Claims are written as this process's epoch, which only a VM that serves streams has.
+        let Some(home) = self.incarnation() else { return Ok(()) };
         for vm in 0..MAX_VMS {
-            let Some(glimpse) = vmslot::peek(&self.keys, vm, cells)? else { break };
-            if Some(vm) == home || glimpse.released {
+            let Some(sight) = peek(&self.keys, vm, cells)? else { break };
+            if vm == home.vm || sight.released || self.watch.adopted.contains_key(&vm) {
                 self.watch.seen.remove(&vm);
                 continue;
             }
-            let seen = self.watch.seen.entry(vm).or_insert(Seen {
-                generation: glimpse.generation,
-                beat: glimpse.beat,
-                unchanged: 0,
-            });
-            if (seen.generation, seen.beat) != (glimpse.generation, glimpse.beat) {
-                *seen = Seen { generation: glimpse.generation, beat: glimpse.beat, unchanged: 0 };
-                continue;
-            }
-            seen.unchanged = seen.unchanged.saturating_add(1);
-            if seen.unchanged >= SILENT_BEATS {
+            let seen = self.watch.seen.entry(vm).or_insert((sight, 0));
+            *seen = if seen.0 == sight { (sight, seen.1.saturating_add(1)) } else { (sight, 0) };
+            if seen.1 >= SILENT_BEATS {
                 self.watch.seen.remove(&vm);
-                self.recover(vm, glimpse, now, cells, effects)?;
+                self.take_over(vm, home.epoch, sight, now, cells, effects)?;
             }
         }
         Ok(())
     }
 
-    fn recover(
+    fn beat_for_adopted(&mut self, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        let mut lost = Vec::new();
+        for (vm, adopted) in &self.watch.adopted {
+            if beat(&self.keys, adopted.by, cells)? != Outcome::Done {
+                lost.push(*vm);
+            }
+        }
+        for vm in lost {
+            self.watch.adopted.remove(&vm);
+        }
+        Ok(())
+    }
+
+    fn take_over(
         &mut self,
         vm: u16,
-        glimpse: vmslot::Glimpse,
+        epoch: u64,
+        seen: Sight,
         now: Now,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        let bundle = self.bundle.clone();
-        let keep = bundle.collector.is_some();
-        let mut lost = |held: &crate::quota::slot::Held| super::lost::settle(&bundle, held, now);
-        let Some(found) = Recovery::new(&self.keys, vm, glimpse, keep, now).run(cells, &mut lost)? else {
+        let keep = self.bundle.collector.is_some();
+        let Claimed::Taken(recovery) = Claim::new(&self.keys, epoch, vm, seen, keep, now).run(cells)? else {
             return Ok(());
         };
-        effects.push(Effect::Log(
-            Severity::Warn,
-            format!("VM slot {vm} fell silent; {} exchange(s) ended as unsettled, {} record(s) taken over", found.ended, found.settled.len()),
-        ));
-        effects.push(Effect::Count { metric: "unsettled_total", labels: vec![], by: found.ended });
-        for settled in found.settled {
-            self.outbox.settled(settled.vm, settled.slot, settled.id, settled.bytes);
+        let Some((by, unsent)) = self.recover(*recovery, now, cells, effects)? else { return Ok(()) };
+        if unsent.is_empty() {
+            release(&self.keys, by, cells)?;
+        } else {
+            self.watch.adopted.insert(vm, Adopted { by, unsent });
         }
-        for subject in found.subjects {
-            if let Some(touched) = self.touched.get_mut(&subject) {
-                touched.dirty = true;
-            }
+        Ok(())
+    }
+
+    /// Ends what a claimed VM slot held, and queues its records. Answers as whom, and which slots are not free yet.
+    pub(super) fn recover(
+        &mut self,
+        mut recovery: Recovery,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Option<(Incarnation, BTreeSet<u32>)>, StoreError> {
+        let (bundle, by) = (Rc::clone(&self.bundle), recovery.by());
+        let outcome = recovery.run(cells, &mut |held| lost::end(&bundle, held, now))?;
+        if outcome != Outcome::Done {
+            return Ok(None);
+        }
+        let (ended, unsent) = (recovery.ended(), recovery.unsent());
+        if ended > 0 || !unsent.is_empty() {
+            let text = format!(
+                "VM slot {}: its VM is gone; {ended} exchange(s) ended as unsettled, {} record(s) taken over",
+                by.vm,
+                unsent.len()
+            );
+            effects.push(Effect::Log(Severity::Warn, text));
+            effects.push(Effect::Count { metric: "unsettled_total", labels: vec![], by: ended.into() });
+            self.touched.values_mut().for_each(|touched| touched.dirty = true);
+        }
+        for unsent in unsent {
+            self.outbox.settled(unsent.slot, by.vm, unsent.id, unsent.record.len());
+        }
+        Ok(Some((by, unsent.iter().map(|unsent| unsent.slot).collect())))
+    }
+
+    /// As whom the slot of `ticket` is freed.
+    pub(super) fn owner(&self, ticket: Ticket) -> Incarnation {
+        let adopted = self.watch.adopted.get(&ticket.vm).map(|adopted| adopted.by);
+        adopted.or(self.incarnation().filter(|by| by.vm == ticket.vm)).unwrap_or(ticket.id.by)
+    }
+
+    /// A slot of an adopted VM slot is free. The last one gives the VM slot back.
+    pub(super) fn sent_for_adopted(&mut self, ticket: Ticket, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        let Some(adopted) = self.watch.adopted.get_mut(&ticket.vm) else { return Ok(()) };
+        adopted.unsent.remove(&ticket.slot);
+        if adopted.unsent.is_empty() {
+            release(&self.keys, adopted.by, cells)?;
+            self.watch.adopted.remove(&ticket.vm);
         }
         Ok(())
     }

@@ -43,3 +43,14 @@ pub enum Source {
     /// Some of both.
     Mixed,
 }
+
+impl Source {
+    /// Its name on the wire and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
+            Self::Mixed => "mixed",
+        }
+    }
+}

@@ -116,6 +116,16 @@ pub struct Plan {
     pub security: Security,
 }
 
+impl Plan {
+    /// The plan as the policy writes it: `name` or `name@version`.
+    pub fn label(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}@{version}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 /// A quota of a plan.
 #[derive(Clone, Debug)]
 pub struct PlanQuota {
@@ -156,6 +166,17 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Its name in records: `report::wire::Charge::unit`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
+            Self::Requests => "requests",
+            Self::Credits => "credits",
+        }
+    }
+
     /// Micro-units that `usage` comes to: one exchange of a model with `weights`.
     pub fn amount(self, usage: &Usage, weights: &Weights) -> u64 {
         use crate::quota::MICRO;

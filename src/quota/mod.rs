@@ -32,6 +32,7 @@ pub use grant::{GrantLine, give_back, grant, read_account};
 pub use keys::{FORMAT, Keys};
 pub use operation::Operation;
 pub use recovery::{Ending, Recovery, Unsent};
+pub use window::next_window;
 pub use slot::{Held, HeldLevel, HeldLine, Slot, read_slot};
 
 /// Micro-units in one unit: one token, one request, one credit.

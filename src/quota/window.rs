@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Window;
+use crate::now::Now;
 
 /// A window that time opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,11 @@ pub(super) fn opening(window: &Window, wall_ms: u64) -> Option<Span> {
         }
         Window::Bucket { .. } | Window::Concurrent => None,
     }
+}
+
+/// Start and end of the window that would open now, in Unix milliseconds; `None` where time opens none.
+pub fn next_window(window: &Window, now: Now) -> Option<(u64, u64)> {
+    opening(window, now.wall_ms).map(|span| (span.start, span.ends))
 }
 
 /// The calendar month around `wall_ms` in an IANA zone. An unknown zone, which `farebox check` refuses, is UTC.

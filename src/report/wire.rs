@@ -154,6 +154,25 @@ pub enum Outcome {
     Unsettled,
 }
 
+impl Outcome {
+    /// Its name on the wire, in logs and in metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NeverSent => "never_sent",
+            Self::ConnectFailure => "connect_failure",
+            Self::NoResponse => "no_response",
+            Self::UpstreamError => "upstream_error",
+            Self::ErrorInside => "error_inside",
+            Self::Aborted => "aborted",
+            Self::CutByUs => "cut_by_us",
+            Self::CutByUpstream => "cut_by_upstream",
+            Self::Complete => "complete",
+            Self::CompleteSilent => "complete_silent",
+            Self::Unsettled => "unsettled",
+        }
+    }
+}
+
 /// The head of a sync.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -299,6 +318,11 @@ impl fmt::Display for WireError {
 }
 
 impl std::error::Error for WireError {}
+
+/// Reads one record; `None`: it is none.
+pub fn decode_record(bytes: &[u8]) -> Option<Record> {
+    rmp_serde::from_slice(bytes).ok()
+}
 
 /// A record as it is kept in its slot and sent: encoded once, at settle.
 pub fn encode_record(record: &Record) -> Vec<u8> {
