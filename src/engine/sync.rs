@@ -175,7 +175,7 @@ impl Vm {
         match reply {
             Ok(reply) => {
                 let flight = if mine { self.flight.take() } else { None };
-                if let Err(StoreError) = self.apply(&reply, flight, now, cells, effects) {
+                if let Err(StoreError) = self.apply(&reply, flight, cells, effects) {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
                 effects.push(Effect::Wake(self.waiting()));
@@ -193,7 +193,6 @@ impl Vm {
         &mut self,
         reply: &SyncReply,
         flight: Option<Flight>,
-        now: Now,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
