@@ -43,11 +43,11 @@ fn keys_once(document: &Document, faults: &mut Faults) {
 /// Each pattern of an allow-list must be able to match a model of the catalogue.
 fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
     let catalogue = || document.models.iter().map(|row| row.pattern.value.as_str());
-    let in_vain = |pattern: &&Spanned<String>| !catalogue().any(|row| models::overlap(&pattern.value, row));
-    if document.models.is_empty() || faults.are_full() {
-        return;
-    }
-    for allowed in plan.models.iter().filter(in_vain) {
+    let in_vain = |pattern: &Spanned<String>| !catalogue().any(|row| models::overlap(&pattern.value, row));
+    for allowed in &plan.models {
+        if document.models.is_empty() || faults.are_full() || !in_vain(allowed) {
+            continue;
+        }
         let help = faults.meant(&allowed.value, catalogue(), "models");
         let message = format!("{} can match no model of the catalogue", shown(&allowed.value));
         faults.add(allowed.at, Code::UnknownName, message, help);

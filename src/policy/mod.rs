@@ -7,6 +7,71 @@
 //! Each step notes its faults and goes on, so that one run reports them all, each with its place, a code and
 //! a help line ([`Diagnostic`]). The language is strict: it accepts only what is enforced, and a rule that
 //! could not take effect is an error. `tests/diagnostics/` shows every refusal.
+//!
+//! # The whole language
+//!
+//! A test compiles this block. What is marked *optional* may be left out.
+//!
+//! ```yaml
+//! farebox: 1                           # the version of this format
+//! bundle: {name: acme-ai, version: 2026-11-25}   # counters are kept under the name; records state the version
+//! zone: Asia/Shanghai                  # optional, UTC: where calendar months begin
+//! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
+//! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
+//!   - {key: [authorization, x-api-key]}
+//! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
+//! models:                              # exact name, else the longest glob, else refused; case counts
+//!   demo-small:                        # credits per 1,000 tokens, up to nine places
+//!     count: o200k_base                # or cl100k_base
+//!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, output: 4}   # cached: optional, as input
+//!   demo-*: {count: cl100k_base, credits: 0}   # free; `credits` is optional where no quota is in credits
+//! plans:
+//!   team@2026-11:                      # `@version` is optional: plans of one name share their counters
+//!     tokens:                          # all parts of a plan are optional
+//!       funds:                         # who pays: one, of window `calendar month` or `first-use`
+//!         month: {amount: 1.5m credits, per: org, window: calendar month}   # `m` million, `b` billion
+//!       empty: [deny]                  # optional: what happens when the fund cannot pay
+//!       caps:                          # how fast: all must hold
+//!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
+//!         pace:  {limit: 200000 tokens, per: seat, window: bucket 1m}           # refills steadily
+//!         live:  {limit: 4 requests, per: seat, window: concurrent}             # what runs at this moment
+//!       hold:                          # optional, as are its keys; these are the defaults
+//!         unstated_output: 1024        # output tokens assumed where the call states no limit
+//!         shrink_to: 16                # a limit is never clamped below this
+//!         lost: charge                 # what a call costs whose VM died: all held, or what was `delivered`
+//!     connectivity:
+//!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
+//!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
+//!     security:
+//!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
+//!       input: {longest: 128000 tokens, secrets: deny}   # each optional
+//! seats:
+//!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
+//!     org: acme
+//!     keys: ["sha256:8be25d9c6da5f3b7d9b5a8e3f6b1dbf3c34d8b4a8d7b5e5c8a0e4f3d2c1b0a99"]
+//! assign:                              # the first line that matches; what none matches is refused
+//!   - {when: {seat: alice}, plan: team@2026-11}   # or {org: …}, or both; `plan: deny` refuses
+//!   - {otherwise: deny}
+//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`
+//! collector:                           # optional: without it limits are the grants, and counters die with the process
+//!   cluster: farebox-collector         # the Envoy cluster
+//!   sync: 1s                           # optional, as are the next: how often records go out and grants come in
+//!   buffer: 64 MiB                     # records kept while it is away
+//!   patience: 2s                       # how long a call waits for a grant
+//! tests:                               # optional: what must happen, for `farebox test`
+//!   - name: an admitted call is charged to the token
+//!     as: {seat: alice}                # or {key: …}, in clear
+//!     at: 2026-11-25T10:00:00+08:00    # optional
+//!     used: {pace: 100 tokens}         # optional: already used in the current windows of the caller's plan
+//!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
+//!     answer: {output: 50, input: 500, cached: 0, status: 200, silent: false}   # optional, as are its keys
+//!     expect: {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1}
+//!   - name: a prompt beyond the cap is refused
+//!     as: {seat: alice}
+//!     used: {in-5h: 20000 input tokens}
+//!     call: {api: anthropic messages, model: demo-small, prompt: "any text", max_output: 100}
+//!     expect: {decision: deny, by: in-5h, status: 429, code: rate_limit_error, retry_after: at most 5h, charged: {}}
+//! ```
 
 pub mod bundle;
 pub mod case;

@@ -11,6 +11,10 @@ use super::models;
 use super::scalar::{WindowText, amount, unit_name, window};
 use super::tree::{Entry, Mark, Node, Spanned};
 
+const MOST_PLANS: usize = 256;
+/// The most quotas of a plan, and the most patterns of its allow-list: every call goes through all of them.
+const MOST_LINES: usize = 64;
+
 /// A plan as written.
 #[derive(Debug)]
 pub(super) struct PlanText {
@@ -56,7 +60,15 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<PlanText> {
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no plan is listed", "define at least one plan");
     }
-    entries.iter().map(|entry| plan(entry, faults)).collect()
+    if let Some(beyond) = entries.get(MOST_PLANS) {
+        faults.add(
+            beyond.at,
+            Code::TooLarge,
+            format!("more than {MOST_PLANS} plans are listed"),
+            "split the file into several bundles",
+        );
+    }
+    entries.iter().take(MOST_PLANS).map(|entry| plan(entry, faults)).collect()
 }
 
 fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
@@ -104,7 +116,8 @@ fn tokens(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
             let help = "keep one; several funds that pay in order are not built yet";
             faults.add(second.at, Code::TooLarge, "a plan has at most one fund", help);
         }
-        for entry in entries {
+        few(entries.get(MOST_LINES).map(|entry| entry.at), &fields.path(key), faults);
+        for entry in entries.iter().take(MOST_LINES) {
             let quota = quota(entry, role, &fields.path(key), faults);
             if let Some(first) = plan.quotas.iter().find(|first| first.name.value == quota.name.value) {
                 let message = format!("the plan has two quotas named {}", shown(&entry.key));
@@ -130,6 +143,13 @@ fn tokens(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
     }
     if let Some(node) = fields.optional("hold") {
         hold(node, &fields.path("hold"), plan, faults);
+    }
+}
+
+/// Notes the first line that is one too many.
+fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
+    if let Some(at) = beyond {
+        faults.add(at, Code::TooLarge, format!("{what} has more than {MOST_LINES} lines"), "keep fewer");
     }
 }
 
@@ -239,7 +259,9 @@ fn security(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
     let Some(fields) = Fields::of(node, what, &["models", "input"], faults) else { return };
     if let Some(node) = fields.optional("models") {
         let what = fields.path("models");
-        for item in list(node, &what, faults).unwrap_or_default() {
+        let items = list(node, &what, faults).unwrap_or_default();
+        few(items.get(MOST_LINES).map(|item| item.at), &what, faults);
+        for item in items.iter().take(MOST_LINES) {
             let Some(pattern) = text(item, &what, faults) else { continue };
             if faults.keep(item.at, models::glob(pattern)).is_some() {
                 plan.models.push(Spanned { at: item.at, value: pattern.to_owned() });

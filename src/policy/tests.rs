@@ -121,6 +121,33 @@ fn without_a_collector_the_limit_is_the_grant_and_versions_share_counters() {
     assert_ne!(bundle.hash, compiled(QUICKSTART).hash);
 }
 
+/// The reference in the module's documentation is a policy, and its defaults are the defaults.
+#[test]
+fn the_documented_language_is_the_language() {
+    let docs = include_str!("mod.rs").lines().filter_map(|line| line.strip_prefix("//!"));
+    let block = docs.skip_while(|line| *line != " ```yaml").skip(1).take_while(|line| *line != " ```");
+    let text: String = block.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    let bundle = compiled(&text);
+    assert_eq!(cases(&text, "docs").unwrap().len(), 2);
+    assert_eq!(bundle.plans[0].quotas.len(), 4);
+
+    let optional = ["zone:", "envoy:", "network:", "unknown:", "      empty:"];
+    let line_of = |line: &str| optional.iter().any(|key| line.starts_with(key));
+    let hold = |line: &str| {
+        ["hold:", "unstated_output:", "shrink_to:", "lost:"].iter().any(|key| line.trim_start().starts_with(key))
+    };
+    let sync = |line: &str| ["sync:", "buffer:", "patience:"].iter().any(|key| line.trim_start().starts_with(key));
+    let short: String =
+        text.lines().filter(|l| !line_of(l) && !hold(l) && !sync(l)).map(|l| format!("{l}\n")).collect();
+    let short = compiled(&short);
+    assert_eq!(format!("{:?}", short.plans[0].hold), format!("{:?}", bundle.plans[0].hold));
+    assert_eq!(
+        (short.headers, short.trusted_proxies, short.unknown),
+        (bundle.headers, bundle.trusted_proxies, bundle.unknown)
+    );
+    assert_eq!(short.collector, bundle.collector);
+}
+
 /// The same policy as JSON, as Istio's `pluginConfig` hands it over.
 #[test]
 fn json_is_read_by_the_same_parser() {
@@ -161,6 +188,7 @@ fn size_and_depth_are_bounded() {
     assert_eq!(code(&"- ".repeat(1_000_000)), diagnostic::Code::TooLarge);
     assert_eq!(code(&"[\"]\",".repeat(600_000)), diagnostic::Code::TooLarge);
     assert_eq!(code(&"[ #]\n".repeat(700_000)), diagnostic::Code::TooLarge);
+    assert_eq!(code(&format!("[{}", "a,".repeat(300_000))), diagnostic::Code::TooLarge);
     assert_eq!(code(&"? ".repeat(1_000_000)), diagnostic::Code::TooLarge);
 }
 

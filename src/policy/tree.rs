@@ -15,6 +15,11 @@ pub const LARGEST: usize = 4 << 20;
 /// The deepest nesting of lists and mappings.
 pub const DEEPEST: usize = 32;
 
+/// The most opening brackets and commas: the parser keeps some hundred bytes for each while a bracket is open.
+const MOST_ITEMS: usize = 200_000;
+
+const SPLIT: &str = "keep fewer seats in one file, or split it into several bundles";
+
 /// A place in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Mark {
@@ -87,12 +92,20 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
     let start = Mark { line: 1, column: 1 };
     if text.len() > LARGEST {
         let message = "the file is larger than 4 MiB";
-        faults.add(start, Code::TooLarge, message, "keep fewer seats in one file, or split it into several bundles");
+        faults.add(start, Code::TooLarge, message, SPLIT);
         return None;
     }
-    if !nests_moderately(text) {
-        too_deep(start, faults);
-        return None;
+    match estimate(text) {
+        Estimate::Moderate => {}
+        Estimate::Deep => {
+            too_deep(start, faults);
+            return None;
+        }
+        Estimate::Many => {
+            let message = format!("the file has more than {MOST_ITEMS} brackets and commas");
+            faults.add(start, Code::TooLarge, message, SPLIT);
+            return None;
+        }
     }
     let mut parser = Parser::new_from_str(text);
     let mut builder = Builder::default();
@@ -252,25 +265,32 @@ fn key_text(node: Node, faults: &mut Faults) -> Option<String> {
     }
 }
 
-/// Whether the brackets of a text nest moderately, judged before it is parsed.
+/// What parsing a text would take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Estimate {
+    Moderate,
+    Deep,
+    Many,
+}
+
+/// Judges a text before it is parsed.
 ///
-/// The parser looks at every open bracket again for each token, so that a file of nothing but brackets
-/// would take hours. This is an estimate that errs towards deeper: every opening bracket counts, a closing
-/// one only outside what may be a quote or a comment. The exact bound is the builder's.
-fn nests_moderately(text: &str) -> bool {
+/// While a bracket is open the parser keeps every token, and for each of them it looks at every open bracket
+/// again, so that a file of nothing but brackets would take hours. This errs towards deeper: every opening
+/// bracket counts, a closing one only outside what may be a quote or a comment. The exact depth is the builder's.
+fn estimate(text: &str) -> Estimate {
     const DEEPEST_ESTIMATE: usize = 256;
-    const MOST_BRACKETS: usize = 400_000;
-    let (mut depth, mut brackets) = (0_usize, 0_usize);
+    let (mut depth, mut items) = (0_usize, 0_usize);
     let mut inside = Inside::Start;
     let mut before = '\n';
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         if let '[' | '{' = c {
             depth += 1;
-            brackets += 1;
-            if depth > DEEPEST_ESTIMATE || brackets > MOST_BRACKETS {
-                return false;
-            }
+        }
+        items += usize::from(matches!(c, '[' | '{' | ','));
+        if depth > DEEPEST_ESTIMATE || items > MOST_ITEMS {
+            return if depth > DEEPEST_ESTIMATE { Estimate::Deep } else { Estimate::Many };
         }
         inside = match (inside, c) {
             (Inside::Comment, '\n') => Inside::Start,
@@ -294,10 +314,10 @@ fn nests_moderately(text: &str) -> bool {
         };
         before = c;
     }
-    true
+    Estimate::Moderate
 }
 
-/// Where [`nests_moderately`] believes to be.
+/// Where [`estimate`] believes to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     /// Where a value may start: only here a quote opens.
