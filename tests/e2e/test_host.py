@@ -1,11 +1,11 @@
 """How the real Envoy and the host adapter behave: the facts that the design stands on."""
 
 import concurrent.futures
-import json
 import re
 import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 import requests
@@ -181,8 +181,6 @@ def test_a_stream_waits_for_a_callout_of_its_root(stack, upstream, collector, po
 
 
 def test_waiting_streams_share_a_callout_and_outlive_who_asked(stack, upstream):
-    import threading
-
     gate = threading.Event()
     collector = Collector(gate=gate)
     envoy = stack(collector=collector.port, concurrency=1, policy=HELD)
@@ -204,8 +202,6 @@ def test_waiting_streams_share_a_callout_and_outlive_who_asked(stack, upstream):
 @pytest.mark.parametrize("kind", ["refuses", "silent", "error", "gone"])
 def test_every_wait_ends(stack, upstream, kind):
     """A collector that refuses connections, says nothing, or does not exist: the stream is refused, and no VM dies."""
-    import threading
-
     gate = threading.Event()
     collector = {"silent": lambda: Collector(gate=gate), "error": lambda: Collector(status=500)}.get(kind, lambda: None)()
     edit = None
@@ -324,3 +320,44 @@ def test_bad_policy_is_refused_by_validate(tmp_path):
     done = subprocess.run([ENVOY, "--mode", "validate", "-c", bad.config], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "policy" in done.stderr
+
+
+def test_updates_of_a_running_envoy(stack, upstream):
+    release = threading.Event()
+
+    def respond(request, conn):
+        conn.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\ndata\r\n")
+        if b"/slow" in request["head"]:
+            release.wait(30)
+        conn.sendall(b"3\r\nend\r\n0\r\n\r\n")
+
+    upstream.answer = respond
+    envoy = stack(policy=HELD, dynamic=True, concurrency=1)
+    slow = requests.post(envoy.url + "/slow", data=b"1", timeout=30, stream=True)
+    assert envoy.update("nothing: 1\n") == "rejected"
+    assert "policy" in envoy.log()
+    assert requests.post(envoy.url + "/x", data=b"1", timeout=10).status_code == 200, "the old policy keeps serving"
+    for version in range(5):
+        assert envoy.update(HELD.replace('version: "1"', f'version: "2.{version}"')) == "applied"
+        assert requests.post(envoy.url + "/x", data=b"1", timeout=10).status_code == 200
+    release.set()
+    assert slow.content == b"dataend", "a running stream outlives the update"
+    assert outcome(envoy, "/slow") == "Finished 1"
+
+
+def test_update_while_a_callout_is_out(stack, upstream):
+    gate = threading.Event()
+    collector = Collector(gate=gate)
+    envoy = stack(policy=HELD, dynamic=True, concurrency=1, collector=collector.port)
+    asker = socket.create_connection(("127.0.0.1", envoy.port))
+    asker.sendall(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
+    until(lambda: collector.seen, 10, "the callout is out")
+    # The last stream of the old root goes, and so does the root: the answer will never come.
+    assert envoy.update(HELD.replace('version: "1"', 'version: "2"')) == "applied"
+    asker.close()
+    until(lambda: envoy.access_log(), 10, "the stream is over")
+    gate.set()
+    answer = requests.get(envoy.url + "/wait", timeout=10)
+    assert answer.status_code == 200, "a question that went unanswered is asked again"
+    assert len(collector.seen) == 2
+    collector.close()
