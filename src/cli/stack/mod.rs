@@ -264,6 +264,8 @@ impl Settings {
         let mut command = Command::new(&self.envoy);
         // Two Envoys on one machine share memory by base id; a dynamic one keeps several stacks apart.
         command.arg("--use-dynamic-base-id").arg("-c").arg(config);
+        // Envoy's own start fills pages; what the filter says and what goes wrong should not drown in it.
+        command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
         if let Some(workers) = self.concurrency {
             command.arg("--concurrency").arg(workers.to_string());
         }
