@@ -1,9 +1,11 @@
 //! The command line: one file a verb, each a library function that tests call without a process.
 
 pub mod check;
+pub mod collector;
 pub mod run;
 pub mod stack;
 pub mod upstream;
+pub mod usage;
 
 use std::io::Write;
 use std::process::{ExitCode, Termination};
@@ -41,10 +43,14 @@ impl Termination for Exit {
 pub enum Farebox {
     /// Check a policy: silent when it is in order, else every fault with its place and what to do.
     Check(check::Args),
+    /// Serve the reference collector: records in, grants out, usage to look at.
+    Collector(collector::Args),
     /// Run the whole product on this machine: stock Envoy with the filter, the collector, a model stand-in.
     Run(run::Args),
     /// Serve a model stand-in that speaks OpenAI and Anthropic.
     Upstream(upstream::Args),
+    /// Show what was used, by seat, organisation, model or day.
+    Usage(usage::Args),
 }
 
 impl Farebox {
@@ -52,8 +58,10 @@ impl Farebox {
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Check(args) => check::run(args, out, err),
+            Self::Collector(args) => collector::run(args, out, err),
             Self::Run(args) => run::run(args, out, err),
             Self::Upstream(args) => upstream::run(args, out, err),
+            Self::Usage(args) => usage::run(args, out, err),
         }
     }
 }
