@@ -245,10 +245,10 @@ impl Recovery {
 
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], super::Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         match &mut self.phase {
-            Phase::Seal(edit, _) | Phase::Undo(_, edit, _) => edit.normalise(fresh),
-            Phase::Forward(settle) | Phase::End(_, settle, _) => settle.normalise(fresh),
+            Phase::Seal(edit, _) | Phase::Undo(_, edit, _) => edit.normalise(relabel),
+            Phase::Forward(settle) | Phase::End(_, settle, _) => settle.normalise(relabel),
             Phase::Scan(_) => {}
         }
     }
