@@ -356,6 +356,16 @@ impl Hold {
         }
     }
 
+    /// What it is taking back, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn takes_back(&self) -> Option<&'static str> {
+        match &self.phase {
+            Phase::Back(_, _, Why::Moved) => Some("a window moves under a hold"),
+            Phase::Back(..) => Some("a hold is taken back"),
+            _ => None,
+        }
+    }
+
     /// See [`Edit::normalise`].
     #[cfg(test)]
     pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {

@@ -114,6 +114,15 @@ impl Operation {
         }
     }
 
+    /// What it is taking back, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn takes_back(&self) -> Option<&'static str> {
+        match &self.machine {
+            Machine::Hold(hold) => hold.takes_back(),
+            _ => None,
+        }
+    }
+
     /// See [`Edit::normalise`](super::edit::Edit::normalise).
     #[cfg(test)]
     pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {

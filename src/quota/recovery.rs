@@ -243,6 +243,18 @@ impl Recovery {
         }
     }
 
+    /// What it is at, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn does(&self) -> &'static str {
+        match self.phase {
+            Phase::Seal(..) => "a hold of the dead was committed or not",
+            Phase::Undo(..) => "a hold of the dead is undone",
+            Phase::Forward(_) => "a settle of the dead is finished",
+            Phase::End(..) => "a lost exchange is ended",
+            Phase::Scan(_) => "",
+        }
+    }
+
     /// See [`Edit::normalise`].
     #[cfg(test)]
     pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
