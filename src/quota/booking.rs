@@ -156,14 +156,14 @@ impl Account {
         match line.rule {
             Rule::Calendar | Rule::FirstUse { .. } if entry.kind == Kind::Windowed => {
                 if let Some(period) = entry.kept(line.window) {
-                    period.held = period.held.saturating_sub(line.amount);
+                    release(&mut period.held, line.amount);
                 }
             }
             Rule::Bucket { limit, period_ms } if entry.kind == Kind::Bucket => {
                 entry.true_up(Rate { limit, period_ms }, line, 0, wall_ms);
             }
             Rule::Concurrent if entry.kind == Kind::Concurrent => {
-                entry.current.held = entry.current.held.saturating_sub(line.amount);
+                release(&mut entry.current.held, line.amount);
             }
             _ => {}
         }
@@ -186,7 +186,7 @@ impl Account {
             Rule::Calendar | Rule::FirstUse { .. } => {
                 if let Some(period) = entry.kept(line.window) {
                     let held = if super::fault::seeded(super::fault::Fault::SettleKeepsHeld) { 0 } else { line.amount };
-                    period.held = period.held.saturating_sub(held);
+                    release(&mut period.held, held);
                     period.used = period.used.saturating_add(line.used);
                 } else {
                     entry.current.used = entry.current.used.saturating_add(line.used);
@@ -197,7 +197,7 @@ impl Account {
                 }
             }
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, line.used, wall_ms),
-            Rule::Concurrent => entry.current.held = entry.current.held.saturating_sub(line.amount),
+            Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
     }
 
@@ -206,6 +206,15 @@ impl Account {
         let entry = self.entry(quota.id).filter(|entry| entry.kind == Kind::of(&quota.window));
         Standing::of(entry, quota, now)
     }
+}
+
+/// Takes `amount` out of what is held. Less than that cannot be there; if it is, a search or a law says so.
+fn release(held: &mut u64, amount: u64) {
+    #[cfg(test)]
+    if *held < amount {
+        super::fault::note_underflow();
+    }
+    *held = held.saturating_sub(amount);
 }
 
 /// What a window may spend.

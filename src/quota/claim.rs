@@ -194,13 +194,9 @@ impl Claim {
 
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         if let Some((expect, record)) = &mut self.found {
-            let fresh = fresh(&self.keys.vm(self.vm), *expect);
-            if !fresh {
-                *record = VmRecord::new(0);
-            }
-            *expect = Expect::Version(u32::from(fresh));
+            super::vmslot::normalise(expect, record, relabel(&self.keys.vm(self.vm), *expect));
         }
     }
 }

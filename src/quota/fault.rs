@@ -50,3 +50,20 @@ pub(super) fn with<T>(fault: Option<Fault>, work: impl FnOnce() -> T) -> T {
     SEEDED.set(None);
     result
 }
+
+#[cfg(test)]
+thread_local! {
+    static UNDERFLOW: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// More was released than was held: shipped builds count no lower than nothing, tests must know.
+#[cfg(test)]
+pub(super) fn note_underflow() {
+    UNDERFLOW.set(true);
+}
+
+/// Whether that happened since the last call.
+#[cfg(test)]
+pub(super) fn underflowed() -> bool {
+    UNDERFLOW.replace(false)
+}

@@ -356,28 +356,32 @@ impl Hold {
         }
     }
 
+    /// What it is taking back, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn takes_back(&self) -> Option<&'static str> {
+        match &self.phase {
+            Phase::Back(_, _, Why::Moved) => Some("a window moves under a hold"),
+            Phase::Back(..) => Some("a hold is taken back"),
+            _ => None,
+        }
+    }
+
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         self.lost = 0;
         let by = &self.place;
         if let Some((expect, record)) = &mut self.vm {
-            if !fresh(&by.keys.vm(by.by.vm), *expect) {
-                *record = VmRecord::new(0);
-                *expect = Expect::Version(0);
-            } else {
-                *expect = Expect::Version(1);
-            }
+            super::vmslot::normalise(expect, record, relabel(&by.keys.vm(by.by.vm), *expect));
         }
         if let Some((expect, _)) = &mut self.slot {
-            let fresh = fresh(&by.keys.slot(by.by.vm, by.slot), *expect);
-            *expect = Expect::Version(u32::from(fresh));
+            *expect = relabel(&by.keys.slot(by.by.vm, by.slot), *expect).unwrap_or(super::edit::NEVER);
         }
         for edit in &mut self.edits {
-            edit.normalise(fresh);
+            edit.normalise(relabel);
         }
         if let Phase::Back(_, edit, _) = &mut self.phase {
-            edit.normalise(fresh);
+            edit.normalise(relabel);
         }
     }
 }

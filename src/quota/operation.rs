@@ -114,13 +114,22 @@ impl Operation {
         }
     }
 
+    /// What it is taking back, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn takes_back(&self) -> Option<&'static str> {
+        match &self.machine {
+            Machine::Hold(hold) => hold.takes_back(),
+            _ => None,
+        }
+    }
+
     /// See [`Edit::normalise`](super::edit::Edit::normalise).
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         match &mut self.machine {
-            Machine::Hold(machine) => machine.normalise(fresh),
-            Machine::Settle(machine) => machine.normalise(fresh),
-            Machine::Free(machine) => machine.normalise(fresh),
+            Machine::Hold(machine) => machine.normalise(relabel),
+            Machine::Settle(machine) => machine.normalise(relabel),
+            Machine::Free(machine) => machine.normalise(relabel),
         }
     }
 }

@@ -243,12 +243,24 @@ impl Recovery {
         }
     }
 
+    /// What it is at, in the words of the search.
+    #[cfg(test)]
+    pub(super) fn does(&self) -> &'static str {
+        match self.phase {
+            Phase::Seal(..) => "a hold of the dead was committed or not",
+            Phase::Undo(..) => "a hold of the dead is undone",
+            Phase::Forward(_) => "a settle of the dead is finished",
+            Phase::End(..) => "a lost exchange is ended",
+            Phase::Scan(_) => "",
+        }
+    }
+
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], super::Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         match &mut self.phase {
-            Phase::Seal(edit, _) | Phase::Undo(_, edit, _) => edit.normalise(fresh),
-            Phase::Forward(settle) | Phase::End(_, settle, _) => settle.normalise(fresh),
+            Phase::Seal(edit, _) | Phase::Undo(_, edit, _) => edit.normalise(relabel),
+            Phase::Forward(settle) | Phase::End(_, settle, _) => settle.normalise(relabel),
             Phase::Scan(_) => {}
         }
     }

@@ -1,1 +1,743 @@
+//! Every interleaving of single store calls of the shipped operations, with claims at any moment.
+//!
+//! The case is that of the design's model: two VMs, two levels, an extension, a refusal, a slot that is used twice,
+//! and claimers that take a VM slot over whenever they like, also from an owner that lives and from each other. An
+//! actor that is never scheduled again is a dead one, so every prefix of every schedule is a crash. Accounts are
+//! missing at the start, so that both VMs race to create them.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use super::account::{Account, Kind};
+use super::edit::Relabel;
+use super::fault::{self, Fault};
+use super::{
+    Cell, Cells, Claim, Claimed, Ending, ExchangeId, Expect, GrantLine, Held, Incarnation, Keys, Level, Line,
+    Operation, Outcome, Quota, QuotaId, Recovery, Slot, Step, StoreError, Unsent, Window, first_claimable, grant,
+    read_slot,
+};
+use crate::now::Now;
+
+const NOW: Now = Now { wall_ms: 1_790_000_000_000, mono_ms: 0 };
+const SUBJECTS: [&str; 2] = ["seat/a", "org/a"];
+
+/// What the seeded store or driver does wrong, beside the faults in shipped code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// The store overwrites accounts, whatever version is expected.
+    BlindWrite,
+    /// The store overwrites what is said to be absent.
+    InsertRace,
+    /// The slot is freed although its record was not sent.
+    FreedBeforeSent,
+}
+
+/// One exchange of a VM.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    slot: u32,
+    hold: u64,
+    more: u64,
+    uses: u64,
+}
+
+/// What is searched.
+#[derive(Clone, Debug)]
+struct Case {
+    limits: [u64; 2],
+    jobs: [Vec<Job>; 2],
+    claims: Vec<u16>,
+    /// What a claimer runs in the VM slot when it has recovered it: slots are used again across generations.
+    after: Vec<Job>,
+    /// The ledger grants the first amount before anything begins, and the limit at any one moment later.
+    granted: Option<[u64; 2]>,
+    broken: Option<Broken>,
+    /// When each VM and the claimers look at the clock.
+    clocks: [Now; 3],
+    quotas: fn(level: usize, limit: u64) -> Vec<(Quota, u64)>,
+}
+
+/// A value with its fingerprint, so that only what changed is hashed again.
+#[derive(Clone)]
+struct Part<T> {
+    value: Rc<T>,
+    print: u128,
+}
+
+impl<T: Hash> Part<T> {
+    fn new(value: T) -> Self {
+        let mut hasher = Wide(0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f);
+        value.hash(&mut hasher);
+        Self { value: Rc::new(value), print: hasher.wide() }
+    }
+}
+
+/// A 128-bit hash: with 10^8 states a collision has a chance of some 10^-23.
+struct Wide(u64, u64);
+
+impl Wide {
+    fn wide(&self) -> u128 {
+        u128::from(self.0) << 64 | u128::from(self.1)
+    }
+}
+
+impl Hasher for Wide {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.1
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word) ^ (chunk.len() as u64) << 59);
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // Two folded multiplications with odd constants, each fed by the other's last value.
+        let fold = |value: u64, by: u64| {
+            let product = u128::from(value) * u128::from(by);
+            (product >> 64) as u64 ^ product as u64
+        };
+        let (left, right) = (self.0 ^ word, self.1 ^ word.rotate_left(32));
+        self.0 = fold(left, 0x9fb2_1c65_1e98_df25).wrapping_add(right.rotate_left(23));
+        self.1 = fold(right, 0xc4ce_b9fe_1a85_ec53).wrapping_add(left.rotate_left(41));
+    }
+}
+
+/// The store: six keys, each either missing or present. Versions need no numbers: see [`Relabel`].
+#[derive(Clone)]
+struct Shelf {
+    keys: Rc<Vec<Vec<u8>>>,
+    values: Vec<Part<Option<Vec<u8>>>>,
+    broken: Option<Broken>,
+    written: Option<usize>,
+    calls: u32,
+}
+
+impl Shelf {
+    fn position(&self, key: &[u8]) -> usize {
+        self.keys.iter().position(|known| known == key).expect("only known keys are used")
+    }
+
+    fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        self.values[self.position(key)].value.as_deref()
+    }
+}
+
+/// The name of the present value of a key, between two steps.
+const PRESENT: u32 = 1;
+
+impl Cells for Shelf {
+    fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
+        self.calls += 1;
+        Ok(self.value(key).map(|value| Cell { value: value.to_vec(), version: PRESENT }))
+    }
+
+    fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
+        self.calls += 1;
+        let position = self.position(key);
+        let present = self.values[position].value.is_some();
+        let account = position >= self.keys.len() - 2;
+        let fits = match expect {
+            Expect::Absent => !present || self.broken == Some(Broken::InsertRace),
+            Expect::Version(version) => {
+                version == PRESENT && present || account && self.broken == Some(Broken::BlindWrite)
+            }
+        };
+        if fits {
+            self.values[position] = Part::new(Some(value.to_vec()));
+            self.written = Some(position);
+        }
+        Ok(fits)
+    }
+}
+
+/// Somebody who acts on the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Actor {
+    /// An owner and the exchange it runs.
+    Owner { by: Incarnation, job: usize, doing: Doing },
+    /// Somebody who takes a VM slot over.
+    Claimer { vm: u16, by: Option<Incarnation>, doing: Rescue },
+    /// The ledger, which has an answer for every level from this one on.
+    Ledger { level: usize },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Doing {
+    Begin,
+    Admit(Operation),
+    Extend(Operation),
+    /// The operation, and the record that it writes.
+    Settle(Operation),
+    Send,
+    Free(Operation),
+    Done,
+    Fenced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Rescue {
+    Claim(Claim),
+    Recover(Box<Recovery>),
+    Send(Vec<Unsent>),
+    Free(Operation, Vec<Unsent>),
+    Done,
+    Fenced,
+}
+
+type Ledger = BTreeMap<ExchangeId, Vec<u8>>;
+
+#[derive(Clone)]
+struct State {
+    shelf: Shelf,
+    actors: Vec<Part<Actor>>,
+    ledger: Part<Ledger>,
+}
+
+impl State {
+    fn print(&self) -> u128 {
+        let mut hasher = Wide(1, 2);
+        for value in &self.shelf.values {
+            hasher.write_u128(value.print);
+        }
+        for actor in &self.actors {
+            hasher.write_u128(actor.print);
+        }
+        hasher.write_u128(self.ledger.print);
+        hasher.wide()
+    }
+}
+
+struct Searcher {
+    keys: Keys,
+    case: Case,
+    /// What happened at least once: a search that reaches nothing proves nothing.
+    reached: RefCell<BTreeSet<&'static str>>,
+}
+
+impl Searcher {
+    fn start(&self) -> State {
+        let keys = &self.keys;
+        let names = vec![
+            keys.vm(0),
+            keys.vm(1),
+            keys.slot(0, 0),
+            keys.slot(1, 0),
+            keys.account(SUBJECTS[0]),
+            keys.account(SUBJECTS[1]),
+        ];
+        let values = names.iter().map(|_| Part::new(None)).collect();
+        let mut shelf = Shelf { keys: Rc::new(names), values, broken: None, written: None, calls: 0 };
+        let mut actors = Vec::new();
+        for _ in 0..2 {
+            let mut recovery = first_claimable(keys, 7, true, NOW, &mut shelf).unwrap().unwrap();
+            assert_eq!(recovery.run(&mut shelf, &mut charge_all), Ok(Outcome::Done));
+            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Doing::Begin }));
+        }
+        for vm in &self.case.claims {
+            let claim = Claim::anyhow(keys, 7, *vm, self.case.clocks[2]);
+            actors.push(Part::new(Actor::Claimer { vm: *vm, by: None, doing: Rescue::Claim(claim) }));
+        }
+        if let Some(amounts) = self.case.granted {
+            (0..2).for_each(|level| self.grant(level, amounts[level], &mut shelf));
+            actors.push(Part::new(Actor::Ledger { level: 0 }));
+        }
+        shelf.broken = self.case.broken;
+        State { shelf, actors, ledger: Part::new(Ledger::new()) }
+    }
+
+    fn levels(&self, amount: u64) -> Vec<Level> {
+        let level = |index: usize| Level {
+            subject: SUBJECTS[index].to_owned(),
+            lines: (self.case.quotas)(index, self.case.limits[index])
+                .into_iter()
+                .map(|(quota, factor)| Line { quota, amount: if factor == 0 { 1 } else { amount * factor } })
+                .collect(),
+        };
+        vec![level(0), level(1)]
+    }
+
+    /// One answer of the ledger. Two store calls: were there others between them, they would be made again.
+    fn grant(&self, level: usize, granted: u64, shelf: &mut Shelf) {
+        let span = super::window::opening(&Window::CalendarMonth { zone: "UTC".to_owned() }, NOW.wall_ms).unwrap();
+        let line = |(quota, _): (Quota, u64)| {
+            quota.granted.then_some(GrantLine {
+                quota: quota.id,
+                window: span.start,
+                ends: span.ends,
+                granted,
+                left: 0,
+            })
+        };
+        let lines: Vec<_> = (self.case.quotas)(level, self.case.limits[level]).into_iter().filter_map(line).collect();
+        assert_eq!(grant(&self.keys, SUBJECTS[level], &lines, shelf), Ok(Outcome::Done));
+        shelf.calls = 1;
+    }
+
+    /// One step of actor `index`: the state after it, or `None` when it has nothing to do.
+    fn step(&self, state: &State, index: usize) -> Option<Result<State, String>> {
+        let mut next = state.clone();
+        (next.shelf.written, next.shelf.calls) = (None, 0);
+        let mut actor = Actor::clone(&state.actors[index].value);
+        let moved = match &mut actor {
+            Actor::Owner { by, job, doing } => self.own(*by, job, doing, &mut next),
+            Actor::Claimer { vm, by, doing } => self.rescue(*vm, by, doing, &mut next),
+            Actor::Ledger { level } if *level < 2 => {
+                self.grant(*level, self.case.limits[*level], &mut next.shelf);
+                *level += 1;
+                Ok(true)
+            }
+            Actor::Ledger { .. } => Ok(false),
+        };
+        match moved {
+            Err(fault) => return Some(Err(fault)),
+            Ok(false) => return None,
+            Ok(true) => {}
+        }
+        assert!(next.shelf.calls <= 1, "one store call a step");
+        if let Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } = actor
+            && !self.case.after.is_empty()
+        {
+            actor = Actor::Owner { by, job: 0, doing: Doing::Begin };
+        }
+        next.actors[index] = Part::new(actor);
+        self.normalise(&mut next, index);
+        Some(Ok(next))
+    }
+
+    /// What actors expect of keys, under names that do not count how often they were written.
+    fn normalise(&self, state: &mut State, moved: usize) {
+        let Shelf { keys, values, broken, written, .. } = &state.shelf;
+        // A step that wrote has loaded nothing, so that whatever its own actor expects of that key is old as well.
+        let relabel = {
+            move |key: &[u8], expect: Expect| {
+                let position = keys.iter().position(|known| known == key).unwrap();
+                let overwritten = *written == Some(position);
+                let fresh = match expect {
+                    Expect::Absent => values[position].value.is_none(),
+                    Expect::Version(version) => version == PRESENT && !overwritten,
+                };
+                let blind = *broken == Some(Broken::BlindWrite) && position >= keys.len() - 2
+                    || *broken == Some(Broken::InsertRace) && expect == Expect::Absent;
+                match (fresh, blind) {
+                    (true, _) => Some(expect),
+                    (false, true) => Some(if expect == Expect::Absent { expect } else { super::edit::NEVER }),
+                    (false, false) => None,
+                }
+            }
+        };
+        for (index, actor) in state.actors.iter_mut().enumerate() {
+            if index != moved && written.is_none() {
+                continue;
+            }
+            let mut normal = Actor::clone(&actor.value);
+            normal.normalise(&relabel);
+            if normal != *actor.value {
+                *actor = Part::new(normal);
+            }
+        }
+    }
+
+    fn own(&self, by: Incarnation, job: &mut usize, doing: &mut Doing, state: &mut State) -> Result<bool, String> {
+        let (keys, cells) = (&self.keys, &mut state.shelf);
+        let now = self.case.clocks[usize::from(by.vm)];
+        let jobs = if by.generation == 1 { &self.case.jobs[usize::from(by.vm)] } else { &self.case.after };
+        let Some(Job { slot, hold, more, uses }) = jobs.get(*job).copied() else {
+            let ending = *doing == Doing::Begin;
+            if ending {
+                *doing = Doing::Done;
+            }
+            return Ok(ending);
+        };
+        let id = ExchangeId { by, sequence: *job as u64 + 1 };
+        let settle = |uses: u64| {
+            let keep = self.case.broken != Some(Broken::FreedBeforeSent);
+            let record = vec![u8::try_from(uses).unwrap()];
+            Doing::Settle(Operation::settle(keys, by, slot, id, self.levels(uses), record, keep, now))
+        };
+        if *doing == Doing::Begin {
+            let levels = self.levels(hold);
+            *doing = Doing::Admit(Operation::hold(keys, by, slot, id, levels, vec![hold as u8], now));
+        }
+        let (Doing::Admit(operation) | Doing::Extend(operation) | Doing::Settle(operation) | Doing::Free(operation)) =
+            doing
+        else {
+            if *doing != Doing::Send {
+                return Ok(false);
+            }
+            let found = read_slot(keys, by.vm, slot, cells).unwrap().unwrap();
+            if let Slot::Settled { id: settled, record } = found
+                && settled == id
+            {
+                send(&mut state.ledger, id, record)?;
+                *doing = Doing::Free(Operation::free(keys, by, slot, id));
+            } else {
+                next_job(job, doing);
+            }
+            return Ok(true);
+        };
+        let Step::Ended(outcome) = operation.step(cells).unwrap() else {
+            self.reached.borrow_mut().extend(operation.takes_back());
+            return Ok(true);
+        };
+        self.reached.borrow_mut().insert(match (&*doing, &outcome) {
+            (Doing::Admit(_), Outcome::Refused(_)) => "an admission is refused",
+            (Doing::Extend(_), Outcome::Done) => "an extension is held",
+            (Doing::Extend(_), Outcome::Refused(_)) => "an extension is refused",
+            (Doing::Admit(_) | Doing::Extend(_), Outcome::Fenced) => "a hold is fenced",
+            (Doing::Settle(_), Outcome::Fenced) => "a settle is fenced",
+            _ => "",
+        });
+        match (&*doing, outcome) {
+            (_, Outcome::Fenced) => *doing = Doing::Fenced,
+            (Doing::Admit(_), Outcome::Done) if more > 0 => {
+                let more = self.more(more);
+                *doing = Doing::Extend(Operation::extend(keys, by, slot, id, more, 1, now));
+            }
+            (Doing::Admit(_) | Doing::Extend(_), Outcome::Done) => *doing = settle(uses),
+            (Doing::Extend(_), Outcome::Refused(_)) => *doing = settle(uses.min(hold)),
+            (Doing::Admit(_), Outcome::Refused(_)) | (Doing::Free(_), Outcome::Done | Outcome::WrongSlot) => {
+                next_job(job, doing);
+            }
+            (Doing::Settle(_), Outcome::Done) => *doing = Doing::Send,
+            (doing, outcome) => return Err(format!("{doing:?} ended in {outcome:?}")),
+        }
+        Ok(true)
+    }
+
+    /// What an extension holds: not another place among those that run.
+    fn more(&self, amount: u64) -> Vec<Level> {
+        let mut levels = self.levels(amount);
+        for level in &mut levels {
+            level.lines.retain(|line| line.quota.window != Window::Concurrent);
+        }
+        levels
+    }
+
+    fn rescue(
+        &self,
+        vm: u16,
+        by: &mut Option<Incarnation>,
+        doing: &mut Rescue,
+        state: &mut State,
+    ) -> Result<bool, String> {
+        let cells = &mut state.shelf;
+        match doing {
+            Rescue::Done | Rescue::Fenced => return Ok(false),
+            Rescue::Claim(claim) => match claim.step(cells).unwrap() {
+                Claimed::Again => {}
+                Claimed::Missed => *doing = Rescue::Fenced,
+                Claimed::Taken(recovery) => {
+                    *by = Some(recovery.by());
+                    *doing = Rescue::Recover(recovery);
+                }
+            },
+            Rescue::Recover(recovery) => match recovery.step(cells, &mut charge_all).unwrap() {
+                Step::Again => {
+                    self.reached.borrow_mut().insert(recovery.does());
+                }
+                Step::Ended(Outcome::Done) => *doing = Rescue::Send(recovery.unsent().to_vec()),
+                Step::Ended(Outcome::Fenced) => *doing = Rescue::Fenced,
+                Step::Ended(outcome) => return Err(format!("a recovery ended in {outcome:?}")),
+            },
+            Rescue::Send(unsent) => match unsent.pop() {
+                None => *doing = Rescue::Done,
+                Some(Unsent { slot, id, record }) => {
+                    send(&mut state.ledger, id, record)?;
+                    let by = by.ok_or(format!("VM slot {vm} has no claimer"))?;
+                    *doing = Rescue::Free(Operation::free(&self.keys, by, slot, id), std::mem::take(unsent));
+                }
+            },
+            Rescue::Free(operation, unsent) => match operation.step(cells).unwrap() {
+                Step::Again => {}
+                Step::Ended(Outcome::Fenced) => *doing = Rescue::Fenced,
+                Step::Ended(_) => *doing = Rescue::Send(std::mem::take(unsent)),
+            },
+        }
+        Ok(true)
+    }
+
+    /// What must hold in every state.
+    fn check(&self, state: &State) -> Result<(), String> {
+        if fault::underflowed() {
+            return Err("more was released than was held".to_owned());
+        }
+        let calm = (0..2).all(|vm| state.actors.iter().any(|actor| self.rests(state, &actor.value, vm)));
+        if calm && (0..2).any(|vm| !matches!(self.slot(state, vm), Slot::Free)) {
+            return Err("at rest a slot is not free".to_owned());
+        }
+        let sent: u64 = state.ledger.value.values().map(|record| u64::from(record[0])).sum();
+        for (index, subject) in SUBJECTS.iter().enumerate() {
+            let bytes = state.shelf.value(&self.keys.account(subject));
+            let Some(account) = bytes.map(|bytes| Account::decode(subject, bytes).unwrap()) else {
+                if calm && sent > 0 {
+                    return Err(format!("at rest {subject} is missing"));
+                }
+                continue;
+            };
+            for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
+                let Some(entry) = account.entry(quota.id) else { continue };
+                let (now, before) = (entry.current, entry.previous);
+                for period in [now, before] {
+                    if period.used + period.held > quota.limit {
+                        return Err(format!("{subject}: used {} and held {}", period.used, period.held));
+                    }
+                }
+                let used = now.used + before.used;
+                let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
+                if calm && (used, now.held + before.held) != (wanted, 0) {
+                    return Err(format!("at rest {subject} has {now:?}, the ledger says {wanted}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self, state: &State, vm: u16) -> Slot {
+        read_slot(&self.keys, vm, 0, &mut state.shelf.clone()).unwrap().unwrap()
+    }
+
+    /// Whether this actor owns VM slot `vm` and has nothing more to do.
+    fn rests(&self, state: &State, actor: &Actor, vm: u16) -> bool {
+        let by = match actor {
+            Actor::Owner { by, doing: Doing::Done, .. } => by,
+            Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } => by,
+            _ => return false,
+        };
+        let seen = super::peek(&self.keys, vm, &mut state.shelf.clone()).unwrap();
+        by.vm == vm && seen.is_some_and(|seen| seen.generation == by.generation)
+    }
+}
+
+impl Actor {
+    fn normalise(&mut self, relabel: Relabel<'_>) {
+        match self {
+            Self::Owner { doing, .. } => match doing {
+                Doing::Admit(operation)
+                | Doing::Extend(operation)
+                | Doing::Settle(operation)
+                | Doing::Free(operation) => operation.normalise(relabel),
+                Doing::Begin | Doing::Send | Doing::Done | Doing::Fenced => {}
+            },
+            Self::Claimer { doing, .. } => match doing {
+                Rescue::Claim(claim) => claim.normalise(relabel),
+                Rescue::Recover(recovery) => recovery.normalise(relabel),
+                Rescue::Free(operation, _) => operation.normalise(relabel),
+                Rescue::Send(_) | Rescue::Done | Rescue::Fenced => {}
+            },
+            Self::Ledger { .. } => {}
+        }
+    }
+}
+
+fn next_job(job: &mut usize, doing: &mut Doing) {
+    *job += 1;
+    *doing = Doing::Begin;
+}
+
+/// A lost exchange costs what it held on the first quota of the first level; its record says so.
+fn charge_all(held: &Held) -> Ending {
+    let amount = held.levels[0].lines[0].amount;
+    Ending { used: held.levels.clone(), record: vec![u8::try_from(amount).unwrap()] }
+}
+
+fn send(ledger: &mut Part<Ledger>, id: ExchangeId, record: Vec<u8>) -> Result<(), String> {
+    match ledger.value.get(&id) {
+        Some(known) if *known != record => Err(format!("{id} arrived as {known:?} and as {record:?}")),
+        Some(_) => Ok(()),
+        None => {
+            let mut more = Ledger::clone(&ledger.value);
+            more.insert(id, record);
+            *ledger = Part::new(more);
+            Ok(())
+        }
+    }
+}
+
+/// What a search saw.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    states: usize,
+    steps: usize,
+    reached: BTreeSet<&'static str>,
+}
+
+/// Searches `case` to the end, or to the first state in which something is wrong.
+fn search(case: &Case) -> (Seen, Result<(), String>) {
+    let searcher = Searcher { keys: Keys::new("search"), case: case.clone(), reached: RefCell::default() };
+    fault::underflowed();
+    let start = searcher.start();
+    let (mut known, mut todo, mut steps) = (HashSet::from([start.print()]), vec![start], 0);
+    while let Some(state) = todo.pop() {
+        for index in 0..state.actors.len() {
+            let Some(next) = searcher.step(&state, index) else { continue };
+            steps += 1;
+            let checked = next.and_then(|next| searcher.check(&next).map(|()| next));
+            match checked {
+                Err(fault) => return (Seen { states: known.len(), steps, ..Seen::default() }, Err(fault)),
+                Ok(next) => {
+                    if known.insert(next.print()) {
+                        todo.push(next);
+                    }
+                }
+            }
+        }
+    }
+    (Seen { states: known.len(), steps, reached: searcher.reached.into_inner() }, Ok(()))
+}
+
+/// A month, and on the second level a bucket of the same size and a number of exchanges at once.
+fn months(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let quota = |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false };
+    let mut quotas = vec![(quota("month", limit, Window::CalendarMonth { zone: "UTC".to_owned() }), 1)];
+    if level == 1 {
+        quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000 }), 10));
+        quotas.push((quota("live", 2, Window::Concurrent), 0));
+    }
+    quotas
+}
+
+/// The case of the design's model. On level 0 there is room for both VMs' holds, on level 1 only for one.
+fn full(claims: &[u16]) -> Case {
+    let job = |hold, more, uses| Job { slot: 0, hold, more, uses };
+    Case {
+        limits: [4, 3],
+        jobs: [vec![job(1, 1, 2), job(1, 0, 1)], vec![job(2, 0, 2)]],
+        claims: claims.to_vec(),
+        after: Vec::new(),
+        granted: None,
+        broken: None,
+        clocks: [NOW; 3],
+        quotas: months,
+    }
+}
+
+/// The same with one exchange a VM and no extension: small enough for two claimers in the ordinary tests.
+fn small(claims: &[u16]) -> Case {
+    let job = |hold, uses| Job { slot: 0, hold, more: 0, uses };
+    Case { jobs: [vec![job(2, 1)], vec![job(2, 2)]], ..full(claims) }
+}
+
+/// First-use windows that two VMs open at different moments.
+fn first_use(_: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let window = Window::FirstUse { length_ms: 18_000_000 };
+    vec![(Quota { id: QuotaId::of("p", "five hours"), limit, window, granted: false }, 1)]
+}
+
+/// Months without a bucket, which would drain from one to the next.
+fn rollover(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let mut quotas = months(level, limit);
+    quotas.retain(|(quota, _)| !matches!(quota.window, Window::Bucket { .. }));
+    quotas
+}
+
+/// A month that the ledger grants.
+fn granted(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let mut quotas = months(level, limit);
+    quotas[0].0.granted = true;
+    quotas
+}
+
+fn after(ms: u64) -> Now {
+    Now { wall_ms: NOW.wall_ms + ms, ..NOW }
+}
+
+/// Cases beside the model's: windows that move under running operations, grants that arrive at any moment, and a
+/// claimer that goes on to use what it claimed.
+fn variants(base: fn(&[u16]) -> Case, claims: &[u16]) -> [(&'static str, Case); 4] {
+    let job = Job { slot: 0, hold: 1, more: 0, uses: 1 };
+    let month = 31 * 86_400_000;
+    [
+        ("first use", Case { quotas: first_use, clocks: [NOW, after(3), after(5)], ..base(claims) }),
+        ("rollover", Case { quotas: rollover, clocks: [NOW, after(month), after(month)], ..base(claims) }),
+        ("grants", Case { quotas: granted, granted: Some([2, 2]), ..base(claims) }),
+        ("reuse", Case { after: vec![job], ..base(claims) }),
+    ]
+}
+
+fn holds(name: &str, case: &Case) -> BTreeSet<&'static str> {
+    let (seen, result) = search(case);
+    let Seen { states, steps, reached } = seen;
+    println!("{name}, claims on VM slots {:?}: {states} states, {steps} steps: {result:?}", case.claims);
+    assert_eq!(result, Ok(()), "{name}, claims on {:?}", case.claims);
+    reached
+}
+
+const REACHED: [&str; 11] = [
+    "a window moves under a hold",
+    "a hold is fenced",
+    "a hold is taken back",
+    "a hold of the dead was committed or not",
+    "a hold of the dead is undone",
+    "a lost exchange is ended",
+    "a settle is fenced",
+    "a settle of the dead is finished",
+    "an admission is refused",
+    "an extension is held",
+    "an extension is refused",
+];
+
+#[test]
+fn no_interleaving_breaks_an_account() {
+    let mut reached = BTreeSet::new();
+    for claims in [&[][..], &[0]] {
+        reached.append(&mut holds("months", &full(claims)));
+    }
+    let alone = |case: Case| Case { jobs: [case.jobs[0].clone(), Vec::new()], ..case };
+    holds("months, one VM", &alone(small(&[0, 0])));
+    holds("months, small", &small(&[0, 1]));
+    for (name, case) in variants(small, &[0]) {
+        reached.append(&mut holds(name, &case));
+    }
+    for what in REACHED {
+        assert!(reached.contains(what), "never in all interleavings: {what}; only {reached:?}");
+    }
+}
+
+#[test]
+#[ignore = "minutes: run by its own make target"]
+fn no_interleaving_of_the_full_case_breaks_an_account() {
+    for claims in [&[][..], &[0], &[0, 0], &[0, 1]] {
+        holds("months", &full(claims));
+    }
+    for (name, case) in [variants(full, &[0]), variants(small, &[0, 0]), variants(small, &[0, 1])].into_iter().flatten()
+    {
+        holds(name, &case);
+    }
+}
+
+/// Every fault that can be seeded, and where.
+const FAULTS: [(Option<Fault>, Option<Broken>); 13] = [
+    (None, Some(Broken::BlindWrite)),
+    (Some(Fault::NoGenerationCheck), None),
+    (Some(Fault::NoRestampOfSlot), None),
+    (Some(Fault::NoStampOfUntouchedLevels), None),
+    (Some(Fault::UndoKeepsNumber), None),
+    (Some(Fault::ForwardIgnoresNumber), None),
+    (Some(Fault::CommitBeforeAccounts), None),
+    (Some(Fault::RollbackForgetsALevel), None),
+    (Some(Fault::LostNotEnded), None),
+    (None, Some(Broken::FreedBeforeSent)),
+    (None, Some(Broken::InsertRace)),
+    (Some(Fault::SettleKeepsHeld), None),
+    (Some(Fault::AdmissionIgnoresHeld), None),
+];
+
+#[test]
+fn the_search_is_not_blind() {
+    for (fault, broken) in FAULTS {
+        let caught = [&[][..], &[0], &[0, 0], &[0, 1]].iter().find_map(|claims| {
+            let case = Case { broken, ..full(claims) };
+            let (seen, result) = fault::with(fault, || search(&case));
+            let name = fault.map_or_else(|| format!("{:?}", broken), |fault| format!("{fault:?}"));
+            println!("{name}, claims on {claims:?}: {} states, {} steps: {result:?}", seen.states, seen.steps);
+            result.err()
+        });
+        assert!(caught.is_some(), "{fault:?} {broken:?} was not caught");
+    }
+}

@@ -233,22 +233,18 @@ impl Settle {
 
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], Expect) -> bool) {
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
         self.lost = 0;
         let by = &self.place;
         if let Some((expect, record)) = &mut self.vm {
-            let fresh = fresh(&by.keys.vm(by.by.vm), *expect);
-            if !fresh {
-                *record = VmRecord::new(0);
-            }
-            *expect = Expect::Version(u32::from(fresh));
+            super::vmslot::normalise(expect, record, relabel(&by.keys.vm(by.by.vm), *expect));
         }
         match &mut self.phase {
             Phase::ReadVm | Phase::ReadSlot => {}
-            Phase::Intent(publish) | Phase::Publish(publish) => publish.normalise(fresh),
+            Phase::Intent(publish) | Phase::Publish(publish) => publish.normalise(relabel),
             Phase::Apply(_, edit, publish) => {
-                edit.normalise(fresh);
-                publish.normalise(fresh);
+                edit.normalise(relabel);
+                publish.normalise(relabel);
             }
         }
     }
@@ -328,7 +324,7 @@ impl Free {
 
     /// See [`Edit::normalise`].
     #[cfg(test)]
-    pub(super) fn normalise(&mut self, fresh: &dyn Fn(&[u8], Expect) -> bool) {
-        self.edit.normalise(fresh);
+    pub(super) fn normalise(&mut self, relabel: super::edit::Relabel<'_>) {
+        self.edit.normalise(relabel);
     }
 }
