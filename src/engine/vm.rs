@@ -131,6 +131,7 @@ impl Vm {
 
     /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
     pub fn adopt(&mut self, bundle: Rc<Bundle>) {
+        self.outbox.set_buffer_bytes(bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes));
         self.bundle = bundle;
     }
 
