@@ -59,6 +59,19 @@ test: ## everything: unit, property, golden, policy, and end to end on the real 
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
 	$(PYTEST) tests/e2e $(ARGS)
 
+ENVOY_IMAGE ?= farebox-envoy:local
+
+.PHONY: docker-image
+docker-image: tools
+	@.ci/docker-image $(ENVOY_IMAGE) $(ENVOY)
+
+.PHONY: docker-test
+docker-test: ## a cross-section of the end-to-end tests against Envoy in a container (ENVOY_IMAGE names the image)
+	@if docker info >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory docker-image wasm wasm-hooks native; \
+		ENVOY_IMAGE=$(ENVOY_IMAGE) $(PYTEST) tests/e2e -m container $(ARGS); \
+	else echo "docker-test: skipped: no Docker engine answers here"; fi
+
 .PHONY: run
 run: tools wasm native ## the whole product on this machine: Envoy, filter, collector, a model stand-in
 	@exec $(BIN) run

@@ -158,10 +158,10 @@ impl Exchange {
 }
 
 pub fn compile(text: &str) -> Result<Bundle, Vec<String>> {
-    if !text.starts_with("farebox: 1") {
+    if !text.starts_with("farebox: 1") && !text.contains("\"farebox\": 1") {
         return Err(vec!["1:1: no policy".into()]);
     }
-    let headers = if text.contains("headers: first") { HostMode::First } else { HostMode::Held };
+    let headers = if text.contains("headers: first") || text.contains("\"headers\": \"first\"") { HostMode::First } else { HostMode::Held };
     Ok(Bundle {
         name: "stand-in".into(),
         version: "1".into(),

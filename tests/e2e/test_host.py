@@ -38,6 +38,7 @@ def raw(envoy, data, until_closed=False):
         return got
 
 
+@pytest.mark.container
 def test_traffic_passes(stack, upstream, policy):
     envoy = stack(policy=policy)
     answer = requests.post(envoy.url + "/somewhere?x=1", data=b"12345", timeout=10)
@@ -46,6 +47,7 @@ def test_traffic_passes(stack, upstream, policy):
     assert requests.get(envoy.url + "/models", timeout=10).content == b"hello"
 
 
+@pytest.mark.container
 def test_insert_if_absent_and_swap(stack):
     envoy = stack(wasm=WASM_HOOKS)
     # Missing at first; inserted once only; right version taken; stale one not; version 0 never passed on; set empty is not missing.
@@ -72,6 +74,7 @@ def test_body_where_there_is_none_is_an_error_and_no_panic(stack):
     assert hook(envoy, "late-header") == "Err(Status(2))"
 
 
+@pytest.mark.container
 def test_headers_that_are_no_utf8(stack, policy):
     envoy = stack(policy=policy, wasm=WASM_HOOKS)
     for _ in range(20):
@@ -112,6 +115,7 @@ def test_nothing_passes_the_guard_without_the_filter(stack, upstream):
     assert upstream.seen == []
 
 
+@pytest.mark.container
 def test_changed_body_keeps_the_connection_whole(stack, upstream, policy):
     envoy = stack(policy=policy)
     for body in [b"abc", b"x" * 300_000]:
@@ -169,6 +173,7 @@ def collector():
     server.close()
 
 
+@pytest.mark.container
 @pytest.mark.parametrize("method,body", [("GET", None), ("POST", b"abc"), ("POST", [b"a", b"bc"])])
 def test_a_stream_waits_for_a_callout_of_its_root(stack, upstream, collector, policy, method, body):
     envoy = stack(policy=policy, collector=collector.port)
@@ -241,6 +246,7 @@ def outcome(envoy, path):
     return lines[0]["outcome"]
 
 
+@pytest.mark.container
 def test_ends_are_told_apart(stack, upstream):
     envoy = stack(edit=lambda text: text.replace("path: /dev/stdout", "path: /dev/stdout"))
 
@@ -303,6 +309,7 @@ def test_labels_become_labels(stack):
     assert 'outcome="Finished"' in line and 'plan="a.b_c_d"' in line, line
 
 
+@pytest.mark.container
 def test_dead_vm_comes_back_and_the_other_worker_never_noticed(stack, upstream):
     envoy = stack(wasm=WASM_HOOKS, may_crash=True, concurrency=2)
     with pytest.raises((requests.RequestException, AssertionError)):
@@ -322,6 +329,7 @@ def test_bad_policy_is_refused_by_validate(tmp_path):
     assert "policy" in done.stderr
 
 
+@pytest.mark.container
 def test_updates_of_a_running_envoy(stack, upstream):
     release = threading.Event()
 
