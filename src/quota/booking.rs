@@ -92,13 +92,13 @@ impl Account {
                 }
             }
         }
-        let standing = self.standing(quota, now).unwrap_or_default();
-        let Some(entry) = self.entry_of(quota.id, Kind::Windowed) else { return Err(Lack::Exhausted(standing)) };
-        let left = if quota.granted { entry.left } else { 0 };
+        let gone = Lack::Exhausted(self.standing(quota, now).unwrap_or_default());
+        let Some(entry) = self.entry_of(quota.id, Kind::Windowed) else { return Err(gone) };
+        let ledger_left = entry.ledger_left(quota);
         let is_current = pinned.is_none_or(|pin| pin == entry.current.start);
         let window = pinned.unwrap_or(entry.current.start);
         // An exchange that outlived two windows cannot be extended where it was admitted.
-        let Some(period) = entry.kept(window) else { return Err(Lack::Exhausted(standing)) };
+        let Some(period) = entry.kept(window) else { return Err(gone) };
         let allowed = allowance(quota, period);
         let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
@@ -107,7 +107,8 @@ impl Account {
             period.held = period.held.saturating_add(*amount);
             return Ok(window);
         }
-        if left > 0 && is_current {
+        let standing = Standing::of_period(quota, period, ledger_left);
+        if quota.granted && ledger_left > 0 && is_current {
             Err(Lack::NeedsGrant { missing })
         } else if period.used.saturating_add(*amount) > allowed {
             Err(Lack::Exhausted(standing))
@@ -121,6 +122,7 @@ impl Account {
         let Some(entry) = self.entry_of(line.quota.id, Kind::Bucket) else { return Err(Lack::Exhausted(standing)) };
         entry.drain(rate, now.wall_ms);
         let level = &mut entry.current;
+        let remainder = level.ends;
         let missing = match level.used.checked_add(line.amount) {
             Some(wanted) if wanted <= rate.limit => {
                 level.used = wanted;
@@ -133,7 +135,7 @@ impl Account {
         if line.amount > rate.limit {
             Err(Lack::Exhausted(standing))
         } else {
-            Err(Lack::Busy(standing, rate.time_for(missing)))
+            Err(Lack::Busy(standing, rate.time_for(missing, remainder)))
         }
     }
 
@@ -183,19 +185,7 @@ impl Account {
         }
         let Some(entry) = self.entry_of(line.quota, kind) else { return };
         match line.rule {
-            Rule::Calendar | Rule::FirstUse { .. } => {
-                if let Some(period) = entry.kept(line.window) {
-                    let held = if super::fault::seeded(super::fault::Fault::SettleKeepsHeld) { 0 } else { line.amount };
-                    release(&mut period.held, held);
-                    period.used = period.used.saturating_add(line.used);
-                } else {
-                    entry.current.used = entry.current.used.saturating_add(line.used);
-                }
-                let idle = entry.current.used == 0 && entry.current.held == 0;
-                if idle && matches!(line.rule, Rule::FirstUse { granted: true }) {
-                    entry.closed = true;
-                }
-            }
+            Rule::Calendar | Rule::FirstUse { .. } => entry.settle_window(line),
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, line.used, wall_ms),
             Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
@@ -228,18 +218,29 @@ impl Standing {
         Self::of(None, quota, now)
     }
 
+    fn of_period(quota: &Quota, period: &Period, ledger_left: u64) -> Self {
+        Self {
+            window: period.start,
+            granted: allowance(quota, period),
+            used: period.used,
+            held: period.held,
+            resets_ms: period.ends,
+            ledger_left,
+        }
+    }
+
     fn of(entry: Option<&Entry>, quota: &Quota, now: Now) -> Option<Self> {
         let current = entry.map_or_else(Period::default, |entry| entry.current);
         let nothing = Self { granted: quota.limit, ledger_left: u64::MAX, ..Self::default() };
         match quota.window {
             Window::Bucket { period_ms } => {
                 let rate = Rate { limit: quota.limit, period_ms };
-                let used = entry.map_or(0, |entry| {
+                let (used, remainder) = entry.map_or((0, 0), |entry| {
                     let mut entry = entry.clone();
                     entry.drain(rate, now.wall_ms);
-                    entry.current.used
+                    (entry.current.used, entry.current.ends)
                 });
-                let wait = rate.time_for(used).unwrap_or(u64::MAX);
+                let wait = rate.time_for(used, remainder).unwrap_or(u64::MAX);
                 let resets_ms = if used == 0 { 0 } else { now.wall_ms.saturating_add(wait) };
                 Some(Self { window: now.wall_ms, used, resets_ms, ..nothing })
             }
@@ -248,20 +249,36 @@ impl Standing {
                 Place::Unknown => None,
                 Place::New(_) if matches!(quota.window, Window::FirstUse { .. }) => Some(nothing),
                 Place::New(span) => Some(Self { window: span.start, resets_ms: span.ends, ..nothing }),
-                Place::Current => Some(Self {
-                    window: current.start,
-                    granted: allowance(quota, &current),
-                    used: current.used,
-                    held: current.held,
-                    resets_ms: current.ends,
-                    ledger_left: if quota.granted { entry.map_or(u64::MAX, |entry| entry.left) } else { u64::MAX },
-                }),
+                Place::Current => {
+                    let left = entry.map_or(u64::MAX, |entry| entry.ledger_left(quota));
+                    Some(Self::of_period(quota, &current, left))
+                }
             },
         }
     }
 }
 
 impl Entry {
+    fn ledger_left(&self, quota: &Quota) -> u64 {
+        if quota.granted { self.left } else { u64::MAX }
+    }
+
+    fn settle_window(&mut self, line: &HeldLine) {
+        match self.kept(line.window) {
+            Some(period) => {
+                let held = if super::fault::seeded(super::fault::Fault::SettleKeepsHeld) { 0 } else { line.amount };
+                release(&mut period.held, held);
+                period.used = period.used.saturating_add(line.used);
+            }
+            None => self.current.used = self.current.used.saturating_add(line.used),
+        }
+        // Nothing came of the exchange that opened this window: the ledger may open another, later.
+        let idle = self.current.used == 0 && self.current.held == 0 && self.current.start == line.window;
+        if idle && matches!(line.rule, Rule::FirstUse { granted: true }) {
+            self.closed = true;
+        }
+    }
+
     /// Lets a bucket drain until `wall_ms`. Time that steps back drains nothing.
     fn drain(&mut self, rate: Rate, wall_ms: u64) {
         let level = &mut self.current;

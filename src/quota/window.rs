@@ -77,9 +77,9 @@ impl Rate {
         u64::try_from(product.div_ceil(self.period())).unwrap_or(u64::MAX)
     }
 
-    /// Milliseconds until `amount` has drained, or `None` when nothing ever drains.
-    pub(super) fn time_for(self, amount: u64) -> Option<u64> {
-        let product = u128::from(amount) * self.period();
+    /// Milliseconds until `amount` has drained beyond a remainder of earlier drains, or `None` when nothing ever does.
+    pub(super) fn time_for(self, amount: u64, remainder: u64) -> Option<u64> {
+        let product = (u128::from(amount) * self.period()).saturating_sub(u128::from(remainder));
         (self.limit > 0).then(|| u64::try_from(product.div_ceil(u128::from(self.limit))).unwrap_or(u64::MAX))
     }
 }
@@ -104,8 +104,7 @@ mod tests {
         // Daylight saving changes inside the month: the two offsets differ.
         let march = month("Europe/Berlin", ms("2027-03-15T12:00:00Z"));
         assert_eq!(march, Span { start: ms("2027-02-28T23:00:00Z"), ends: ms("2027-03-31T22:00:00Z") });
-        // Cairo went from 00:00 to 01:00 on 1 May 2009-like Fridays; Gaza did on 1 April 2012-like days: a month may
-        // begin without a midnight. Asunción did so on 1 October 2017.
+        // In Asunción clocks went from 00:00 to 01:00 on 1 October 2017: that month begins without a midnight.
         let october = month("America/Asuncion", ms("2017-10-15T12:00:00Z"));
         assert_eq!(october.start, ms("2017-10-01T04:00:00Z"));
     }
@@ -146,11 +145,13 @@ mod tests {
         }
 
         #[test]
-        fn a_wait_is_just_long_enough(limit in 1_u64..1_000_000, period in 1_u64..1_000_000, amount in 1_u64..1_000_000) {
-            let rate = Rate { limit, period_ms: period };
-            let wait = rate.time_for(amount).unwrap();
-            prop_assert!(rate.drained(wait, 0).0 >= amount);
-            prop_assert!(rate.drained(wait - 1, 0).0 < amount);
+        fn a_wait_is_just_long_enough(
+            limit in 1_u64..1_000_000, period in 1_u64..1_000_000, amount in 1_u64..1_000_000, part in 0_u64..1_000_000,
+        ) {
+            let (rate, remainder) = (Rate { limit, period_ms: period }, part % period);
+            let wait = rate.time_for(amount, remainder).unwrap();
+            prop_assert!(rate.drained(wait, remainder).0 >= amount);
+            prop_assert!(wait == 0 || rate.drained(wait - 1, remainder).0 < amount);
         }
     }
 }
