@@ -10,7 +10,7 @@ use crate::collector::server::{Error, Server, asked_to_stop};
 /// Keep the ledger: take records and hand out grants until SIGTERM or Ctrl-C.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where to listen; port 0 takes any free one.
+    /// Where to listen; port 0 takes any free one. There is no authentication: only Envoys and operators may reach it.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub listen: SocketAddr,
     /// The SQLite file of the ledger; made if it is not there.

@@ -122,13 +122,13 @@ fn table(answer: &Answer) -> String {
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    for (count, what) in [
-        (answer.losses.proven, "exchanges are proven lost: their records will not come"),
-        (answer.losses.rejected, "records were rejected: they are no records of this format"),
-        (answer.losses.conflicts, "records came under the id of another one: the first was kept"),
+    for (what, count, meaning) in [
+        ("lost", answer.losses.proven, "proven: the records of these exchanges will not come"),
+        ("rejected", answer.losses.rejected, "these are no records of the wire format"),
+        ("in conflict", answer.losses.conflicts, "they came under the id of another record, which was kept"),
     ] {
         if count > 0 {
-            text.push_str(&format!("{count} {what}\n"));
+            text.push_str(&format!("{what}: {count} ({meaning})\n"));
         }
     }
     text

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,8 +21,10 @@ use super::store::{self, Losses, Unfinished, account, usage};
 use super::writer::{Refused, Sync, Writer};
 use crate::report::wire::{MAX_BODY, decode_sync, encode_reply};
 
-/// Requests at work at a time: with the longest body, the bound on memory.
-const MOST_REQUESTS: usize = 64;
+/// Syncs at work at a time, others wait: with the longest body, the bound on memory.
+const MOST_SYNCS: usize = 64;
+/// Questions at work at a time, others are refused: they must not keep syncs waiting.
+const MOST_QUESTIONS: usize = 16;
 /// No request takes longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -33,25 +35,29 @@ struct Shared {
     database: PathBuf,
     /// The reading connection, opened when it is first needed.
     reader: Mutex<Option<Connection>>,
-    requests: Semaphore,
+    syncs: Semaphore,
+    questions: Semaphore,
 }
 
 /// All endpoints over one database file.
 pub(super) fn routes(writer: Writer, database: PathBuf) -> Router {
-    let shared =
-        Arc::new(Shared { writer, database, reader: Mutex::new(None), requests: Semaphore::new(MOST_REQUESTS) });
+    let shared = Arc::new(Shared {
+        writer,
+        database,
+        reader: Mutex::new(None),
+        syncs: Semaphore::new(MOST_SYNCS),
+        questions: Semaphore::new(MOST_QUESTIONS),
+    });
     Router::new()
-        .route("/v1/sync", post(sync))
+        .route("/v1/sync", post(sync).layer(from_fn_with_state(Arc::clone(&shared), in_turn)))
         .route("/v1/usage", get(usage))
         .route("/v1/accounts", get(accounts))
         .route("/v1/losses", get(losses))
         .route("/healthz", get(health))
         .fallback(unknown)
-        .method_not_allowed_fallback(async || {
-            Problem(StatusCode::METHOD_NOT_ALLOWED, "wrong method for this path".into())
-        })
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(Arc::clone(&shared), bound))
+        .layer(from_fn(in_time))
         .with_state(shared)
 }
 
@@ -96,16 +102,22 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Keeps the number of requests and the time of each within bounds.
-async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let work = async {
-        let _permit = shared.requests.acquire().await;
-        next.run(request).await
-    };
-    tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|_| {
+/// Ends what takes too long, a body that never comes among it.
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(LONGEST, next.run(request)).await.unwrap_or_else(|_| {
         Problem(StatusCode::REQUEST_TIMEOUT, format!("the request took longer than {} s", LONGEST.as_secs()))
             .into_response()
     })
+}
+
+/// Reads no more bodies at a time than there is memory for.
+async fn in_turn(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let _turn = shared.syncs.acquire().await;
+    next.run(request).await
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem(StatusCode::METHOD_NOT_ALLOWED, format!("`{method}` is not served at `{}`", uri.path()))
 }
 
 async fn sync(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
@@ -167,7 +179,10 @@ async fn read<T: Send + 'static>(
     shared: Arc<Shared>,
     question: impl FnOnce(&Connection) -> Result<T, store::Error> + Send + 'static,
 ) -> Result<Json<T>, Problem> {
+    let busy =
+        || Problem(StatusCode::SERVICE_UNAVAILABLE, "too many questions are waiting: ask again later".to_owned());
     let answered = tokio::task::spawn_blocking(move || {
+        let Ok(_turn) = shared.questions.try_acquire() else { return Ok(None) };
         let mut slot = shared.reader.blocking_lock();
         let reader = match slot.take() {
             Some(reader) => reader,
@@ -176,10 +191,10 @@ async fn read<T: Send + 'static>(
         // Handed back below only if it answered: a broken connection is opened anew.
         let answer = question(&reader)?;
         *slot = Some(reader);
-        Ok::<T, store::Error>(answer)
+        Ok::<Option<T>, store::Error>(Some(answer))
     });
     match answered.await {
-        Ok(answer) => Ok(Json(answer?)),
+        Ok(answer) => answer?.map(Json).ok_or_else(busy),
         Err(_) => Err(Problem(StatusCode::INTERNAL_SERVER_ERROR, "the question could not be answered".to_owned())),
     }
 }

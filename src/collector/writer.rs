@@ -128,3 +128,67 @@ fn commit(store: &mut Store, syncs: &[Option<Sync>], now_ms: u64) -> Result<Vec<
     transaction.commit()?;
     Ok(results)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Refused, Store, Sync, Writer, commit};
+    use crate::collector::store::usage;
+    use crate::report::wire::{AccountReport, QuotaReport, Record, SyncHead};
+
+    fn sync(sequence: u64, subjects: usize) -> Sync {
+        let id = format!("0000000000000001-0-1-{sequence}");
+        let record = Record { id, bundle: "b".to_owned(), ..Record::default() };
+        let account = AccountReport { quotas: vec![QuotaReport::default()], ..AccountReport::default() };
+        let head = SyncHead { bundle: "b".to_owned(), accounts: vec![account; subjects], ..SyncHead::default() };
+        Sync { head, records: vec![Ok(record)] }
+    }
+
+    fn requests(store: &mut Store) -> u64 {
+        usage::answer(&store.begin().unwrap(), &usage::Question::default()).unwrap().total.requests
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_undone_alone() {
+        let mut store = Store::in_memory().unwrap();
+        let broken = store.begin().unwrap();
+        broken.execute_batch("DROP TABLE quotas").unwrap();
+        broken.commit().unwrap();
+        let results = commit(&mut store, &[Some(sync(1, 0)), Some(sync(2, 1)), None, Some(sync(3, 0))], 5).unwrap();
+        assert!(matches!(results[1], Err(Refused::Failed(_))), "{results:?}");
+        let news: Vec<_> = results.iter().map(|result| result.as_ref().map_or(9, |applied| applied.new)).collect();
+        assert_eq!(news, [1, 9, 0, 1]);
+        assert_eq!(requests(&mut store), 2);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_what_was_queued_is_committed() {
+        let path = std::env::temp_dir().join(format!("farebox-queue-{}.db", std::process::id()));
+        let (writer, thread, _ended) = Writer::start(Store::open(&path).unwrap()).unwrap();
+        // Another program writes, so the writer waits and the queue fills.
+        let mut other = Store::open(&path).unwrap();
+        let lock = other.begin().unwrap();
+        let answers = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let ask = |sequence| {
+                let writer = writer.clone();
+                async move { writer.sync(sync(sequence, 0)).await }
+            };
+            let asked: Vec<_> = (1..=200).map(|sequence| tokio::spawn(ask(sequence))).collect();
+            tokio::task::yield_now().await;
+            drop(lock);
+            let mut answers = Vec::new();
+            for one in asked {
+                answers.push(one.await.unwrap());
+            }
+            answers
+        });
+        drop(writer);
+        thread.join().unwrap();
+        let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(answers.iter().all(|answer| answer.is_ok() || *answer == Err(Refused::Busy)), "{answers:?}");
+        assert!((64..200).contains(&taken), "{taken} were taken");
+        assert_eq!(requests(&mut Store::open(&path).unwrap()), taken as u64);
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+        }
+    }
+}

@@ -81,3 +81,21 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     transaction.commit()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, STEPS, migrate};
+
+    #[test]
+    fn a_file_takes_each_step_once_and_a_newer_one_is_refused() {
+        let mut file = rusqlite::Connection::open_in_memory().unwrap();
+        migrate(&mut file).unwrap();
+        migrate(&mut file).unwrap();
+        let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, STEPS.len() as i64);
+        for unknown in [STEPS.len() as i64 + 1, -1] {
+            file.pragma_update(None, "user_version", unknown).unwrap();
+            assert!(matches!(migrate(&mut file), Err(Error::Newer(found)) if found == unknown));
+        }
+    }
+}
