@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use serde::de::IgnoredAny;
+
 use crate::engine::admission::{self, Size, Verdict};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
@@ -12,7 +14,7 @@ use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::Open;
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{guard, identity, refusal, source};
-use crate::meter::call::{self, Call};
+use crate::meter::call::{self, Call, Malformed};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
@@ -237,10 +239,7 @@ impl Exchange {
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         let call = match call::read_call(dialect, body) {
             Ok(call) => call,
-            Err(malformed) if malformed.ambiguous() || bundle.unknown.body == OnUnknown::Deny => {
-                return Err(Denial::malformed(&malformed.to_string()).into());
-            }
-            Err(_) => return Err(Turn::Pass),
+            Err(malformed) => return Err(self.unread(&malformed, body)),
         };
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;
@@ -258,6 +257,15 @@ impl Exchange {
             floor: call.floor.min(declared),
         };
         Ok(Prepared { seat, plan: plan_index, dialect, call, model, counted, size })
+    }
+
+    /// What can be read in two ways is never passed: the upstream might read the dearer one.
+    fn unread(&self, malformed: &Malformed, body: &[u8]) -> Turn {
+        let json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        match self.bundle.unknown.body {
+            OnUnknown::Pass if !json => Turn::Pass,
+            _ => Denial::malformed(&malformed.to_string()).into(),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and what the wait was for")]

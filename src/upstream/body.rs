@@ -215,10 +215,113 @@ fn common_start(one: &str, other: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::future::poll_fn;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::upstream::ask::{Api, read};
+    use crate::upstream::tally::{Exchange, Tally};
+    use crate::upstream::vocabulary::count;
+
+    /// What a reader got of an answer to `markers`, and what the tally says of it. `hang_up` stops reading after
+    /// so many frames.
+    struct Heard {
+        text: String,
+        trailers: Option<String>,
+        cut: bool,
+        exchange: Exchange,
+    }
+
+    fn hear(api: Api, markers: &str, more: &Value, hang_up: usize) -> Heard {
+        let mut request = json!({"model": "m", "max_tokens": 500, "messages": [{"role": "user", "content": "x"}]});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let ask = read(api, request.to_string().as_bytes()).unwrap();
+        let mut script = Script::default();
+        script.follow_list(markers).unwrap();
+        let answer = Answer::choose(&ask, &script, 3, 1, 0);
+        let tally = Tally::default();
+        let run = tally.start(&ask, &answer, BTreeMap::new());
+        let mut body = match ask.stream {
+            true => Saying::stream(answer, &script, Duration::ZERO, run),
+            false => Saying::document(answer, &script, run),
+        };
+        let (mut text, mut trailers, mut cut) = (String::new(), None, false);
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+            for _ in 0..hang_up {
+                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    None => break,
+                    Some(Err(_)) => cut = true,
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => text.push_str(std::str::from_utf8(&data).unwrap()),
+                        Err(frame) => {
+                            let values = frame.into_trailers().unwrap();
+                            trailers = Some(values.get(TRAILER).unwrap().to_str().unwrap().to_owned());
+                        }
+                    },
+                }
+            }
+        });
+        drop(body);
+        let exchange = tally.exchanges(1, None).remove(0);
+        Heard { text, trailers, cut, exchange }
+    }
+
+    /// The text that an OpenAI stream carried.
+    fn content(stream: &str) -> String {
+        let events = stream.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        events.filter_map(|event| Some(event.pointer("/choices/0/delta/content")?.as_str()?.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        for frames in [1, 2, 7, 26, 27, usize::MAX] {
+            let heard = hear(Api::OpenAiChat, "output=25", &json!({"stream": true}), frames);
+            assert_eq!(count(&content(&heard.text)), heard.exchange.written_tokens, "after {frames} frames");
+            let outcome = if frames > 26 { Outcome::Completed } else { Outcome::Aborted };
+            assert_eq!(heard.exchange.outcome, outcome, "after {frames} frames");
+        }
+    }
+
+    #[test]
+    fn a_cut_comes_after_so_many_tokens() {
+        for stream in [false, true] {
+            let heard = hear(Api::OpenAiChat, "output=25 break=4", &json!({"stream": stream}), usize::MAX);
+            assert!(heard.cut && !heard.text.contains("[DONE]"), "{}", heard.text);
+            assert!(serde_json::from_str::<Value>(&heard.text).is_err(), "{}", heard.text);
+            assert_eq!((heard.exchange.written_tokens, heard.exchange.outcome), (4, Outcome::Cut));
+        }
+        let heard = hear(Api::OpenAiChat, "output=25 break=0", &json!({"stream": true}), usize::MAX);
+        assert!(heard.cut && heard.text.is_empty());
+    }
+
+    #[test]
+    fn trailers_end_a_body() {
+        for stream in [false, true] {
+            let heard = hear(Api::AnthropicMessages, "output=5 trailers", &json!({"stream": stream}), usize::MAX);
+            assert_eq!((heard.trailers.as_deref(), heard.exchange.outcome), (Some("5"), Outcome::Completed));
+        }
+    }
 
     #[test]
     fn a_cut_document_ends_within_its_text() {
         assert_eq!(common_start(r#"{"a":"äb","c":1}"#, r#"{"a":"ä","c":1}"#), r#"{"a":"ä"#);
+    }
+
+    #[test]
+    fn the_dialects_frame_as_their_references_show() {
+        let start = |api, more: Value| {
+            let heard = hear(api, "output=2", &more, usize::MAX);
+            heard.text.replace(&heard.exchange.id, "ID")
+        };
+        let openai = json!({"stream": true, "n": 2, "stream_options": {"include_usage": true}});
+        let tool = json!({"stream": true, "tool_choice": {"type": "any"},
+            "tools": [{"name": "weather", "input_schema": {"properties": {"days": {"type": "integer"}}}}]});
+        insta::with_settings!({snapshot_path => "../../tests/golden/upstream", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("openai", start(Api::OpenAiChat, openai));
+            insta::assert_snapshot!("anthropic", start(Api::AnthropicMessages, json!({"stream": true})));
+            insta::assert_snapshot!("anthropic-tool", start(Api::AnthropicMessages, tool));
+        });
     }
 }
