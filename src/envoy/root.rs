@@ -6,11 +6,10 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use super::host::{self, Buffer, Map};
-use super::stand_in::compile;
 use super::station::{Site, Station, TICK_MS, complain};
 use super::stream::Stream;
 use crate::engine::effect::Severity;
-use crate::policy::bundle::Bundle;
+use crate::policy::{self, Bundle, Diagnostic};
 
 /// One plugin configuration.
 pub struct Root {
@@ -30,10 +29,11 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let text = host::buffer(Buffer::Configuration).unwrap_or_default();
         let bundle = match String::from_utf8(text) {
-            Ok(text) => compile(&text),
-            Err(_) => {
-                Err(vec!["1:1: the configuration is no UTF-8; pass the policy as google.protobuf.StringValue".into()])
-            }
+            Ok(text) => policy::compile(&text, "policy")
+                .map_err(|faults| faults.iter().map(Diagnostic::one_line).collect::<Vec<String>>()),
+            Err(_) => Err(vec![
+                "policy:1:1: the configuration is no UTF-8; pass the policy as google.protobuf.StringValue".into(),
+            ]),
         };
         match bundle {
             Ok(bundle) => {
@@ -44,7 +44,7 @@ impl RootContext for Root {
             }
             Err(diagnostics) => {
                 for line in diagnostics {
-                    host::log(Severity::Error, &format!("policy:{line}"));
+                    host::log(Severity::Error, &line);
                 }
                 false
             }
