@@ -1,4 +1,29 @@
 //! Bytes in, usage out. Knows no policy.
+//!
+//! A request body becomes a [`call::Call`]: what it asks for, what bounds its cost, and the byte ranges
+//! at which its output limit can be changed. A response body runs through a [`reader::Reader`]: what was
+//! delivered, counted here, and what the provider reported. Both are framed on bytes, so that the way a
+//! body is cut into chunks changes nothing.
+//!
+//! ```text
+//!   request body ──▶ call ─────┐                      ┌──── reader ◀── response body
+//!                     │        ▼                      ▼      │
+//!                     │      dialect: one module a wire format
+//!                     ▼               │               │      ▼
+//!                   bound           json             sse   tally
+//!                     └──────▶ count, running ◀──────────────┘
+//! ```
 
+pub mod call;
 pub mod count;
+pub mod dialect;
+pub mod reader;
+pub mod running;
 pub mod usage;
+
+mod bound;
+mod cut;
+mod json;
+mod part;
+mod sse;
+mod tally;

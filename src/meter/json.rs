@@ -1,0 +1,253 @@
+//! Walking strangers' JSON without building a tree.
+//!
+//! `serde_json` decides what is JSON; we only ask it for the raw text of the values below one object or
+//! array, so memory does not grow with the number of values, and every value keeps its byte range.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Calls `each` with the unescaped key and the raw value of every entry, in order, duplicates included.
+/// `None`: `raw` is no JSON object.
+pub fn entries<'a>(raw: &'a str, each: impl FnMut(&[u8], &'a str)) -> Option<()> {
+    if !raw.trim_ascii_start().starts_with('{') {
+        return None;
+    }
+    let mut json = serde_json::Deserializer::from_str(raw);
+    json.deserialize_map(Entries(each)).ok()?;
+    json.end().ok()
+}
+
+/// Calls `each` with every raw element, in order. `None`: `raw` is no JSON array.
+pub fn elements<'a>(raw: &'a str, each: impl FnMut(&'a str)) -> Option<()> {
+    if !raw.trim_ascii_start().starts_with('[') {
+        return None;
+    }
+    let mut json = serde_json::Deserializer::from_str(raw);
+    json.deserialize_seq(Elements(each)).ok()?;
+    json.end().ok()
+}
+
+/// The raw values under `names`; of duplicates the last, as most parsers do; `null` counts as absent.
+/// `None`: `raw` is no JSON object.
+pub fn fields<'a, const N: usize>(raw: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
+    let mut found = [None; N];
+    entries(raw, |key, value| {
+        for (name, slot) in names.iter().zip(found.iter_mut()) {
+            if name.as_bytes() == key {
+                *slot = (!is_null(value)).then_some(value);
+            }
+        }
+    })?;
+    Some(found)
+}
+
+/// Whether `raw` is `null`.
+pub fn is_null(raw: &str) -> bool {
+    raw.trim_ascii() == "null"
+}
+
+/// The text of a JSON string, unescaped; lone surrogates become U+FFFD. `None`: `raw` is no string.
+pub fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let Key(bytes) = serde_json::from_str(raw).ok()?;
+    Some(match bytes {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(lossy(bytes)),
+    })
+}
+
+fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A whole number that is not negative; `12.0` is one. `None`: anything else.
+pub fn whole(raw: &str) -> Option<u64> {
+    let raw = raw.trim_ascii();
+    let digits = match raw.split_once('.') {
+        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => digits,
+        Some(_) => return None,
+        None => raw,
+    };
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// Whether no value in `body` lies deeper than `most` objects and arrays. Meant for bodies that then parse:
+/// on broken JSON the answer is only some bound.
+pub fn depth_within(body: &[u8], most: usize) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for byte in body {
+        match (quoted, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => quoted = !quoted,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                if depth > most {
+                    return false;
+                }
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// The raw string literals in JSON text, quotes included, keys and values alike, in order.
+pub struct Strings<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Strings<'a> {
+    /// All string literals in `raw`, which is known to be JSON.
+    pub fn of(raw: &'a str) -> Self {
+        Self { rest: raw }
+    }
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (_, from_quote) = self.rest.split_at_checked(memchr::memchr(b'"', self.rest.as_bytes())?)?;
+        let mut end = 1;
+        loop {
+            let tail = from_quote.as_bytes().get(end..)?;
+            let hit = memchr::memchr2(b'"', b'\\', tail)?;
+            let escape = tail.get(hit) == Some(&b'\\');
+            end += hit + if escape { 2 } else { 1 };
+            if !escape {
+                break;
+            }
+        }
+        let (literal, rest) = from_quote.split_at_checked(end)?;
+        self.rest = rest;
+        Some(literal)
+    }
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+pub fn offset(whole: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
+}
+
+struct Entries<F>(F);
+
+impl<'de, F: FnMut(&[u8], &'de str)> Visitor<'de> for Entries<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            let value: &'de RawValue = map.next_value()?;
+            (self.0)(&key, value.get());
+        }
+        Ok(())
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element::<&'de RawValue>()? {
+            (self.0)(value.get());
+        }
+        Ok(())
+    }
+}
+
+/// A string as bytes: `serde_json` then lets lone surrogates pass, which some providers accept.
+struct Key<'a>(Cow<'a, [u8]>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_bytes(KeyVisitor).map(Key)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Cow<'de, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Strings, depth_within, entries, fields, text, whole};
+
+    #[test]
+    fn keys_are_unescaped_and_duplicates_shown() {
+        let mut seen = Vec::new();
+        entries(r#" {"a": 1, "\u0061":[2 ], "b\n":{"a":3}} "#, |key, raw| {
+            seen.push((String::from_utf8_lossy(key).into_owned(), raw.to_owned()));
+        })
+        .unwrap();
+        assert_eq!(seen, [("a".into(), "1".into()), ("a".into(), "[2 ]".into()), ("b\n".into(), r#"{"a":3}"#.into())]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_told() {
+        for raw in ["", "[]", "1", "{", "{}x", r#"{"a":}"#, r#"{"a":1,}"#, "{} {}"] {
+            assert_eq!(entries(raw, |_, _| {}), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_last_duplicate_wins_and_null_is_absent() {
+        let [a, b, c] = fields(r#"{"a":1,"a":2,"b":null}"#, ["a", "b", "c"]).unwrap();
+        assert_eq!((a, b, c), (Some("2"), None, None));
+    }
+
+    #[test]
+    fn lone_surrogates_do_not_lose_the_text() {
+        assert_eq!(text(r#""a\ud800b""#).unwrap(), "a\u{fffd}\u{fffd}\u{fffd}b");
+        assert_eq!(text(r#""\ud83d\ude00""#).unwrap(), "😀");
+        assert_eq!(text("12"), None);
+    }
+
+    #[test]
+    fn whole_numbers() {
+        assert_eq!(whole("12"), Some(12));
+        assert_eq!(whole("12.0"), Some(12));
+        for raw in ["-1", "1.5", "1e3", "\"1\"", "", "99999999999999999999", "1.", "null"] {
+            assert_eq!(whole(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn strings_are_found_at_any_depth() {
+        let found: Vec<_> = Strings::of(r#"{"a\"b":["c",{"d":"e\\"}],"f":1}"#).collect();
+        assert_eq!(found, [r#""a\"b""#, r#""c""#, r#""d""#, r#""e\\""#, r#""f""#]);
+    }
+
+    #[test]
+    fn depth_ignores_brackets_in_strings() {
+        assert!(depth_within(br#"{"a":"[[[[\"[["}"#, 1));
+        assert!(depth_within(b"[[]]", 2));
+        assert!(!depth_within(b"[[]]", 1));
+    }
+}
