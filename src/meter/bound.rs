@@ -1,1 +1,98 @@
-//! .
+//! How many input tokens a request comes to: estimated, and at most.
+//!
+//! The bound, by part (ACCOUNTING: the rule is per dialect and part, because providers expand what they get):
+//!
+//! | part | at most |
+//! |---|---|
+//! | text, vocabulary known | its exact count |
+//! | text, other vocabularies | one and a half times the count of ours, and never above its bytes |
+//! | a tool call's input | the same, on its raw JSON |
+//! | tool definitions, schemas, unknown values | 2 tokens a byte (1.9 were measured) |
+//! | image | the published maximum of its model family |
+//! | sound | 1 token for 8 bytes of base64 (10 a second, at the lowest bit rate of MP3) |
+//! | encrypted thinking | 1 token for 2 bytes of base64 |
+//! | message, tool call, tool | 8 tokens of framing each, 16 once |
+
+use super::call::Call;
+use super::count::Encoding;
+use super::dialect::Dialect;
+use super::json;
+use super::part::{Kind, Part};
+
+/// The most that any image can cost: 2833 + 5667 × 8 tiles, gpt-4o-mini (OpenAI, "Images and vision").
+const IMAGE_GPT_4O_MINI: u64 = 48_169;
+/// Anthropic, "Vision": at most some 4,800 tokens at the highest resolution.
+const IMAGE_CLAUDE: u64 = 5_000;
+/// All others: Qwen-VL takes up to 16,384 at high resolution; OpenAI's tiles and patches stay below.
+const IMAGE_OTHER: u64 = 16_384;
+/// A middling picture, for estimates: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by Anthropic's area.
+const IMAGE_MIDDLING: u64 = 1_100;
+
+/// Input tokens, as well as they can be told.
+pub fn estimate(call: &Call, encoding: Encoding) -> u64 {
+    let parts = call.parts.iter().map(|part| estimate_part(part, &call.body, encoding));
+    let framing = match call.dialect {
+        // Sum of contents + 4 a message + 3 is exact for plain chats; reasoning models are one less.
+        Dialect::OpenAiChat if is_reasoning(&call.model) => call.frames.saturating_mul(4).saturating_add(2),
+        Dialect::OpenAiChat => call.frames.saturating_mul(4).saturating_add(3),
+        Dialect::AnthropicMessages => call.frames.saturating_mul(4).saturating_add(3),
+    };
+    parts.fold(framing.saturating_add(call.fixed), u64::saturating_add)
+}
+
+/// Input tokens at most.
+pub fn bound(call: &Call, encoding: Encoding) -> u64 {
+    let exact = call.dialect == Dialect::OpenAiChat && has_public_vocabulary(&call.model);
+    let parts = call.parts.iter().map(|part| bound_part(call, part, encoding, exact));
+    let framing = call.frames.saturating_mul(8).saturating_add(16).saturating_add(call.fixed);
+    parts.fold(framing, u64::saturating_add)
+}
+
+fn estimate_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
+    let raw = part.raw(body);
+    let bytes = raw.len() as u64;
+    match part.kind {
+        Kind::Text => count_literal(raw, encoding),
+        Kind::Json => encoding.count(raw),
+        // Tool definitions are rewritten into a shorter notation; measured on the corpus.
+        Kind::Schema => encoding.count(raw).saturating_mul(3) / 4,
+        Kind::Image => IMAGE_MIDDLING,
+        Kind::Audio => bytes / 400,
+        Kind::Sealed => bytes / 6,
+    }
+}
+
+fn bound_part(call: &Call, part: &Part, encoding: Encoding, exact: bool) -> u64 {
+    let raw = part.raw(&call.body);
+    let bytes = raw.len() as u64;
+    match part.kind {
+        Kind::Text if exact => count_literal(raw, encoding),
+        Kind::Json if exact => encoding.count(raw),
+        Kind::Text => loosened(count_literal(raw, encoding)).min(bytes),
+        Kind::Json => loosened(encoding.count(raw)).min(bytes),
+        Kind::Schema => bytes.saturating_mul(2),
+        Kind::Image if call.dialect == Dialect::AnthropicMessages && call.model.contains("claude") => IMAGE_CLAUDE,
+        Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,
+        Kind::Image => IMAGE_OTHER,
+        Kind::Audio => bytes / 8,
+        Kind::Sealed => bytes / 2,
+    }
+}
+
+/// A count in our vocabulary, for a model that has another one.
+fn loosened(count: u64) -> u64 {
+    count.saturating_add(count.div_ceil(2)).saturating_add(2)
+}
+
+fn count_literal(raw: &str, encoding: Encoding) -> u64 {
+    json::text(raw).map_or(raw.len() as u64, |text| encoding.count(&text))
+}
+
+/// OpenAI's own models, whose vocabularies are public.
+fn has_public_vocabulary(model: &str) -> bool {
+    ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix))
+}
+
+fn is_reasoning(model: &str) -> bool {
+    ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix)) && !model.contains("chat")
+}

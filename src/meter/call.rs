@@ -1,1 +1,418 @@
-//! .
+//! A request, as far as money is concerned.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use super::bound;
+use super::count::Encoding;
+use super::dialect::Dialect;
+use super::json;
+use super::part::{Part, Parts};
+
+/// The deepest nesting of a body that is read.
+pub const DEEPEST: usize = 128;
+
+/// Top-level keys that decide what a request costs: each may be there once, spelled exactly so.
+const GOVERNED: [&str; 36] = [
+    "background",
+    "best_of",
+    "chat_template",
+    "container",
+    "context_management",
+    "conversation",
+    "data_sources",
+    "documents",
+    "functions",
+    "max_completion_tokens",
+    "max_tokens",
+    "mcp_servers",
+    "messages",
+    "min_tokens",
+    "modalities",
+    "model",
+    "models",
+    "n",
+    "n_predict",
+    "parallel_tool_calls",
+    "plugins",
+    "prediction",
+    "previous_response_id",
+    "reasoning",
+    "reasoning_effort",
+    "response_format",
+    "search_parameters",
+    "service_tier",
+    "store",
+    "stream",
+    "stream_options",
+    "system",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "web_search_options",
+];
+
+/// A body that must not be forwarded as if we had understood it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong, in words for the caller.
+    pub message: String,
+}
+
+impl Malformed {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// A request, as far as money is concerned.
+///
+/// It keeps a copy of the body and up to four bytes more for each of its bytes: drop it when the request is
+/// on its way.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The wire format.
+    pub dialect: Dialect,
+    /// The model asked for; empty when the body names none, as at Azure, whose path does
+    /// ([`Dialect::deployment`]).
+    pub model: String,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// The largest output limit that the body states, in tokens.
+    pub output_limit: Option<u64>,
+    /// How many answers are asked for, at least 1: each may be as long as the output limit.
+    pub choices: u64,
+    /// Whether the client itself asks for usage on the stream. Anthropic streams always have it.
+    pub asks_usage: bool,
+    /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
+    pub open: Option<&'static str>,
+    /// The output limit may not be clamped below this many tokens: a thinking budget and one; else 0.
+    pub floor: u64,
+    pub(super) body: String,
+    pub(super) parts: Vec<Part>,
+    pub(super) frames: u64,
+    pub(super) fixed: u64,
+    /// Where the limit fields' values are, and what they say; `None`: null.
+    limits: Vec<(Range<usize>, Option<u64>)>,
+    usage_at: UsageAt,
+    /// Just behind the `{` that opens the body, and whether nothing but `}` follows.
+    inside: (usize, bool),
+}
+
+/// Where `stream_options.include_usage` can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum UsageAt {
+    /// There are no stream options.
+    Missing,
+    /// This value is to be replaced by options.
+    Options(Range<usize>),
+    /// This value is to be replaced by `true`.
+    Flag(Range<usize>),
+    /// Into the options, at this offset; whether they are empty.
+    Inside(usize, bool),
+}
+
+/// One change to a body: these bytes give way to those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The bytes that go; may be empty.
+    pub at: Range<usize>,
+    /// The bytes that come.
+    pub with: Vec<u8>,
+}
+
+/// Reads what a request asks for.
+///
+/// Strict where it is paid for: what we price must be what the provider acts on. So a key that decides cost
+/// may be there once, in its exact spelling (some providers match keys without regard to case), and with a
+/// value of its type. All else is left alone.
+pub fn read_call(dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
+    let body = std::str::from_utf8(body).map_err(|_| Malformed::new("the body is not UTF-8; send JSON in UTF-8"))?;
+    if !json::depth_within(body.as_bytes(), DEEPEST) {
+        return Err(Malformed::new(format!("the body is nested deeper than {DEEPEST} levels; flatten it")));
+    }
+    let mut head = Head::new(body);
+    let mut parts = Parts::of(body);
+    let mut fault = None;
+    json::entries(body, |key, raw| {
+        if fault.is_none() {
+            fault = head.entry(dialect, &mut parts, key, raw).err();
+        }
+    })
+    .ok_or_else(|| Malformed::new("the body is not one JSON object; send one"))?;
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    Ok(head.call(dialect, parts))
+}
+
+impl Call {
+    /// Every text that a model will read, unescaped: messages, system prompt, tool results, definitions,
+    /// names, and the strings of whatever we do not know.
+    pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let readable = self.parts.iter().filter(|part| part.is_readable());
+        readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
+    }
+
+    /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
+    /// vocabulary `encoding` is, an estimate where tools, images or other vocabularies are in play.
+    pub fn count_input(&self, encoding: Encoding) -> u64 {
+        bound::estimate(self, encoding)
+    }
+
+    /// Input tokens at most: what is held. Sound for closed calls by the rules in the module `bound`.
+    pub fn input_bound(&self, encoding: Encoding) -> u64 {
+        bound::bound(self, encoding)
+    }
+
+    /// The changes that clamp the output to `clamp_output` tokens, and that ask for usage on a stream.
+    ///
+    /// Every limit field that is there and above the clamp (or null) is changed; when none is there, one is
+    /// added. In the order of the body, not overlapping.
+    pub fn edits(&self, clamp_output: Option<u64>, ask_usage: bool) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let mut add = Vec::new();
+        if let Some(clamp) = clamp_output {
+            let above = self.limits.iter().filter(|(_, limit)| limit.is_none_or(|limit| limit > clamp));
+            edits.extend(above.map(|(at, _)| Edit { at: at.clone(), with: clamp.to_string().into_bytes() }));
+            if self.limits.is_empty() {
+                add.push(format!("\"{}\":{clamp}", self.dialect.limit_field()));
+            }
+        }
+        if ask_usage && self.stream && !self.asks_usage && self.dialect == Dialect::OpenAiChat {
+            match &self.usage_at {
+                UsageAt::Missing => add.push("\"stream_options\":{\"include_usage\":true}".to_owned()),
+                UsageAt::Options(at) => {
+                    edits.push(Edit { at: at.clone(), with: b"{\"include_usage\":true}".to_vec() });
+                }
+                UsageAt::Flag(at) => edits.push(Edit { at: at.clone(), with: b"true".to_vec() }),
+                UsageAt::Inside(at, empty) => edits.push(insertion(*at, *empty, "\"include_usage\":true")),
+            }
+        }
+        if !add.is_empty() {
+            edits.push(insertion(self.inside.0, self.inside.1, &add.join(",")));
+        }
+        edits.sort_by_key(|edit| edit.at.start);
+        edits
+    }
+}
+
+/// Puts members in front of those that an object has.
+fn insertion(at: usize, into_empty: bool, members: &str) -> Edit {
+    let comma = if into_empty { "" } else { "," };
+    Edit { at: at..at, with: format!("{members}{comma}").into_bytes() }
+}
+
+/// The body with `edits` made; they must be in order and must not overlap.
+pub fn splice(body: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let grown: usize = edits.iter().map(|edit| edit.with.len()).sum();
+    let mut spliced = Vec::with_capacity(body.len().saturating_add(grown));
+    let mut from = 0;
+    for edit in edits {
+        spliced.extend_from_slice(body.get(from..edit.at.start).unwrap_or_default());
+        spliced.extend_from_slice(&edit.with);
+        from = edit.at.end;
+    }
+    spliced.extend_from_slice(body.get(from..).unwrap_or_default());
+    spliced
+}
+
+/// What has been read of a body's top level.
+struct Head<'a> {
+    body: &'a str,
+    seen: u64,
+    model: String,
+    stream: bool,
+    choices: u64,
+    asks_usage: bool,
+    floor: u64,
+    limits: Vec<(Range<usize>, Option<u64>)>,
+    usage_at: UsageAt,
+}
+
+impl<'a> Head<'a> {
+    fn new(body: &'a str) -> Self {
+        Self {
+            body,
+            seen: 0,
+            model: String::new(),
+            stream: false,
+            choices: 1,
+            asks_usage: false,
+            floor: 0,
+            limits: Vec::new(),
+            usage_at: UsageAt::Missing,
+        }
+    }
+
+    fn entry(&mut self, dialect: Dialect, parts: &mut Parts<'a>, key: &[u8], raw: &'a str) -> Result<(), Malformed> {
+        let Some(name) = governed(key)? else {
+            dialect.read_entry(parts, std::str::from_utf8(key).unwrap_or("?"), raw);
+            return Ok(());
+        };
+        self.note_once(name)?;
+        match name {
+            "max_tokens" | "max_completion_tokens" | "n_predict" => {
+                let limit = optional_whole(name, raw)?;
+                self.limits.push((range(self.body, raw), limit));
+            }
+            "n" | "best_of" => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
+            "stream" => self.stream = optional_flag(name, raw)?.unwrap_or(false),
+            "model" => self.model = model(raw)?,
+            "stream_options" => self.stream_options(raw)?,
+            "thinking" => self.floor = thinking_floor(raw)?,
+            _ => dialect.read_entry(parts, name, raw),
+        }
+        Ok(())
+    }
+
+    fn note_once(&mut self, name: &str) -> Result<(), Malformed> {
+        let position = GOVERNED.iter().position(|governed| *governed == name).unwrap_or(0);
+        let bit = 1u64 << position;
+        if self.seen & bit != 0 {
+            return Err(Malformed::new(format!("`{name}` appears twice; send it once")));
+        }
+        self.seen |= bit;
+        Ok(())
+    }
+
+    fn stream_options(&mut self, raw: &str) -> Result<(), Malformed> {
+        if json::is_null(raw) {
+            self.usage_at = UsageAt::Options(range(self.body, raw));
+            return Ok(());
+        }
+        let inside = range(self.body, raw).start.saturating_add(1);
+        let (mut flags, mut wrong, mut empty) = (Vec::new(), false, true);
+        json::entries(raw, |key, value| {
+            empty = false;
+            match fold(key).as_slice() {
+                b"include_usage" if key == b"include_usage" && flags.is_empty() => flags.push(value),
+                b"include_usage" => wrong = true,
+                _ => {}
+            }
+        })
+        .ok_or_else(|| Malformed::new("`stream_options` must be an object"))?;
+        if wrong {
+            return Err(Malformed::new("`stream_options.include_usage` must appear once, spelled like this"));
+        }
+        self.usage_at = match flags.first() {
+            None => UsageAt::Inside(inside, empty),
+            Some(flag) => {
+                self.asks_usage = optional_flag("stream_options.include_usage", flag)?.unwrap_or(false);
+                UsageAt::Flag(range(self.body, flag))
+            }
+        };
+        Ok(())
+    }
+
+    fn call(self, dialect: Dialect, mut parts: Parts<'a>) -> Call {
+        if self.model.ends_with(":online") {
+            parts.open("a model with a web search of its own");
+        }
+        let before = self.body.len().saturating_sub(self.body.trim_ascii_start().len());
+        let inside = before.saturating_add(1);
+        let empty = self.body.get(inside..).is_some_and(|rest| rest.trim_ascii_start().starts_with('}'));
+        Call {
+            dialect,
+            model: self.model,
+            stream: self.stream,
+            output_limit: self.limits.iter().filter_map(|(_, limit)| *limit).max(),
+            choices: self.choices.max(1),
+            asks_usage: self.asks_usage,
+            open: parts.open,
+            floor: self.floor,
+            body: self.body.to_owned(),
+            parts: parts.list,
+            frames: parts.frames,
+            fixed: parts.fixed,
+            limits: self.limits,
+            usage_at: self.usage_at,
+            inside: (inside, empty),
+        }
+    }
+}
+
+/// The governed key that this is. A key that only differs in case is an error: providers that match keys
+/// without regard to case would act on it.
+fn governed(key: &[u8]) -> Result<Option<&'static str>, Malformed> {
+    let folded = fold(key);
+    let Ok(position) = GOVERNED.binary_search_by(|name| name.as_bytes().cmp(&folded)) else { return Ok(None) };
+    let Some(name) = GOVERNED.get(position) else { return Ok(None) };
+    if name.as_bytes() != key {
+        let written = String::from_utf8_lossy(key).into_owned();
+        return Err(Malformed::new(format!("`{written}` is not `{name}`; spell it exactly")));
+    }
+    Ok(Some(name))
+}
+
+/// Folds case as Go's `encoding/json` does: ASCII, the long s and the Kelvin sign.
+fn fold(key: &[u8]) -> Vec<u8> {
+    let mut folded = key.to_ascii_lowercase();
+    if !key.is_ascii() {
+        folded = String::from_utf8_lossy(&folded).replace('\u{17f}', "s").replace('\u{212a}', "k").into_bytes();
+    }
+    folded
+}
+
+fn range(body: &str, raw: &str) -> Range<usize> {
+    let start = json::offset(body, raw);
+    start..start.saturating_add(raw.len())
+}
+
+/// A whole number of at most nine quintillion, written in digits only: a provider may read `1e3` or `"5"` in
+/// ways of its own. `null`: none.
+fn optional_whole(name: &str, raw: &str) -> Result<Option<u64>, Malformed> {
+    if json::is_null(raw) {
+        return Ok(None);
+    }
+    let number = raw.bytes().all(|b| b.is_ascii_digit()).then(|| raw.parse::<u64>().ok()).flatten();
+    let number = number.filter(|number| i64::try_from(*number).is_ok());
+    number.map(Some).ok_or_else(|| Malformed::new(format!("`{name}` must be a whole number, 0 or above")))
+}
+
+fn optional_flag(name: &str, raw: &str) -> Result<Option<bool>, Malformed> {
+    match raw {
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        "null" => Ok(None),
+        _ => Err(Malformed::new(format!("`{name}` must be true or false"))),
+    }
+}
+
+fn model(raw: &str) -> Result<String, Malformed> {
+    match json::text(raw) {
+        Some(model) => Ok(model.into_owned()),
+        None => Err(Malformed::new("`model` must be a string")),
+    }
+}
+
+/// Anthropic's `thinking.budget_tokens` must stay below `max_tokens`. Some OpenAI-speaking providers have a
+/// `thinking` of another shape: it has no budget then.
+fn thinking_floor(raw: &str) -> Result<u64, Malformed> {
+    let (mut budget, mut twice) = (None, false);
+    let object = json::entries(raw, |key, value| {
+        if fold(key) == b"budget_tokens" {
+            twice |= budget.is_some() || key != b"budget_tokens";
+            budget = Some(value);
+        }
+    });
+    if twice {
+        return Err(Malformed::new("`thinking.budget_tokens` must appear once, spelled like this"));
+    }
+    let budget = budget.filter(|_| object.is_some());
+    let budget = budget.map(|raw| optional_whole("thinking.budget_tokens", raw)).transpose()?.flatten();
+    Ok(budget.map_or(0, |budget| budget.saturating_add(1)))
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

@@ -21,6 +21,7 @@ pub mod reader;
 pub mod running;
 pub mod usage;
 
+mod answer;
 mod bound;
 mod cut;
 mod json;

@@ -1,1 +1,88 @@
-//! .
+//! What a request body is made of, as far as a model reads it.
+
+use super::json;
+
+/// One part of a request body: a raw JSON value and how it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub kind: Kind,
+    /// Where the raw value begins in the body.
+    start: u32,
+    /// Where it ends.
+    end: u32,
+}
+
+/// How a part is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A JSON string that the model reads as text.
+    Text,
+    /// JSON that the model reads about as it stands: a tool call's input.
+    Json,
+    /// A tool definition, a schema, or something that we do not know: providers expand it.
+    Schema,
+    /// An image in the body.
+    Image,
+    /// Sound in the body.
+    Audio,
+    /// Encrypted thinking that the provider unfolds.
+    Sealed,
+}
+
+/// Collects the parts of one body, and why it cannot be bounded if so.
+///
+/// Twelve bytes a part, and a part has at least three bytes of body.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    body: &'a str,
+    pub list: Vec<Part>,
+    /// Messages, tool calls and tools: each costs some framing tokens.
+    pub frames: u64,
+    /// Tokens for what is named in the body but written by the provider.
+    pub fixed: u64,
+    pub open: Option<&'static str>,
+}
+
+impl<'a> Parts<'a> {
+    pub fn of(body: &'a str) -> Self {
+        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None }
+    }
+
+    /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.
+    pub fn add(&mut self, kind: Kind, raw: &'a str) {
+        if !raw.starts_with(['"', '{', '[']) {
+            return;
+        }
+        let start = json::offset(self.body, raw);
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(start.saturating_add(raw.len()))) else {
+            return self.open("a body above 4 GiB");
+        };
+        self.list.push(Part { kind, start, end });
+    }
+
+    /// A string is text; whatever else stands in its place is counted by its bytes.
+    pub fn text(&mut self, raw: &'a str) {
+        self.add(if raw.starts_with('"') { Kind::Text } else { Kind::Schema }, raw);
+    }
+
+    /// The request cannot be bounded. The first reason stays.
+    pub fn open(&mut self, why: &'static str) {
+        self.open.get_or_insert(why);
+    }
+
+    pub fn frame(&mut self) {
+        self.frames = self.frames.saturating_add(1);
+    }
+}
+
+impl Part {
+    /// The raw value in the body that the part was read from.
+    pub fn raw<'a>(&self, body: &'a str) -> &'a str {
+        body.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+
+    /// Whether it holds strings that a model reads.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.kind, Kind::Text | Kind::Json | Kind::Schema)
+    }
+}

@@ -1,1 +1,98 @@
-//! .
+//! Output tokens counted as they pass.
+
+use super::count::Encoding;
+use super::running::Running;
+
+/// The most texts that are counted side by side; beyond that the oldest is taken as ended.
+const MOST: usize = 64;
+
+/// One of the texts that an answer consists of. Tokens never span two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voice {
+    pub kind: Kind,
+    /// Which of several answers (OpenAI's `n`), from 0.
+    pub answer: u64,
+    /// Which tool call or content block of it, from 0.
+    pub part: u64,
+}
+
+/// What a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Thinking,
+    Refusal,
+    Tool,
+    Block,
+}
+
+/// Output tokens of one response.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    encoding: Encoding,
+    growing: Vec<(Voice, Running)>,
+    ended: u64,
+}
+
+impl Tally {
+    pub fn new(encoding: Encoding) -> Self {
+        Self { encoding, growing: Vec::new(), ended: 0 }
+    }
+
+    /// More text of a voice.
+    pub fn push(&mut self, voice: Voice, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.open(voice);
+        if let Some((_, running)) = self.growing.iter_mut().rev().find(|(known, _)| *known == voice) {
+            running.push(text);
+        }
+    }
+
+    /// This voice may have text.
+    pub fn open(&mut self, voice: Voice) {
+        if self.knows(voice) {
+            return;
+        }
+        if self.growing.len() >= MOST {
+            let (_, oldest) = self.growing.remove(0);
+            self.add(oldest.total());
+        }
+        self.growing.push((voice, Running::new(self.encoding)));
+    }
+
+    /// A text that is whole by itself.
+    pub fn whole(&mut self, text: &str) {
+        self.add(self.encoding.count(text));
+    }
+
+    /// Tokens that somebody else counted.
+    pub fn add(&mut self, tokens: u64) {
+        self.ended = self.ended.saturating_add(tokens);
+    }
+
+    /// Whether this voice has been heard.
+    pub fn knows(&self, voice: Voice) -> bool {
+        self.growing.iter().any(|(known, _)| *known == voice)
+    }
+
+    /// No more text of this voice will come.
+    pub fn end(&mut self, voice: Voice) {
+        if let Some(position) = self.growing.iter().position(|(known, _)| *known == voice) {
+            let (_, running) = self.growing.remove(position);
+            self.add(running.total());
+        }
+    }
+
+    /// No more text will come at all.
+    pub fn end_all(&mut self) {
+        let growing = std::mem::take(&mut self.growing);
+        growing.iter().for_each(|(_, running)| self.add(running.total()));
+    }
+
+    /// Tokens so far, cheaply: see [`Running::so_far`].
+    pub fn so_far(&self) -> u64 {
+        self.growing.iter().fold(self.ended, |sum, (_, running)| sum.saturating_add(running.so_far()))
+    }
+}

@@ -1,1 +1,83 @@
-//! .
+//! The wire formats, one module each.
+
+mod anthropic;
+mod openai;
+mod path;
+
+pub use path::suspicious;
+
+pub(super) use openai::answer::Shape;
+
+use super::answer::Answer;
+use super::part::Parts;
+
+/// A provider's wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions.
+    OpenAiChat,
+    /// Anthropic messages.
+    AnthropicMessages,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::OpenAiChat, Self::AnthropicMessages];
+
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+            Self::AnthropicMessages => "anthropic-messages",
+        }
+    }
+
+    /// The dialect that a request to `path` speaks: `POST …/chat/completions` or `POST …/v1/messages`, the
+    /// query left out. Paths in any other spelling are not recognised here; see [`suspicious`].
+    pub fn of(method: &[u8], path: &[u8]) -> Option<Self> {
+        (method == b"POST").then(|| path::plain(path)).flatten()
+    }
+
+    /// The model that an Azure path names: `…/deployments/<name>/chat/completions`.
+    pub fn deployment(path: &[u8]) -> Option<&str> {
+        path::deployment(path)
+    }
+
+    /// The field that limits the output, written when the request has none.
+    pub const fn limit_field(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "max_completion_tokens",
+            Self::AnthropicMessages => "max_tokens",
+        }
+    }
+
+    /// Reads a top-level entry of a request body that is not a number or a flag.
+    pub(super) fn read_entry<'a>(self, parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+        if super::json::is_null(raw) {
+            return;
+        }
+        match self {
+            Self::OpenAiChat => openai::request::entry(parts, name, raw),
+            Self::AnthropicMessages => anthropic::request::entry(parts, name, raw),
+        }
+    }
+
+    /// Reads the data of one event of a stream.
+    pub(super) fn read_event(self, answer: &mut Answer, data: &str) -> Shape {
+        match self {
+            Self::OpenAiChat => openai::answer::event(answer, data),
+            Self::AnthropicMessages => {
+                anthropic::answer::event(answer, data);
+                Shape::Other
+            }
+        }
+    }
+
+    /// Reads a whole JSON answer; whether it was one.
+    pub(super) fn read_body(self, answer: &mut Answer, raw: &str) -> bool {
+        match self {
+            Self::OpenAiChat => openai::answer::body(answer, raw).is_some(),
+            Self::AnthropicMessages => anthropic::answer::body(answer, raw).is_some(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Reading messages and their stream events.
+
+use crate::meter::answer::{Absurd, Answer, Said, count};
+use crate::meter::json;
+use crate::meter::tally::{Kind, Voice};
+use crate::meter::usage::Usage;
+
+/// Reads the data of one event.
+pub fn event(answer: &mut Answer, data: &str) {
+    let names = ["type", "message", "index", "content_block", "delta", "usage"];
+    let Some([kind, message, index, block, delta, said]) = json::fields(data, names) else { return };
+    let voice = Voice { kind: Kind::Block, answer: 0, part: index.and_then(json::whole).unwrap_or(0) };
+    match kind.and_then(json::text).as_deref() {
+        Some("message_start") => opening(answer, message),
+        Some("content_block_start") => block_start(answer, voice, block),
+        Some("content_block_delta") => block_delta(answer, voice, delta),
+        Some("content_block_stop") => answer.tally.end(voice),
+        Some("message_delta") => {
+            let reason = delta.and_then(|raw| json::fields(raw, ["stop_reason"]));
+            answer.ended |= matches!(reason, Some([Some(_)]));
+            closing(answer, said);
+        }
+        Some("message_stop") => answer.finished = true,
+        Some("error") => answer.error = true,
+        _ => {}
+    }
+}
+
+/// Reads a whole message. `None`: not a JSON object.
+pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
+    let names = ["type", "content", "model", "usage", "error", "stop_reason"];
+    let [kind, content, model, said, error, reason] = json::fields(raw, names)?;
+    answer.served_by(model);
+    answer.error |= error.is_some() || kind == Some("\"error\"");
+    answer.ended |= reason.is_some();
+    if let Some(content) = content {
+        let mut part = 0;
+        json::elements(content, |raw| {
+            let voice = Voice { kind: Kind::Block, answer: 0, part };
+            block_start(answer, voice, Some(raw));
+            answer.tally.end(voice);
+            part += 1;
+        });
+    }
+    closing(answer, said);
+    Some(())
+}
+
+/// The message as it begins: the model, and usage with the output still open.
+fn opening(answer: &mut Answer, message: Option<&str>) {
+    let Some([model, said]) = message.and_then(|raw| json::fields(raw, ["model", "usage"])) else { return };
+    answer.served_by(model);
+    match said.and_then(usage) {
+        Some(Ok(usage)) => answer.opening = Some(Usage { output: 0, reasoning: 0, ..usage }),
+        Some(Err(Absurd)) => answer.said = Said::Absurd,
+        None => {}
+    }
+}
+
+/// The last word on usage: cumulative, and with server tools it knows more input than the opening did.
+fn closing(answer: &mut Answer, said: Option<&str>) {
+    let Some(said) = said.and_then(usage) else { return };
+    if answer.said == Said::Absurd {
+        return;
+    }
+    let before = match answer.said {
+        Said::Usage(usage) => usage,
+        _ => answer.opening.unwrap_or_default(),
+    };
+    answer.hear(Some(said.map(|usage| Usage {
+        input: usage.input.max(before.input),
+        cache_read: usage.cache_read.max(before.cache_read),
+        cache_write: usage.cache_write.max(before.cache_write),
+        output: usage.output.max(before.output),
+        reasoning: usage.reasoning.max(before.reasoning),
+    })));
+}
+
+fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
+    let names = ["text", "thinking", "name", "input"];
+    let Some([text, thinking, name, input]) = block.and_then(|raw| json::fields(raw, names)) else { return };
+    for raw in [text, thinking].into_iter().flatten() {
+        speak(answer, voice, raw);
+    }
+    if let Some(name) = name.and_then(json::text) {
+        answer.tally.whole(&name);
+    }
+    // A streamed input begins as an empty object and comes as deltas.
+    if let Some(input) = input.filter(|raw| json::Strings::of(raw).next().is_some() || raw.len() > 2) {
+        answer.tally.push(voice, input);
+    }
+}
+
+fn block_delta(answer: &mut Answer, voice: Voice, delta: Option<&str>) {
+    let names = ["text", "thinking", "partial_json"];
+    let Some(found) = delta.and_then(|raw| json::fields(raw, names)) else { return };
+    for raw in found.into_iter().flatten() {
+        speak(answer, voice, raw);
+    }
+}
+
+fn speak(answer: &mut Answer, voice: Voice, raw: &str) {
+    if let Some(text) = json::text(raw) {
+        answer.tally.push(voice, &text);
+    }
+}
+
+/// A usage object in canonical form: input tokens here exclude what was cached. `None`: it says nothing.
+fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
+    let names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"];
+    let [input, read, written, output] = json::fields(raw, names)?;
+    if input.is_none() && output.is_none() {
+        return None;
+    }
+    let details = json::fields(raw, ["output_tokens_details"]).and_then(|[details]| details);
+    let thought = details.and_then(|raw| json::fields(raw, ["thinking_tokens", "reasoning_tokens"]));
+    let read = || -> Result<Usage, Absurd> {
+        let [thinking, reasoning] = thought.unwrap_or_default();
+        let output = count(output)?.unwrap_or(0);
+        Ok(Usage {
+            input: count(input)?.unwrap_or(0),
+            cache_read: count(read)?.unwrap_or(0),
+            cache_write: count(written)?.unwrap_or(0),
+            output,
+            reasoning: count(thinking)?.or(count(reasoning)?).unwrap_or(0).min(output),
+        })
+    };
+    Some(read())
+}

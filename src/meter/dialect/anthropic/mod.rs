@@ -1,0 +1,4 @@
+//! Anthropic messages.
+
+pub mod answer;
+pub mod request;

@@ -1,0 +1,152 @@
+//! Reading what a messages request asks for.
+
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// Content within content within content: a tool result with a document of blocks. Deeper is counted by bytes.
+const DEEPEST_CONTENT: u8 = 4;
+
+/// Anthropic's own client-run tools bring a definition that is not in the body; the documented ones take
+/// 245 (bash) to 735 (computer use) tokens.
+const CLIENT_TOOL: u64 = 1_000;
+/// The system prompt that tools bring: 264 to 530 tokens, by model and tool choice (Anthropic, "Tool use").
+const TOOL_PROMPT: u64 = 530;
+
+/// A top-level entry: its unescaped name and its raw value, which is not null.
+pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "messages" => messages(parts, raw),
+        "system" => {
+            parts.frame();
+            content(parts, raw, DEEPEST_CONTENT);
+        }
+        "tools" => tools(parts, raw),
+        "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
+        "context_management" => context_management(parts, raw),
+        "background" | "store" if raw == "false" => {}
+        "background" => parts.open("work in the background"),
+        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
+        "models" => parts.open("a choice of models"),
+        "chat_template" => parts.open("a chat template of its own"),
+        // Told to the server, not to the model.
+        "metadata" | "stop_sequences" | "service_tier" | "tool_choice" | "cache_control" | "reasoning_effort"
+        | "store" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |message| {
+        parts.frame();
+        let object = json::entries(message, |key, value| match key {
+            b"role" => {}
+            b"content" => content(parts, value, DEEPEST_CONTENT),
+            _ => parts.add(Kind::Schema, value),
+        });
+        if object.is_none() {
+            parts.add(Kind::Schema, message);
+        }
+    });
+    if array.is_none() {
+        parts.add(Kind::Schema, raw);
+    }
+}
+
+/// A string, or an array of blocks.
+fn content<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
+    let Some(below) = depth.checked_sub(1) else { return parts.add(Kind::Schema, raw) };
+    if raw.starts_with('{') {
+        return block(parts, raw, below);
+    }
+    if json::elements(raw, |element| block(parts, element, below)).is_none() {
+        parts.text(raw);
+    }
+}
+
+fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
+    let object = json::entries(raw, |key, value| match key {
+        b"type" => block_type(parts, value),
+        b"id" | b"tool_use_id" | b"cache_control" | b"is_error" | b"citations" => {}
+        b"text" | b"thinking" | b"name" | b"title" | b"context" => parts.text(value),
+        b"input" => parts.add(Kind::Json, value),
+        b"signature" | b"data" | b"encrypted_content" => parts.add(Kind::Sealed, value),
+        b"content" => content(parts, value, depth),
+        b"source" => source(parts, value, depth),
+        b"file_id" => parts.open("a file that the provider keeps"),
+        _ => parts.add(Kind::Schema, value),
+    });
+    if object.is_none() {
+        parts.text(raw);
+    }
+}
+
+fn block_type(parts: &mut Parts<'_>, raw: &str) {
+    match json::text(raw).as_deref() {
+        Some("tool_use") => parts.frame(),
+        Some("container_upload") => parts.open("a file that the provider keeps"),
+        Some("compaction") => parts.open("a summary that the provider keeps"),
+        _ => {}
+    }
+}
+
+/// Where an image or a document comes from; also the `source` of a search result, which is a string.
+fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
+    let Some([kind, media]) = json::fields(raw, ["type", "media_type"]) else { return parts.text(raw) };
+    let image = media.and_then(json::text).is_some_and(|media| media.starts_with("image/"));
+    let kind = kind.and_then(json::text);
+    let kind = kind.as_deref().unwrap_or_default();
+    match kind {
+        "base64" if image => {}
+        "base64" => parts.open("a document that must be unfolded"),
+        "text" | "content" => {}
+        _ => parts.open("an image or document that is not in the body"),
+    }
+    json::entries(raw, |key, value| match (key, kind) {
+        (b"type" | b"media_type", _) => {}
+        (b"data", "base64") => parts.add(Kind::Image, value),
+        (b"data", _) => parts.text(value),
+        (b"content", _) => content(parts, value, depth),
+        (b"url" | b"file_id", _) => parts.open("an image or document that is not in the body"),
+        _ => parts.add(Kind::Schema, value),
+    });
+}
+
+/// Custom tools, and those of Anthropic's that the caller runs, are closed; all others run at the provider.
+fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.add(Kind::Schema, raw);
+    parts.fixed = parts.fixed.saturating_add(TOOL_PROMPT);
+    let array = json::elements(raw, |tool| {
+        parts.frame();
+        json::entries(tool, |key, value| {
+            if key == b"type" && !json::is_null(value) {
+                tool_type(parts, &json::text(value).unwrap_or_default());
+            }
+        });
+    });
+    if array.is_none() {
+        parts.open("tools that cannot be read");
+    }
+}
+
+fn tool_type(parts: &mut Parts<'_>, kind: &str) {
+    let own = ["bash_", "text_editor_", "computer_", "memory_"];
+    if own.iter().any(|prefix| kind.starts_with(prefix)) {
+        parts.fixed = parts.fixed.saturating_add(CLIENT_TOOL);
+    } else if kind != "custom" {
+        parts.open("a tool that the provider runs");
+    }
+}
+
+/// Edits that clear make the input shorter; others (compaction) run the model once more.
+fn context_management<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let mut clears = true;
+    if let Some([Some(edits)]) = json::fields(raw, ["edits"]) {
+        json::elements(edits, |edit| {
+            let kind = json::fields(edit, ["type"]).and_then(|[kind]| kind).and_then(json::text);
+            clears &= kind.is_some_and(|kind| kind.starts_with("clear_"));
+        });
+    }
+    if !clears {
+        parts.open("a summary that the provider writes");
+    }
+}

@@ -1,0 +1,4 @@
+//! OpenAI chat completions, and what its many imitators add.
+
+pub mod answer;
+pub mod request;

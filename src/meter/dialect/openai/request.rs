@@ -1,0 +1,167 @@
+//! Reading what a chat completion request asks for.
+//!
+//! Values are read by their keys, not by their `type`, so that a duplicate or a mislabelled part is counted
+//! rather than missed.
+
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// A top-level entry: its unescaped name and its raw value, which is not null.
+pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "messages" => messages(parts, raw),
+        "tools" | "functions" => tools(parts, name, raw),
+        "response_format" | "documents" => parts.add(Kind::Schema, raw),
+        "background" | "store" if raw == "false" => {}
+        "background" => parts.open("work in the background"),
+        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
+        "web_search_options" | "search_parameters" | "plugins" => parts.open("a search by the provider"),
+        "enable_search" | "web_search" if raw != "false" => parts.open("a search by the provider"),
+        "data_sources" | "dataSources" => parts.open("data that the provider looks up"),
+        "prediction" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("a predicted output");
+        }
+        "cached_content" | "extra_body" => parts.open("content that the provider keeps"),
+        "models" => parts.open("a choice of models"),
+        "chat_template" => parts.open("a chat template of its own"),
+        "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
+        // Told to the server, not to the model.
+        "logit_bias" | "stop" | "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "service_tier"
+        | "reasoning_effort" | "tool_choice" | "modalities" | "verbosity" | "store" | "reasoning" | "audio" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |message| {
+        parts.frame();
+        if json::entries(message, |key, value| message_entry(parts, key, value)).is_none() {
+            parts.add(Kind::Schema, message);
+        }
+    });
+    if array.is_none() {
+        parts.add(Kind::Schema, raw);
+    }
+}
+
+fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
+    match key {
+        b"role" | b"tool_call_id" | b"id" | b"type" | b"cache_control" => {}
+        b"content" => content(parts, raw),
+        b"name" => {
+            parts.fixed = parts.fixed.saturating_add(1);
+            parts.text(raw);
+        }
+        b"refusal" | b"reasoning_content" | b"reasoning" | b"thinking" => parts.text(raw),
+        b"tool_calls" => tool_calls(parts, raw),
+        b"function_call" => {
+            parts.frame();
+            function(parts, raw);
+        }
+        b"audio" if !json::is_null(raw) => parts.open("an answer that the provider keeps"),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |part| {
+        if json::entries(part, |key, value| part_entry(parts, key, value)).is_none() {
+            parts.text(part);
+        }
+    });
+    if array.is_none() {
+        parts.text(raw);
+    }
+}
+
+fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
+    match key {
+        b"type" | b"cache_control" | b"detail" | b"min_pixels" | b"max_pixels" => {}
+        b"text" | b"refusal" | b"thinking" => parts.text(raw),
+        b"image_url" => image(parts, raw),
+        b"input_audio" => match json::fields(raw, ["data"]) {
+            Some([Some(data)]) => parts.add(Kind::Audio, data),
+            _ => parts.open("sound that is not in the body"),
+        },
+        b"file" | b"file_id" | b"file_data" | b"document_url" => parts.open("a file"),
+        b"video_url" | b"video" | b"audio_url" | b"image" | b"input_image" | b"uuid" => {
+            parts.open("media that is not in the body");
+        }
+        b"signature" => parts.add(Kind::Sealed, raw),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// `"…"` or `{"url": "…", "detail": …}`. Of duplicates all must be in the body.
+fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let mut found = false;
+    let mut one = |parts: &mut Parts<'a>, url: &'a str| {
+        found = true;
+        if is_inline(url) {
+            parts.add(Kind::Image, url);
+        } else {
+            parts.open("an image that is not in the body");
+        }
+    };
+    if raw.starts_with('"') {
+        one(parts, raw);
+    } else {
+        json::entries(raw, |key, value| {
+            if key == b"url" {
+                one(parts, value);
+            }
+        });
+    }
+    if !found {
+        parts.open("an image that is not in the body");
+    }
+}
+
+/// Whether a raw string is a `data:` URL, the scheme in lower case and unescaped as everybody writes it.
+fn is_inline(raw: &str) -> bool {
+    raw.starts_with("\"data:")
+}
+
+fn tool_calls<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |call| {
+        parts.frame();
+        let object = json::entries(call, |key, value| match key {
+            b"id" | b"type" | b"index" => {}
+            b"function" | b"custom" => function(parts, value),
+            _ => parts.add(Kind::Schema, value),
+        });
+        if object.is_none() {
+            parts.add(Kind::Schema, call);
+        }
+    });
+    if array.is_none() {
+        parts.add(Kind::Schema, raw);
+    }
+}
+
+fn function<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    if json::entries(raw, |_, value| parts.text(value)).is_none() {
+        parts.add(Kind::Schema, raw);
+    }
+}
+
+/// Only functions and custom tools are run by the caller.
+fn tools<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    parts.add(Kind::Schema, raw);
+    let array = json::elements(raw, |tool| {
+        parts.frame();
+        let mut mine = true;
+        json::entries(tool, |key, value| {
+            if key == b"type" {
+                mine &= json::text(value).is_some_and(|kind| matches!(&*kind, "function" | "custom"));
+            }
+        });
+        if name == "tools" && !mine {
+            parts.open("a tool that the provider runs");
+        }
+    });
+    if array.is_none() {
+        parts.open("tools that cannot be read");
+    }
+}
