@@ -7,10 +7,10 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::host::{self, Buffer, Map};
-use super::stand_in::Exchange;
 use super::station::{Site, Station, complain};
 use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
 use crate::engine::event::{Cause, Event};
+use crate::engine::exchange::Exchange;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode};
 
