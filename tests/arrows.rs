@@ -25,7 +25,10 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         return vec![path.to_owned()];
     }
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.flat_map(|entry| sources(&entry.path())).filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+    entries
+        .flat_map(|entry| sources(&entry.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .collect()
 }
 
 /// The first path segments after `crate::` in the text before its test module, comments left out.

@@ -36,9 +36,14 @@ enum State {
     /// No LLM call; not metered.
     Passing,
     /// Headers are judged; the body is awaited.
-    Reading { seat: usize },
+    Reading {
+        seat: usize,
+    },
     /// Everything is known but the grant.
-    Waiting { prepared: Box<Prepared>, deadline_ms: u64 },
+    Waiting {
+        prepared: Box<Prepared>,
+        deadline_ms: u64,
+    },
     /// Admitted.
     Open(Box<Open>),
     /// Refused, or settled.
@@ -286,17 +291,16 @@ impl Exchange {
         // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of times.
         for _ in 0..8 {
             let last = waited.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
-            let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
-                vm.standing(subject, &quota.quota, now, cells)
-            });
+            let verdict =
+                admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
+                    vm.standing(subject, &quota.quota, now, cells)
+                });
             match verdict {
-                Verdict::Fits { output } => {
-                    match self.hold(&prepared, output, body, now, vm, cells, effects) {
-                        Ok(flow) => return flow,
-                        Err(Retry::Again) => {}
-                        Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
-                    }
-                }
+                Verdict::Fits { output } => match self.hold(&prepared, output, body, now, vm, cells, effects) {
+                    Ok(flow) => return flow,
+                    Err(Retry::Again) => {}
+                    Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
+                },
                 Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
                 Verdict::Short { short, needs } => {
                     let denial = Denial::short(&short, &plan.quotas, &needs, now);
@@ -428,7 +432,12 @@ fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
 }
 
 fn no_plan() -> Denial {
-    Denial::guard(Kind::Forbidden, "assign", "this key has no plan; ask your administrator for one", "the seat has no plan")
+    Denial::guard(
+        Kind::Forbidden,
+        "assign",
+        "this key has no plan; ask your administrator for one",
+        "the seat has no plan",
+    )
 }
 
 fn odd_path() -> Denial {

@@ -43,13 +43,7 @@ enum Answer {
 }
 
 impl Open {
-    pub(super) fn new(
-        place: Place,
-        prepared: &Prepared,
-        levels: &[Level],
-        output: u64,
-        now: Now,
-    ) -> Self {
+    pub(super) fn new(place: Place, prepared: &Prepared, levels: &[Level], output: u64, now: Now) -> Self {
         let Prepared { seat, plan, dialect, call, model, counted, size } = prepared;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
@@ -258,7 +252,8 @@ impl Open {
         effects.push(Effect::Note("input", record.usage.input_total().to_string()));
         effects.push(Effect::Note("output", record.usage.output.to_string()));
         effects.push(Effect::Note("source", record.source.name().to_owned()));
-        let who = || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
+        let who =
+            || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
         let with = |name: &'static str, value: &str| {
             let mut labels = who();
             labels.push((name, value.to_owned()));

@@ -6,8 +6,8 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::vm::{TouchedQuota, Vm};
 use crate::now::Now;
 use crate::quota::{
-    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, grant, next_window,
-    read_account, read_slot,
+    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, grant,
+    next_window, read_account, read_slot,
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;

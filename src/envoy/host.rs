@@ -7,11 +7,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::engine::effect::{Reply, Severity};
 use crate::engine::event::Header;
+use crate::engine::source;
 use crate::now::Now;
 use crate::quota::{Cell, Cells, Expect, StoreError};
 
@@ -230,10 +231,9 @@ pub fn number(path: &str) -> Option<u64> {
     Some(u64::from_le_bytes(property(path)?.try_into().ok()?))
 }
 
-/// The peer of the connection. `None` where it has no address, and for port 0: Envoy has taken it from a header then.
+/// The peer of the connection, if it has an address of its own.
 pub fn peer() -> Option<IpAddr> {
-    let address: SocketAddr = String::from_utf8(property("source\0address")?).ok()?.parse().ok()?;
-    (address.port() != 0).then(|| address.ip())
+    source::peer(&property("source\0address")?)
 }
 
 /// Sets filter state `wasm.farebox.<key>`. One path element: the host would join several with a zero byte, and nobody

@@ -9,7 +9,8 @@ use super::host::{self, Buffer, Map};
 use super::station::{Site, Station, TICK_MS, complain};
 use super::stream::Stream;
 use crate::engine::effect::Severity;
-use crate::policy::{self, Bundle, Diagnostic};
+use crate::policy;
+use crate::policy::bundle::Bundle;
 
 /// One plugin configuration.
 pub struct Root {
@@ -28,14 +29,14 @@ impl RootContext for Root {
     // Runs in a throw-away VM too, once for each new configuration, so nothing here is seen outside of the VM.
     fn on_configure(&mut self, _: usize) -> bool {
         let text = host::buffer(Buffer::Configuration).unwrap_or_default();
-        let bundle = match String::from_utf8(text) {
-            Ok(text) => policy::compile(&text, "policy")
-                .map_err(|faults| faults.iter().map(Diagnostic::one_line).collect::<Vec<String>>()),
-            Err(_) => Err(vec![
-                "policy:1:1: the configuration is no UTF-8; pass the policy as google.protobuf.StringValue".into(),
-            ]),
+        let compiled = match std::str::from_utf8(&text) {
+            Ok(text) => policy::compile(text, "policy"),
+            Err(_) => {
+                host::log(Severity::Error, "policy: not UTF-8; pass it as google.protobuf.StringValue");
+                return false;
+            }
         };
-        match bundle {
+        match compiled {
             Ok(bundle) => {
                 let bundle = Rc::new(bundle);
                 self.running = Some((Station::of(&bundle), bundle));
@@ -43,8 +44,8 @@ impl RootContext for Root {
                 true
             }
             Err(diagnostics) => {
-                for line in diagnostics {
-                    host::log(Severity::Error, &line);
+                for diagnostic in diagnostics {
+                    host::log(Severity::Error, &diagnostic.one_line());
                 }
                 false
             }

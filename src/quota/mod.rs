@@ -32,8 +32,8 @@ pub use grant::{GrantLine, give_back, grant, read_account};
 pub use keys::{FORMAT, Keys};
 pub use operation::Operation;
 pub use recovery::{Ending, Recovery, Unsent};
-pub use window::next_window;
 pub use slot::{Held, HeldLevel, HeldLine, Slot, read_slot};
+pub use window::next_window;
 
 /// Micro-units in one unit: one token, one request, one credit.
 pub const MICRO: u64 = 1_000_000;
