@@ -216,6 +216,7 @@ fn sigterm_ends_it_cleanly_and_nothing_is_forgotten() {
         collector.sync(&head(0, 1), &[record(0, 1)]).unwrap();
         collector.signal(signal);
         assert!(collector.process.wait().unwrap().success());
+        assert!(!folder.0.join("ledger.db-wal").exists(), "the database was closed, not left");
         assert_eq!(Collector::start(&folder).used().total.requests, 1);
     }
 }
