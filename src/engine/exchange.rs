@@ -361,12 +361,13 @@ impl Exchange {
         let size = Size { output, ..prepared.size };
         let levels =
             admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
-        let open = Open::new(place, prepared, &levels, output, now);
-        let draft = open.draft(&bundle, plan, seat, &size);
+        let mut open = Open::new(place, prepared, output, now);
+        let draft = open.draft(&bundle, plan, seat, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
+                open.holds(operation.held());
                 vm.touch(plan, seat);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));

@@ -12,7 +12,7 @@ use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
-use crate::quota::{self, Cells, Level, Operation};
+use crate::quota::{self, Cells, HeldLevel, Level, Operation};
 use crate::report::wire::{self, Outcome, Record};
 
 /// See the module's docs.
@@ -27,7 +27,7 @@ pub(super) struct Open {
     hides_usage: bool,
     counted: u64,
     clamp: Option<u64>,
-    held: Vec<Level>,
+    held: Vec<HeldLevel>,
     admitted_ms: u64,
     answer: Answer,
 }
@@ -43,7 +43,7 @@ enum Answer {
 }
 
 impl Open {
-    pub(super) fn new(place: Place, prepared: &Prepared, levels: &[Level], output: u64, now: Now) -> Self {
+    pub(super) fn new(place: Place, prepared: &Prepared, output: u64, now: Now) -> Self {
         let Prepared { seat, plan, dialect, call, model, counted, size } = prepared;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
@@ -58,21 +58,27 @@ impl Open {
             hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
             counted: *counted,
             clamp,
-            held: levels.to_vec(),
+            held: Vec::new(),
             admitted_ms: now.wall_ms,
             answer: Answer::None,
         }
     }
 
     /// The record as recovery would send it if this VM died: charged by all that is held.
-    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size) -> Vec<u8> {
+    /// (The windows of the charges are in the slot beside it.)
+    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size, levels: &[Level]) -> Vec<u8> {
         let record = Record {
             outcome: Outcome::Unsettled,
             usage: Usage { input: self.counted, ..size.worst() },
-            charges: admission::charges(plan, seat, &self.held),
+            charges: admission::charges(plan, seat, levels, &[]),
             ..self.record(bundle, plan, seat)
         };
         wire::encode_record(&record)
+    }
+
+    /// What was held where.
+    pub(super) fn holds(&mut self, held: &[HeldLevel]) {
+        self.held = held.to_vec();
     }
 
     fn record(&self, bundle: &Bundle, plan: &Plan, seat: &Seat) -> Record {
@@ -213,7 +219,7 @@ impl Open {
             source,
             reported: observed.reported,
             delivered: observed.delivered,
-            charges: admission::charges(plan, seat, &used),
+            charges: admission::charges(plan, seat, &used, &self.held),
             ..self.record(bundle, plan, seat)
         };
         let bytes = wire::encode_record(&record);

@@ -99,6 +99,11 @@ impl Hold {
         }
     }
 
+    /// What is held where, once it is.
+    pub(super) fn held(&self) -> &[HeldLevel] {
+        &self.plan
+    }
+
     /// One store call.
     pub(super) fn step(&mut self, cells: &mut dyn Cells) -> Result<Step, StoreError> {
         match self.phase {

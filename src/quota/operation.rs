@@ -6,7 +6,7 @@ use super::fault::{Fault, seeded};
 use super::hold::Hold;
 use super::keys::Keys;
 use super::settle::{Free, Settle};
-use super::slot::SlotRecord;
+use super::slot::{HeldLevel, SlotRecord};
 use super::vmslot::VmRecord;
 use super::{Cells, ExchangeId, Expect, Incarnation, Level, Outcome, Step, StoreError};
 use crate::now::Now;
@@ -94,6 +94,14 @@ impl Operation {
     pub fn free(keys: &Keys, by: Incarnation, slot: u32, id: ExchangeId) -> Self {
         let place = Place { keys: keys.clone(), by, slot };
         Self { machine: Machine::Free(Free::new(place, id)) }
+    }
+
+    /// What a hold that has ended with [`Outcome::Done`] took, and in which windows.
+    pub fn held(&self) -> &[HeldLevel] {
+        match &self.machine {
+            Machine::Hold(machine) => machine.held(),
+            Machine::Settle(_) | Machine::Free(_) => &[],
+        }
     }
 
     /// One store call.
