@@ -28,3 +28,6 @@ mod json;
 mod part;
 mod sse;
 mod tally;
+
+#[cfg(test)]
+mod corpus_tests;
