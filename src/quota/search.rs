@@ -66,7 +66,7 @@ struct Case {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Actor {
     /// An owner and the exchange it runs.
-    Owner { by: Incarnation, job: usize, doing: Doing },
+    Owner { by: Incarnation, job: usize, doing: Box<Doing> },
     /// Somebody who takes a VM slot over.
     Claimer { vm: u16, by: Option<Incarnation>, doing: Rescue },
     /// The ledger, which has an answer for every level from this one on.
@@ -143,7 +143,7 @@ impl Searcher {
         for _ in 0..2 {
             let mut recovery = first_claimable(keys, 7, true, NOW, &mut shelf).unwrap().unwrap();
             assert_eq!(recovery.run(&mut shelf, &mut charge_all), Ok(Outcome::Done));
-            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Doing::Begin }));
+            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Box::new(Doing::Begin) }));
         }
         for vm in &self.case.claims {
             let claim = Claim::anyhow(keys, 7, *vm, self.case.clocks[2]);
@@ -209,7 +209,7 @@ impl Searcher {
         if let Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } = actor
             && !self.case.after.is_empty()
         {
-            actor = Actor::Owner { by, job: 0, doing: Doing::Begin };
+            actor = Actor::Owner { by, job: 0, doing: Box::new(Doing::Begin) };
         }
         next.actors[index] = Part::new(actor);
         self.normalise(&mut next, index);
@@ -412,7 +412,7 @@ impl Searcher {
     /// Whether this actor owns VM slot `vm` and has nothing more to do.
     fn rests(&self, state: &State, actor: &Actor, vm: u16) -> bool {
         let by = match actor {
-            Actor::Owner { by, doing: Doing::Done, .. } => by,
+            Actor::Owner { by, doing, .. } if **doing == Doing::Done => by,
             Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } => by,
             _ => return false,
         };
@@ -424,7 +424,7 @@ impl Searcher {
 impl Actor {
     fn normalise(&mut self, relabel: Relabel<'_>) {
         match self {
-            Self::Owner { doing, .. } => match doing {
+            Self::Owner { doing, .. } => match &mut **doing {
                 Doing::Admit(operation)
                 | Doing::Extend(operation)
                 | Doing::Settle(operation)
