@@ -385,7 +385,7 @@ impl Exchange {
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
-                open.holds(operation.held());
+                open.holds(operation.holds());
                 vm.touch(plan, seat);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));
