@@ -63,7 +63,7 @@ fn estimate_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
         Kind::Text => count_literal(raw, encoding),
         Kind::Json => encoding.count(raw),
         // Tool definitions are rewritten into a shorter notation; measured on the corpus.
-        Kind::Schema => encoding.count(raw).saturating_mul(3) / 4,
+        Kind::Schema => encoding.count(raw).saturating_mul(3) / 5,
         Kind::Image => IMAGE_MIDDLING,
         Kind::Audio => bytes / 400,
         Kind::Sealed => bytes / 6,

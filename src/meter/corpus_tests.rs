@@ -166,8 +166,5 @@ fn request(exchange: &Value, dialect: Dialect, usage: Usage, row: &mut Row) {
         row.above_bound += 1;
         println!("{} {} input {} above bound {bound}", exchange["id"], call.model, usage.input_total());
     }
-    if call.schemas && call.model.starts_with("gpt-4") {
-        println!("SCHEMAS {} {} {}", call.model, call.count_input(Encoding::O200kBase), usage.input_total());
-    }
     row.input_exact += u32::from(call.count_input(Encoding::O200kBase) == usage.input_total());
 }
