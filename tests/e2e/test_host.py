@@ -216,6 +216,20 @@ def test_two_bundles_in_one_vm_do_not_mix(stack, upstream):
     assert [chat(envoy).status_code for _ in range(4)] == codes, "the other bundle has its own counters"
 
 
+def test_refusals_reach_the_client_whole(stack, upstream, mode):
+    envoy = stack(policy=mode(PASSING.replace("1b requests", "2 requests")))
+    assert [chat(envoy).status_code for _ in range(2)] == [200, 200]
+    for content in ["short", "long " * 60_000]:
+        answer = chat(envoy, content)
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(answer.headers["retry-after"]) > 0
+    line = last_line(envoy, 3)
+    assert (line["details"], line["decision"], "outcome" in line) == ("farebox", "deny", False), line
+    # With headers first the upstream has seen the head of it, and never the body.
+    assert [len(one["body"]) > 0 for one in upstream.seen] == [True, True]
+
+
 def test_websocket_upgrade_passes_untouched(stack, upstream):
     envoy = stack()
 
