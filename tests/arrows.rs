@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["policy", "meter", "quota", "now"]),
     ("engine", &["engine", "policy", "meter", "quota", "report", "now"]),
     ("envoy", &["envoy", "engine", "policy", "quota", "now"]),
-    ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector"]),
+    ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
     ("collector", &["collector", "report", "meter", "quota", "now"]),
     ("upstream", &["upstream"]),
 ];
