@@ -57,7 +57,7 @@ class Reader:
 
     def read(self, tokens=None):
         """Reads until so many tokens are there, or to the end; returns whether it came to the end that HTTP asks for."""
-        while tokens is None or self.tokens() < tokens:
+        while tokens is None or self.tokens() < tokens or b"\r\n\r\n" not in self.got:
             try:
                 piece = self.conn.recv(65536)
             except ConnectionError:
@@ -90,7 +90,7 @@ def run(whole, sizes):
         marks = {"hung up": f"output={length}", "cut": f"output={length} break={dice.randrange(length)}"}
         marks |= {"silent": f"output={length} silent", "trailers": f"output={length} trailers"}
         reader = Reader(whole, path, chat(f"Tell me. [[{marks[kind]}]]", model=model, stream=True, max_tokens=400))
-        # At random points: before the first token, in the middle, and at times just when it ends.
+        # At random points: between the headers and the first token, in the middle, and at times just when it ends.
         ended = reader.read(tokens=dice.randrange(length) if kind == "hung up" else None)
         with lock:
             read[model] = (kind, reader.tokens(), ended)
