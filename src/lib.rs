@@ -1,4 +1,7 @@
-//! Farebox turns stock Envoy into a token meter with a turnstile.
+//! Farebox turns stock Envoy into a token meter with a turnstile: every LLM request is identified, counted, held against
+//! its quotas, guarded, settled to the token, and reported. This page is the project's architecture.
+//!
+//! # The house
 //!
 //! ```text
 //!    hosts        envoy/ (wasm32)    sim/      cli/    collector/    upstream/     may do I/O and read clocks
@@ -8,8 +11,65 @@
 //!    leaves         policy    meter    quota    report ◀──┘         plain data and arithmetic
 //! ```
 //!
-//! Arrows point down only. The core (`engine` and the leaves) is compiled for both worlds and knows no
-//! host: `proxy-wasm` exists only in wasm32 builds, servers and files only in native ones.
+//! Arrows point down only (`tests/arrows.rs`). The core, that is the engine and the leaves, is compiled for both worlds
+//! and knows no host: `proxy-wasm` is a dependency of wasm32 builds only, servers, files and clocks of native ones.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`now`] | time, as a parameter |
+//! | [`policy`] | YAML or JSON in, a compiled [`Bundle`](policy::Bundle) out; its docs are the language's reference |
+//! | [`meter`] | bytes in, [`Usage`](meter::usage::Usage) out: dialects, framing, counting |
+//! | [`quota`] | accounts, holds and settles as step machines over a two-method store |
+//! | [`report`] | records on their way; the wire format between filter and collector |
+//! | [`engine`] | the contract with a host, and everything that decides |
+//! | `envoy` | callbacks → events, effects → host calls; decides nothing |
+//! | `sim` | the in-memory host: many processes and VMs, one clock, deterministic by seed |
+//! | `cli` | `check`, `test`, `run`, `usage`, `collector`, `upstream`: one file a verb |
+//! | `collector` | the reference collector: the ledger, on SQLite |
+//! | `upstream` | a model stand-in that sends tokens which it chose itself |
+//!
+//! # One exchange
+//!
+//! 1. **Headers.** Identity, source network, tier, path. What is refused here never has its body read. Credentials are
+//!    taken off: the provider's key is put in by Envoy.
+//! 2. **Body.** Dialect, model, declared output; guards; the count of the prompt. [`engine::admission`] weighs the dearest
+//!    outcome against every quota of every level and finds the output limit that all of them can pay: the declared one, or
+//!    a lower one down to the policy's floor. Where the ledger may have more than it granted here, the exchange waits for
+//!    one fetch. Then the hold is made: all levels, or none.
+//! 3. **Answer.** Read as it streams past, never buffered; usage is the provider's last word, and what was counted here
+//!    where it has none.
+//! 4. **End.** Whichever callback says so first settles all levels once, by the outcome table in [`engine::settlement`],
+//!    and leaves one record in the exchange's slot.
+//! 5. **Sync.** Records and standings go to the collector, acknowledgements and grants come back.
+//!
+//! # How the accounts stay exact
+//!
+//! Envoy's shared data has no transaction, no delete and no enumeration, and a panic loses a VM with everything it
+//! knew. So an operation on several accounts is a *step machine* of single compare-and-swaps ([`quota::Operation`]): its
+//! intent is written first, then each account, then the exchange's slot. A hold is committed by its slot and undone
+//! otherwise; a settle is decided by its intent and finished by whoever finds it. Every change carries the generation of
+//! the VM slot that made it, and who meets a newer generation than its own stops. A VM whose heartbeat stands still for
+//! thirty beats of another is claimed by that one: its open operation is finished or undone, what it held is ended as
+//! `unsettled`, and what it had settled is sent. The search in `quota::search` runs all interleavings of single store
+//! calls over this very code.
+//!
+//! With a collector, a fund or a windowed cap is *granted* in slices by the ledger, in cumulative figures that are merged
+//! by maximum: losing, repeating or reordering an answer changes nothing, and no Envoy can spend what another was given.
+//! Buckets and concurrency are local to the process.
+//!
+//! # Where this departs from the first plan, and why
+//!
+//! - **Waiting for a grant lasts until the ledger has nothing left or the deadline passes**, not for exactly one fetch: an
+//!   answer may have been meant for somebody else's want. Each fetch gets what is missing or empties the ledger, so this
+//!   ends.
+//! - **Whoever takes over a dead VM keeps its VM slot beating until every record in it is acknowledged**, and only then
+//!   gives it back. If the rescuer dies too, the slot falls silent again and the next one takes over; releasing it at once
+//!   would strand its records.
+//! - **An incarnation that failed in the middle of an operation is given up**, also when only the store failed: it may not
+//!   begin another while one is unfinished.
+//! - **Unspent grants go back after a minute without use**, whoever holds them.
+//! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format
+//!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.
 
 pub mod now;
 

@@ -229,3 +229,7 @@ pub fn charges(plan: &Plan, seat: &Seat, levels: &[Level], held: &[HeldLevel]) -
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

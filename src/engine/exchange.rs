@@ -29,6 +29,8 @@ pub struct Exchange {
     handle: Handle,
     state: State,
     dialect: Option<Dialect>,
+    /// The model that the path names, where the body need not (Azure).
+    deployment: Option<String>,
 }
 
 enum State {
@@ -77,7 +79,7 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None }
+        Self { bundle, handle, state: State::Fresh, dialect: None, deployment: None }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -203,6 +205,7 @@ impl Exchange {
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
         self.dialect = Dialect::of(method, path);
+        self.deployment = Dialect::deployment(path).map(str::to_owned);
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
@@ -260,10 +263,14 @@ impl Exchange {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
-        let call = match call::read_call(dialect, body) {
+        let mut call = match call::read_call(dialect, body) {
             Ok(call) => call,
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
+        // The path decides at Azure, whatever the body says.
+        if let Some(deployment) = &self.deployment {
+            call.model.clone_from(deployment);
+        }
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;
         if let Some(open) = call.open {
