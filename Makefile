@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(TARGET)/venv
 WASM := $(TARGET)/wasm/farebox.wasm
-# The same filter with the test hooks in it: tests only, never shipped.
+# The same filter with the test hooks in it: tests only, never shipped. Built apart, because cargo gives both modules one name.
 WASM_HOOKS := $(TARGET)/wasm/farebox-hooks.wasm
 BIN := $(TARGET)/debug/farebox
 PYTEST = $(VENV)/bin/python -m pytest -q -p no:cacheprovider
@@ -33,7 +33,7 @@ wasm:
 
 .PHONY: wasm-hooks
 wasm-hooks:
-	@.ci/wasm build $(WASM_HOOKS) --features test-hooks
+	@WASM_TARGET_DIR=$(WASM_TARGET_DIR)-hooks .ci/wasm build $(WASM_HOOKS) --features test-hooks
 
 .PHONY: native
 native:

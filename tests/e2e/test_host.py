@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import pytest
 import requests
-from conftest import CHAT, ENVOY, KEY, LEDGER, PASSING, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
+from conftest import CHAT, ENVOY, KEY, LEDGER, PASSING, WASM, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
 
 
 def first(policy):
@@ -70,6 +70,12 @@ def test_traffic_passes(stack, upstream, mode):
     answer = requests.post(envoy.url + CHAT, data=b"\xff no json", headers=KEY, timeout=10)
     assert (answer.status_code, upstream.seen[-1]["body"]) == (200, b"\xff no json")
     assert requests.get(envoy.url, timeout=10).status_code == 401, "and who calls must still be known"
+
+
+def test_no_hooks_in_the_module_that_ships():
+    hook = b"killed by a test"
+    assert hook in open(WASM_HOOKS, "rb").read()
+    assert hook not in open(WASM, "rb").read()
 
 
 @pytest.mark.container
