@@ -17,7 +17,7 @@
 
 use super::call::Call;
 use super::count::Encoding;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, is_openai_own};
 use super::json;
 use super::part::{Kind, Part};
 
@@ -48,7 +48,7 @@ pub fn estimate(call: &Call, encoding: Encoding) -> u64 {
 
 /// Input tokens at most.
 pub fn bound(call: &Call, encoding: Encoding) -> u64 {
-    let exact = call.dialect == Dialect::OpenAiChat && has_public_vocabulary(&call.model);
+    let exact = call.dialect == Dialect::OpenAiChat && is_openai_own(&call.model);
     let parts = call.parts.iter().map(|part| bound_part(call, part, encoding, exact));
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
     let once = 16 + instructions + template(&call.model);
@@ -94,11 +94,6 @@ fn loosened(count: u64) -> u64 {
 
 fn count_literal(raw: &str, encoding: Encoding) -> u64 {
     json::text(raw).map_or(raw.len() as u64, |text| encoding.count(&text))
-}
-
-/// OpenAI's own models, whose vocabularies are public.
-fn has_public_vocabulary(model: &str) -> bool {
-    ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix)) && template(model) == 0
 }
 
 /// What the chat templates of model families write although nobody asked: dates, default system prompts. Measured

@@ -189,7 +189,7 @@ impl Call {
             let above = self.limits.iter().filter(|(_, limit)| limit.is_none_or(|limit| limit > clamp));
             edits.extend(above.map(|(at, _)| Edit { at: at.clone(), with: clamp.to_string().into_bytes() }));
             if self.limits.is_empty() {
-                add.push(format!("\"{}\":{clamp}", self.dialect.limit_field()));
+                add.push(format!("\"{}\":{clamp}", self.dialect.limit_field(&self.model)));
             }
         }
         if ask_usage && self.stream && !self.asks_usage && self.dialect == Dialect::OpenAiChat {

@@ -43,11 +43,14 @@ impl Dialect {
         path::deployment(path)
     }
 
-    /// The field that limits the output, written when the request has none.
-    pub const fn limit_field(self) -> &'static str {
+    /// The field that limits the output, written when a request for `model` has none.
+    ///
+    /// OpenAI's reasoning models refuse `max_tokens`; others (Ollama, LM Studio, llama.cpp before 2026) pass over
+    /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by the model's name.
+    pub fn limit_field(self, model: &str) -> &'static str {
         match self {
-            Self::OpenAiChat => "max_completion_tokens",
-            Self::AnthropicMessages => "max_tokens",
+            Self::OpenAiChat if model.is_empty() || is_openai_own(model) => "max_completion_tokens",
+            Self::OpenAiChat | Self::AnthropicMessages => "max_tokens",
         }
     }
 
@@ -80,4 +83,10 @@ impl Dialect {
             Self::AnthropicMessages => anthropic::answer::body(answer, raw).is_some(),
         }
     }
+}
+
+/// Whether this names one of OpenAI's own hosted models, whose vocabularies are public.
+pub(super) fn is_openai_own(model: &str) -> bool {
+    let own = ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix));
+    own && !model.starts_with("gpt-oss")
 }
