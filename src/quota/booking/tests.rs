@@ -146,6 +146,8 @@ fn a_refusal_says_what_would_cure_it() {
     assert!(matches!(hold(&mut account, &quota, 5, at(0)), Err(Lack::Busy(..))));
     settle(&mut account, &held, 8, at(0));
     assert!(matches!(hold(&mut account, &quota, 5, at(0)), Err(Lack::Exhausted(_))));
+    // A clock that steps back, or a ledger whose clock is ahead: the month that is known stays.
+    assert!(matches!(hold(&mut account, &quota, 5, Now { wall_ms: 1, mono_ms: 0 }), Err(Lack::Exhausted(_))));
     // The next month is unknown until the ledger says.
     assert!(matches!(hold(&mut account, &quota, 1, at(6 * 24 * HOUR)), Err(Lack::NeedsGrant { .. })));
     // An answer that was overtaken changes nothing: neither the amount nor what is left.
