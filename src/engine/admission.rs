@@ -5,7 +5,7 @@
 
 use crate::meter::usage::Usage;
 use crate::policy::bundle::{Per, Plan, PlanQuota, Seat, Unit, Weights};
-use crate::quota::{Level, Line, MICRO, QuotaId, Short, Standing, Window};
+use crate::quota::{HeldLevel, HeldLine, Level, Line, MICRO, QuotaId, Short, Standing, Window};
 use crate::report::wire::Charge;
 
 /// What is known of a call before it is admitted.
@@ -208,11 +208,15 @@ pub fn used(plan: &Plan, seat: &Seat, usage: &Usage, weights: &Weights) -> Vec<L
     })
 }
 
-/// The charges of a record: `levels` with the names that the ledger knows.
-pub fn charges(plan: &Plan, seat: &Seat, levels: &[Level]) -> Vec<Charge> {
+/// The charges of a record: `levels` with the names that the ledger knows, in the windows that `held` was taken in.
+pub fn charges(plan: &Plan, seat: &Seat, levels: &[Level], held: &[HeldLevel]) -> Vec<Charge> {
     let amount = |subject: &str, id: QuotaId| {
         let level = levels.iter().find(|level| level.subject == subject)?;
         level.lines.iter().find(|line| line.quota.id == id).map(|line| line.amount)
+    };
+    let window = |subject: &str, id: QuotaId| {
+        let mut lines = held.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
+        lines.find(|line| line.quota == id).map_or(0, HeldLine::begun)
     };
     plan.quotas
         .iter()
@@ -221,7 +225,7 @@ pub fn charges(plan: &Plan, seat: &Seat, levels: &[Level]) -> Vec<Charge> {
             let subject = subject(quota.per, seat);
             let amount = amount(&subject, quota.quota.id)?;
             let (name, unit) = (ledger_name(plan, quota), quota.unit.name().to_owned());
-            Some(Charge { subject, quota: name, unit, window: 0, amount })
+            Some(Charge { window: window(&subject, quota.quota.id), subject, quota: name, unit, amount })
         })
         .collect()
 }

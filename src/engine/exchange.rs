@@ -36,9 +36,14 @@ enum State {
     /// No LLM call; not metered.
     Passing,
     /// Headers are judged; the body is awaited.
-    Reading { seat: usize },
+    Reading {
+        seat: usize,
+    },
     /// Everything is known but the grant.
-    Waiting { prepared: Box<Prepared>, deadline_ms: u64 },
+    Waiting {
+        prepared: Box<Prepared>,
+        deadline_ms: u64,
+    },
     /// Admitted.
     Open(Box<Open>),
     /// Refused, or settled.
@@ -124,12 +129,7 @@ impl Exchange {
                 Flow::Continue
             }
             Event::ResponseBody { chunk, end } => {
-                if let State::Open(open) = &mut self.state {
-                    let upstream = open.response_body(chunk, end, effects);
-                    if end && upstream {
-                        self.ended(Cause::Finished, None, now, vm, cells, effects);
-                    }
-                }
+                self.response_body(chunk, end, now, vm, cells, effects);
                 Flow::Continue
             }
             Event::ResponseTrailers => {
@@ -147,6 +147,29 @@ impl Exchange {
                 self.state = State::Over;
                 Flow::Continue
             }
+        }
+    }
+
+    fn response_body(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let State::Open(open) = &mut self.state else { return };
+        if open.is_fenced(vm) {
+            effects.push(Effect::ReplaceChunk(Vec::new()));
+            effects.push(Effect::Break);
+            self.state = State::Over;
+            return;
+        }
+        let upstream = open.response_body(chunk, end, effects);
+        match end {
+            true if upstream => self.ended(Cause::Finished, None, now, vm, cells, effects),
+            _ => open.progress(&self.bundle, now, vm, cells, effects),
         }
     }
 
@@ -286,17 +309,16 @@ impl Exchange {
         // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of times.
         for _ in 0..8 {
             let last = waited.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
-            let verdict = admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
-                vm.standing(subject, &quota.quota, now, cells)
-            });
+            let verdict =
+                admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
+                    vm.standing(subject, &quota.quota, now, cells)
+                });
             match verdict {
-                Verdict::Fits { output } => {
-                    match self.hold(&prepared, output, body, now, vm, cells, effects) {
-                        Ok(flow) => return flow,
-                        Err(Retry::Again) => {}
-                        Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
-                    }
-                }
+                Verdict::Fits { output } => match self.hold(&prepared, output, body, now, vm, cells, effects) {
+                    Ok(flow) => return flow,
+                    Err(Retry::Again) => {}
+                    Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
+                },
                 Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
                 Verdict::Short { short, needs } => {
                     let denial = Denial::short(&short, &plan.quotas, &needs, now);
@@ -329,7 +351,7 @@ impl Exchange {
         let Some((seat, plan, _)) = seat_plan(&self.bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, effects);
         };
-        vm.touch(plan, seat);
+        vm.touch(plan, seat, now);
         for want in wants {
             vm.want(&want.subject, want.quota, want.missing);
         }
@@ -357,13 +379,14 @@ impl Exchange {
         let size = Size { output, ..prepared.size };
         let levels =
             admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
-        let open = Open::new(place, prepared, &levels, output, now);
-        let draft = open.draft(&bundle, plan, seat, &size);
+        let mut open = Open::new(place, prepared, output, now);
+        let draft = open.draft(&bundle, plan, seat, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
-                vm.touch(plan, seat);
+                open.holds(operation.holds());
+                vm.touch(plan, seat, now);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));
                 Ok(Flow::Continue)
@@ -428,7 +451,12 @@ fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
 }
 
 fn no_plan() -> Denial {
-    Denial::guard(Kind::Forbidden, "assign", "this key has no plan; ask your administrator for one", "the seat has no plan")
+    Denial::guard(
+        Kind::Forbidden,
+        "assign",
+        "this key has no plan; ask your administrator for one",
+        "the seat has no plan",
+    )
 }
 
 fn odd_path() -> Denial {

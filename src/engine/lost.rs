@@ -4,7 +4,7 @@ use crate::engine::admission;
 use crate::meter::usage::Source;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Lost};
-use crate::quota::{Ending, Held, HeldLevel, Level};
+use crate::quota::{Ending, Held, HeldLevel, HeldLine, Level, QuotaId};
 use crate::report::wire::{self, Outcome, Record};
 
 /// What a lost exchange costs, and its record.
@@ -18,6 +18,7 @@ pub(super) fn end(bundle: &Bundle, held: &Held, now: Now) -> Ending {
     record.source = Source::Estimated;
     record.settled_ms = now.wall_ms;
     record.delivered = held.delivered;
+    pin(&mut record, held);
     // What only counts running exchanges settles to nothing, whatever stands in its line.
     let used = delivered(bundle, held, &mut record).unwrap_or_else(|| held.levels.clone());
     Ending { used, record: wire::encode_record(&record) }
@@ -42,11 +43,21 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
         }
     }
     record.usage = usage;
-    record.charges = admission::charges(plan, seat, &used);
+    record.charges = admission::charges(plan, seat, &used, &held.levels);
     Some(levels)
 }
 
-fn amount(levels: &[Level], subject: &str, quota: crate::quota::QuotaId) -> Option<u64> {
+fn amount(levels: &[Level], subject: &str, quota: QuotaId) -> Option<u64> {
     let level = levels.iter().find(|level| level.subject == subject)?;
     level.lines.iter().find(|line| line.quota.id == quota).map(|line| line.amount)
+}
+
+/// The draft was written before its windows were known.
+fn pin(record: &mut Record, held: &Held) {
+    for charge in &mut record.charges {
+        let Some((plan, name)) = charge.quota.split_once('/') else { continue };
+        let id = QuotaId::of(plan, name);
+        let mut lines = held.levels.iter().filter(|level| level.subject == charge.subject).flat_map(|l| &l.lines);
+        charge.window = lines.find(|line| line.quota == id).map_or(0, HeldLine::begun);
+    }
 }

@@ -11,9 +11,12 @@ use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
-use crate::quota::{self, Cells, Level, Operation};
+use crate::policy::bundle::{Bundle, HostMode, Lost, Model, Plan, Seat};
+use crate::quota::{self, Cells, HeldLevel, Level, Operation};
 use crate::report::wire::{self, Outcome, Record};
+
+/// How many output tokens may pass until what was delivered is written down again.
+const NOTED_EVERY: u64 = 64;
 
 /// See the module's docs.
 pub(super) struct Open {
@@ -27,9 +30,11 @@ pub(super) struct Open {
     hides_usage: bool,
     counted: u64,
     clamp: Option<u64>,
-    held: Vec<Level>,
+    held: Vec<HeldLevel>,
     admitted_ms: u64,
     answer: Answer,
+    /// What the slot and the access log say has been delivered.
+    noted: u64,
 }
 
 /// What has come back so far.
@@ -43,13 +48,7 @@ enum Answer {
 }
 
 impl Open {
-    pub(super) fn new(
-        place: Place,
-        prepared: &Prepared,
-        levels: &[Level],
-        output: u64,
-        now: Now,
-    ) -> Self {
+    pub(super) fn new(place: Place, prepared: &Prepared, output: u64, now: Now) -> Self {
         let Prepared { seat, plan, dialect, call, model, counted, size } = prepared;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
@@ -64,21 +63,28 @@ impl Open {
             hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
             counted: *counted,
             clamp,
-            held: levels.to_vec(),
+            held: Vec::new(),
             admitted_ms: now.wall_ms,
             answer: Answer::None,
+            noted: 0,
         }
     }
 
     /// The record as recovery would send it if this VM died: charged by all that is held.
-    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size) -> Vec<u8> {
+    /// (The windows of the charges are in the slot beside it.)
+    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size, levels: &[Level]) -> Vec<u8> {
         let record = Record {
             outcome: Outcome::Unsettled,
             usage: Usage { input: self.counted, ..size.worst() },
-            charges: admission::charges(plan, seat, &self.held),
+            charges: admission::charges(plan, seat, levels, &[]),
             ..self.record(bundle, plan, seat)
         };
         wire::encode_record(&record)
+    }
+
+    /// What was held where.
+    pub(super) fn holds(&mut self, held: &[HeldLevel]) {
+        self.held = held.to_vec();
     }
 
     fn record(&self, bundle: &Bundle, plan: &Plan, seat: &Seat) -> Record {
@@ -145,6 +151,38 @@ impl Open {
             effects.push(Effect::ReplaceChunk(bytes));
         }
         true
+    }
+
+    /// Writes down what has been delivered, every so often: for the access log, which outlives this process, and where
+    /// the plan charges a lost exchange by it, for whoever ends this one if the VM dies.
+    pub(super) fn progress(
+        &mut self,
+        bundle: &Bundle,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Answer::Upstream { reader, .. } = &self.answer else { return };
+        let delivered = reader.delivered();
+        if delivered < self.noted.saturating_add(NOTED_EVERY) {
+            return;
+        }
+        self.noted = delivered;
+        effects.push(Effect::Note("delivered", delivered.to_string()));
+        if bundle.plans.get(self.plan).is_none_or(|plan| plan.hold.lost != Lost::Delivered) {
+            return;
+        }
+        let Place { id, slot } = self.place;
+        let extended = Operation::extend(&vm.keys, id.by, slot, id, Vec::new(), delivered, now).run(cells);
+        if extended != Ok(quota::Outcome::Done) {
+            vm.fenced_as(id.by, effects);
+        }
+    }
+
+    /// Whether somebody else has ended this exchange: what it was charged stands, so nothing more may be delivered.
+    pub(super) fn is_fenced(&self, vm: &Vm) -> bool {
+        vm.incarnation() != Some(self.place.id.by)
     }
 
     /// The answer ended by trailers. Tells whether it is an upstream's answer.
@@ -219,14 +257,14 @@ impl Open {
             source,
             reported: observed.reported,
             delivered: observed.delivered,
-            charges: admission::charges(plan, seat, &used),
+            charges: admission::charges(plan, seat, &used, &self.held),
             ..self.record(bundle, plan, seat)
         };
         let bytes = wire::encode_record(&record);
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
         let Place { id, slot } = self.place;
         match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
-            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, (plan, seat), now),
             // Somebody has claimed this VM slot and ended the exchange from what its slot said.
             Ok(quota::Outcome::WrongSlot) => {}
             Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),
@@ -258,7 +296,8 @@ impl Open {
         effects.push(Effect::Note("input", record.usage.input_total().to_string()));
         effects.push(Effect::Note("output", record.usage.output.to_string()));
         effects.push(Effect::Note("source", record.source.name().to_owned()));
-        let who = || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
+        let who =
+            || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
         let with = |name: &'static str, value: &str| {
             let mut labels = who();
             labels.push((name, value.to_owned()));

@@ -7,7 +7,9 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::lost;
 use crate::engine::vm::Vm;
 use crate::now::Now;
-use crate::quota::{Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, peek, release};
+use crate::quota::{
+    Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, peek, release,
+};
 use crate::report::outbox::Ticket;
 
 /// Own beats over which another VM's count must stand still before it may be claimed.

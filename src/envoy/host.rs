@@ -7,11 +7,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::engine::effect::{Reply, Severity};
 use crate::engine::event::Header;
+use crate::engine::source;
 use crate::now::Now;
 use crate::quota::{Cell, Cells, Expect, StoreError};
 
@@ -80,6 +81,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -230,10 +232,9 @@ pub fn number(path: &str) -> Option<u64> {
     Some(u64::from_le_bytes(property(path)?.try_into().ok()?))
 }
 
-/// The peer of the connection. `None` where it has no address, and for port 0: Envoy has taken it from a header then.
+/// The peer of the connection, if it has an address of its own.
 pub fn peer() -> Option<IpAddr> {
-    let address: SocketAddr = String::from_utf8(property("source\0address")?).ok()?.parse().ok()?;
-    (address.port() != 0).then(|| address.ip())
+    source::peer(&property("source\0address")?)
 }
 
 /// Sets filter state `wasm.farebox.<key>`. One path element: the host would join several with a zero byte, and nobody
@@ -248,6 +249,13 @@ pub fn note(key: &str, value: &str) -> Result<(), Status> {
 pub fn resume_request() -> Result<(), Status> {
     // SAFETY: no pointers.
     check(unsafe { proxy_continue_stream(0) })
+}
+
+/// Breaks the current stream off, on both sides. What was written to the client in this callback is lost.
+pub fn break_off() -> Result<(), Status> {
+    const RESPONSE: u32 = 1;
+    // SAFETY: no pointers.
+    check(unsafe { proxy_close_stream(RESPONSE) })
 }
 
 /// Answers the client from here.
@@ -340,6 +348,10 @@ pub fn measure(kind: Metric, name: &str, value: u64) -> Result<(), Status> {
             id
         }
     };
+    // The host refuses to add nothing. The name is there now, and reads 0.
+    if value == 0 && matches!(kind, Metric::Counter) {
+        return Ok(());
+    }
     // SAFETY: no pointers.
     check(unsafe {
         match kind {

@@ -6,7 +6,6 @@ mod host;
 #[cfg(feature = "test-hooks")]
 mod probe;
 mod root;
-mod stand_in;
 mod station;
 mod stream;
 

@@ -6,10 +6,10 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use super::host::{self, Buffer, Map};
-use super::stand_in::compile;
 use super::station::{Site, Station, TICK_MS, complain};
 use super::stream::Stream;
 use crate::engine::effect::Severity;
+use crate::policy;
 use crate::policy::bundle::Bundle;
 
 /// One plugin configuration.
@@ -29,13 +29,14 @@ impl RootContext for Root {
     // Runs in a throw-away VM too, once for each new configuration, so nothing here is seen outside of the VM.
     fn on_configure(&mut self, _: usize) -> bool {
         let text = host::buffer(Buffer::Configuration).unwrap_or_default();
-        let bundle = match String::from_utf8(text) {
-            Ok(text) => compile(&text),
+        let compiled = match std::str::from_utf8(&text) {
+            Ok(text) => policy::compile(text, "policy"),
             Err(_) => {
-                Err(vec!["1:1: the configuration is no UTF-8; pass the policy as google.protobuf.StringValue".into()])
+                host::log(Severity::Error, "policy: not UTF-8; pass it as google.protobuf.StringValue");
+                return false;
             }
         };
-        match bundle {
+        match compiled {
             Ok(bundle) => {
                 let bundle = Rc::new(bundle);
                 self.running = Some((Station::of(&bundle), bundle));
@@ -43,8 +44,8 @@ impl RootContext for Root {
                 true
             }
             Err(diagnostics) => {
-                for line in diagnostics {
-                    host::log(Severity::Error, &format!("policy:{line}"));
+                for diagnostic in diagnostics {
+                    host::log(Severity::Error, &diagnostic.one_line());
                 }
                 false
             }

@@ -9,9 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 
 use super::host::{self, Metric, SharedData, Status};
-use super::stand_in::{Callout, Vm};
 use super::stream::Passage;
 use crate::engine::effect::{Effect, Handle, Severity};
+use crate::engine::sync::Callout;
+use crate::engine::vm::Vm;
 use crate::now::Now;
 use crate::policy::bundle::Bundle;
 
@@ -195,7 +196,7 @@ impl Station {
         out.retain(|_, (owner, _)| *owner != root);
         self.hurried.borrow_mut().retain(|other| *other != root);
         if out.len() < before {
-            self.vm.borrow_mut().orphaned();
+            self.vm.borrow_mut().orphaned(host::now());
         }
     }
 

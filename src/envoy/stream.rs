@@ -7,10 +7,10 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::host::{self, Buffer, Map};
-use super::stand_in::Exchange;
 use super::station::{Site, Station, complain};
 use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
 use crate::engine::event::{Cause, Event};
+use crate::engine::exchange::Exchange;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode};
 
@@ -360,6 +360,7 @@ impl Passage {
                 complain("remove a response header", host::remove_header(Map::Response, &name));
             }
             Effect::ReplaceChunk(bytes) => self.replace_chunk(&bytes),
+            Effect::Break => complain("break the stream off", host::break_off()),
             Effect::Note(key, value) => complain("set filter state", host::note(key, &value)),
             Effect::WakeAt(at) => self.wake_at_ms = Some(at),
             // The station has carried these out.

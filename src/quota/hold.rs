@@ -99,6 +99,10 @@ impl Hold {
         }
     }
 
+    pub(super) fn holds(&self) -> &[HeldLevel] {
+        &self.plan
+    }
+
     /// One store call.
     pub(super) fn step(&mut self, cells: &mut dyn Cells) -> Result<Step, StoreError> {
         match self.phase {

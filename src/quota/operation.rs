@@ -6,7 +6,7 @@ use super::fault::{Fault, seeded};
 use super::hold::Hold;
 use super::keys::Keys;
 use super::settle::{Free, Settle};
-use super::slot::SlotRecord;
+use super::slot::{HeldLevel, SlotRecord};
 use super::vmslot::VmRecord;
 use super::{Cells, ExchangeId, Expect, Incarnation, Level, Outcome, Step, StoreError};
 use crate::now::Now;
@@ -94,6 +94,15 @@ impl Operation {
     pub fn free(keys: &Keys, by: Incarnation, slot: u32, id: ExchangeId) -> Self {
         let place = Place { keys: keys.clone(), by, slot };
         Self { machine: Machine::Free(Free::new(place, id)) }
+    }
+
+    /// What a hold or an extension holds, with the windows it holds it in: final once it is [`Outcome::Done`].
+    /// Empty for other operations.
+    pub fn holds(&self) -> &[HeldLevel] {
+        match &self.machine {
+            Machine::Hold(machine) => machine.holds(),
+            Machine::Settle(_) | Machine::Free(_) => &[],
+        }
     }
 
     /// One store call.

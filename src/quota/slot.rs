@@ -61,6 +61,16 @@ pub struct HeldLine {
     pub(super) used: u64,
 }
 
+impl HeldLine {
+    /// The start of the window that it is charged in; 0 where windows have no start.
+    pub fn begun(&self) -> u64 {
+        match self.rule {
+            Rule::Calendar | Rule::FirstUse { .. } => self.window,
+            Rule::Bucket { .. } | Rule::Concurrent => 0,
+        }
+    }
+}
+
 /// The part of a quota that settling needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {

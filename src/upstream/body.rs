@@ -285,6 +285,14 @@ mod tests {
     }
 
     #[test]
+    fn all_choices_are_written() {
+        for stream in [false, true] {
+            let heard = hear(Api::OpenAiChat, "output=5", &json!({"stream": stream, "n": 3}), usize::MAX);
+            assert_eq!((heard.exchange.written_tokens, heard.exchange.completion_tokens), (15, 15));
+        }
+    }
+
+    #[test]
     fn a_cut_comes_after_so_many_tokens() {
         for stream in [false, true] {
             let heard = hear(Api::OpenAiChat, "output=25 break=4", &json!({"stream": stream}), usize::MAX);

@@ -260,6 +260,14 @@ def test_trailers(upstream):
         assert answer.endswith(b"0\r\nx-upstream-tokens: 3\r\n\r\n"), answer[-80:]
 
 
+def test_http2_trailers(upstream):
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "[[trailers output=3]]"}]}
+    command = ["curl", "-sv", "--http2-prior-knowledge", f"{upstream.url}/v1/chat/completions", "--json", json.dumps(body)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "HTTP/2 200" in said.stderr and "< x-upstream-tokens: 3" in said.stderr
+    assert said.stdout.endswith("data: [DONE]\n\n")
+
+
 def test_stats_add_up(upstream):
     urllib.request.urlopen(urllib.request.Request(f"{upstream.url}/stats", method="DELETE"))
     answers = [upstream.chat("Hello") for _ in range(5)]

@@ -13,8 +13,10 @@ params.model_alias = {"gemma-3-270m"}
 params.port = int(sys.argv[1])
 params.n_ctx = 4096
 params.n_parallel = 2
-# The weights carry no template, and a spinning thread on every core would starve Envoy.
+# The weights carry no template. "gemma" is a built-in one; with Jinja on, that word itself would be the template.
+params.use_jinja = False
 params.chat_template = "gemma"
+# A spinning thread on every core would starve Envoy.
 params.cpuparams.n_threads = 1
 params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
