@@ -20,6 +20,8 @@ const BATCH_RECORDS: usize = 512;
 const TIMEOUT_MS: u64 = 2_000;
 /// How long an account must be unused until its unspent grants are returned.
 const IDLE_MS: u64 = 60_000;
+/// The pause after a fetch that was answered.
+const FETCH_AGAIN_MS: u64 = 10;
 /// The pause after a failed fetch for those who wait: they have seconds at most.
 const FETCH_PAUSE_MS: u64 = 200;
 
@@ -193,6 +195,8 @@ impl Vm {
         match reply {
             Ok(reply) => {
                 let flight = if mine { self.flight.take() } else { None };
+                // A ledger that has something left and gives none of it is not asked as fast as it answers.
+                self.fetch_after_ms = now.mono_ms.saturating_add(FETCH_AGAIN_MS);
                 if let Err(StoreError) = self.apply(&reply, flight, cells, effects) {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
