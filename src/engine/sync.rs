@@ -226,12 +226,24 @@ impl Vm {
             gone.extend(self.drop_rejected(reply, &flight, effects));
             self.outbox.reached();
         }
+        let mut result = Ok(());
         for ticket in gone {
-            let by = self.owner(ticket);
-            match Operation::free(&self.keys, by, ticket.slot, ticket.id).run(cells)? {
-                Outcome::Fenced => self.fenced_as(by, effects),
-                _ => self.sent(ticket, cells)?,
+            if self.free(ticket, cells, effects).is_err() {
+                // It is not freed, so it is sent again: the ledger will know it, and that answer frees it.
+                self.outbox.settled(ticket.slot, ticket.vm, ticket.id, 0);
+                result = Err(StoreError);
             }
+        }
+        result
+    }
+
+    /// The slot of `ticket` is needed no more.
+    fn free(&mut self, ticket: Ticket, cells: &mut dyn Cells, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
+        let by = self.owner(ticket);
+        match Operation::free(&self.keys, by, ticket.slot, ticket.id).run(cells)? {
+            Outcome::Fenced => self.fenced_as(by, effects),
+            Outcome::Contended => return Err(StoreError),
+            _ => self.sent(ticket, cells)?,
         }
         Ok(())
     }
