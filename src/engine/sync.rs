@@ -92,7 +92,7 @@ impl Vm {
 
     fn compose(&mut self, now: Now, cells: &mut dyn Cells) -> Result<Option<Callout>, StoreError> {
         let Some(collector) = self.bundle.collector.clone() else { return Ok(None) };
-        let Some(by) = self.incarnation() else { return Ok(None) };
+        let Some(by) = self.speaker() else { return Ok(None) };
         let (tickets, records) = self.load_batch(now, cells)?;
         let accounts = self.report_accounts(now, cells)?;
         let (lowest, next) = self.progress();
