@@ -85,6 +85,11 @@ impl Vm {
             Ok(callout) => callout,
             Err(StoreError) => {
                 effects.push(Effect::Log(Severity::Error, format!("sync not composed: {StoreError}")));
+                // What was taken up for it was not said.
+                self.touched.values_mut().for_each(|touched| touched.dirty = true);
+                if self.outbox.out() {
+                    self.outbox.failed(now);
+                }
                 None
             }
         }
