@@ -67,6 +67,7 @@ pub(super) struct Stream {
     headers: Vec<Header>,
     body: Vec<u8>,
     stage: Stage,
+    broken: bool,
     pub wake_at_ms: Option<u64>,
     pub seen: Seen,
 }
@@ -85,7 +86,7 @@ impl Stream {
     pub fn new(bundle: Rc<Bundle>, handle: Handle, call: Call) -> Self {
         let (headers, body) = (call.headers.clone(), call.body.clone());
         let exchange = Exchange::new(bundle, handle);
-        Self { exchange, call, headers, body, stage: Stage::Fresh, wake_at_ms: None, seen: Seen::default() }
+        Self { exchange, call, headers, body, stage: Stage::Fresh, broken: false, wake_at_ms: None, seen: Seen::default() }
     }
 
     /// Whether something can happen to it now, without anybody waking it.
@@ -147,6 +148,10 @@ impl Stream {
     }
 
     fn request_goes(&mut self, flow: Flow, end: bool, desk: &mut Desk<'_>) {
+        if desk.cells.is_dead() {
+            // The callback trapped: nothing that it wanted is done, and this stream will hear of nothing more.
+            return;
+        }
         self.apply(desk);
         self.stage = match flow {
             Flow::Continue if end => Stage::Left,
@@ -213,7 +218,9 @@ impl Stream {
                 let before = self.seen.body.len();
                 self.seen.body.extend_from_slice(&piece);
                 self.apply_chunk(before, desk);
-                self.stage = if end {
+                self.stage = if self.broken {
+                    Stage::Ending { cause: Cause::Other, attempts: 1 }
+                } else if end {
                     Stage::Ending { cause: Cause::Finished, attempts: 1 }
                 } else {
                     Stage::Answering { spoken: Box::new(spoken), shown: shown.saturating_add(1) }
@@ -242,7 +249,6 @@ impl Stream {
     /// Carries out what concerns this stream; the rest stays on the desk.
     fn apply(&mut self, desk: &mut Desk<'_>) {
         if desk.cells.is_dead() {
-            // The callback trapped: nothing that it wanted is done.
             return;
         }
         let mut rest = Vec::new();
@@ -263,6 +269,7 @@ impl Stream {
                     self.seen.notes.insert(key, value);
                 }
                 Effect::WakeAt(at) => self.wake_at_ms = Some(at),
+                Effect::Break => self.broken = true,
                 Effect::ReplaceChunk(_) => {}
                 other => rest.push(other),
             }

@@ -145,17 +145,17 @@ fn each_once(world: &World, ended: &[(At, Seen)], kept: &[&Record], restarted: &
 
 /// What the records charge is what the accounts used and what the ledger knows.
 fn totals(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), String> {
-    let mut charged: BTreeMap<(u64, String, String), u64> = BTreeMap::new();
+    let mut charged: BTreeMap<(u64, String, String, u64), u64> = BTreeMap::new();
     for record in records {
-        for charge in &record.charges {
-            let key = (incarnation(&record.id).epoch, charge.subject.clone(), charge.quota.clone());
+        for charge in record.charges.iter().filter(|charge| charge.amount > 0) {
+            let key = (incarnation(&record.id).epoch, charge.subject.clone(), charge.quota.clone(), charge.window);
             *charged.entry(key).or_default() += charge.amount;
         }
     }
     let quotas = quotas(world);
-    let mut reported: BTreeMap<(u64, String, String), u64> = BTreeMap::new();
+    let mut reported: BTreeMap<(u64, String, String, u64), u64> = BTreeMap::new();
     for share in world.ledger().shares().map_err(|error| error.to_string())? {
-        *reported.entry((share.epoch, share.subject, share.quota)).or_default() += share.used;
+        *reported.entry((share.epoch, share.subject, share.quota, share.window)).or_default() += share.used;
     }
     let keys: BTreeSet<_> = charged.keys().chain(reported.keys()).cloned().collect();
     for key in keys {
@@ -174,10 +174,12 @@ fn totals(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), St
                 if !quota.quota.granted {
                     continue;
                 }
-                let used = known.current.used + known.previous.map_or(0, |previous| previous.used);
-                let records = charged.get(&(epoch, subject.clone(), name.clone())).copied().unwrap_or(0);
-                if used != records {
-                    return Err(format!("`{name}` of {subject}: used {used}, the records charge {records}: {known:?}"));
+                for period in [Some(known.current), known.previous].into_iter().flatten() {
+                    let key = (epoch, subject.clone(), name.clone(), period.start);
+                    let records = charged.get(&key).copied().unwrap_or(0);
+                    if period.used != records {
+                        return Err(format!("{key:?}: used {}, the records charge {records}: {known:?}", period.used));
+                    }
                 }
             }
         }

@@ -93,6 +93,10 @@ pub fn call(draw: &mut Draw) -> Call {
         call.headers.iter_mut().filter(|(name, _)| name == b":path").for_each(|(_, path)| *path = b"/v1/models".to_vec());
     }
     call.plot = plot(draw);
+    if body["stream"] != true && matches!(call.plot.ending, Ending::ClientAbort(_) | Ending::UpstreamCut(_)) {
+        // Half a token of half a document may count as more than the whole token: an estimate, not exact.
+        call.plot.chunks = None;
+    }
     call
 }
 

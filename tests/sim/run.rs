@@ -217,7 +217,9 @@ impl Driver {
         let was_running = world.seen(stream).is_some_and(|seen| seen.end.is_none() && seen.admitted().is_none());
         world.step(at, stream);
         let Some(seen) = world.seen(stream) else { return };
-        let untouched = *self.interleaved.borrow() == interleaved;
+        // A store that did not answer may have left half a hold, which the next claim of the VM slot takes back.
+        let by_store = seen.notes.get("denied_by").is_some_and(|by| by == "store");
+        let untouched = *self.interleaved.borrow() == interleaved && !by_store;
         if was_running && seen.end == Some(End::Refused) && untouched {
             let after = check::standings(world, at.process);
             if before != after {
