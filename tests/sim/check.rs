@@ -68,6 +68,9 @@ pub fn all(world: &World, restarted: &[u64], figures: &mut Figures) -> Result<()
     let ended = world.all_ended();
     let records = world.ledger().records().map_err(|error| error.to_string())?;
     count(world, &ended, &records, figures);
+    if let Some((_, seen)) = ended.iter().find(|(_, seen)| !seen.impossible.is_empty()) {
+        return Err(format!("no host can do that: {:?}", seen.impossible));
+    }
     nothing_held(world)?;
     let lasting = |record: &&Record| !restarted.contains(&incarnation(&record.id).epoch);
     let kept: Vec<&Record> = records.iter().filter(lasting).collect();
@@ -91,7 +94,7 @@ fn count(world: &World, ended: &[(At, Seen)], records: &[Record], figures: &mut 
     figures.unsettled += records.iter().filter(|record| record.outcome == Outcome::Unsettled).count() as u64;
     figures.operations += world.operations();
     figures.fenced += world.counters().get("fenced_total{}").copied().unwrap_or(0);
-    figures.waited += u64::from(!records.is_empty());
+    figures.waited += ended.iter().filter(|(_, seen)| seen.waited).count() as u64;
 }
 
 fn nothing_held(world: &World) -> Result<(), String> {

@@ -62,6 +62,7 @@ pub fn policy(seed: u64) -> String {
         let hash: String = Sha256::digest(key(seat)).iter().map(|byte| format!("{byte:02x}")).collect();
         let _ = writeln!(text, "  {seat}: {{org: {org}, keys: [\"sha256:{hash}\"]}}");
     }
+    let _ = writeln!(text, "envoy: {{headers: {}}}", one(draw, &["held", "first"]));
     text.push_str("assign: [{otherwise: p}]\nunknown: {path: pass, body: deny}\n");
     if draw.below(10) > 0 {
         let patience = one(draw, &["1s", "2s", "5s"]);

@@ -18,7 +18,7 @@ use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
 use crate::collector::store::reader;
 use crate::engine::admission::subject;
 use crate::now::Now;
-use crate::policy::bundle::{Plan, Seat};
+use crate::policy::bundle::{HostMode, Plan, Seat};
 use crate::policy::case::{Case, RetryAfter, Who};
 use crate::policy::Bundle;
 use crate::quota::Window;
@@ -92,8 +92,12 @@ impl<'s> Envoy<'s> {
         {
             return Err(format!("the collector's cluster is `{CLUSTER}` in the template, not `{}`", collector.cluster));
         }
-        let template = fs::read_to_string(&settings.template)
+        let mut template = fs::read_to_string(&settings.template)
             .map_err(|error| format!("cannot read `{}`: {error}", settings.template.display()))?;
+        if suite.bundle.headers == HostMode::First {
+            // A host that can hold headers would hide what this policy is written for.
+            template = template.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
+        }
         let this = || std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
         let settings = stack::Settings {
             farebox: settings.farebox.clone().map_or_else(this, |path| absolute(&path))?,

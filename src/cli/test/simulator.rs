@@ -143,6 +143,11 @@ fn observe(
         held: Some(BTreeMap::new()),
         ..Observed::default()
     };
+    observed.contradictions.extend(seen.impossible.iter().map(|what| Mismatch {
+        what: "what the engine asks of its host".to_owned(),
+        expected: "something possible".to_owned(),
+        seen: what.clone(),
+    }));
     let Some((seat, plan)) = caller(case, world.bundle()) else { return Ok(observed) };
     for quota in &plan.quotas {
         let (was, is) = (before.of(&quota.name), after.of(&quota.name));
