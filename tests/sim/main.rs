@@ -3,6 +3,8 @@
 //! A seed decides everything, so a failure is repeated by its number: `SIM_SEED=17 cargo test --test sim -- --nocapture`.
 
 mod check;
+mod clock;
+mod every;
 mod plan;
 mod run;
 

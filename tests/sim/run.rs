@@ -13,7 +13,7 @@ use farebox::upstream::vocabulary::Draw;
 use super::{check, plan};
 
 /// 2026-11-25 12:00 UTC.
-const START_MS: u64 = 1_795_608_000_000;
+pub const START_MS: u64 = 1_795_608_000_000;
 
 /// What a run covered.
 #[derive(Clone, Copy, Debug, Default)]
