@@ -1,5 +1,12 @@
 //! Every policy in `tests/cases` and `examples`, with its cases, in the simulator.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this crate is a test; clippy sees that only of functions marked as one"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -7,11 +7,10 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::lost;
 use crate::engine::vm::Vm;
 use crate::now::Now;
-use crate::quota::{
-    Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, open_epoch, peek,
-    release,
-};
 use crate::policy::bundle::Bundle;
+use crate::quota::{
+    Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, open_epoch, peek, release,
+};
 use crate::report::outbox::Ticket;
 use crate::report::wire::decode_record;
 

@@ -103,7 +103,17 @@ impl Stream {
         let (headers, body) = (call.headers.clone(), call.body.clone());
         let headers_first = bundle.headers == HostMode::First;
         let exchange = Exchange::new(bundle, handle);
-        Self { exchange, headers_first, call, headers, body, stage: Stage::Fresh, broken: false, wake_at_ms: None, seen: Seen::default() }
+        Self {
+            exchange,
+            headers_first,
+            call,
+            headers,
+            body,
+            stage: Stage::Fresh,
+            broken: false,
+            wake_at_ms: None,
+            seen: Seen::default(),
+        }
     }
 
     /// Whether something can happen to it now, without anybody waking it.

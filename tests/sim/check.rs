@@ -16,7 +16,8 @@ use super::run::Figures;
 fn quotas(world: &World) -> BTreeMap<(String, String), (PlanQuota, Seat)> {
     let bundle = world.bundle();
     let of = |seat: &Seat, plan: &Plan| {
-        let each = |quota: &PlanQuota| ((subject(quota.per, seat), ledger_name(plan, quota)), (quota.clone(), seat.clone()));
+        let each =
+            |quota: &PlanQuota| ((subject(quota.per, seat), ledger_name(plan, quota)), (quota.clone(), seat.clone()));
         plan.quotas.iter().map(each).collect::<Vec<_>>()
     };
     bundle.seats.iter().flat_map(|seat| of(seat, &bundle.plans[seat.plan.unwrap()])).collect()
@@ -173,7 +174,9 @@ fn totals(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), St
         let Some(epoch) = epoch(world, process) else { continue };
         for account in world.accounts(process).map_err(|error| error.to_string())? {
             for ((subject, name), (quota, _)) in &quotas {
-                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else { continue };
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
                 if !quota.quota.granted {
                     continue;
                 }
@@ -196,7 +199,8 @@ fn true_usage(ended: &[(At, Seen)], records: &[Record]) -> Result<(), String> {
     for (_, seen) in ended {
         let Some(record) = seen.admitted().and_then(|id| by_id.get(id)) else { continue };
         let Some(truth) = &seen.upstream else {
-            if record.outcome != Outcome::Unsettled && record.usage.total() > 0 && record.outcome != Outcome::NoResponse {
+            if record.outcome != Outcome::Unsettled && record.usage.total() > 0 && record.outcome != Outcome::NoResponse
+            {
                 return Err(format!("never left, but charged: {record:?}"));
             }
             continue;
@@ -243,11 +247,14 @@ fn never_over(world: &World, records: &[Record], restarted: &[u64]) -> Result<()
         let mut by_epoch: BTreeMap<u64, u64> = BTreeMap::new();
         for record in records.iter().filter(|record| !restarted.contains(&incarnation(&record.id).epoch)) {
             let charges = record.charges.iter().filter(|charge| charge.subject == *subject && charge.quota == *name);
-            *by_epoch.entry(incarnation(&record.id).epoch).or_default() += charges.map(|charge| charge.amount).sum::<u64>();
+            *by_epoch.entry(incarnation(&record.id).epoch).or_default() +=
+                charges.map(|charge| charge.amount).sum::<u64>();
         }
         let most = u128::from(quota.quota.limit) * u128::from(period_ms + elapsed) / u128::from(period_ms);
         if let Some((epoch, used)) = by_epoch.into_iter().find(|(_, used)| u128::from(*used) > most) {
-            return Err(format!("bucket `{name}` of {subject} gave {used} in epoch {epoch:x}, at most {most} were there"));
+            return Err(format!(
+                "bucket `{name}` of {subject} gave {used} in epoch {epoch:x}, at most {most} were there"
+            ));
         }
     }
     Ok(())
@@ -258,7 +265,9 @@ fn never_over_here(world: &World) -> Result<(), String> {
     for process in 0..processes {
         for account in world.accounts(process).map_err(|error| error.to_string())? {
             for ((subject, name), (quota, _)) in quotas(world) {
-                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else { continue };
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
                 let most = known.current.used.max(known.previous.map_or(0, |previous| previous.used));
                 if most > quota.quota.limit {
                     return Err(format!("`{name}` of {subject}: used {most}, limit {}", quota.quota.limit));

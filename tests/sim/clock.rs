@@ -139,7 +139,10 @@ fn what_is_no_llm_call_passes_or_not_as_the_policy_says() {
     for (more, expected) in [("unknown: {path: pass}", 404), ("unknown: {path: deny}", 404)] {
         let world = world("c: {limit: 1 requests, per: seat, window: first-use 5h}", more);
         let mut call = ask(10);
-        call.headers.iter_mut().filter(|(name, _)| name == b":path").for_each(|(_, path)| *path = b"/v1/models".to_vec());
+        call.headers
+            .iter_mut()
+            .filter(|(name, _)| name == b":path")
+            .for_each(|(_, path)| *path = b"/v1/models".to_vec());
         let seen = call_at(&world, A, call);
         assert_eq!((seen.status, seen.upstream.is_some()), (expected, more.contains("pass")), "{more}");
     }

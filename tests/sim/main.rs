@@ -2,6 +2,13 @@
 //!
 //! A seed decides everything, so a failure is repeated by its number: `SIM_SEED=17 cargo test --test sim -- --nocapture`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this crate is a test; clippy sees that only of functions marked as one"
+)]
+
 mod check;
 mod clock;
 mod every;

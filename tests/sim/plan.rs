@@ -91,7 +91,10 @@ pub fn call(draw: &mut Draw) -> Call {
     }
     let mut call = Call::new(api, &key(seat), &body);
     if draw.below(40) == 0 {
-        call.headers.iter_mut().filter(|(name, _)| name == b":path").for_each(|(_, path)| *path = b"/v1/models".to_vec());
+        call.headers
+            .iter_mut()
+            .filter(|(name, _)| name == b":path")
+            .for_each(|(_, path)| *path = b"/v1/models".to_vec());
     }
     call.plot = plot(draw);
     if body["stream"] != true && matches!(call.plot.ending, Ending::ClientAbort(_) | Ending::UpstreamCut(_)) {

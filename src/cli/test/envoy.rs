@@ -18,9 +18,9 @@ use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
 use crate::collector::store::reader;
 use crate::engine::admission::subject;
 use crate::now::Now;
+use crate::policy::Bundle;
 use crate::policy::bundle::{HostMode, Plan, Seat};
 use crate::policy::case::{Case, RetryAfter, Who};
-use crate::policy::Bundle;
 use crate::quota::Window;
 use crate::report::wire::Record;
 use crate::sim::call::Call;
@@ -96,7 +96,8 @@ impl<'s> Envoy<'s> {
             .map_err(|error| format!("cannot read `{}`: {error}", settings.template.display()))?;
         if suite.bundle.headers == HostMode::First {
             // A host that can hold headers would hide what this policy is written for.
-            template = template.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
+            template =
+                template.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
         }
         let this = || std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
         let settings = stack::Settings {
@@ -132,7 +133,8 @@ impl<'s> Envoy<'s> {
             }
             _ => {}
         }
-        let stack = Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
+        let stack =
+            Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
         self.running = Some(Running { _stack: stack, used: BTreeSet::new() });
         Ok(())
     }
@@ -279,7 +281,9 @@ impl Host for Envoy<'_> {
             status: answered.status,
             codes: codes(&answered.body),
             retry_after: answered.retry_after,
-            tier: exchange.and_then(|exchange| exchange.pointer("/headers/x-farebox-tier")?.as_str()).map(str::to_owned),
+            tier: exchange
+                .and_then(|exchange| exchange.pointer("/headers/x-farebox-tier")?.as_str())
+                .map(str::to_owned),
             max_output: exchange.and_then(|exchange| exchange.get("limit")?.as_u64()),
             charged: charged(case, &self.suite.bundle, &records),
             held: None,
@@ -341,7 +345,10 @@ fn wall_ms() -> u64 {
 
 impl std::fmt::Debug for Envoy<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Envoy").field("settings", &self.settings).field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("Envoy")
+            .field("settings", &self.settings)
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }
 

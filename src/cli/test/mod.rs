@@ -210,7 +210,9 @@ pub fn run_all(
     }
     let Sums { passed, failed, skipped } = sums;
     let _ = match as_json {
-        true => writeln!(out, "{}", json!({"host": host.name(), "passed": passed, "failed": failed, "skipped": skipped})),
+        true => {
+            writeln!(out, "{}", json!({"host": host.name(), "passed": passed, "failed": failed, "skipped": skipped}))
+        }
         false => writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped"),
     };
     Ok(sums)

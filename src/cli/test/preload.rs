@@ -7,7 +7,8 @@ use crate::policy::Bundle;
 use crate::policy::bundle::{PlanQuota, Seat};
 use crate::policy::case::Case;
 use crate::quota::{
-    Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, next_window, open_epoch,
+    Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, next_window,
+    open_epoch,
 };
 use crate::report::wire::{AccountReport, QuotaReport, SyncHead, VERSION, encode_sync};
 
@@ -107,4 +108,3 @@ pub(super) fn use_local(case: &Case, bundle: &Bundle, cells: &mut dyn Cells, now
     }
     Ok(())
 }
-

@@ -109,7 +109,8 @@ fn standings(case: &Case, world: &World) -> Result<Standings, String> {
     let mut quotas = BTreeMap::new();
     if let Some((seat, plan)) = caller(case, world.bundle()) {
         for quota in &plan.quotas {
-            let account = read_account(&keys, &subject(quota.per, seat), &mut cells).map_err(|error| error.to_string())?;
+            let account =
+                read_account(&keys, &subject(quota.per, seat), &mut cells).map_err(|error| error.to_string())?;
             let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
             quotas.insert(quota.name.clone(), standing.unwrap_or_default());
         }
@@ -117,13 +118,7 @@ fn standings(case: &Case, world: &World) -> Result<Standings, String> {
     Ok(Standings { quotas, slots: world.taken_slots(0).map_err(|error| error.to_string())?.len() })
 }
 
-fn observe(
-    case: &Case,
-    world: &World,
-    seen: &Seen,
-    before: &Standings,
-    after: &Standings,
-) -> Result<Observed, String> {
+fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
     let upstream = seen.upstream.as_ref();
     let tier = upstream.and_then(|upstream| {
         let found = upstream.headers.iter().find(|(name, _)| name == b"x-farebox-tier");
@@ -171,7 +166,8 @@ fn observe(
         }
     }
     if world.bundle().collector.is_none() {
-        let ended = world.counters().iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum();
+        let ended =
+            world.counters().iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum();
         observed.records = ended;
     }
     Ok(observed)

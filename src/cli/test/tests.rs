@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -25,10 +25,11 @@ plans: {p: {tokens: {caps: {calls: {limit: 2 requests, per: seat, window: first-
 seats: {ann: {org: o, keys: [\"sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1\"]}}
 assign: [{otherwise: p}]
 ";
-const GOOD: &str = "{name: good, as: {key: key-ann}, call: {api: openai chat, model: gpt-x, input: 9}, expect: {decision: allow}}";
+const GOOD: &str =
+    "{name: good, as: {key: key-ann}, call: {api: openai chat, model: gpt-x, input: 9}, expect: {decision: allow}}";
 const BAD: &str = "{name: bad, as: {seat: ann}, call: {api: openai chat, model: gpt-x, input: 9}, expect: {decision: allow, status: 418, charged: {calls: 2 requests}}}";
 
-fn run(path: &PathBuf, more: &[&str]) -> (Exit, String, String) {
+fn run(path: &Path, more: &[&str]) -> (Exit, String, String) {
     let arguments = [&["farebox", "test", path.to_str().unwrap()], more].concat();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = Farebox::try_parse_from(arguments).unwrap().run(&mut out, &mut err);
@@ -101,12 +102,14 @@ fn an_invalid_policy_is_not_tested() {
 #[test]
 fn nothing_that_a_case_expects_is_passed_over() {
     let case = |expect: &str| -> Case {
-        let text = format!("{POLICY}tests: [{}]\n", GOOD.replace("expect: {decision: allow}", &format!("expect: {expect}")));
+        let text =
+            format!("{POLICY}tests: [{}]\n", GOOD.replace("expect: {decision: allow}", &format!("expect: {expect}")));
         policy::cases(&text, "t").unwrap_or_else(|faults| panic!("{faults:?}")).remove(0)
     };
     let bundle = policy::compile(POLICY, "t").unwrap();
     let denied = Observed { status: 429, held: Some([("calls".to_owned(), 5)].into()), ..Observed::default() };
-    let allowed = Observed { admitted: true, status: 200, charged: [("calls".to_owned(), 5)].into(), ..Observed::default() };
+    let allowed =
+        Observed { admitted: true, status: 200, charged: [("calls".to_owned(), 5)].into(), ..Observed::default() };
     for (expect, seen) in [
         ("{decision: deny}", &allowed),
         ("{decision: allow}", &denied),
@@ -119,7 +122,10 @@ fn nothing_that_a_case_expects_is_passed_over() {
         ("{decision: deny, held: {calls: 1 request}}", &denied),
         ("{decision: deny, records: 1}", &denied),
         ("{decision: deny, retry_after: none}", &Observed { retry_after: Some("1".to_owned()), ..denied.clone() }),
-        ("{decision: deny, retry_after: at most 5s}", &Observed { retry_after: Some("6".to_owned()), ..denied.clone() }),
+        (
+            "{decision: deny, retry_after: at most 5s}",
+            &Observed { retry_after: Some("6".to_owned()), ..denied.clone() },
+        ),
         ("{decision: allow, tier: gold}", &allowed),
         ("{decision: allow, max_output: 5}", &allowed),
         ("{decision: allow, charged: {}}", &allowed),
@@ -127,7 +133,12 @@ fn nothing_that_a_case_expects_is_passed_over() {
     ] {
         assert_eq!(compare(&case(expect), seen, &bundle).len(), 1, "{expect}");
     }
-    let met = Observed { retry_after: Some("5".to_owned()), codes: vec!["a".into(), "b".into()], by: Some("calls".into()), ..denied };
+    let met = Observed {
+        retry_after: Some("5".to_owned()),
+        codes: vec!["a".into(), "b".into()],
+        by: Some("calls".into()),
+        ..denied
+    };
     let expect = "{decision: deny, by: calls, status: 429, code: b, retry_after: at most 5s, charged: {}, records: 0}";
     assert_eq!(compare(&case(expect), &met, &bundle), []);
 }
