@@ -6,7 +6,7 @@ use farebox::engine::admission::{ledger_name, subject};
 use farebox::engine::event::Cause;
 use farebox::meter::usage::Source;
 use farebox::policy::bundle::{Plan, PlanQuota, Seat};
-use farebox::quota::{Incarnation, Keys, Window, open_epoch, read_account};
+use farebox::quota::{Incarnation, Keys, QuotaId, Slot, Window, open_epoch, read_account};
 use farebox::report::wire::{Outcome, Record};
 use farebox::sim::world::{At, End, Seen, World};
 
@@ -112,6 +112,37 @@ fn nothing_held(world: &World) -> Result<(), String> {
                 let before = reported.previous.map_or(0, |previous| previous.held);
                 if reported.current.held + before > 0 {
                     return Err(format!("{} holds in a window: {reported:?}", account.subject()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the accounts hold is what the exchange slots hold, to the micro-unit. Buckets keep no books of holds.
+pub fn held_by_slots(world: &World) -> Result<(), String> {
+    let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
+    for process in 0..processes {
+        let mut held: BTreeMap<(String, QuotaId), u64> = BTreeMap::new();
+        for slot in world.taken_slots(process).map_err(|error| error.to_string())? {
+            let Slot::Held(slot) = slot else { continue };
+            for (level, line) in slot.levels.iter().flat_map(|level| level.lines.iter().map(move |line| (level, line)))
+            {
+                *held.entry((level.subject.clone(), line.quota)).or_default() += line.amount;
+            }
+        }
+        for account in world.accounts(process).map_err(|error| error.to_string())? {
+            for ((subject, name), (quota, _)) in quotas(world) {
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
+                if matches!(quota.quota.window, Window::Bucket { .. }) {
+                    continue;
+                }
+                let here = known.current.held + known.previous.map_or(0, |previous| previous.held);
+                let slots = held.get(&(subject.clone(), quota.quota.id)).copied().unwrap_or(0);
+                if here != slots {
+                    return Err(format!("`{name}` of {subject} holds {here}, the slots hold {slots}"));
                 }
             }
         }

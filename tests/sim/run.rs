@@ -27,13 +27,14 @@ pub struct Figures {
     pub kills: u64,
     pub fails: u64,
     pub stalls: u64,
+    pub races: u64,
     pub fenced: u64,
     pub restarts: u64,
     pub waited: u64,
 }
 
 impl Figures {
-    fn all(&self) -> [(&'static str, u64); 12] {
+    fn all(&self) -> [(&'static str, u64); 13] {
         [
             ("exchanges admitted", self.admitted),
             ("refused", self.refused),
@@ -44,6 +45,7 @@ impl Figures {
             ("VMs killed", self.kills),
             ("store failures", self.fails),
             ("stalls", self.stalls),
+            ("operations raced", self.races),
             ("fenced", self.fenced),
             ("process restarts", self.restarts),
             ("waited for a grant", self.waited),
@@ -61,6 +63,7 @@ impl Figures {
             &mut self.kills,
             &mut self.fails,
             &mut self.stalls,
+            &mut self.races,
             &mut self.fenced,
             &mut self.restarts,
             &mut self.waited,
@@ -164,6 +167,9 @@ fn told(world: &World) -> String {
 fn quiesce(world: &World, driver: &Driver) -> Result<(), String> {
     world.set_weather(Weather::default());
     world.places().into_iter().for_each(|at| world.disarm(at));
+    // Streams stand still until every dead VM has been claimed: what is held then is what their slots say.
+    (0..80).for_each(|_| world.tick(1_000));
+    check::held_by_slots(world)?;
     if !world.run(60_000) {
         return Err(format!("{} streams never end", world.streams()));
     }
@@ -238,7 +244,11 @@ impl Driver {
     fn trouble(self: &Rc<Self>, world: &World) {
         let at = self.somewhere(world);
         let n = self.below(40);
-        let trouble = match self.below(5) {
+        let trouble = match self.below(7) {
+            5 | 6 => {
+                let driver = Rc::clone(self);
+                Trouble::Race(Box::new(move |world| driver.beside(world)))
+            }
             0 | 1 => {
                 self.figures.borrow_mut().kills += 1;
                 Trouble::Kill
@@ -253,6 +263,19 @@ impl Driver {
             }
         };
         world.arm(at, n, trouble);
+    }
+
+    /// What happens elsewhere at the same time.
+    fn beside(&self, world: &World) {
+        *self.interleaved.borrow_mut() += 1;
+        self.figures.borrow_mut().races += 1;
+        for _ in 0..self.below(4) {
+            let ready = world.ready();
+            if !ready.is_empty() {
+                let (at, stream) = ready[self.below(ready.len() as u64) as usize];
+                world.step(at, stream);
+            }
+        }
     }
 
     /// What happens elsewhere while a VM stands still: a little, or so much that it is taken for dead.
