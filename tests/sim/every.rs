@@ -122,3 +122,21 @@ fn a_vm_may_be_taken_for_dead_at_every_operation() {
     };
     assert!(at_every_operation("stalled", || Trouble::Stall(Box::new(elsewhere))) > 100);
 }
+
+/// Nobody calls any more, and no other VM is there: the one that took its place has never served.
+#[test]
+fn what_the_only_vm_held_is_ended_without_any_traffic() {
+    for lost in ["charge", "delivered"] {
+        let world = world(lost, true);
+        let stream = world.open(A, call()).unwrap();
+        while world.seen(stream).unwrap().admitted().is_none() {
+            world.ready().into_iter().for_each(|(at, stream)| world.step(at, stream));
+            world.tick(10);
+        }
+        world.arm(A, 0, Trouble::Kill);
+        world.tick(1_000);
+        world.disarm(A);
+        let figures = settle(&world, lost);
+        assert_eq!((figures.records, figures.unsettled, figures.lost), (1, 1, 1), "{lost}");
+    }
+}

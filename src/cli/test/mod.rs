@@ -1,7 +1,7 @@
 //! `farebox test`: the cases of a policy, in the simulator or through a real Envoy.
 //!
-//! A case is carried out by a [`Host`], which answers what was seen; [`verdict`] compares that with what the case
-//! expects, the same for all hosts. What a host cannot do or see is skipped by name, never passed over.
+//! A case is carried out by a [`Host`], which answers what was seen; [`compare`] sets that against what the
+//! case expects, the same for all hosts. What a host cannot do or see is skipped by name, never passed over.
 
 mod envoy;
 mod preload;
