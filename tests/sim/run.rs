@@ -142,7 +142,8 @@ pub fn run(seed: u64) -> Result<Figures, String> {
                 let hours = [1, 2, 6, 24 * 8, 24 * 20][driver.below(5) as usize];
                 world.tick(hours * 3_600_000);
             }
-            30..=39 => world.tick(1 + driver.below(400)),
+            30 if jumps => world.step_wall([-5_000, -1, 1, 5_000][driver.below(4) as usize]),
+            31..=39 => world.tick(1 + driver.below(400)),
             _ => driver.step(&world),
         }
         let faults = driver.faults.borrow();
