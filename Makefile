@@ -61,6 +61,10 @@ e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" p
 
 ENVOY_IMAGE ?= farebox-envoy:local
 
+.PHONY: simulate
+simulate: ## 10^5 random worlds in the simulator, VMs killed and stalled between any two store operations (SIM_SEEDS=n)
+	cargo test --locked --test sim -- --ignored --nocapture
+
 .PHONY: docker-image
 docker-image: tools
 	@.ci/docker-image $(ENVOY_IMAGE) $(ENVOY)

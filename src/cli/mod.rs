@@ -4,6 +4,7 @@ pub mod check;
 pub mod collector;
 pub mod run;
 pub mod stack;
+pub mod test;
 pub mod upstream;
 pub mod usage;
 
@@ -47,6 +48,8 @@ pub enum Farebox {
     Collector(collector::Args),
     /// Run the whole product on this machine: stock Envoy with the filter, the collector, a model stand-in.
     Run(run::Args),
+    /// Run a policy's cases: in the simulator, or through a real Envoy.
+    Test(test::Args),
     /// Serve a model stand-in that speaks OpenAI and Anthropic.
     Upstream(upstream::Args),
     /// Show what was used, by seat, organisation, model or day.
@@ -60,6 +63,7 @@ impl Farebox {
             Self::Check(args) => check::run(args, out, err),
             Self::Collector(args) => collector::run(args, out, err),
             Self::Run(args) => run::run(args, out, err),
+            Self::Test(args) => test::run(args, out, err),
             Self::Upstream(args) => upstream::run(args, out, err),
             Self::Usage(args) => usage::run(args, out, err),
         }

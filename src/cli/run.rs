@@ -195,15 +195,15 @@ fn guide(args: &Args, settings: &Settings) -> String {
 }
 
 /// What the one who runs this wants, by SIGINT or SIGTERM: the first stops, the second stops at once.
-struct Stop {
-    asked: Arc<AtomicBool>,
-    hurry: Arc<AtomicBool>,
+pub(super) struct Stop {
+    pub(super) asked: Arc<AtomicBool>,
+    pub(super) hurry: Arc<AtomicBool>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Stop {
     /// Before anything is started: a signal's default would leave processes behind.
-    fn watch() -> io::Result<Stop> {
+    pub(super) fn watch() -> io::Result<Stop> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (asked, hurry) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (mut interrupt, mut terminate) = {

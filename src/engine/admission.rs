@@ -120,7 +120,8 @@ pub fn weigh(
         let stands = standing(&subject, quota);
         let full = worst_amount(quota.unit, weights, size);
         let Some(stands) = stands else {
-            wants.push(Want { subject, quota: quota.quota.id, missing: full });
+            // Even a call that costs nothing here needs to know the window; a want of nothing would not be asked.
+            wants.push(Want { subject, quota: quota.quota.id, missing: full.max(1) });
             short.get_or_insert((index, None));
             continue;
         };

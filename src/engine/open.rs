@@ -263,6 +263,12 @@ impl Open {
         let bytes = wire::encode_record(&record);
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
         let Place { id, slot } = self.place;
+        if vm.incarnation() != Some(id.by) {
+            // Given up, perhaps with an operation unfinished: another one would write over it, and what that one holds
+            // would stay held for ever. Whoever claims the VM slot ends this exchange.
+            effects.push(Effect::Log(Severity::Warn, format!("exchange {id} is left to whoever claims its VM slot")));
+            return;
+        }
         match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
             Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, (plan, seat), now),
             // Somebody has claimed this VM slot and ended the exchange from what its slot said.

@@ -20,6 +20,8 @@ const BATCH_RECORDS: usize = 512;
 const TIMEOUT_MS: u64 = 2_000;
 /// How long an account must be unused until its unspent grants are returned.
 const IDLE_MS: u64 = 60_000;
+/// The pause after a fetch that was answered.
+const FETCH_AGAIN_MS: u64 = 10;
 /// The pause after a failed fetch for those who wait: they have seconds at most.
 const FETCH_PAUSE_MS: u64 = 200;
 
@@ -83,6 +85,11 @@ impl Vm {
             Ok(callout) => callout,
             Err(StoreError) => {
                 effects.push(Effect::Log(Severity::Error, format!("sync not composed: {StoreError}")));
+                // What was taken up for it was not said.
+                self.touched.values_mut().for_each(|touched| touched.dirty = true);
+                if self.outbox.out() {
+                    self.outbox.failed(now);
+                }
                 None
             }
         }
@@ -90,7 +97,7 @@ impl Vm {
 
     fn compose(&mut self, now: Now, cells: &mut dyn Cells) -> Result<Option<Callout>, StoreError> {
         let Some(collector) = self.bundle.collector.clone() else { return Ok(None) };
-        let Some(by) = self.incarnation() else { return Ok(None) };
+        let Some(by) = self.speaker() else { return Ok(None) };
         let (tickets, records) = self.load_batch(now, cells)?;
         let accounts = self.report_accounts(now, cells)?;
         let (lowest, next) = self.progress();
@@ -193,6 +200,8 @@ impl Vm {
         match reply {
             Ok(reply) => {
                 let flight = if mine { self.flight.take() } else { None };
+                // A ledger that has something left and gives none of it is not asked as fast as it answers.
+                self.fetch_after_ms = now.mono_ms.saturating_add(FETCH_AGAIN_MS);
                 if let Err(StoreError) = self.apply(&reply, flight, cells, effects) {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
@@ -222,12 +231,24 @@ impl Vm {
             gone.extend(self.drop_rejected(reply, &flight, effects));
             self.outbox.reached();
         }
+        let mut result = Ok(());
         for ticket in gone {
-            let by = self.owner(ticket);
-            match Operation::free(&self.keys, by, ticket.slot, ticket.id).run(cells)? {
-                Outcome::Fenced => self.fenced_as(by, effects),
-                _ => self.sent(ticket, cells)?,
+            if self.free(ticket, cells, effects).is_err() {
+                // It is not freed, so it is sent again: the ledger will know it, and that answer frees it.
+                self.outbox.settled(ticket.slot, ticket.vm, ticket.id, 0);
+                result = Err(StoreError);
             }
+        }
+        result
+    }
+
+    /// The slot of `ticket` is needed no more.
+    fn free(&mut self, ticket: Ticket, cells: &mut dyn Cells, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
+        let by = self.owner(ticket);
+        match Operation::free(&self.keys, by, ticket.slot, ticket.id).run(cells)? {
+            Outcome::Fenced => self.fenced_as(by, effects),
+            Outcome::Contended => return Err(StoreError),
+            _ => self.sent(ticket, cells)?,
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub struct Vm {
     pub(super) last_sync_ms: u64,
     pub(super) fetch_after_ms: u64,
     waiters: BTreeMap<Handle, u64>,
-    random: u64,
+    pub(super) random: u64,
     refusals: u64,
     last_beat_ms: u64,
 }

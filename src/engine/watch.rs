@@ -7,10 +7,12 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::lost;
 use crate::engine::vm::Vm;
 use crate::now::Now;
+use crate::policy::bundle::Bundle;
 use crate::quota::{
-    Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, peek, release,
+    Cells, Claim, Claimed, Incarnation, MAX_VMS, Outcome, Recovery, Sight, StoreError, beat, open_epoch, peek, release,
 };
 use crate::report::outbox::Ticket;
+use crate::report::wire::decode_record;
 
 /// Own beats over which another VM's count must stand still before it may be claimed.
 const SILENT_BEATS: u32 = 30;
@@ -39,11 +41,11 @@ impl Vm {
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         self.beat_for_adopted(cells)?;
-        // Claims are written as this process's epoch, which only a VM that serves streams has.
-        let Some(home) = self.incarnation() else { return Ok(()) };
+        // A VM that serves no streams watches too: after a reload without traffic there may be no other.
+        let home = self.incarnation().map(|by| by.vm);
         for vm in 0..MAX_VMS {
             let Some(sight) = peek(&self.keys, vm, cells)? else { break };
-            if vm == home.vm || sight.released || self.watch.adopted.contains_key(&vm) {
+            if home == Some(vm) || sight.released || self.watch.adopted.contains_key(&vm) {
                 self.watch.seen.remove(&vm);
                 continue;
             }
@@ -51,7 +53,7 @@ impl Vm {
             *seen = if seen.0 == sight { (sight, seen.1.saturating_add(1)) } else { (sight, 0) };
             if seen.1 >= SILENT_BEATS {
                 self.watch.seen.remove(&vm);
-                self.take_over(vm, home.epoch, sight, now, cells, effects)?;
+                self.take_over(vm, sight, now, cells, effects)?;
             }
         }
         Ok(())
@@ -60,7 +62,9 @@ impl Vm {
     fn beat_for_adopted(&mut self, cells: &mut dyn Cells) -> Result<(), StoreError> {
         let mut lost = Vec::new();
         for (vm, adopted) in &self.watch.adopted {
-            if beat(&self.keys, adopted.by, cells)? != Outcome::Done {
+            // The last record is gone, but the store did not answer when the slot was given back.
+            let done = adopted.unsent.is_empty() && release(&self.keys, adopted.by, cells)? == Outcome::Done;
+            if done || beat(&self.keys, adopted.by, cells)? != Outcome::Done {
                 lost.push(*vm);
             }
         }
@@ -73,13 +77,14 @@ impl Vm {
     fn take_over(
         &mut self,
         vm: u16,
-        epoch: u64,
         seen: Sight,
         now: Now,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         let keep = self.bundle.collector.is_some();
+        // Who owned the slot has opened it.
+        let epoch = open_epoch(&self.keys, cells, self.random)?;
         let Claimed::Taken(recovery) = Claim::new(&self.keys, epoch, vm, seen, keep, now).run(cells)? else {
             return Ok(());
         };
@@ -117,9 +122,24 @@ impl Vm {
             self.touched.values_mut().for_each(|touched| touched.dirty = true);
         }
         for unsent in unsent {
+            self.touch_recorded(&bundle, &unsent.record, now);
             self.outbox.settled(unsent.slot, by.vm, unsent.id, unsent.record.len());
         }
         Ok(Some((by, unsent.iter().map(|unsent| unsent.slot).collect())))
+    }
+
+    /// The ledger must hear of accounts that only the dead VM knew of.
+    fn touch_recorded(&mut self, bundle: &Bundle, record: &[u8], now: Now) {
+        let Some(record) = decode_record(record) else { return };
+        let Some(seat) = bundle.seats.iter().find(|seat| seat.name == record.seat) else { return };
+        if let Some(plan) = bundle.plans.iter().find(|plan| plan.label() == record.plan) {
+            self.touch(plan, seat, now);
+        }
+    }
+
+    /// As whom this VM speaks to the collector: its own incarnation, or one that it has taken over.
+    pub(super) fn speaker(&self) -> Option<Incarnation> {
+        self.incarnation().or_else(|| self.watch.adopted.values().next().map(|adopted| adopted.by))
     }
 
     /// As whom the slot of `ticket` is freed.

@@ -108,6 +108,31 @@ pub fn cases(text: &str, file: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
     read(text, file).map(|(_, cases)| cases)
 }
 
+/// The cases in a file of their own, which has a `tests` section and nothing else, for the policy `text`.
+///
+/// The policy's own faults come under the name `file`, those of the cases under `beside_file`.
+pub fn cases_beside(text: &str, file: &str, beside: &str, beside_file: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
+    read(text, file)?;
+    // The policy has no faults, so nothing is noted here.
+    let mut none = Faults::default();
+    let document = tree::parse(text, &mut none).and_then(|root| document::read(&root, &mut none));
+    let mut faults = Faults::default();
+    let cases = tree::parse(beside, &mut faults).and_then(|root| {
+        let fields = fields::Fields::of(&root, "a file of cases", &["tests"], &mut faults)?;
+        let node = fields.required("tests", "list the cases under `tests`", &mut faults)?;
+        Some(case::read(node, &mut faults))
+    });
+    let Some((mut document, cases)) = document.zip(cases) else { return Err(faults.into_diagnostics(beside_file)) };
+    document.cases = cases;
+    let assigned = assign::resolve(&document, &mut none);
+    case::check(&document, &assigned, &mut faults);
+    if faults.is_empty() {
+        Ok(document.cases.into_iter().map(case::Draft::into_case).collect())
+    } else {
+        Err(faults.into_diagnostics(beside_file))
+    }
+}
+
 fn read(text: &str, file: &str) -> Result<(Bundle, Vec<Case>), Vec<Diagnostic>> {
     let mut faults = Faults::default();
     let document = tree::parse(text, &mut faults).and_then(|root| document::read(&root, &mut faults));

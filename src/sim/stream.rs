@@ -11,7 +11,7 @@ use crate::engine::event::{Cause, Event, Header};
 use crate::engine::exchange::Exchange;
 use crate::engine::vm::Vm;
 use crate::now::Now;
-use crate::policy::bundle::Bundle;
+use crate::policy::bundle::{Bundle, HostMode};
 
 /// What was seen of a stream: by its client, by the upstream, and in the filter state.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +26,22 @@ pub struct Seen {
     pub upstream: Option<Truth>,
     /// Filter state.
     pub notes: BTreeMap<&'static str, String>,
+    /// Whether it had to wait for a grant.
+    pub waited: bool,
+    /// What the engine asked for that no host can do at that moment: always a fault of the engine.
+    pub impossible: Vec<String>,
     /// How it ended; `None`: it has not.
     pub end: Option<End>,
+}
+
+/// Which of a stream's messages a callback may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    RequestHeaders,
+    RequestBody,
+    ResponseHeaders,
+    ResponseBody,
+    End,
 }
 
 /// How a stream ended.
@@ -62,11 +76,14 @@ pub(super) struct Desk<'a> {
 
 pub(super) struct Stream {
     exchange: Exchange,
+    /// Whether headers leave before the body is read.
+    headers_first: bool,
     call: Call,
     /// As they leave.
     headers: Vec<Header>,
     body: Vec<u8>,
     stage: Stage,
+    broken: bool,
     pub wake_at_ms: Option<u64>,
     pub seen: Seen,
 }
@@ -84,8 +101,19 @@ enum Stage {
 impl Stream {
     pub fn new(bundle: Rc<Bundle>, handle: Handle, call: Call) -> Self {
         let (headers, body) = (call.headers.clone(), call.body.clone());
+        let headers_first = bundle.headers == HostMode::First;
         let exchange = Exchange::new(bundle, handle);
-        Self { exchange, call, headers, body, stage: Stage::Fresh, wake_at_ms: None, seen: Seen::default() }
+        Self {
+            exchange,
+            headers_first,
+            call,
+            headers,
+            body,
+            stage: Stage::Fresh,
+            broken: false,
+            wake_at_ms: None,
+            seen: Seen::default(),
+        }
     }
 
     /// Whether something can happen to it now, without anybody waking it.
@@ -111,12 +139,12 @@ impl Stream {
             Stage::Fresh => {
                 let (headers, peer, end) = (&self.call.headers, self.call.peer, self.call.body.is_empty());
                 let flow = tell(&mut self.exchange, Event::RequestHeaders { headers, peer, end }, desk);
-                self.request_goes(flow, end, desk);
+                self.request_goes(flow, end, Phase::RequestHeaders, desk);
             }
             Stage::Body => {
                 let event = Event::RequestBody { body: &self.call.body, end: true };
                 let flow = tell(&mut self.exchange, event, desk);
-                self.request_goes(flow, true, desk);
+                self.request_goes(flow, true, Phase::RequestBody, desk);
             }
             // The client has gone away while it waited.
             Stage::Held => self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 0 },
@@ -124,7 +152,7 @@ impl Stream {
             Stage::Answering { spoken, shown } => self.answer(*spoken, shown, desk),
             Stage::Ending { cause, attempts } => {
                 tell(&mut self.exchange, Event::Over { cause, attempts }, desk);
-                self.apply(desk);
+                self.apply(Phase::End, desk);
                 self.seen.end.get_or_insert(End::Over(cause));
             }
             Stage::Over => {}
@@ -136,7 +164,7 @@ impl Stream {
         if self.is_held() {
             self.wake_at_ms = None;
             let flow = tell(&mut self.exchange, Event::Woken { body: &self.call.body }, desk);
-            self.request_goes(flow, true, desk);
+            self.request_goes(flow, true, Phase::RequestBody, desk);
         }
     }
 
@@ -146,8 +174,13 @@ impl Stream {
         self.seen.end.get_or_insert(End::Lost);
     }
 
-    fn request_goes(&mut self, flow: Flow, end: bool, desk: &mut Desk<'_>) {
-        self.apply(desk);
+    fn request_goes(&mut self, flow: Flow, end: bool, phase: Phase, desk: &mut Desk<'_>) {
+        if desk.cells.is_dead() {
+            // The callback trapped: nothing that it wanted is done, and this stream will hear of nothing more.
+            return;
+        }
+        self.apply(phase, desk);
+        self.seen.waited |= end && flow == Flow::Hold;
         self.stage = match flow {
             Flow::Continue if end => Stage::Left,
             Flow::Hold if end => Stage::Held,
@@ -190,7 +223,7 @@ impl Stream {
     fn response_headers(&mut self, headers: &[Header], desk: &mut Desk<'_>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.seen.headers = headers.iter().map(|(name, value)| (text(name), text(value))).collect();
-        self.apply(desk);
+        self.apply(Phase::ResponseHeaders, desk);
         let status = self.seen.headers.iter().find(|(name, _)| name == ":status");
         self.seen.status = status.and_then(|(_, status)| status.parse().ok()).unwrap_or(0);
     }
@@ -213,7 +246,9 @@ impl Stream {
                 let before = self.seen.body.len();
                 self.seen.body.extend_from_slice(&piece);
                 self.apply_chunk(before, desk);
-                self.stage = if end {
+                self.stage = if self.broken {
+                    Stage::Ending { cause: Cause::Other, attempts: 1 }
+                } else if end {
                     Stage::Ending { cause: Cause::Finished, attempts: 1 }
                 } else {
                     Stage::Answering { spoken: Box::new(spoken), shown: shown.saturating_add(1) }
@@ -222,7 +257,7 @@ impl Stream {
             None => {
                 if trailers {
                     tell(&mut self.exchange, Event::ResponseTrailers, desk);
-                    self.apply(desk);
+                    self.apply(Phase::End, desk);
                 }
                 self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
             }
@@ -236,17 +271,32 @@ impl Stream {
                 self.seen.body.append(bytes);
             }
         }
-        self.apply(desk);
+        self.apply(Phase::ResponseBody, desk);
+    }
+
+    /// Whether any host could carry this out now.
+    fn can(&self, effect: &Effect, phase: Phase) -> bool {
+        match effect {
+            Effect::SetRequestHeader(..) | Effect::RemoveRequestHeader(_) => {
+                phase == Phase::RequestHeaders || phase == Phase::RequestBody && !self.headers_first
+            }
+            Effect::ReplaceRequestBody(_) => matches!(phase, Phase::RequestHeaders | Phase::RequestBody),
+            Effect::SetResponseHeader(..) | Effect::RemoveResponseHeader(_) => phase == Phase::ResponseHeaders,
+            Effect::ReplaceChunk(_) | Effect::Break => phase == Phase::ResponseBody,
+            _ => true,
+        }
     }
 
     /// Carries out what concerns this stream; the rest stays on the desk.
-    fn apply(&mut self, desk: &mut Desk<'_>) {
+    fn apply(&mut self, phase: Phase, desk: &mut Desk<'_>) {
         if desk.cells.is_dead() {
-            // The callback trapped: nothing that it wanted is done.
             return;
         }
         let mut rest = Vec::new();
         for effect in desk.effects.drain(..) {
+            if !self.can(&effect, phase) {
+                self.seen.impossible.push(format!("{effect:?} in {phase:?}"));
+            }
             match effect {
                 Effect::SetRequestHeader(name, value) => {
                     self.headers.retain(|(at, _)| at != name.as_bytes());
@@ -263,6 +313,7 @@ impl Stream {
                     self.seen.notes.insert(key, value);
                 }
                 Effect::WakeAt(at) => self.wake_at_ms = Some(at),
+                Effect::Break => self.broken = true,
                 Effect::ReplaceChunk(_) => {}
                 other => rest.push(other),
             }

@@ -38,6 +38,8 @@ pub enum Trouble {
     Fail,
     /// It stands still there, while this happens elsewhere; then it goes on, not knowing of it.
     Stall(Box<dyn FnOnce(&World)>),
+    /// From now until there, this happens elsewhere before each operation: two threads that run at the same time.
+    Race(Box<dyn FnMut(&World)>),
 }
 
 /// See the module's docs. Clones are the same world.
@@ -196,6 +198,7 @@ impl World {
             Trouble::Kill => station.cells.kill_at(n),
             Trouble::Fail => station.cells.fail_at(n),
             Trouble::Stall(meanwhile) => stall(&mut station.cells, n, meanwhile, Rc::downgrade(&self.inner)),
+            Trouble::Race(meanwhile) => race(&mut station.cells, n, meanwhile, Rc::downgrade(&self.inner)),
         });
     }
 
@@ -374,6 +377,20 @@ fn stall(cells: &mut SimCells, n: u64, meanwhile: Box<dyn FnOnce(&World)>, world
     cells.before_op(move |_| {
         if left == 0
             && let Some(meanwhile) = meanwhile.take()
+            && let Some(inner) = world.upgrade()
+        {
+            meanwhile(&World { inner });
+        }
+        left = left.saturating_sub(1);
+        Fate::Pass
+    });
+}
+
+/// Lets `meanwhile` happen before each of the next `n` operations of `cells`.
+fn race(cells: &mut SimCells, n: u64, mut meanwhile: Box<dyn FnMut(&World)>, world: Weak<Inner>) {
+    let mut left = n;
+    cells.before_op(move |_| {
+        if left > 0
             && let Some(inner) = world.upgrade()
         {
             meanwhile(&World { inner });

@@ -1,0 +1,366 @@
+//! A real Envoy as a host of cases: a stack of its own, started anew whenever a case needs accounts that are fresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::preload;
+use super::request::{caller, quota, request, unanswerable};
+use super::verdict::{Observed, codes};
+use super::{Host, Suite};
+use crate::cli::run::Stop;
+use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
+use crate::collector::store::reader;
+use crate::engine::admission::subject;
+use crate::now::Now;
+use crate::policy::Bundle;
+use crate::policy::bundle::{HostMode, Plan, Seat};
+use crate::policy::case::{Case, RetryAfter, Who};
+use crate::quota::Window;
+use crate::report::wire::Record;
+use crate::sim::call::Call;
+use crate::sim::ledger;
+
+/// The collector's cluster in the template.
+const CLUSTER: &str = "farebox-collector";
+/// Longest wait for a record that is expected.
+const RECORD_LATE: Duration = Duration::from_secs(8);
+/// After so long a record that is not expected would have come: a sync's interval, and some more.
+const SETTLED: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What to start, and where to keep its state.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// The Envoy binary
+    #[arg(long, env = "ENVOY", default_value = "target/venv/bin/envoy")]
+    pub envoy_binary: PathBuf,
+    /// The filter
+    #[arg(long, env = "FAREBOX_WASM", default_value = "target/wasm/farebox.wasm")]
+    pub wasm: PathBuf,
+    /// Envoy's configuration, to be filled in
+    #[arg(long, default_value = "envoy/envoy.yaml")]
+    pub template: PathBuf,
+    /// Folder for configurations, logs and ledgers
+    #[arg(long, default_value = "target/policy-test")]
+    pub state_dir: PathBuf,
+    /// The program that serves as collector and upstream; this one if not given
+    #[arg(long, env = "FAREBOX")]
+    pub farebox: Option<PathBuf>,
+}
+
+/// Carries out cases through Envoy.
+pub struct Envoy<'s> {
+    suite: &'s Suite,
+    settings: stack::Settings,
+    root: PathBuf,
+    agent: ureq::Agent,
+    stop: Stop,
+    running: Option<Running>,
+    started: u32,
+}
+
+/// A stack, and whose accounts were used in it.
+struct Running {
+    _stack: Stack,
+    used: BTreeSet<String>,
+}
+
+/// What can be counted before and after a call.
+struct Counts {
+    refusals: BTreeMap<String, u64>,
+    heard: u64,
+    records: BTreeSet<String>,
+}
+
+impl<'s> Envoy<'s> {
+    /// For the cases of this suite.
+    ///
+    /// # Errors
+    /// What is missing on this machine.
+    pub fn new(settings: &Settings, suite: &'s Suite) -> Result<Self, String> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|error| format!("cannot resolve `{}`: {error}", path.display()))
+        };
+        if let Some(collector) = &suite.bundle.collector
+            && collector.cluster != CLUSTER
+        {
+            return Err(format!("the collector's cluster is `{CLUSTER}` in the template, not `{}`", collector.cluster));
+        }
+        let mut template = fs::read_to_string(&settings.template)
+            .map_err(|error| format!("cannot read `{}`: {error}", settings.template.display()))?;
+        if suite.bundle.headers == HostMode::First {
+            // A host that can hold headers would hide what this policy is written for.
+            template =
+                template.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
+        }
+        let this = || std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
+        let settings = stack::Settings {
+            farebox: settings.farebox.clone().map_or_else(this, |path| absolute(&path))?,
+            envoy: settings.envoy_binary.clone(),
+            template: Template::new(template),
+            filter: absolute(&settings.wasm)?,
+            policy: suite.text.clone(),
+            state: absolute(&settings.state_dir)?,
+            ports: Ports { http: 0, admin: 0, collector: 0, upstream: 0 },
+            concurrency: Some(1),
+            upstream: Upstream::StandIn { pace: Some(Duration::ZERO), seed: Some(0) },
+        };
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent = config.timeout_global(Some(Duration::from_secs(60))).build().into();
+        let stop = Stop::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
+        Ok(Self { suite, root: settings.state.clone(), settings, agent, stop, running: None, started: 0 })
+    }
+
+    /// A stack in which nobody has used the accounts of this case.
+    fn ready(&mut self, case: &Case) -> Result<(), String> {
+        let needed = subjects(case, &self.suite.bundle);
+        if self.running.as_ref().is_some_and(|running| running.used.is_disjoint(&needed)) {
+            return Ok(());
+        }
+        self.running = None;
+        self.settings.ports = Ports::free().map_err(|error| format!("no free ports: {error}"))?;
+        self.started = self.started.saturating_add(1);
+        self.settings.state = self.root.join(self.started.to_string());
+        match fs::remove_dir_all(&self.settings.state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("cannot empty `{}`: {error}", self.settings.state.display()));
+            }
+            _ => {}
+        }
+        let stack =
+            Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
+        self.running = Some(Running { _stack: stack, used: BTreeSet::new() });
+        Ok(())
+    }
+
+    fn used(&mut self, case: &Case, observed: &Observed) {
+        let by_quota = observed.by.as_ref().is_some_and(|by| quota(case, by, &self.suite.bundle).is_some());
+        if (observed.admitted || by_quota || !case.used.is_empty())
+            && let Some(running) = &mut self.running
+        {
+            running.used.append(&mut subjects(case, &self.suite.bundle));
+        }
+    }
+
+    fn preload(&self, case: &Case) -> Result<(), String> {
+        let now = Now { wall_ms: wall_ms(), mono_ms: 0 };
+        let Some(sync) = preload::for_ledger(case, &self.suite.bundle, now) else { return Ok(()) };
+        let url = format!("http://127.0.0.1:{}/v1/sync", self.settings.ports.collector);
+        let sent = self.agent.post(url).header("content-type", "application/msgpack").send(&sync[..]);
+        match sent.map_err(|error| format!("the collector does not answer: {error}"))?.status().as_u16() {
+            200 => Ok(()),
+            status => Err(format!("the collector answered {status} to what was used before")),
+        }
+    }
+
+    fn text(&self, port: u16, path: &str) -> Result<String, String> {
+        let url = format!("http://127.0.0.1:{port}{path}");
+        let answer = self.agent.get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+        answer.map_err(|error| format!("`{url}` does not answer: {error}"))
+    }
+
+    fn heard(&self) -> Result<Value, String> {
+        let text = self.text(self.settings.ports.upstream, "/stats?last=1")?;
+        serde_json::from_str(&text).map_err(|error| format!("the stand-in's figures cannot be read: {error}"))
+    }
+
+    fn counts(&self) -> Result<Counts, String> {
+        let stats = self.text(self.settings.ports.admin, "/stats?filter=farebox.refusals_total")?;
+        let heard = self.heard()?.get("requests").and_then(Value::as_u64).unwrap_or(0);
+        let records = self.records()?.into_iter().map(|record| record.id).collect();
+        Ok(Counts { refusals: refusals(&stats), heard, records })
+    }
+
+    fn records(&self) -> Result<Vec<Record>, String> {
+        let database = reader(&self.settings.state.join("collector.db"));
+        database.and_then(|database| ledger::records(&database)).map_err(|error| format!("the ledger: {error}"))
+    }
+
+    /// The records that the call made, once they are there.
+    fn new_records(&self, case: &Case, before: &Counts, admitted: bool) -> Result<Vec<Record>, String> {
+        let Some(collector) = &self.suite.bundle.collector else { return Ok(Vec::new()) };
+        let expected = case.expect.records.unwrap_or(u64::from(admitted));
+        let mut waited = Duration::ZERO;
+        let look = |waited: &mut Duration| {
+            sleep(LOOK);
+            *waited = waited.saturating_add(LOOK);
+            let all = self.records()?.into_iter();
+            Ok::<Vec<_>, String>(all.filter(|record| !before.records.contains(&record.id)).collect())
+        };
+        let asserted = case.expect.records.is_some() || case.expect.charged.is_some();
+        let quiet = if asserted { Duration::from_millis(collector.sync_ms).saturating_add(SETTLED) } else { LOOK };
+        loop {
+            let found = look(&mut waited)?;
+            let enough = found.len() as u64 >= expected;
+            // One record too many would come with the same sync or the next.
+            if (enough && (expected > 0 || waited >= quiet)) || waited >= RECORD_LATE {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn send(&self, call: &Call) -> Result<Answered, String> {
+        let value = |name: &[u8]| {
+            let found = call.headers.iter().find(|(at, _)| at == name);
+            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+        };
+        let url = format!("http://127.0.0.1:{}{}", self.settings.ports.http, value(b":path"));
+        let mut post = self.agent.post(url);
+        for (name, value) in call.headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
+            post = post.header(name.as_slice(), value.as_slice());
+        }
+        let mut answer = post.send(&call.body[..]).map_err(|error| format!("Envoy does not answer: {error}"))?;
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().read_to_vec().map_err(|error| format!("Envoy's answer broke off: {error}"))?;
+        Ok(Answered { status, retry_after, body })
+    }
+}
+
+/// What the caller got.
+struct Answered {
+    status: u16,
+    retry_after: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Host for Envoy<'_> {
+    fn name(&self) -> &'static str {
+        "envoy"
+    }
+
+    fn cannot(&self, case: &Case) -> Option<String> {
+        let bundle = &self.suite.bundle;
+        if let Who::Seat(seat) = &case.who {
+            return Some(format!("Envoy knows callers by their keys, not as seat `{seat}`"));
+        }
+        if let Some(from) = case.call.from.filter(|_| bundle.trusted_proxies == 0)
+            && from != IpAddr::V4(Ipv4Addr::LOCALHOST)
+        {
+            return Some(format!("nobody here calls from {from}; a policy with `trusted_proxies` can say so"));
+        }
+        if let Some((_, quota, _)) = preload::local(case, bundle).first() {
+            return Some(format!("nobody can use `{}` beforehand: it is kept in Envoy, not in a ledger", quota.name));
+        }
+        let unseen = case.expect.charged.as_ref().is_some_and(|charged| !charged.is_empty())
+            || case.expect.records.is_some_and(|records| records > 0);
+        if bundle.collector.is_none() && unseen {
+            return Some("what is charged can be seen only with a collector".to_owned());
+        }
+        if case.at_ms.is_some() && depends_on_the_clock(case, bundle) {
+            return Some("Envoy's clock cannot be set, and the wait depends on the day".to_owned());
+        }
+        unanswerable(&case.answer)
+    }
+
+    fn run(&mut self, case: &Case) -> Result<Observed, String> {
+        let Who::Key(key) = &case.who else { return Err("the caller has no key".to_owned()) };
+        self.ready(case)?;
+        if self.stop.asked.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err("interrupted".to_owned());
+        }
+        self.preload(case)?;
+        let before = self.counts()?;
+        let answered = self.send(&request(case, key, &self.suite.bundle))?;
+        let heard = self.heard()?;
+        let admitted = heard.get("requests").and_then(Value::as_u64).unwrap_or(0) > before.heard;
+        let records = self.new_records(case, &before, admitted)?;
+        let refusals = self.counts()?.refusals;
+        let grown = |(by, count): &(&String, &u64)| **count > before.refusals.get(*by).copied().unwrap_or(0);
+        let exchange = heard.pointer("/exchanges/0").filter(|_| admitted);
+        let observed = Observed {
+            admitted,
+            by: refusals.iter().find(grown).map(|(by, _)| by.clone()),
+            status: answered.status,
+            codes: codes(&answered.body),
+            retry_after: answered.retry_after,
+            tier: exchange
+                .and_then(|exchange| exchange.pointer("/headers/x-farebox-tier")?.as_str())
+                .map(str::to_owned),
+            max_output: exchange.and_then(|exchange| exchange.get("limit")?.as_u64()),
+            charged: charged(case, &self.suite.bundle, &records),
+            held: None,
+            records: records.len() as u64,
+            contradictions: Vec::new(),
+        };
+        self.used(case, &observed);
+        Ok(observed)
+    }
+}
+
+/// The accounts that a case may use.
+fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
+    let of = |(seat, plan): (&Seat, &Plan)| plan.quotas.iter().map(|quota| subject(quota.per, seat)).collect();
+    caller(case, bundle).map(of).unwrap_or_default()
+}
+
+/// A wait for the calendar is another one every day; that for a first-use window is the same.
+fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
+    let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
+    let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
+    timed && by.is_none_or(|(_, _, quota)| matches!(quota.quota.window, Window::CalendarMonth { .. }))
+}
+
+fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {
+    let mut charged = BTreeMap::new();
+    let Some((seat, plan)) = caller(case, bundle) else { return charged };
+    for quota in &plan.quotas {
+        let (name, of) = (crate::engine::admission::ledger_name(plan, quota), subject(quota.per, seat));
+        let charges = records.iter().flat_map(|record| &record.charges);
+        let sum = charges
+            .filter(|charge| charge.quota == name && charge.subject == of)
+            .fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));
+        charged.insert(quota.name.clone(), sum);
+    }
+    charged
+}
+
+/// Refusals by rule, from lines like `wasmcustom.farebox.refusals_total.kind=rate;.by=calls;: 3`.
+fn refusals(stats: &str) -> BTreeMap<String, u64> {
+    let read = |line: &str| {
+        let (name, count) = line.rsplit_once(": ")?;
+        let by = name.split_once(".by=")?.1.split(';').next()?;
+        Some((by.to_owned(), count.trim().parse::<u64>().ok()?))
+    };
+    let mut sums = BTreeMap::<String, u64>::new();
+    for (by, count) in stats.lines().filter_map(read) {
+        let sum = sums.entry(by).or_default();
+        *sum = sum.saturating_add(count);
+    }
+    sums
+}
+
+#[expect(clippy::disallowed_methods, reason = "what was used before is told to a real collector, by its clock")]
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl std::fmt::Debug for Envoy<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Envoy")
+            .field("settings", &self.settings)
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusals;
+
+    #[test]
+    fn refusals_are_summed_by_rule() {
+        let stats = "wasmcustom.farebox.refusals_total.kind=rate;.by=calls;: 3\n\
+                     wasmcustom.farebox.refusals_total.kind=exhausted;.by=calls;: 1\n\
+                     wasmcustom.farebox.refusals_total.kind=forbidden;.by=unknown.body;: 2\nother: 5\n";
+        assert_eq!(refusals(stats), [("calls".to_owned(), 4), ("unknown.body".to_owned(), 2)].into());
+    }
+}

@@ -1,0 +1,78 @@
+//! The request of a case, the same for every host.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::engine::event::Header;
+use crate::policy::Bundle;
+use crate::policy::bundle::{Plan, PlanQuota, Seat};
+use crate::policy::case::{Answer, Api, Case, Prompt, Who};
+use crate::sim::call::{Call, body, header, prompt};
+use crate::upstream::ask;
+use crate::upstream::script;
+
+/// The request, with the upstream's orders in a header that the stand-in understands. `key` is the caller's.
+pub(super) fn request(case: &Case, key: &str, bundle: &Bundle) -> Call {
+    let api = match case.call.api {
+        Api::OpenAiChat => ask::Api::OpenAiChat,
+        Api::AnthropicMessages => ask::Api::AnthropicMessages,
+    };
+    let words = match &case.call.prompt {
+        Prompt::Tokens(tokens) => prompt(*tokens),
+        Prompt::Text(text) => text.clone(),
+    };
+    let body = body(api, &case.call.model, &words, case.call.max_output, case.call.stream);
+    let mut call = Call::new(api, key, &body);
+    call.headers.push(header(script::HEADER, &orders(&case.answer)));
+    if let Some(from) = case.call.from {
+        match bundle.trusted_proxies {
+            0 => call.peer = Some(from),
+            proxies => call.headers.push(forwarded(from, proxies)),
+        }
+    }
+    call.headers.extend(case.call.headers.iter().map(|(name, value)| header(name, value)));
+    call
+}
+
+/// What trusted proxies in front have written: the caller, and all of them but the nearest.
+fn forwarded(from: IpAddr, proxies: u8) -> Header {
+    let mut entries = vec![from];
+    entries.resize(usize::from(proxies), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let entries: Vec<String> = entries.iter().map(IpAddr::to_string).collect();
+    header("x-forwarded-for", &entries.join(", "))
+}
+
+/// What the stand-in is to do.
+fn orders(answer: &Answer) -> String {
+    let mut orders = format!("output={} cached={}", answer.output, answer.cached);
+    if let Some(input) = answer.input {
+        orders.push_str(&format!(" input={input}"));
+    }
+    if answer.status != 200 {
+        orders.push_str(&format!(" error={}", answer.status));
+    }
+    if answer.silent {
+        orders.push_str(" silent");
+    }
+    orders
+}
+
+/// Why the stand-in cannot answer like this, if so.
+pub(super) fn unanswerable(answer: &Answer) -> Option<String> {
+    let can = answer.status == 200 || answer.status >= 400;
+    (!can).then(|| format!("the stand-in answers 200 or an error, not {}", answer.status))
+}
+
+/// The caller's seat and plan, where there are such.
+pub(super) fn caller<'b>(case: &Case, bundle: &'b Bundle) -> Option<(&'b Seat, &'b Plan)> {
+    let seat = match &case.who {
+        Who::Seat(name) => bundle.seats.iter().find(|seat| seat.name == *name)?,
+        Who::Key(key) => bundle.seats.get(crate::engine::identity::seat_by_key(key.as_bytes(), &bundle.keys)?)?,
+    };
+    Some((seat, bundle.plans.get(seat.plan?)?))
+}
+
+/// A quota of the caller's plan.
+pub(super) fn quota<'b>(case: &Case, name: &str, bundle: &'b Bundle) -> Option<(&'b Seat, &'b Plan, &'b PlanQuota)> {
+    let (seat, plan) = caller(case, bundle)?;
+    Some((seat, plan, plan.quotas.iter().find(|quota| quota.name == name)?))
+}

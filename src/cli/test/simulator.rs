@@ -1,0 +1,174 @@
+//! The simulator as a host of cases: one process, one VM, an upstream that answers at once.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::Host;
+use super::preload;
+use super::request::{caller, request, unanswerable};
+use super::verdict::{Mismatch, Observed, codes};
+use crate::collector::amount::Amount;
+use crate::engine::admission::{ledger_name, subject};
+use crate::policy::Bundle;
+use crate::policy::bundle::Key;
+use crate::policy::case::{Case, Who};
+use crate::quota::{Keys, Standing, Window, read_account};
+use crate::sim::world::{At, Seen, World};
+
+/// The clock of a case that names no moment: 2026-11-25 12:00 UTC, far from every month's ends.
+const NOON_MS: u64 = 1_795_608_000_000;
+/// Longest virtual time for the call, and then again for its record to arrive.
+const LONGEST_MS: u64 = 60_000;
+
+/// Carries out each case in a world of its own.
+#[derive(Debug)]
+pub struct Simulator<'b> {
+    bundle: &'b Bundle,
+}
+
+impl<'b> Simulator<'b> {
+    /// For cases of this policy.
+    pub fn new(bundle: &'b Bundle) -> Self {
+        Self { bundle }
+    }
+
+    /// The policy with a key for a seat that is asked for by name, and that key.
+    fn with_key(&self, who: &Who) -> (Bundle, String) {
+        let mut bundle = self.bundle.clone();
+        match who {
+            Who::Key(key) => (bundle, key.clone()),
+            Who::Seat(name) => {
+                let key = format!("the key of {name} in the simulator");
+                let sha256 = Sha256::digest(key.as_bytes()).into();
+                let seat = bundle.seats.iter().position(|seat| seat.name == *name);
+                bundle.keys.extend(seat.map(|seat| Key { sha256, seat }));
+                (bundle, key)
+            }
+        }
+    }
+}
+
+impl Host for Simulator<'_> {
+    fn name(&self) -> &'static str {
+        "simulator"
+    }
+
+    fn cannot(&self, case: &Case) -> Option<String> {
+        unanswerable(&case.answer)
+    }
+
+    fn run(&mut self, case: &Case) -> Result<Observed, String> {
+        let (bundle, key) = self.with_key(&case.who);
+        let call = request(case, &key, &bundle);
+        let at_ms = case.at_ms.unwrap_or(NOON_MS);
+        let world = World::new(bundle, 1, 1, at_ms, u64::from(case.line)).map_err(|error| error.to_string())?;
+        let shared = world.shared(0).ok_or("the world is empty")?;
+        preload::use_local(case, world.bundle(), &mut shared.cells(u16::MAX), world.now())?;
+        if let Some(sync) = preload::for_ledger(case, world.bundle(), world.now()) {
+            let (status, said) = world.ledger().sync(&sync, at_ms);
+            if status != 200 {
+                return Err(format!("the ledger refused what was used before: {}", String::from_utf8_lossy(&said)));
+            }
+        }
+        let before = standings(case, &world)?;
+        let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
+        if !world.run(LONGEST_MS) {
+            return Err(format!("the call did not end within {LONGEST_MS} ms"));
+        }
+        let after = standings(case, &world)?;
+        let seen = world.seen(stream).ok_or("the stream is not known any more")?;
+        await_records(&world, before.slots);
+        observe(case, &world, &seen, &before, &after)
+    }
+}
+
+/// Until no record waits in its slot.
+fn await_records(world: &World, slots_before: usize) {
+    let until = world.now().mono_ms.saturating_add(LONGEST_MS);
+    while world.now().mono_ms < until && world.taken_slots(0).is_ok_and(|slots| slots.len() > slots_before) {
+        world.tick(100);
+    }
+}
+
+/// How the caller's quotas stand in the shared data.
+struct Standings {
+    quotas: BTreeMap<String, Standing>,
+    slots: usize,
+}
+
+impl Standings {
+    fn of(&self, quota: &str) -> Standing {
+        self.quotas.get(quota).copied().unwrap_or_default()
+    }
+}
+
+fn standings(case: &Case, world: &World) -> Result<Standings, String> {
+    let keys = Keys::new(&world.bundle().name);
+    let mut cells = world.shared(0).ok_or("the world is empty")?.cells(u16::MAX);
+    let mut quotas = BTreeMap::new();
+    if let Some((seat, plan)) = caller(case, world.bundle()) {
+        for quota in &plan.quotas {
+            let account =
+                read_account(&keys, &subject(quota.per, seat), &mut cells).map_err(|error| error.to_string())?;
+            let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
+            quotas.insert(quota.name.clone(), standing.unwrap_or_default());
+        }
+    }
+    Ok(Standings { quotas, slots: world.taken_slots(0).map_err(|error| error.to_string())?.len() })
+}
+
+fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
+    let upstream = seen.upstream.as_ref();
+    let tier = upstream.and_then(|upstream| {
+        let found = upstream.headers.iter().find(|(name, _)| name == b"x-farebox-tier");
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    });
+    let retry_after = seen.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
+    let records = world.ledger().records().map_err(|error| error.to_string())?;
+    let mut observed = Observed {
+        admitted: upstream.is_some(),
+        by: seen.notes.get("denied_by").cloned(),
+        status: seen.status,
+        codes: codes(&seen.body),
+        retry_after,
+        tier,
+        max_output: upstream.and_then(|upstream| upstream.limit),
+        records: u64::try_from(records.len()).unwrap_or(u64::MAX),
+        held: Some(BTreeMap::new()),
+        ..Observed::default()
+    };
+    observed.contradictions.extend(seen.impossible.iter().map(|what| Mismatch {
+        what: "what the engine asks of its host".to_owned(),
+        expected: "something possible".to_owned(),
+        seen: what.clone(),
+    }));
+    let Some((seat, plan)) = caller(case, world.bundle()) else { return Ok(observed) };
+    for quota in &plan.quotas {
+        let (was, is) = (before.of(&quota.name), after.of(&quota.name));
+        let by_account = is.used.saturating_sub(was.used);
+        let of_quota = |name: &str, of: &str| name == ledger_name(plan, quota) && of == subject(quota.per, seat);
+        let charges = records.iter().flat_map(|record| &record.charges);
+        let charges = charges.filter(|charge| of_quota(&charge.quota, &charge.subject));
+        let by_record = charges.fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));
+        let charged = if world.bundle().collector.is_some() { by_record } else { by_account };
+        observed.charged.insert(quota.name.clone(), charged);
+        if let Some(held) = &mut observed.held {
+            held.insert(quota.name.clone(), is.held.saturating_sub(was.held));
+        }
+        // A bucket drains while the call runs; all others must agree with the record to the micro-unit.
+        if charged != by_account && !matches!(quota.quota.window, Window::Bucket { .. }) {
+            observed.contradictions.push(Mismatch {
+                what: format!("`{}` in the account against the record", quota.name),
+                expected: Amount::from(charged).to_string(),
+                seen: Amount::from(by_account).to_string(),
+            });
+        }
+    }
+    if world.bundle().collector.is_none() {
+        let ended =
+            world.counters().iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum();
+        observed.records = ended;
+    }
+    Ok(observed)
+}

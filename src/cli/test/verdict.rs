@@ -1,0 +1,160 @@
+//! What a case expects against what was seen.
+
+use std::collections::BTreeMap;
+
+use super::request::quota;
+use crate::collector::amount::Amount;
+use crate::engine::denial::unit_name;
+use crate::policy::Bundle;
+use crate::policy::case::{self, Case, Decision, RetryAfter};
+
+/// What was seen of a call. Amounts are micro-units by the name of the quota.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether it reached the upstream.
+    pub admitted: bool,
+    /// The rule that refused it.
+    pub by: Option<String>,
+    /// The status that the caller got.
+    pub status: u16,
+    /// The codes and types in the body that the caller got.
+    pub codes: Vec<String>,
+    /// The `retry-after` that the caller got.
+    pub retry_after: Option<String>,
+    /// The tier header that the upstream got.
+    pub tier: Option<String>,
+    /// The output limit that the upstream got.
+    pub max_output: Option<u64>,
+    /// What was charged.
+    pub charged: BTreeMap<String, u64>,
+    /// What stayed held; `None`: this host cannot see it.
+    pub held: Option<BTreeMap<String, u64>>,
+    /// How many records were made.
+    pub records: u64,
+    /// What contradicts itself, whatever the case expects.
+    pub contradictions: Vec<Mismatch>,
+}
+
+/// One thing that is not as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Which.
+    pub what: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub seen: String,
+}
+
+/// The `error.code`, `error.type` and `error.details.error_code` of an error body.
+pub fn codes(body: &[u8]) -> Vec<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let places = ["/error/code", "/error/type", "/error/details/error_code"];
+    places.iter().filter_map(|at| body.pointer(at)?.as_str()).map(str::to_owned).collect()
+}
+
+/// Everything that is not as the case expects.
+pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
+    let expect = &case.expect;
+    let mut found = Found(Vec::new());
+    let word = |admitted| if admitted { "allow" } else { "deny" };
+    found.unless("decision", word(expect.decision == Decision::Allow), word(seen.admitted));
+    if let Some(by) = &expect.by {
+        found.unless("by", by, seen.by.as_deref().unwrap_or("nothing"));
+    }
+    if let Some(status) = expect.status {
+        found.unless("status", &status.to_string(), &seen.status.to_string());
+    }
+    if let Some(code) = &expect.code
+        && !seen.codes.contains(code)
+    {
+        found.add("code", code, &said(&seen.codes.join(" and ")));
+    }
+    if let Some(retry_after) = expect.retry_after {
+        found.retry_after(retry_after, seen.retry_after.as_deref());
+    }
+    if let Some(tier) = &expect.tier {
+        found.unless("tier", tier, seen.tier.as_deref().unwrap_or("none"));
+    }
+    if let Some(limit) = expect.max_output {
+        let seen = seen.max_output.map_or("none".to_owned(), |limit| limit.to_string());
+        found.unless("max_output", &limit.to_string(), &seen);
+    }
+    let mut amounts = |what: &str, expected: &Option<Vec<case::Amount>>, seen: &BTreeMap<String, u64>| {
+        if let Some(expected) = expected {
+            found.amounts(what, expected, seen, &|name, micro| amount(case, bundle, name, micro));
+        }
+    };
+    amounts("charged", &expect.charged, &seen.charged);
+    if let Some(held) = &seen.held {
+        amounts("held", &expect.held, held);
+    }
+    if let Some(records) = expect.records {
+        found.unless("records", &records.to_string(), &seen.records.to_string());
+    }
+    if found.0.is_empty() { seen.contradictions.clone() } else { found.0 }
+}
+
+/// An amount with the unit of its quota.
+fn amount(case: &Case, bundle: &Bundle, name: &str, micro: u64) -> String {
+    let unit = quota(case, name, bundle).map_or("micro-units", |(_, _, quota)| unit_name(quota.unit));
+    format!("{} {unit}", Amount::from(micro))
+}
+
+fn said(text: &str) -> String {
+    if text.is_empty() { "none".to_owned() } else { text.to_owned() }
+}
+
+struct Found(Vec<Mismatch>);
+
+impl Found {
+    fn add(&mut self, what: &str, expected: &str, seen: &str) {
+        let (what, expected, seen) = (what.to_owned(), expected.to_owned(), seen.to_owned());
+        self.0.push(Mismatch { what, expected, seen });
+    }
+
+    fn unless(&mut self, what: &str, expected: &str, seen: &str) {
+        if expected != seen {
+            self.add(what, expected, seen);
+        }
+    }
+
+    fn retry_after(&mut self, expected: RetryAfter, seen: Option<&str>) {
+        let seconds = seen.and_then(|seen| seen.parse::<u64>().ok());
+        let fits = match expected {
+            RetryAfter::Absent => seen.is_none(),
+            // The header says whole seconds, rounded up.
+            RetryAfter::AtMost(ms) => seconds.is_some_and(|seconds| seconds <= ms.div_ceil(1_000)),
+            RetryAfter::Exactly(ms) => seconds.is_some_and(|seconds| seconds == ms.div_ceil(1_000)),
+        };
+        if !fits {
+            let expected = match expected {
+                RetryAfter::Absent => "none".to_owned(),
+                RetryAfter::AtMost(ms) => format!("at most {} s", ms.div_ceil(1_000)),
+                RetryAfter::Exactly(ms) => format!("{} s", ms.div_ceil(1_000)),
+            };
+            self.add("retry_after", &expected, &seen.map_or("none".to_owned(), |seen| format!("{seen} s")));
+        }
+    }
+
+    /// An empty list expects nothing on any quota; otherwise only the quotas named are compared.
+    fn amounts(
+        &mut self,
+        what: &str,
+        expected: &[case::Amount],
+        seen: &BTreeMap<String, u64>,
+        written: &dyn Fn(&str, u64) -> String,
+    ) {
+        if expected.is_empty() {
+            for (name, micro) in seen.iter().filter(|(_, micro)| **micro > 0) {
+                self.add(&format!("{what}.{name}"), "nothing", &written(name, *micro));
+            }
+        }
+        for case::Amount { quota, micro } in expected {
+            let seen = seen.get(quota).copied().unwrap_or(0);
+            if seen != *micro {
+                self.add(&format!("{what}.{quota}"), &written(quota, *micro), &written(quota, seen));
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What must be true of the accounts, always and in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use farebox::engine::admission::{ledger_name, subject};
+use farebox::engine::event::Cause;
+use farebox::meter::usage::Source;
+use farebox::policy::bundle::{Plan, PlanQuota, Seat};
+use farebox::quota::{Incarnation, Keys, QuotaId, Slot, Window, open_epoch, read_account};
+use farebox::report::wire::{Outcome, Record};
+use farebox::sim::world::{At, End, Seen, World};
+
+use super::run::Figures;
+
+/// (subject, quota) of every seat, each once, with the quota.
+fn quotas(world: &World) -> BTreeMap<(String, String), (PlanQuota, Seat)> {
+    let bundle = world.bundle();
+    let of = |seat: &Seat, plan: &Plan| {
+        let each =
+            |quota: &PlanQuota| ((subject(quota.per, seat), ledger_name(plan, quota)), (quota.clone(), seat.clone()));
+        plan.quotas.iter().map(each).collect::<Vec<_>>()
+    };
+    bundle.seats.iter().flat_map(|seat| of(seat, &bundle.plans[seat.plan.unwrap()])).collect()
+}
+
+/// What is used and held in a process, by subject and quota.
+pub fn standings(world: &World, process: usize) -> BTreeMap<(String, String), (u64, u64)> {
+    let Some(shared) = world.shared(process) else { return BTreeMap::new() };
+    let (keys, mut cells) = (Keys::new(&world.bundle().name), shared.cells(u16::MAX));
+    let mut standings = BTreeMap::new();
+    for ((subject, name), (quota, _)) in quotas(world) {
+        let account = read_account(&keys, &subject, &mut cells).unwrap();
+        let standing = account.and_then(|account| account.standing(&quota.quota, world.now())).unwrap_or_default();
+        standings.insert((subject, name), (standing.used, standing.held));
+    }
+    standings
+}
+
+/// The epoch of a process, if it has one.
+pub fn epoch(world: &World, process: usize) -> Option<u64> {
+    let (shared, keys) = (world.shared(process)?, Keys::new(&world.bundle().name));
+    shared.peek(&keys.epoch())?;
+    open_epoch(&keys, &mut shared.cells(u16::MAX), 0).ok()
+}
+
+/// No more runs at a time than is allowed, in one process.
+pub fn concurrency(world: &World, process: usize) -> Result<(), String> {
+    // What a VM that was taken for dead ran, another one has ended; its streams may still flow.
+    if world.counters().contains_key("unsettled_total{}") {
+        return Ok(());
+    }
+    let runs = |seen: &Seen| seen.admitted().is_some() && !seen.notes.contains_key("outcome");
+    let running: Vec<Seen> = world.running(process).into_iter().filter(runs).collect();
+    for ((subject, name), (quota, _)) in quotas(world) {
+        if quota.quota.window != Window::Concurrent {
+            continue;
+        }
+        let of = |seen: &&Seen| ["seat", "org"].iter().any(|level| format!("{level}/{}", seen.notes[level]) == subject);
+        let count = running.iter().filter(of).count() as u64 * farebox::quota::MICRO;
+        if count > quota.quota.limit {
+            return Err(format!("{count} micro-requests of {subject} run, `{name}` allows {}", quota.quota.limit));
+        }
+    }
+    Ok(())
+}
+
+/// All that must be true when everything is quiet. `restarted`: epochs that ended by a restart, whose last words may be lost.
+pub fn all(world: &World, restarted: &[u64], figures: &mut Figures) -> Result<(), String> {
+    let ended = world.all_ended();
+    let records = world.ledger().records().map_err(|error| error.to_string())?;
+    count(world, &ended, &records, figures);
+    if let Some((_, seen)) = ended.iter().find(|(_, seen)| !seen.impossible.is_empty()) {
+        return Err(format!("no host can do that: {:?}", seen.impossible));
+    }
+    nothing_held(world)?;
+    let lasting = |record: &&Record| !restarted.contains(&incarnation(&record.id).epoch);
+    let kept: Vec<&Record> = records.iter().filter(lasting).collect();
+    if world.bundle().collector.is_some() {
+        each_once(world, &ended, &kept, restarted)?;
+        totals(world, &records, restarted)?;
+        true_usage(&ended, &records)?;
+    }
+    never_over(world, &records, restarted)
+}
+
+fn incarnation(id: &str) -> Incarnation {
+    farebox::report::id::exchange_id(id).unwrap_or_else(|| panic!("`{id}` is no id")).by
+}
+
+fn count(world: &World, ended: &[(At, Seen)], records: &[Record], figures: &mut Figures) {
+    figures.admitted += ended.iter().filter(|(_, seen)| seen.admitted().is_some()).count() as u64;
+    figures.refused += ended.iter().filter(|(_, seen)| seen.end == Some(End::Refused)).count() as u64;
+    figures.lost += ended.iter().filter(|(_, seen)| seen.end == Some(End::Lost)).count() as u64;
+    figures.records += records.len() as u64;
+    figures.unsettled += records.iter().filter(|record| record.outcome == Outcome::Unsettled).count() as u64;
+    figures.operations += world.operations();
+    figures.fenced += world.counters().get("fenced_total{}").copied().unwrap_or(0);
+    figures.waited += ended.iter().filter(|(_, seen)| seen.waited).count() as u64;
+}
+
+fn nothing_held(world: &World) -> Result<(), String> {
+    let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
+    for process in 0..processes {
+        for ((subject, name), (_, held)) in standings(world, process) {
+            if held > 0 {
+                return Err(format!("`{name}` of {subject} holds {held} micro-units for ever"));
+            }
+        }
+        for account in world.accounts(process).map_err(|error| error.to_string())? {
+            for (quota, _) in quotas(world).into_values() {
+                let Some(reported) = account.reported(quota.quota.id) else { continue };
+                let before = reported.previous.map_or(0, |previous| previous.held);
+                if reported.current.held + before > 0 {
+                    return Err(format!("{} holds in a window: {reported:?}", account.subject()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the accounts hold is what the exchange slots hold, to the micro-unit. Buckets keep no books of holds.
+pub fn held_by_slots(world: &World) -> Result<(), String> {
+    let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
+    for process in 0..processes {
+        let mut held: BTreeMap<(String, QuotaId), u64> = BTreeMap::new();
+        for slot in world.taken_slots(process).map_err(|error| error.to_string())? {
+            let Slot::Held(slot) = slot else { continue };
+            for (level, line) in slot.levels.iter().flat_map(|level| level.lines.iter().map(move |line| (level, line)))
+            {
+                *held.entry((level.subject.clone(), line.quota)).or_default() += line.amount;
+            }
+        }
+        for account in world.accounts(process).map_err(|error| error.to_string())? {
+            for ((subject, name), (quota, _)) in quotas(world) {
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
+                if matches!(quota.quota.window, Window::Bucket { .. }) {
+                    continue;
+                }
+                let here = known.current.held + known.previous.map_or(0, |previous| previous.held);
+                let slots = held.get(&(subject.clone(), quota.quota.id)).copied().unwrap_or(0);
+                if here != slots {
+                    return Err(format!("`{name}` of {subject} holds {here}, the slots hold {slots}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every admitted exchange has exactly one record.
+fn each_once(world: &World, ended: &[(At, Seen)], kept: &[&Record], restarted: &[u64]) -> Result<(), String> {
+    let admitted = ended.iter().filter_map(|(_, seen)| seen.admitted());
+    let admitted: BTreeSet<&str> = admitted.filter(|id| !restarted.contains(&incarnation(id).epoch)).collect();
+    let recorded: BTreeSet<&str> = kept.iter().map(|record| record.id.as_str()).collect();
+    if recorded.len() != kept.len() {
+        return Err("the ledger has a record twice".to_owned());
+    }
+    let missing: Vec<_> = admitted.difference(&recorded).collect();
+    if !missing.is_empty() {
+        return Err(format!("admitted, but no record: {missing:?}"));
+    }
+    // One whose VM died between the commit and the answer was never told to anybody, but it was held.
+    let unknown = |id: &&&str| {
+        let record = kept.iter().find(|record| record.id == ***id);
+        record.is_none_or(|record| record.outcome != Outcome::Unsettled)
+    };
+    let surplus: Vec<_> = recorded.difference(&admitted).filter(unknown).collect();
+    if !surplus.is_empty() {
+        return Err(format!("recorded, but never admitted: {surplus:?}"));
+    }
+    let losses = world.ledger().losses().map_err(|error| error.to_string())?;
+    if losses.rejected + losses.conflicts > 0 || (restarted.is_empty() && losses.proven > 0) {
+        return Err(format!("{losses:?}: {:?}", world.ledger().warnings));
+    }
+    Ok(())
+}
+
+/// What the records charge is what the accounts used and what the ledger knows.
+fn totals(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), String> {
+    let mut charged: BTreeMap<(u64, String, String, u64), u64> = BTreeMap::new();
+    for record in records {
+        for charge in record.charges.iter().filter(|charge| charge.amount > 0) {
+            let key = (incarnation(&record.id).epoch, charge.subject.clone(), charge.quota.clone(), charge.window);
+            *charged.entry(key).or_default() += charge.amount;
+        }
+    }
+    let quotas = quotas(world);
+    let mut reported: BTreeMap<(u64, String, String, u64), u64> = BTreeMap::new();
+    for share in world.ledger().shares().map_err(|error| error.to_string())? {
+        *reported.entry((share.epoch, share.subject, share.quota, share.window)).or_default() += share.used;
+    }
+    let keys: BTreeSet<_> = charged.keys().chain(reported.keys()).cloned().collect();
+    for key in keys {
+        let granted = quotas.get(&(key.1.clone(), key.2.clone())).is_some_and(|(quota, _)| quota.quota.granted);
+        let (records, ledger) = (charged.get(&key).copied().unwrap_or(0), reported.get(&key).copied().unwrap_or(0));
+        if granted && !restarted.contains(&key.0) && records != ledger {
+            return Err(format!("{key:?}: the records charge {records}, the ledger was told {ledger}"));
+        }
+    }
+    let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
+    for process in 0..processes {
+        let Some(epoch) = epoch(world, process) else { continue };
+        for account in world.accounts(process).map_err(|error| error.to_string())? {
+            for ((subject, name), (quota, _)) in &quotas {
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
+                if !quota.quota.granted {
+                    continue;
+                }
+                for period in [Some(known.current), known.previous].into_iter().flatten() {
+                    let key = (epoch, subject.clone(), name.clone(), period.start);
+                    let records = charged.get(&key).copied().unwrap_or(0);
+                    if period.used != records {
+                        return Err(format!("{key:?}: used {}, the records charge {records}: {known:?}", period.used));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What ran to its end and was reported is charged to the token; nothing is charged beyond what the upstream wrote.
+fn true_usage(ended: &[(At, Seen)], records: &[Record]) -> Result<(), String> {
+    let by_id: BTreeMap<&str, &Record> = records.iter().map(|record| (record.id.as_str(), record)).collect();
+    for (_, seen) in ended {
+        let Some(record) = seen.admitted().and_then(|id| by_id.get(id)) else { continue };
+        let Some(truth) = &seen.upstream else {
+            if record.outcome != Outcome::Unsettled && record.usage.total() > 0 && record.outcome != Outcome::NoResponse
+            {
+                return Err(format!("never left, but charged: {record:?}"));
+            }
+            continue;
+        };
+        if record.outcome == Outcome::Unsettled {
+            continue;
+        }
+        let usage = (record.usage.input_total(), record.usage.cache_read, record.usage.output);
+        let whole = (truth.usage.prompt, truth.usage.cached, truth.usage.completion);
+        let finished = seen.end == Some(End::Over(Cause::Finished)) && truth.status == 200;
+        if finished && record.source == Source::Reported && usage != whole {
+            return Err(format!("the upstream said {whole:?}, the record says {usage:?}: {record:?}"));
+        }
+        if usage.2 > whole.2 {
+            return Err(format!("the upstream wrote {} tokens, {} are charged: {record:?}", whole.2, usage.2));
+        }
+    }
+    Ok(())
+}
+
+/// No fund and no cap is charged beyond its limit.
+fn never_over(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), String> {
+    let quotas = quotas(world);
+    let mut used: BTreeMap<(String, String, u64), (u64, u64)> = BTreeMap::new();
+    for share in world.ledger().shares().map_err(|error| error.to_string())? {
+        let sums = used.entry((share.subject, share.quota, share.window)).or_default();
+        sums.0 += share.used;
+        sums.1 += share.granted.saturating_sub(share.returned).max(share.used);
+    }
+    for ((subject, name, window), (used, taken)) in used {
+        let Some((quota, _)) = quotas.get(&(subject.clone(), name.clone())) else { continue };
+        if used.max(taken) > quota.quota.limit {
+            let limit = quota.quota.limit;
+            return Err(format!("`{name}` of {subject} in window {window}: used {used}, taken {taken}, limit {limit}"));
+        }
+    }
+    if world.bundle().collector.is_none() {
+        return never_over_here(world);
+    }
+    // A bucket holds its limit and refills at its rate, by a wall clock that somebody sets forth a few times.
+    let elapsed = world.now().mono_ms + 60_000;
+    for ((subject, name), (quota, _)) in &quotas {
+        let Window::Bucket { period_ms } = quota.quota.window else { continue };
+        let mut by_epoch: BTreeMap<u64, u64> = BTreeMap::new();
+        for record in records.iter().filter(|record| !restarted.contains(&incarnation(&record.id).epoch)) {
+            let charges = record.charges.iter().filter(|charge| charge.subject == *subject && charge.quota == *name);
+            *by_epoch.entry(incarnation(&record.id).epoch).or_default() +=
+                charges.map(|charge| charge.amount).sum::<u64>();
+        }
+        let most = u128::from(quota.quota.limit) * u128::from(period_ms + elapsed) / u128::from(period_ms);
+        if let Some((epoch, used)) = by_epoch.into_iter().find(|(_, used)| u128::from(*used) > most) {
+            return Err(format!(
+                "bucket `{name}` of {subject} gave {used} in epoch {epoch:x}, at most {most} were there"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn never_over_here(world: &World) -> Result<(), String> {
+    let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
+    for process in 0..processes {
+        for account in world.accounts(process).map_err(|error| error.to_string())? {
+            for ((subject, name), (quota, _)) in quotas(world) {
+                let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
+                    continue;
+                };
+                let most = known.current.used.max(known.previous.map_or(0, |previous| previous.used));
+                if most > quota.quota.limit {
+                    return Err(format!("`{name}` of {subject}: used {most}, limit {}", quota.quota.limit));
+                }
+            }
+        }
+    }
+    Ok(())
+}
