@@ -31,12 +31,13 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// What the handlers share.
 #[derive(Debug)]
 struct Shared {
-    writer: Writer,
     database: PathBuf,
     /// The reading connection, opened when it is first needed.
     reader: Mutex<Option<Connection>>,
     syncs: Semaphore,
     questions: Semaphore,
+    /// Dropped last: only the connection that writes can fold the log into the file, and only when no other is open.
+    writer: Writer,
 }
 
 /// All endpoints over one database file.

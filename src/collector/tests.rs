@@ -214,8 +214,10 @@ fn sigterm_ends_it_cleanly_and_nothing_is_forgotten() {
         let folder = Folder::new(&format!("stop{signal}"));
         let mut collector = Collector::start(&folder);
         collector.sync(&head(0, 1), &[record(0, 1)]).unwrap();
+        assert_eq!(collector.used().total.requests, 1);
         collector.signal(signal);
         assert!(collector.process.wait().unwrap().success());
+        assert!(!folder.0.join("ledger.db-wal").exists(), "the database was closed, not left");
         assert_eq!(Collector::start(&folder).used().total.requests, 1);
     }
 }

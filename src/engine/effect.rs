@@ -38,6 +38,8 @@ pub enum Effect {
     SetResponseHeader(String, String),
     /// Send these bytes instead of the chunk just shown.
     ReplaceChunk(Vec<u8>),
+    /// Break the stream off, on both sides: no legal end is possible any more.
+    Break,
     /// Show a value to access logs and later filters: filter state `wasm.farebox.<key>`.
     Note(&'static str, String),
     /// Add to a counter. Labels are values from the bundle only, so that their number is bounded.

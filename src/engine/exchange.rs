@@ -129,12 +129,7 @@ impl Exchange {
                 Flow::Continue
             }
             Event::ResponseBody { chunk, end } => {
-                if let State::Open(open) = &mut self.state {
-                    let upstream = open.response_body(chunk, end, effects);
-                    if end && upstream {
-                        self.ended(Cause::Finished, None, now, vm, cells, effects);
-                    }
-                }
+                self.response_body(chunk, end, now, vm, cells, effects);
                 Flow::Continue
             }
             Event::ResponseTrailers => {
@@ -152,6 +147,29 @@ impl Exchange {
                 self.state = State::Over;
                 Flow::Continue
             }
+        }
+    }
+
+    fn response_body(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let State::Open(open) = &mut self.state else { return };
+        if open.is_fenced(vm) {
+            effects.push(Effect::ReplaceChunk(Vec::new()));
+            effects.push(Effect::Break);
+            self.state = State::Over;
+            return;
+        }
+        let upstream = open.response_body(chunk, end, effects);
+        match end {
+            true if upstream => self.ended(Cause::Finished, None, now, vm, cells, effects),
+            _ => open.progress(&self.bundle, now, vm, cells, effects),
         }
     }
 
@@ -333,7 +351,7 @@ impl Exchange {
         let Some((seat, plan, _)) = seat_plan(&self.bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, effects);
         };
-        vm.touch(plan, seat);
+        vm.touch(plan, seat, now);
         for want in wants {
             vm.want(&want.subject, want.quota, want.missing);
         }
@@ -367,8 +385,8 @@ impl Exchange {
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
-                open.holds(operation.held());
-                vm.touch(plan, seat);
+                open.holds(operation.holds());
+                vm.touch(plan, seat, now);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));
                 Ok(Flow::Continue)

@@ -11,9 +11,12 @@ use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Model, Plan, Seat};
+use crate::policy::bundle::{Bundle, HostMode, Lost, Model, Plan, Seat};
 use crate::quota::{self, Cells, HeldLevel, Level, Operation};
 use crate::report::wire::{self, Outcome, Record};
+
+/// How many output tokens may pass until what was delivered is written down again.
+const NOTED_EVERY: u64 = 64;
 
 /// See the module's docs.
 pub(super) struct Open {
@@ -30,6 +33,8 @@ pub(super) struct Open {
     held: Vec<HeldLevel>,
     admitted_ms: u64,
     answer: Answer,
+    /// What the slot and the access log say has been delivered.
+    noted: u64,
 }
 
 /// What has come back so far.
@@ -61,6 +66,7 @@ impl Open {
             held: Vec::new(),
             admitted_ms: now.wall_ms,
             answer: Answer::None,
+            noted: 0,
         }
     }
 
@@ -147,6 +153,38 @@ impl Open {
         true
     }
 
+    /// Writes down what has been delivered, every so often: for the access log, which outlives this process, and where
+    /// the plan charges a lost exchange by it, for whoever ends this one if the VM dies.
+    pub(super) fn progress(
+        &mut self,
+        bundle: &Bundle,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Answer::Upstream { reader, .. } = &self.answer else { return };
+        let delivered = reader.delivered();
+        if delivered < self.noted.saturating_add(NOTED_EVERY) {
+            return;
+        }
+        self.noted = delivered;
+        effects.push(Effect::Note("delivered", delivered.to_string()));
+        if bundle.plans.get(self.plan).is_none_or(|plan| plan.hold.lost != Lost::Delivered) {
+            return;
+        }
+        let Place { id, slot } = self.place;
+        let extended = Operation::extend(&vm.keys, id.by, slot, id, Vec::new(), delivered, now).run(cells);
+        if extended != Ok(quota::Outcome::Done) {
+            vm.fenced_as(id.by, effects);
+        }
+    }
+
+    /// Whether somebody else has ended this exchange: what it was charged stands, so nothing more may be delivered.
+    pub(super) fn is_fenced(&self, vm: &Vm) -> bool {
+        vm.incarnation() != Some(self.place.id.by)
+    }
+
     /// The answer ended by trailers. Tells whether it is an upstream's answer.
     pub(super) fn response_trailers(&mut self) -> bool {
         let Answer::Upstream { reader, .. } = &mut self.answer else { return false };
@@ -226,7 +264,7 @@ impl Open {
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
         let Place { id, slot } = self.place;
         match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
-            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, (plan, seat), now),
             // Somebody has claimed this VM slot and ended the exchange from what its slot said.
             Ok(quota::Outcome::WrongSlot) => {}
             Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),

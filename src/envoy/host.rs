@@ -81,6 +81,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -248,6 +249,13 @@ pub fn note(key: &str, value: &str) -> Result<(), Status> {
 pub fn resume_request() -> Result<(), Status> {
     // SAFETY: no pointers.
     check(unsafe { proxy_continue_stream(0) })
+}
+
+/// Breaks the current stream off, on both sides. What was written to the client in this callback is lost.
+pub fn break_off() -> Result<(), Status> {
+    const RESPONSE: u32 = 1;
+    // SAFETY: no pointers.
+    check(unsafe { proxy_close_stream(RESPONSE) })
 }
 
 /// Answers the client from here.

@@ -360,6 +360,7 @@ impl Passage {
                 complain("remove a response header", host::remove_header(Map::Response, &name));
             }
             Effect::ReplaceChunk(bytes) => self.replace_chunk(&bytes),
+            Effect::Break => complain("break the stream off", host::break_off()),
             Effect::Note(key, value) => complain("set filter state", host::note(key, &value)),
             Effect::WakeAt(at) => self.wake_at_ms = Some(at),
             // The station has carried these out.

@@ -26,5 +26,9 @@ mod bound;
 mod cut;
 mod json;
 mod part;
+mod partial;
 mod sse;
 mod tally;
+
+#[cfg(test)]
+mod corpus_tests;

@@ -1,5 +1,6 @@
 """One Envoy a test (or module) on free ports, rendered from envoy/envoy.yaml, and stopped by the one who started it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -19,8 +20,9 @@ ENVOY = os.environ.get("ENVOY", str(TARGET / "venv/bin/envoy"))
 IMAGE = os.environ.get("ENVOY_IMAGE")
 WASM = os.environ.get("FAREBOX_WASM", str(TARGET / "wasm/farebox.wasm"))
 WASM_HOOKS = os.environ.get("FAREBOX_WASM_HOOKS", str(TARGET / "wasm/farebox-hooks.wasm"))
+FAREBOX = os.environ.get("FAREBOX", str(TARGET / "debug/farebox"))
 
-# Admits what it cannot read, so that host behaviour is seen without a model's wire format around it.
+# Passes what it cannot read, so that host behaviour is seen without a model's wire format around it.
 PASSING = """\
 farebox: 1
 bundle: {name: host-tests, version: "1"}
@@ -36,6 +38,11 @@ assign:
   - {otherwise: open}
 unknown: {path: pass, body: pass}
 """
+# The same with a ledger that grants: the first exchange waits for it.
+LEDGER = PASSING + "collector: {cluster: farebox-collector, sync: 200ms, patience: 1500ms}\n"
+# Alice's.
+KEY = {"authorization": "Bearer demo-alice"}
+CHAT = "/v1/chat/completions"
 
 
 def free_port():
@@ -118,6 +125,86 @@ def with_policy(text, policy):
     """Puts a policy where `__POLICY__` is, each line as deep as the placeholder."""
     at = re.search(r"^( *)__POLICY__$", text, re.M)
     return text.replace(at[0], "".join(at[1] + line for line in policy.splitlines(keepends=True)).rstrip("\n"))
+
+
+class Ledger:
+    """`farebox collector` on a free port, with its own SQLite file."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.arguments = [FAREBOX, "collector", "--listen", f"127.0.0.1:{self.port}", "--db", folder / "ledger.db"]
+        self.log_path = folder / "collector.log"
+        self.process = None
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.arguments, stdout=log, stderr=log)
+        until(self._healthy, 30, "the collector serves")
+        return self
+
+    def _healthy(self):
+        assert self.process.poll() is None, f"the collector ended:\n{self.log_path.read_text()[-2000:]}"
+        try:
+            return requests.get(self.url + "/healthz", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    def usage(self, **query):
+        """What `GET /v1/usage` answers."""
+        answer = requests.get(self.url + "/v1/usage", params=query, timeout=5)
+        answer.raise_for_status()
+        return answer.json()
+
+    def stop(self, kill=False):
+        stop(self.process, kill)
+
+
+class Gate:
+    """Stands between Envoy and a server; holds, cuts or spoils what comes back.
+
+    `open` lets answers through; `cut` ends the connection after that many bytes of an answer.
+    """
+
+    def __init__(self, port):
+        self.open, self.cut, self.asked = threading.Event(), None, 0
+        self.open.set()
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                return
+            threading.Thread(target=self._pump, args=(near, far, self._count), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, self._hold), daemon=True).start()
+
+    def _count(self, piece):
+        self.asked += piece.count(b"POST /v1/sync")
+        return piece
+
+    def _hold(self, piece):
+        self.open.wait(60)
+        return piece if self.cut is None else piece[: self.cut]
+
+    def _pump(self, source, sink, change):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(change(piece))
+                if change == self._hold and self.cut is not None:
+                    break
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.open.set()
+        self._listener.close()
 
 
 class Stack:
@@ -220,13 +307,7 @@ class Stack:
             return False
 
     def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        stop(self.process)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -248,9 +329,21 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "torture: the full size of a heavy test; only with `-m torture`")
     if not config.option.markexpr:
         config.option.markexpr = "not torture"
-    for needed in [ENVOY, WASM, WASM_HOOKS]:
+    for needed in [ENVOY, WASM, WASM_HOOKS, FAREBOX]:
         if not os.path.exists(needed):
             pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
+
+
+def stop(process, kill=False):
+    """Ends a process that was started here."""
+    if process is None or process.poll() is not None:
+        return
+    process.kill() if kill else process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def until(condition, seconds, what):
@@ -267,6 +360,21 @@ def upstream():
     server = Upstream()
     yield server
     server.close()
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    server = Ledger(tmp_path)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def gate(ledger):
+    """The ledger behind a gate."""
+    between = Gate(ledger.port)
+    yield between
+    between.close()
 
 
 @pytest.fixture

@@ -42,14 +42,14 @@ impl Share {
     /// When the ledger has granted more than the epoch stated (an answer was lost, or two of its VMs asked at once),
     /// that is the answer, and only what is still missing is added. Only a want that is new gets a whole slice.
     fn raise(&mut self, limit: u64, others: u64, stated: u64, want: u64) {
-        let target = stated.saturating_add(want);
-        if want == 0 || self.granted >= target {
+        if want == 0 {
             return;
         }
+        let missing = stated.saturating_add(want).saturating_sub(self.granted);
         let left = limit.saturating_sub(others).saturating_sub(self.taken());
         let slice = if self.granted > stated { 0 } else { (left / PART_OF_LEFT).div_ceil(MICRO).saturating_mul(MICRO) };
         let room = limit.saturating_sub(others).saturating_sub(self.entitled());
-        self.granted = self.granted.saturating_add(room.min(slice.max(target.saturating_sub(self.granted))));
+        self.granted = self.granted.saturating_add(room.min(slice.max(missing)));
     }
 }
 
