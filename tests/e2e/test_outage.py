@@ -11,8 +11,8 @@ import time
 import msgpack
 import pytest
 import requests
-from conftest import free_port
-from whole import MICRO, Whole, charged, chat, key, policy, until
+from conftest import free_port, until
+from whole import MICRO, Whole, charged, chat, key, policy
 
 HOLD = "hold: {unstated_output: 200, shrink_to: 16, lost: charge}"
 TEAM = f"""{{tokens: {{

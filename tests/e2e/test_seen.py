@@ -4,7 +4,8 @@ import re
 
 import pytest
 import requests
-from whole import Whole, chat, policy, until
+from conftest import until
+from whole import Whole, chat, policy
 
 HOLD = "hold: {unstated_output: 200, shrink_to: 16, lost: charge}"
 TEAM = f"""{{tokens: {{caps: {{calls: {{limit: 4 requests, per: seat, window: first-use 5h}}}}, {HOLD}}},
