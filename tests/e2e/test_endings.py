@@ -8,7 +8,8 @@ import struct
 import threading
 
 import pytest
-from whole import MICRO, Whole, charged, chat, key, policy, until
+from conftest import until
+from whole import MICRO, Whole, charged, chat, key, policy
 
 # Where all that is to be held is exactly what the caps have, one leaked unit would refuse the last call of a test.
 LIVE, HELD = 64, 20_000_000

@@ -7,7 +7,8 @@ import anthropic
 import openai
 import pytest
 import requests
-from whole import MICRO, Whole, charged, chat, key, policy, until
+from conftest import until
+from whole import MICRO, Whole, charged, chat, key, policy
 
 WEATHER = {"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}
 OPENAI_TOOLS = [{"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}}]

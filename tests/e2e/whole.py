@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgpack
 import requests
-from conftest import ROOT, TARGET, WASM, Stack, free_port, until
+from conftest import TARGET, WASM, Stack, free_port, until
 
 FAREBOX = os.environ.get("FAREBOX", str(TARGET / "debug/farebox"))
 MICRO = 1_000_000
@@ -183,13 +183,6 @@ def chat(prompt, model="demo-small", **more):
     return {"model": model, "messages": [{"role": "user", "content": prompt}], **more}
 
 
-def credits(record, rates=(1, 0.1, 4)):
-    """What a record's usage costs by hand, in micro-credits: per 1,000 tokens, rounded up as a debtor would not."""
-    usage, (fresh, cached, output) = record["usage"], (Decimal(str(rate)) for rate in rates)
-    exact = (usage["input"] * fresh + usage["cache_read"] * cached + usage["output"] * output) / 1000
-    return exact * MICRO
-
-
 def charged(records):
     """Sums of the charges, by (subject, quota), in micro-units."""
     sums = collections.Counter()
@@ -197,6 +190,3 @@ def charged(records):
         for charge in record["charges"]:
             sums[charge["subject"], charge["quota"]] += charge["amount"]
     return sums
-
-
-__all__ = ["MICRO", "ROOT", "Ledger", "Model", "Program", "Whole", "charged", "chat", "credits", "key", "policy", "until"]
