@@ -326,9 +326,21 @@ class Stack:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "container: one of those that also run against Envoy in a container")
+    config.addinivalue_line("markers", "torture: the full size of a heavy test; only with `-m torture`")
+    if not config.option.markexpr:
+        config.option.markexpr = "not torture"
     for needed in [ENVOY, WASM, WASM_HOOKS, FAREBOX]:
         if not os.path.exists(needed):
             pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The figures that tests print are shown also when all is well."""
+    said = [(report.nodeid, report.capstdout) for report in terminalreporter.stats.get("passed", []) if report.capstdout]
+    if said:
+        terminalreporter.section("figures")
+    for test, text in said:
+        terminalreporter.write_line(f"{test.rsplit('/', 1)[-1]}\n{text.rstrip()}")
 
 
 def stop(process, kill=False):
