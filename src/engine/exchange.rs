@@ -377,8 +377,9 @@ impl Exchange {
         let (seat, plan, _) = seat_plan(&bundle, prepared.seat).ok_or_else(|| Retry::Never(no_plan()))?;
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
         let size = Size { output, ..prepared.size };
-        let levels =
-            admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
+        let levels = admission::levels(plan, seat, |quota| {
+            vm.to_hold(admission::worst_amount(quota.unit, &prepared.model.weights, &size))
+        });
         let mut open = Open::new(place, prepared, output, now);
         let draft = open.draft(&bundle, plan, seat, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);

@@ -41,6 +41,9 @@ pub struct Vm {
     random: u64,
     refusals: u64,
     last_beat_ms: u64,
+    /// Check, then settle: see [`Vm::hold_nothing`].
+    #[cfg(feature = "test-hooks")]
+    holds_nothing: bool,
 }
 
 /// The VM slot that this VM writes as.
@@ -126,7 +129,28 @@ impl Vm {
             random,
             refusals: 0,
             last_beat_ms: 0,
+            #[cfg(feature = "test-hooks")]
+            holds_nothing: false,
         }
+    }
+
+    /// From now on calls are weighed as ever, but nothing is held while they run: as gateways do it that check first
+    /// and settle later. It shows what the hold prevents.
+    #[cfg(feature = "test-hooks")]
+    pub fn hold_nothing(&mut self) {
+        self.holds_nothing = true;
+    }
+
+    /// What an exchange that may come to `worst` micro-units of a quota holds of it.
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn to_hold(&self, worst: u64) -> u64 {
+        if self.holds_nothing { 0 } else { worst }
+    }
+
+    /// What an exchange that may come to `worst` micro-units of a quota holds of it: all of that.
+    #[cfg(not(feature = "test-hooks"))]
+    pub(super) fn to_hold(&self, worst: u64) -> u64 {
+        worst
     }
 
     /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
