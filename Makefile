@@ -59,6 +59,10 @@ test: ## everything: unit, property, golden, policy, and end to end on the real 
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
 	$(PYTEST) tests/e2e $(ARGS)
 
+.PHONY: torture
+torture: tools wasm wasm-hooks native ## the heavy end-to-end tests at their full size, some minutes
+	$(PYTEST) tests/e2e -m torture $(ARGS)
+
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: docker-image
