@@ -82,4 +82,4 @@ run: tools wasm native ## the whole product on this machine: Envoy, filter, coll
 
 .PHONY: clean
 clean: ## remove everything that was built or installed
-	rm -rf target
+	cargo clean

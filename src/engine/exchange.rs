@@ -351,7 +351,7 @@ impl Exchange {
         let Some((seat, plan, _)) = seat_plan(&self.bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, effects);
         };
-        vm.touch(plan, seat);
+        vm.touch(plan, seat, now);
         for want in wants {
             vm.want(&want.subject, want.quota, want.missing);
         }
@@ -386,8 +386,8 @@ impl Exchange {
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
-                open.holds(operation.held());
-                vm.touch(plan, seat);
+                open.holds(operation.holds());
+                vm.touch(plan, seat, now);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));
                 Ok(Flow::Continue)

@@ -264,7 +264,7 @@ impl Open {
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
         let Place { id, slot } = self.place;
         match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
-            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, plan, seat),
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, (plan, seat), now),
             // Somebody has claimed this VM slot and ended the exchange from what its slot said.
             Ok(quota::Outcome::WrongSlot) => {}
             Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),

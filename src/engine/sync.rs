@@ -6,8 +6,8 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::vm::{TouchedQuota, Vm};
 use crate::now::Now;
 use crate::quota::{
-    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, grant,
-    next_window, read_account, read_slot,
+    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, give_back,
+    grant, next_window, read_account, read_slot,
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
@@ -18,6 +18,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 512;
 /// How long an answer may take; then the batch counts as failed and comes again.
 const TIMEOUT_MS: u64 = 2_000;
+/// How long an account must be unused until its unspent grants are returned.
+const IDLE_MS: u64 = 60_000;
 /// The pause after a failed fetch for those who wait: they have seconds at most.
 const FETCH_PAUSE_MS: u64 = 200;
 
@@ -116,6 +118,22 @@ impl Vm {
             timeout_ms: TIMEOUT_MS,
             token,
         }))
+    }
+
+    /// Returns what is granted and not spent on accounts that nobody has used here for a while, so that other Envoys
+    /// can have it, and so that little is stranded if this process dies.
+    pub(super) fn give_back_idle(&mut self, now: Now, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        for (subject, touched) in &mut self.touched {
+            if touched.used_ms == 0 || now.mono_ms.saturating_sub(touched.used_ms) < IDLE_MS {
+                continue;
+            }
+            for entry in &touched.quotas {
+                give_back(&self.keys, subject, entry.quota.id, 0, cells)?;
+            }
+            touched.used_ms = 0;
+            touched.dirty = true;
+        }
+        Ok(())
     }
 
     /// The next batch of records, from their slots. What a slot does not hold any more was acknowledged to somebody else.

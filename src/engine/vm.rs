@@ -77,6 +77,8 @@ pub(super) struct Touched {
     pub quotas: Vec<TouchedQuota>,
     /// Something changed since the last report.
     pub dirty: bool,
+    /// When an exchange of this VM last used it, by the monotonic clock; 0: since then its unspent grants were returned.
+    pub used_ms: u64,
 }
 
 /// A granted quota of a touched account.
@@ -189,6 +191,7 @@ impl Vm {
         {
             self.fenced(effects);
         }
+        self.give_back_idle(now, cells)?;
         self.watch_others(now, cells, effects)
     }
 
@@ -291,10 +294,10 @@ impl Vm {
     }
 
     /// The exchange at `place` was settled. With `keep` its record waits in the slot to be sent, else the slot is free.
-    pub(super) fn settled(&mut self, place: Place, bytes: usize, keep: bool, plan: &Plan, seat: &Seat) {
+    pub(super) fn settled(&mut self, place: Place, bytes: usize, keep: bool, (plan, seat): (&Plan, &Seat), now: Now) {
         if keep {
             self.outbox.settled(place.slot, place.id.by.vm, place.id, bytes);
-            self.touch(plan, seat);
+            self.touch(plan, seat, now);
         } else {
             self.vacate(place);
         }
@@ -329,11 +332,12 @@ impl Vm {
     }
 
     /// Remembers that an exchange changes the accounts of `seat`, so that the next sync reports them.
-    pub(super) fn touch(&mut self, plan: &Plan, seat: &Seat) {
+    pub(super) fn touch(&mut self, plan: &Plan, seat: &Seat, now: Now) {
         for quota in plan.quotas.iter().filter(|quota| quota.quota.granted) {
             let subject = admission::subject(quota.per, seat);
             let touched = self.touched.entry(subject).or_default();
             touched.dirty = true;
+            touched.used_ms = now.mono_ms.max(1);
             let entry = TouchedQuota {
                 name: admission::ledger_name(plan, quota),
                 unit: quota.unit.name(),

@@ -13,6 +13,9 @@ use super::part::{Part, Parts};
 /// The deepest nesting of a body that is read.
 pub const DEEPEST: usize = 128;
 
+/// Input tokens that asking for thinking costs: 28 to 32 were seen.
+const THINKING: u64 = 32;
+
 /// Top-level keys that decide what a request costs: each may be there once, spelled exactly so.
 const GOVERNED: [&str; 36] = [
     "background",
@@ -101,6 +104,7 @@ pub struct Call {
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
     pub(super) fixed: u64,
+    pub(super) schemas: bool,
     /// Where the limit fields' values are, and what they say; `None`: null.
     limits: Vec<(Range<usize>, Option<u64>)>,
     usage_at: UsageAt,
@@ -269,7 +273,10 @@ impl<'a> Head<'a> {
             "stream" => self.stream = optional_flag(name, raw)?.unwrap_or(false),
             "model" => self.model = model(raw)?,
             "stream_options" => self.stream_options(raw)?,
-            "thinking" => self.floor = thinking_floor(raw)?,
+            "thinking" => {
+                self.floor = thinking_floor(raw)?;
+                parts.fixed = parts.fixed.saturating_add(THINKING);
+            }
             _ => dialect.read_entry(parts, name, raw),
         }
         Ok(())
@@ -334,6 +341,7 @@ impl<'a> Head<'a> {
             parts: parts.list,
             frames: parts.frames,
             fixed: parts.fixed,
+            schemas: parts.schemas,
             limits: self.limits,
             usage_at: self.usage_at,
             inside: (inside, empty),

@@ -1,1 +1,247 @@
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
+use super::{Call, DEEPEST, GOVERNED, read_call, splice};
+use crate::meter::count::Encoding;
+use crate::meter::dialect::Dialect;
+
+fn openai(body: &str) -> Call {
+    read_call(Dialect::OpenAiChat, body.as_bytes()).unwrap()
+}
+
+fn anthropic(body: &str) -> Call {
+    read_call(Dialect::AnthropicMessages, body.as_bytes()).unwrap()
+}
+
+fn fault(body: &str) -> String {
+    read_call(Dialect::OpenAiChat, body.as_bytes()).unwrap_err().to_string()
+}
+
+fn edited(call: &Call, body: &str, clamp: Option<u64>, usage: bool) -> String {
+    String::from_utf8(splice(body.as_bytes(), &call.edits(clamp, usage))).unwrap()
+}
+
+const CHAT: &str = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":"Say \"hi\" \u4f60"}],"max_tokens":50,"n":2,"stream":true}"#;
+
+#[test]
+fn governed_keys_are_in_order_and_fit_their_bits() {
+    assert!(GOVERNED.is_sorted());
+    assert!(GOVERNED.len() <= 64);
+}
+
+#[test]
+fn a_chat_is_read() {
+    let call = openai(CHAT);
+    assert_eq!((call.model.as_str(), call.stream, call.choices, call.output_limit), ("gpt-4o", true, 2, Some(50)));
+    assert_eq!((call.asks_usage, call.open, call.floor), (false, None, 0));
+    assert_eq!(call.texts().collect::<Vec<_>>(), ["You are helpful.", "Say \"hi\" 你"]);
+    let texts = Encoding::O200kBase.count("You are helpful.") + Encoding::O200kBase.count("Say \"hi\" 你");
+    assert_eq!(call.count_input(Encoding::O200kBase), texts + 2 * 4 + 3);
+    assert_eq!(call.input_bound(Encoding::O200kBase), texts + 2 * 8 + 16);
+}
+
+#[test]
+fn a_message_call_is_read() {
+    let call = anthropic(
+        r#"{"model":"claude-x","max_tokens":4096,"thinking":{"type":"enabled","budget_tokens":1024},
+        "system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],
+        "messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"x","content":[{"type":"text","text":"42"}]}]},
+        {"role":"assistant","content":[{"type":"thinking","thinking":"Hm","signature":"c2ln"},
+        {"type":"tool_use","id":"i","name":"add","input":{"a":"one"}}]}]}"#,
+    );
+    assert_eq!((call.output_limit, call.floor, call.open), (Some(4096), 1025, None));
+    assert_eq!(call.texts().collect::<Vec<_>>(), ["Be brief.", "42", "Hm", "add", "a", "one"]);
+}
+
+#[test]
+fn what_decides_cost_is_there_once_and_spelled_exactly() {
+    assert_eq!(fault(r#"{"model":"a","max_tokens":1,"max_tokens":9}"#), "`max_tokens` appears twice; send it once");
+    assert_eq!(fault(r#"{"model":"a","\u006dodel":"b"}"#), "`model` appears twice; send it once");
+    assert_eq!(fault(r#"{"model":"a","Max_Tokens":9}"#), "`Max_Tokens` is not `max_tokens`; spell it exactly");
+    assert_eq!(fault("{\"max_to\u{212a}ens\":9}"), "`max_to\u{212a}ens` is not `max_tokens`; spell it exactly");
+    assert_eq!(fault("{\"me\u{17f}\u{17f}ages\":[]}"), "`me\u{17f}\u{17f}ages` is not `messages`; spell it exactly");
+    assert!(fault(r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#).contains("must appear once"));
+    assert!(fault(r#"{"thinking":{"budget_tokens":1,"budget_tokens":2}}"#).contains("must appear once"));
+    // What decides nothing may be there twice.
+    assert_eq!(openai(r#"{"user":"a","user":"b"}"#).open, None);
+}
+
+#[test]
+fn values_have_their_types() {
+    for limit in ["-1", "1.5", "1e3", "\"5\"", "true", "[]", "99999999999999999999"] {
+        let body = format!(r#"{{"model":"a","max_tokens":{limit}}}"#);
+        assert_eq!(fault(&body), "`max_tokens` must be a whole number, 0 or above", "{limit}");
+    }
+    assert_eq!(fault(r#"{"stream":1}"#), "`stream` must be true or false");
+    assert_eq!(fault(r#"{"model":7}"#), "`model` must be a string");
+    assert_eq!(fault(r#"{"stream_options":7}"#), "`stream_options` must be an object");
+}
+
+#[test]
+fn broken_bodies_are_told() {
+    for body in ["", "[]", "{", "null", "{\"a\":}", "{}x", "{\"a\":NaN}", "\u{feff}{}"] {
+        assert_eq!(fault(body), "the body is not one JSON object; send one", "{body}");
+    }
+    let bytes = read_call(Dialect::OpenAiChat, b"{\"a\":\"\xff\"}").unwrap_err().to_string();
+    assert_eq!(bytes, "the body is not UTF-8; send JSON in UTF-8");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let nested = |depth: usize| format!(r#"{{"messages":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(read_call(Dialect::OpenAiChat, nested(DEEPEST - 1).as_bytes()).is_ok());
+    assert!(fault(&nested(DEEPEST)).contains("deeper than 128"));
+    assert!(fault(&"[".repeat(1_000_000)).contains("deeper than 128"));
+    let content = format!(r#"{{"messages":[{{"content":{}"x"{}}}]}}"#, r#"[{"content":"#.repeat(60), "}]".repeat(60));
+    assert_eq!(anthropic(&content).texts().last().unwrap(), "x");
+}
+
+#[test]
+fn large_bodies_are_read() {
+    let text = "word ".repeat(2_000_000);
+    let call = openai(&format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#));
+    assert_eq!(call.texts().map(|text| text.len()).sum::<usize>(), 10_000_000);
+    let parts = format!(r#"{{"model":"m","messages":[{}0]}}"#, "[],".repeat(3_000_000));
+    assert!(openai(&parts).input_bound(Encoding::O200kBase) > 6_000_000);
+}
+
+#[test]
+fn clamping_changes_every_limit_and_nothing_else() {
+    let body = r#"{ "max_tokens" : 4096,"max_completion_tokens":1, "n_predict": null , "x":[ 1 ]}"#;
+    let call = openai(body);
+    assert_eq!(call.output_limit, Some(4096));
+    insta::assert_snapshot!(
+        edited(&call, body, Some(20), false),
+        @r#"{ "max_tokens" : 20,"max_completion_tokens":1, "n_predict": 20 , "x":[ 1 ]}"#
+    );
+    assert_eq!(edited(&call, body, None, true), body);
+    assert_eq!(edited(&openai("{}"), "{}", Some(7), false), r#"{"max_completion_tokens":7}"#);
+    let body = "\n{ \"model\":\"claude\"}";
+    insta::assert_snapshot!(edited(&anthropic(body), body, Some(7), true), @r#"{"max_tokens":7, "model":"claude"}"#);
+}
+
+#[test]
+fn usage_is_asked_for_on_streams_only() {
+    for (before, after) in [
+        (r#"{"stream":true}"#, r#"{"stream_options":{"include_usage":true},"stream":true}"#),
+        (r#"{"stream":true,"stream_options":{}}"#, r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+        (
+            r#"{"stream":true,"stream_options":{ "a":1}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true, "a":1}}"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{"include_usage":false}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (r#"{"stream":true,"stream_options":null}"#, r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+        (
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (r#"{"stream":false}"#, r#"{"stream":false}"#),
+    ] {
+        assert_eq!(edited(&openai(before), before, None, true), after);
+    }
+    let body = r#"{"stream":true}"#;
+    assert_eq!(
+        edited(&openai(body), body, Some(3), true),
+        r#"{"max_completion_tokens":3,"stream_options":{"include_usage":true},"stream":true}"#
+    );
+    assert_eq!(edited(&anthropic(body), body, None, true), body);
+}
+
+#[test]
+fn what_cannot_be_bounded_is_open() {
+    let part = |part: &str| format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#);
+    for body in [
+        part(r#"{"type":"image_url","image_url":{"url":"https://a/b.png"}}"#),
+        part(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA","url":"http://a"}}"#),
+        part(r#"{"type":"image_url","image_url":"http://a"}"#),
+        part(r#"{"type":"text","image_url":{}}"#),
+        part(r#"{"type":"file","file":{"file_id":"file-1"}}"#),
+        part(r#"{"type":"video_url","video_url":{"url":"data:video/mp4;base64,AA"}}"#),
+        r#"{"tools":[{"type":"web_search"}]}"#.into(),
+        r#"{"tools":[{"type":"function"},{"type":"function","type":"web_search"}]}"#.into(),
+        r#"{"tools":{}}"#.into(),
+        r#"{"web_search_options":{}}"#.into(),
+        r#"{"background":true}"#.into(),
+        r#"{"previous_response_id":"r"}"#.into(),
+        r#"{"model":"x:online"}"#.into(),
+        r#"{"chat_template":"{{ x * 100 }}"}"#.into(),
+        r#"{"messages":[{"role":"assistant","audio":{"id":"a"}}]}"#.into(),
+    ] {
+        assert!(openai(&body).open.is_some(), "{body}");
+    }
+    for body in [
+        part(r#"{"type":"image","source":{"type":"url","url":"https://a"}}"#),
+        part(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#),
+        part(r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA"}}"#),
+        part(r#"{"type":"container_upload","file_id":"f"}"#),
+        r#"{"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#.into(),
+        r#"{"mcp_servers":[{}]}"#.into(),
+        r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#.into(),
+    ] {
+        assert!(anthropic(&body).open.is_some(), "{body}");
+    }
+}
+
+#[test]
+fn what_is_in_the_body_is_closed() {
+    let image = r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],
+        "tools":[{"type":"function","function":{"name":"f"}}],"background":false,"prediction":null}"#;
+    assert_eq!(openai(image).open, None);
+    assert!(openai(image).input_bound(Encoding::O200kBase) > 16_384);
+    let body = r#"{"model":"claude","messages":[{"content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},
+        {"type":"document","title":"T","source":{"type":"text","media_type":"text/plain","data":"abc"}}]}],
+        "tools":[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}],
+        "context_management":{"edits":[{"type":"clear_thinking_20251015"}]}}"#;
+    assert_eq!(anthropic(body).open, None);
+}
+
+#[test]
+fn hidden_text_is_counted_and_seen() {
+    // Of duplicates, of unknown keys and of parts in wrong places a model may read any.
+    let secret = "sk-123";
+    for body in [
+        r#"{"messages":[{"content":"sk-123","content":""}]}"#,
+        r#"{"messages":[{"content":[{"type":"text","text":"sk-123","text":""}]}]}"#,
+        r#"{"messages":[{"content":[["sk-123"]]}]}"#,
+        r#"{"messages":[{"content":{"text":"sk-123"}}]}"#,
+        r#"{"messages":["sk-123"]}"#,
+        r#"{"messages":"sk-123"}"#,
+        r#"{"prompt":"sk-123"}"#,
+        r#"{"messages":[{"x":{"y":["\u0073k-123"]}}]}"#,
+        r#"{"tools":[{"function":{"description":"sk-123"}}]}"#,
+    ] {
+        for dialect in Dialect::ALL {
+            let call = read_call(dialect, body.as_bytes()).unwrap();
+            assert!(call.texts().any(|text| text.contains(secret)), "{body}");
+            assert!(call.input_bound(Encoding::O200kBase) >= 16 + 2, "{body}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        for dialect in Dialect::ALL {
+            let _ = read_call(dialect, &body);
+        }
+    }
+
+    #[test]
+    fn edits_make_what_they_say(
+        limits in proptest::collection::vec(proptest::option::of(0u64..100), 3), clamp in 0u64..100, space in "[ \n]{0,2}",
+    ) {
+        let names = ["max_tokens", "max_completion_tokens", "n_predict"];
+        let fields: String = names.iter().zip(&limits).filter_map(|(name, limit)| {
+            limit.map(|limit| format!(",{space}\"{name}\"{space}:{space}{limit}"))
+        }).collect();
+        let body = format!(r#"{{{space}"stream":true{fields}}}"#);
+        let call = openai(&body);
+        let after = edited(&call, &body, Some(clamp), true);
+        let again = openai(&after);
+        prop_assert!(again.asks_usage && again.output_limit.is_some_and(|limit| limit <= clamp));
+        prop_assert_eq!(again.edits(Some(clamp), true), []);
+        prop_assert_eq!(call.output_limit, limits.iter().flatten().max().copied());
+    }
+}

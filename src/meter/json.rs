@@ -96,6 +96,8 @@ pub fn depth_within(body: &[u8], most: usize) -> bool {
 }
 
 /// The raw string literals in JSON text, quotes included, keys and values alike, in order.
+///
+/// A literal without its end is not given; [`rest`](Self::rest) then begins before it.
 pub struct Strings<'a> {
     rest: &'a str,
 }
@@ -104,6 +106,11 @@ impl<'a> Strings<'a> {
     /// All string literals in `raw`, which is known to be JSON.
     pub fn of(raw: &'a str) -> Self {
         Self { rest: raw }
+    }
+
+    /// What comes behind the last literal.
+    pub fn rest(&self) -> &'a str {
+        self.rest
     }
 }
 

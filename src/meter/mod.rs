@@ -26,6 +26,7 @@ mod bound;
 mod cut;
 mod json;
 mod part;
+mod partial;
 mod sse;
 mod tally;
 

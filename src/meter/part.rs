@@ -41,11 +41,13 @@ pub struct Parts<'a> {
     /// Tokens for what is named in the body but written by the provider.
     pub fixed: u64,
     pub open: Option<&'static str>,
+    /// There are tools, or a schema for the output.
+    pub schemas: bool,
 }
 
 impl<'a> Parts<'a> {
     pub fn of(body: &'a str) -> Self {
-        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None }
+        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None, schemas: false }
     }
 
     /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.

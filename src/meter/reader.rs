@@ -4,13 +4,16 @@ use std::mem;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
-use super::dialect::Dialect;
-use super::dialect::Shape;
+use super::dialect::{Dialect, Shape};
+use super::partial;
 use super::sse::{Frames, Piece};
 use super::usage::Usage;
 
 /// The longest JSON answer that is read, in bytes.
 const LONGEST_JSON: usize = 8 * 1024 * 1024;
+
+/// The longest JSON answer that is counted whenever somebody asks, in bytes.
+const SHORT_JSON: usize = 16 * 1024;
 
 /// What leaves towards the client in place of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub enum Forward {
 #[derive(Clone, Debug)]
 pub struct Reader {
     dialect: Dialect,
+    encoding: Encoding,
     status: u16,
     hide_usage: bool,
     declared_stream: bool,
@@ -43,9 +47,16 @@ enum Body {
     /// Nothing but white space so far.
     Unknown,
     Stream(Stream),
-    Json(Vec<u8>),
+    Json(Json),
     /// Not read (any more), or ended.
     Deaf,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Json {
+    kept: Vec<u8>,
+    /// Output tokens when they were last counted, and the length then.
+    counted: (u64, usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,6 +86,7 @@ impl Reader {
         let kind = content_type.unwrap_or(b"text/event-stream").trim_ascii_start().to_ascii_lowercase();
         Self {
             dialect,
+            encoding,
             status,
             hide_usage: hide_usage && dialect == Dialect::OpenAiChat,
             declared_stream: kind.starts_with(b"text/"),
@@ -109,12 +121,13 @@ impl Reader {
                 }
                 if self.hide_usage && forward != chunk { Forward::Replace(forward) } else { Forward::Same }
             }
-            Body::Json(kept) => {
-                if kept.len().saturating_add(rest.len()) > LONGEST_JSON {
+            Body::Json(json) => {
+                if !json.push(rest, self.encoding) {
+                    // Delivered it is: at most what its bytes allow.
+                    let seen = json.so_far(self.encoding);
+                    self.answer.tally.add(seen);
                     self.unreadable = Some("an answer above 8 MiB");
                     self.body = Body::Deaf;
-                } else {
-                    kept.extend_from_slice(rest);
                 }
                 Forward::Same
             }
@@ -127,10 +140,14 @@ impl Reader {
     }
 
     /// Output tokens passed to the client so far: text, thinking, names and arguments of tool calls. Exact for
-    /// the vocabulary once the body has ended; before that a few tokens of an unfinished word may be off. A
-    /// JSON answer counts when it is complete.
+    /// the vocabulary once the body has ended; before that a few tokens of an unfinished word may be off. Of an
+    /// oversized JSON answer only the first 8 MiB are counted.
     pub fn delivered(&self) -> u64 {
-        self.answer.tally.so_far()
+        let json = match &self.body {
+            Body::Json(json) => json.so_far(self.encoding),
+            _ => 0,
+        };
+        self.answer.tally.so_far().saturating_add(json)
     }
 
     /// Whether the answer is complete: `[DONE]`, `message_stop`, a whole JSON value; or, as some providers
@@ -184,7 +201,7 @@ impl Reader {
         // A byte order mark is three bytes that no JSON or stream begins with.
         let lead = chunk.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, 0xef | 0xbb | 0xbf)).count();
         self.body = match chunk.get(lead) {
-            Some(b'{' | b'[') => Body::Json(Vec::new()),
+            Some(b'{' | b'[') => Body::Json(Json::default()),
             Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared_stream => Body::Stream(Stream::default()),
             Some(_) => {
                 self.unreadable = Some("neither JSON nor an event stream");
@@ -202,17 +219,42 @@ impl Reader {
 
     fn end(&mut self) {
         match mem::replace(&mut self.body, Body::Deaf) {
-            Body::Json(kept) => {
-                let text = String::from_utf8_lossy(&kept);
+            Body::Json(json) => {
+                let text = String::from_utf8_lossy(&json.kept);
                 self.answer.finished = self.dialect.read_body(&mut self.answer, &text);
                 if !self.answer.finished {
                     self.unreadable = Some("broken JSON");
+                    self.answer.tally.add(partial::count(self.encoding, &json.kept));
                 }
             }
             Body::Stream(_) => self.answer.finished |= self.answer.ended,
             Body::Unknown | Body::Deaf => {}
         }
         self.answer.tally.end_all();
+    }
+}
+
+impl Json {
+    /// Keeps a chunk; whether there was room for it. Counting is repeated when the body has doubled, so the work
+    /// grows with the body only.
+    fn push(&mut self, chunk: &[u8], encoding: Encoding) -> bool {
+        if self.kept.len().saturating_add(chunk.len()) > LONGEST_JSON {
+            return false;
+        }
+        self.kept.extend_from_slice(chunk);
+        if self.kept.len() > SHORT_JSON && self.kept.len() >= self.counted.1.saturating_mul(2) {
+            self.counted = (partial::count(encoding, &self.kept), self.kept.len());
+        }
+        true
+    }
+
+    /// Output tokens in what is here; of long bodies the newest part is estimated at four bytes a token.
+    fn so_far(&self, encoding: Encoding) -> u64 {
+        let (tokens, length) = self.counted;
+        if self.kept.len() <= SHORT_JSON {
+            return partial::count(encoding, &self.kept);
+        }
+        tokens.saturating_add(self.kept.len().saturating_sub(length) as u64 / 4)
     }
 }
 

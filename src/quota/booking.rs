@@ -298,3 +298,6 @@ impl Entry {
         self.current.used = self.current.used.saturating_add(more).saturating_sub(refund);
     }
 }
+
+#[cfg(test)]
+mod tests;

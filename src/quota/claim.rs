@@ -200,3 +200,135 @@ impl Claim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, Claimed, beat, first_claimable, open_epoch, peek, release};
+    use crate::now::Now;
+    use crate::quota::laws::Shared;
+    use crate::quota::{
+        Cell, Cells, Ending, ExchangeId, Expect, Held, Incarnation, Keys, Level, Line, Operation, Outcome, Quota,
+        QuotaId, Recovery, Slot, StoreError, Unsent, Window, read_slot,
+    };
+
+    fn fresh(keys: &Keys, shared: &mut Shared) -> Incarnation {
+        first_claimable(keys, 9, true, Now::default(), shared).unwrap().unwrap().by()
+    }
+
+    fn claim(keys: &Keys, vm: u16, shared: &mut Shared) -> Recovery {
+        let seen = peek(keys, vm, shared).unwrap().unwrap();
+        match Claim::new(keys, 9, vm, seen, true, Now::default()).run(shared).unwrap() {
+            Claimed::Taken(recovery) => *recovery,
+            claimed => panic!("{claimed:?}"),
+        }
+    }
+
+    fn levels() -> Vec<Level> {
+        let quota = Quota { id: QuotaId(1), limit: 100, window: Window::Concurrent, granted: false };
+        vec![Level { subject: "s".to_owned(), lines: vec![Line { quota, amount: 1 }] }]
+    }
+
+    fn never(_: &Held) -> Ending {
+        panic!("nothing is held")
+    }
+
+    #[test]
+    fn the_first_vm_opens_the_epoch() {
+        let (keys, mut shared) = (Keys::new("b"), Shared::default());
+        assert_eq!(open_epoch(&keys, &mut shared, 5), Ok(5));
+        assert_eq!(open_epoch(&keys, &mut shared, 6), Ok(5));
+        shared.cells.insert(keys.epoch(), Cell { value: vec![1], version: 1 });
+        assert_eq!(open_epoch(&keys, &mut shared, 6), Err(StoreError));
+    }
+
+    #[test]
+    fn a_fresh_vm_takes_the_lowest_slot_that_nobody_owns() {
+        let (keys, mut shared) = (Keys::new("b"), Shared::default());
+        let (first, second) = (fresh(&keys, &mut shared), fresh(&keys, &mut shared));
+        assert_eq!((first.vm, first.generation, second.vm), (0, 1, 1));
+        assert_eq!(release(&keys, first, &mut shared), Ok(Outcome::Done));
+        assert_eq!(beat(&keys, first, &mut shared), Ok(Outcome::Fenced));
+        let again = fresh(&keys, &mut shared);
+        assert_eq!((again.vm, again.generation), (0, 2));
+        assert_eq!(release(&keys, first, &mut shared), Ok(Outcome::Fenced));
+        for _ in 2..super::MAX_VMS {
+            fresh(&keys, &mut shared);
+        }
+        assert_eq!(first_claimable(&keys, 9, true, Now::default(), &mut shared), Ok(None));
+    }
+
+    #[test]
+    fn a_slot_that_beats_is_not_claimed() {
+        let (keys, mut shared) = (Keys::new("b"), Shared::default());
+        let by = fresh(&keys, &mut shared);
+        let seen = peek(&keys, 0, &mut shared).unwrap().unwrap();
+        assert_eq!(beat(&keys, by, &mut shared), Ok(Outcome::Done));
+        assert_eq!(Claim::new(&keys, 9, 0, seen, true, Now::default()).run(&mut shared), Ok(Claimed::Missed));
+        // It beats between the look and the swap.
+        let seen = peek(&keys, 0, &mut shared).unwrap().unwrap();
+        let mut late = Claim::new(&keys, 9, 0, seen, true, Now::default());
+        assert_eq!(late.step(&mut shared), Ok(Claimed::Again));
+        assert_eq!(beat(&keys, by, &mut shared), Ok(Outcome::Done));
+        assert_eq!(late.run(&mut shared), Ok(Claimed::Missed));
+        let taken = claim(&keys, 0, &mut shared).by();
+        assert_eq!(taken.generation, 2);
+        assert_eq!(beat(&keys, by, &mut shared), Ok(Outcome::Fenced));
+        assert_eq!(peek(&keys, 1, &mut shared), Ok(None));
+    }
+
+    #[test]
+    fn an_heir_sends_what_was_settled_and_frees_only_that() {
+        let (keys, mut shared) = (Keys::new("b"), Shared::default());
+        let by = fresh(&keys, &mut shared);
+        let id = |sequence| ExchangeId { by, sequence };
+        let now = Now::default();
+        for slot in [0, 4] {
+            let id = id(u64::from(slot) + 1);
+            let mut hold = Operation::hold(&keys, by, slot, id, levels(), vec![7], now);
+            assert_eq!(hold.run(&mut shared), Ok(Outcome::Done));
+        }
+        let mut settle = Operation::settle(&keys, by, 4, id(5), levels(), vec![8], true, now);
+        assert_eq!(settle.run(&mut shared), Ok(Outcome::Done));
+        let mut recovery = claim(&keys, 0, &mut shared);
+        let mut charge = |held: &Held| {
+            assert_eq!((held.id, held.draft.as_slice()), (id(1), &[7][..]));
+            Ending { used: held.levels.clone(), record: vec![9] }
+        };
+        assert_eq!(recovery.run(&mut shared, &mut charge), Ok(Outcome::Done));
+        let unsent = |slot, id, record: u8| Unsent { slot, id, record: vec![record] };
+        assert_eq!(recovery.unsent(), [unsent(0, id(1), 9), unsent(4, id(5), 8)]);
+        assert_eq!(recovery.ended(), 1);
+        let heir = recovery.by();
+        for Unsent { slot, id, .. } in recovery.unsent() {
+            let mut wrong = Operation::free(&keys, heir, *slot, ExchangeId { sequence: 77, ..*id });
+            assert_eq!(wrong.run(&mut shared), Ok(Outcome::WrongSlot));
+            assert_eq!(Operation::free(&keys, heir, *slot, *id).run(&mut shared), Ok(Outcome::Done));
+            assert_eq!(read_slot(&keys, 0, *slot, &mut shared), Ok(Some(Slot::Free)));
+        }
+        assert_eq!(release(&keys, heir, &mut shared), Ok(Outcome::Done));
+        let mut next = first_claimable(&keys, 9, true, now, &mut shared).unwrap().unwrap();
+        assert_eq!(next.run(&mut shared, &mut never), Ok(Outcome::Done));
+        assert_eq!((next.by().vm, next.by().generation, next.unsent()), (0, 3, &[][..]));
+    }
+
+    /// A store on which every swap of an account is lost to somebody else.
+    struct Contended(Shared);
+
+    impl Cells for Contended {
+        fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
+            self.0.load(key)
+        }
+
+        fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
+            if key.ends_with(b"/a/s") { Ok(false) } else { self.0.swap(key, expect, value) }
+        }
+    }
+
+    #[test]
+    fn an_operation_that_never_wins_gives_up() {
+        let (keys, mut shared) = (Keys::new("b"), Shared::default());
+        let by = fresh(&keys, &mut shared);
+        let mut hold = Operation::hold(&keys, by, 0, ExchangeId { by, sequence: 1 }, levels(), vec![], Now::default());
+        assert_eq!(hold.run(&mut Contended(shared)), Ok(Outcome::Contended));
+    }
+}

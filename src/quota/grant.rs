@@ -76,7 +76,7 @@ pub fn read_account(keys: &Keys, subject: &str, cells: &mut dyn Cells) -> Result
 }
 
 impl Account {
-    fn merge(&mut self, line: &GrantLine) {
+    pub(super) fn merge(&mut self, line: &GrantLine) {
         if line.window == 0 {
             return;
         }

@@ -99,8 +99,7 @@ impl Hold {
         }
     }
 
-    /// What is held where, once it is.
-    pub(super) fn held(&self) -> &[HeldLevel] {
+    pub(super) fn holds(&self) -> &[HeldLevel] {
         &self.plan
     }
 

@@ -148,6 +148,7 @@ impl World {
         let extends = (0..5).filter_map(|slot| self.slot(slot)).any(|held| held.id == id);
         match operation.run(&mut self.shared).unwrap() {
             Outcome::Done => {
+                prop_assert_eq!(operation.holds().len(), levels.len());
                 // An extension is held in the window of its exchange, which may be the one before.
                 prop_assert!(fits || extends, "held what does not fit");
                 let running = (0..5).filter_map(|slot| self.slot(slot)).find(|held| held.id == id).unwrap();

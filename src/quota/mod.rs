@@ -2,6 +2,27 @@
 //!
 //! Leaf module: it knows no policy, no clock and no host. Amounts are `u64` micro-units
 //! (one token, request or credit is [`MICRO`]).
+//!
+//! Everything lives in a store that knows only load and compare-and-swap of single values ([`Cells`]), under
+//! three kinds of keys ([`Keys`]):
+//!
+//! - an **account** holds every quota of a subject: what is granted, used and held in the current and the previous
+//!   window, and for each VM slot the number of its last change here;
+//! - an **exchange slot** is free, or holds what one running exchange holds, or the record of one that has ended;
+//! - a **VM slot** says who owns it, whether the owner still beats, and the owner's last operation.
+//!
+//! An [`Operation`] writes its intent into the VM slot, then each account, then the exchange slot. A hold is
+//! committed by the exchange slot and taken back before that; a settle is decided by its intent and finished by
+//! whoever finds it. All writes carry generation and number, so that the work of a dead or slow owner is done once,
+//! by it or by the one who [`Claim`]ed its VM slot ([`Recovery`]). Nothing is decided by a clock, and no account is
+//! ever scanned. `search` tries every interleaving of all this, `laws` random histories.
+//!
+//! ```text
+//!   claim ── recovery ──┐
+//!                       ├── hold, settle, free (operation) ── edit ── the store
+//!   the engine ─────────┘         │
+//!                              booking ── account, window        slot, vmslot: what is written
+//! ```
 
 use std::fmt;
 

@@ -96,10 +96,11 @@ impl Operation {
         Self { machine: Machine::Free(Free::new(place, id)) }
     }
 
-    /// What a hold that has ended with [`Outcome::Done`] took, and in which windows.
-    pub fn held(&self) -> &[HeldLevel] {
+    /// What a hold or an extension holds, with the windows it holds it in: final once it is [`Outcome::Done`].
+    /// Empty for other operations.
+    pub fn holds(&self) -> &[HeldLevel] {
         match &self.machine {
-            Machine::Hold(machine) => machine.held(),
+            Machine::Hold(machine) => machine.holds(),
             Machine::Settle(_) | Machine::Free(_) => &[],
         }
     }

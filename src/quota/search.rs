@@ -7,18 +7,21 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{Hash, Hasher};
-use std::rc::Rc;
+use std::hash::Hasher;
 
 use super::account::{Account, Kind};
 use super::edit::Relabel;
-use super::fault::{self, Fault};
+use super::fault;
 use super::{
-    Cell, Cells, Claim, Claimed, Ending, ExchangeId, Expect, GrantLine, Held, Incarnation, Keys, Level, Line,
-    Operation, Outcome, Quota, QuotaId, Recovery, Slot, Step, StoreError, Unsent, Window, first_claimable, grant,
-    read_slot,
+    Claim, Claimed, Ending, ExchangeId, Expect, GrantLine, Held, Incarnation, Keys, Level, Line, Operation, Outcome,
+    Quota, Recovery, Slot, Step, Unsent, Window, first_claimable, grant, read_slot,
 };
 use crate::now::Now;
+
+mod cases;
+mod store;
+
+use store::{PRESENT, Part, Shelf, Wide};
 
 const NOW: Now = Now { wall_ms: 1_790_000_000_000, mono_ms: 0 };
 const SUBJECTS: [&str; 2] = ["seat/a", "org/a"];
@@ -59,108 +62,11 @@ struct Case {
     quotas: fn(level: usize, limit: u64) -> Vec<(Quota, u64)>,
 }
 
-/// A value with its fingerprint, so that only what changed is hashed again.
-#[derive(Clone)]
-struct Part<T> {
-    value: Rc<T>,
-    print: u128,
-}
-
-impl<T: Hash> Part<T> {
-    fn new(value: T) -> Self {
-        let mut hasher = Wide(0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f);
-        value.hash(&mut hasher);
-        Self { value: Rc::new(value), print: hasher.wide() }
-    }
-}
-
-/// A 128-bit hash: with 10^8 states a collision has a chance of some 10^-23.
-struct Wide(u64, u64);
-
-impl Wide {
-    fn wide(&self) -> u128 {
-        u128::from(self.0) << 64 | u128::from(self.1)
-    }
-}
-
-impl Hasher for Wide {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.1
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word) ^ (chunk.len() as u64) << 59);
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        // Two folded multiplications with odd constants, each fed by the other's last value.
-        let fold = |value: u64, by: u64| {
-            let product = u128::from(value) * u128::from(by);
-            (product >> 64) as u64 ^ product as u64
-        };
-        let (left, right) = (self.0 ^ word, self.1 ^ word.rotate_left(32));
-        self.0 = fold(left, 0x9fb2_1c65_1e98_df25).wrapping_add(right.rotate_left(23));
-        self.1 = fold(right, 0xc4ce_b9fe_1a85_ec53).wrapping_add(left.rotate_left(41));
-    }
-}
-
-/// The store: six keys, each either missing or present. Versions need no numbers: see [`Relabel`].
-#[derive(Clone)]
-struct Shelf {
-    keys: Rc<Vec<Vec<u8>>>,
-    values: Vec<Part<Option<Vec<u8>>>>,
-    broken: Option<Broken>,
-    written: Option<usize>,
-    calls: u32,
-}
-
-impl Shelf {
-    fn position(&self, key: &[u8]) -> usize {
-        self.keys.iter().position(|known| known == key).expect("only known keys are used")
-    }
-
-    fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        self.values[self.position(key)].value.as_deref()
-    }
-}
-
-/// The name of the present value of a key, between two steps.
-const PRESENT: u32 = 1;
-
-impl Cells for Shelf {
-    fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
-        self.calls += 1;
-        Ok(self.value(key).map(|value| Cell { value: value.to_vec(), version: PRESENT }))
-    }
-
-    fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
-        self.calls += 1;
-        let position = self.position(key);
-        let present = self.values[position].value.is_some();
-        let account = position >= self.keys.len() - 2;
-        let fits = match expect {
-            Expect::Absent => !present || self.broken == Some(Broken::InsertRace),
-            Expect::Version(version) => {
-                version == PRESENT && present || account && self.broken == Some(Broken::BlindWrite)
-            }
-        };
-        if fits {
-            self.values[position] = Part::new(Some(value.to_vec()));
-            self.written = Some(position);
-        }
-        Ok(fits)
-    }
-}
-
 /// Somebody who acts on the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Actor {
     /// An owner and the exchange it runs.
-    Owner { by: Incarnation, job: usize, doing: Doing },
+    Owner { by: Incarnation, job: usize, doing: Box<Doing> },
     /// Somebody who takes a VM slot over.
     Claimer { vm: u16, by: Option<Incarnation>, doing: Rescue },
     /// The ledger, which has an answer for every level from this one on.
@@ -185,7 +91,7 @@ enum Rescue {
     Claim(Claim),
     Recover(Box<Recovery>),
     Send(Vec<Unsent>),
-    Free(Operation, Vec<Unsent>),
+    Free(Box<Operation>, Vec<Unsent>),
     Done,
     Fenced,
 }
@@ -232,12 +138,12 @@ impl Searcher {
             keys.account(SUBJECTS[1]),
         ];
         let values = names.iter().map(|_| Part::new(None)).collect();
-        let mut shelf = Shelf { keys: Rc::new(names), values, broken: None, written: None, calls: 0 };
+        let mut shelf = Shelf { keys: names.into(), values, broken: None, written: None, calls: 0 };
         let mut actors = Vec::new();
         for _ in 0..2 {
             let mut recovery = first_claimable(keys, 7, true, NOW, &mut shelf).unwrap().unwrap();
             assert_eq!(recovery.run(&mut shelf, &mut charge_all), Ok(Outcome::Done));
-            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Doing::Begin }));
+            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Box::new(Doing::Begin) }));
         }
         for vm in &self.case.claims {
             let claim = Claim::anyhow(keys, 7, *vm, self.case.clocks[2]);
@@ -303,7 +209,7 @@ impl Searcher {
         if let Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } = actor
             && !self.case.after.is_empty()
         {
-            actor = Actor::Owner { by, job: 0, doing: Doing::Begin };
+            actor = Actor::Owner { by, job: 0, doing: Box::new(Doing::Begin) };
         }
         next.actors[index] = Part::new(actor);
         self.normalise(&mut next, index);
@@ -450,7 +356,8 @@ impl Searcher {
                 Some(Unsent { slot, id, record }) => {
                     send(&mut state.ledger, id, record)?;
                     let by = by.ok_or(format!("VM slot {vm} has no claimer"))?;
-                    *doing = Rescue::Free(Operation::free(&self.keys, by, slot, id), std::mem::take(unsent));
+                    let free = Operation::free(&self.keys, by, slot, id);
+                    *doing = Rescue::Free(Box::new(free), std::mem::take(unsent));
                 }
             },
             Rescue::Free(operation, unsent) => match operation.step(cells).unwrap() {
@@ -505,7 +412,7 @@ impl Searcher {
     /// Whether this actor owns VM slot `vm` and has nothing more to do.
     fn rests(&self, state: &State, actor: &Actor, vm: u16) -> bool {
         let by = match actor {
-            Actor::Owner { by, doing: Doing::Done, .. } => by,
+            Actor::Owner { by, doing, .. } if **doing == Doing::Done => by,
             Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } => by,
             _ => return false,
         };
@@ -517,7 +424,7 @@ impl Searcher {
 impl Actor {
     fn normalise(&mut self, relabel: Relabel<'_>) {
         match self {
-            Self::Owner { doing, .. } => match doing {
+            Self::Owner { doing, .. } => match &mut **doing {
                 Doing::Admit(operation)
                 | Doing::Extend(operation)
                 | Doing::Settle(operation)
@@ -589,155 +496,4 @@ fn search(case: &Case) -> (Seen, Result<(), String>) {
         }
     }
     (Seen { states: known.len(), steps, reached: searcher.reached.into_inner() }, Ok(()))
-}
-
-/// A month, and on the second level a bucket of the same size and a number of exchanges at once.
-fn months(level: usize, limit: u64) -> Vec<(Quota, u64)> {
-    let quota = |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false };
-    let mut quotas = vec![(quota("month", limit, Window::CalendarMonth { zone: "UTC".to_owned() }), 1)];
-    if level == 1 {
-        quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000 }), 10));
-        quotas.push((quota("live", 2, Window::Concurrent), 0));
-    }
-    quotas
-}
-
-/// The case of the design's model. On level 0 there is room for both VMs' holds, on level 1 only for one.
-fn full(claims: &[u16]) -> Case {
-    let job = |hold, more, uses| Job { slot: 0, hold, more, uses };
-    Case {
-        limits: [4, 3],
-        jobs: [vec![job(1, 1, 2), job(1, 0, 1)], vec![job(2, 0, 2)]],
-        claims: claims.to_vec(),
-        after: Vec::new(),
-        granted: None,
-        broken: None,
-        clocks: [NOW; 3],
-        quotas: months,
-    }
-}
-
-/// The same with one exchange a VM and no extension: small enough for two claimers in the ordinary tests.
-fn small(claims: &[u16]) -> Case {
-    let job = |hold, uses| Job { slot: 0, hold, more: 0, uses };
-    Case { jobs: [vec![job(2, 1)], vec![job(2, 2)]], ..full(claims) }
-}
-
-/// First-use windows that two VMs open at different moments.
-fn first_use(_: usize, limit: u64) -> Vec<(Quota, u64)> {
-    let window = Window::FirstUse { length_ms: 18_000_000 };
-    vec![(Quota { id: QuotaId::of("p", "five hours"), limit, window, granted: false }, 1)]
-}
-
-/// Months without a bucket, which would drain from one to the next.
-fn rollover(level: usize, limit: u64) -> Vec<(Quota, u64)> {
-    let mut quotas = months(level, limit);
-    quotas.retain(|(quota, _)| !matches!(quota.window, Window::Bucket { .. }));
-    quotas
-}
-
-/// A month that the ledger grants.
-fn granted(level: usize, limit: u64) -> Vec<(Quota, u64)> {
-    let mut quotas = months(level, limit);
-    quotas[0].0.granted = true;
-    quotas
-}
-
-fn after(ms: u64) -> Now {
-    Now { wall_ms: NOW.wall_ms + ms, ..NOW }
-}
-
-/// Cases beside the model's: windows that move under running operations, grants that arrive at any moment, and a
-/// claimer that goes on to use what it claimed.
-fn variants(base: fn(&[u16]) -> Case, claims: &[u16]) -> [(&'static str, Case); 4] {
-    let job = Job { slot: 0, hold: 1, more: 0, uses: 1 };
-    let month = 31 * 86_400_000;
-    [
-        ("first use", Case { quotas: first_use, clocks: [NOW, after(3), after(5)], ..base(claims) }),
-        ("rollover", Case { quotas: rollover, clocks: [NOW, after(month), after(month)], ..base(claims) }),
-        ("grants", Case { quotas: granted, granted: Some([2, 2]), ..base(claims) }),
-        ("reuse", Case { after: vec![job], ..base(claims) }),
-    ]
-}
-
-fn holds(name: &str, case: &Case) -> BTreeSet<&'static str> {
-    let (seen, result) = search(case);
-    let Seen { states, steps, reached } = seen;
-    println!("{name}, claims on VM slots {:?}: {states} states, {steps} steps: {result:?}", case.claims);
-    assert_eq!(result, Ok(()), "{name}, claims on {:?}", case.claims);
-    reached
-}
-
-const REACHED: [&str; 11] = [
-    "a window moves under a hold",
-    "a hold is fenced",
-    "a hold is taken back",
-    "a hold of the dead was committed or not",
-    "a hold of the dead is undone",
-    "a lost exchange is ended",
-    "a settle is fenced",
-    "a settle of the dead is finished",
-    "an admission is refused",
-    "an extension is held",
-    "an extension is refused",
-];
-
-#[test]
-fn no_interleaving_breaks_an_account() {
-    let mut reached = BTreeSet::new();
-    for claims in [&[][..], &[0]] {
-        reached.append(&mut holds("months", &full(claims)));
-    }
-    let alone = |case: Case| Case { jobs: [case.jobs[0].clone(), Vec::new()], ..case };
-    holds("months, one VM", &alone(small(&[0, 0])));
-    holds("months, small", &small(&[0, 1]));
-    for (name, case) in variants(small, &[0]) {
-        reached.append(&mut holds(name, &case));
-    }
-    for what in REACHED {
-        assert!(reached.contains(what), "never in all interleavings: {what}; only {reached:?}");
-    }
-}
-
-#[test]
-#[ignore = "minutes: run by its own make target"]
-fn no_interleaving_of_the_full_case_breaks_an_account() {
-    for claims in [&[][..], &[0], &[0, 0], &[0, 1]] {
-        holds("months", &full(claims));
-    }
-    for (name, case) in [variants(full, &[0]), variants(small, &[0, 0]), variants(small, &[0, 1])].into_iter().flatten()
-    {
-        holds(name, &case);
-    }
-}
-
-/// Every fault that can be seeded, and where.
-const FAULTS: [(Option<Fault>, Option<Broken>); 13] = [
-    (None, Some(Broken::BlindWrite)),
-    (Some(Fault::NoGenerationCheck), None),
-    (Some(Fault::NoRestampOfSlot), None),
-    (Some(Fault::NoStampOfUntouchedLevels), None),
-    (Some(Fault::UndoKeepsNumber), None),
-    (Some(Fault::ForwardIgnoresNumber), None),
-    (Some(Fault::CommitBeforeAccounts), None),
-    (Some(Fault::RollbackForgetsALevel), None),
-    (Some(Fault::LostNotEnded), None),
-    (None, Some(Broken::FreedBeforeSent)),
-    (None, Some(Broken::InsertRace)),
-    (Some(Fault::SettleKeepsHeld), None),
-    (Some(Fault::AdmissionIgnoresHeld), None),
-];
-
-#[test]
-fn the_search_is_not_blind() {
-    for (fault, broken) in FAULTS {
-        let caught = [&[][..], &[0], &[0, 0], &[0, 1]].iter().find_map(|claims| {
-            let case = Case { broken, ..full(claims) };
-            let (seen, result) = fault::with(fault, || search(&case));
-            let name = fault.map_or_else(|| format!("{:?}", broken), |fault| format!("{fault:?}"));
-            println!("{name}, claims on {claims:?}: {} states, {} steps: {result:?}", seen.states, seen.steps);
-            result.err()
-        });
-        assert!(caught.is_some(), "{fault:?} {broken:?} was not caught");
-    }
 }

@@ -8,6 +8,9 @@ import struct
 import subprocess
 import threading
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 import requests
 from conftest import CHAT, ENVOY, KEY, LEDGER, PASSING, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
@@ -156,6 +159,75 @@ def test_changed_body_keeps_the_connection_whole(stack, upstream, mode):
     # And what follows on the same upstream connection is a request of its own.
     assert get(envoy, "/plain").status_code == 200
     assert upstream.seen[-1]["head"].startswith(b"GET /plain ")
+
+
+def http2(envoy, headers, body, trailers=None):
+    """One request over HTTP/2 without TLS; returns status and body. `trailers` end it, else its last data frame does."""
+    with socket.create_connection(("127.0.0.1", envoy.port), timeout=10) as conn:
+        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        state.initiate_connection()
+        fixed = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", CHAT)]
+        state.send_headers(1, [*fixed, *headers])
+        state.send_data(1, body, end_stream=trailers is None)
+        if trailers is not None:
+            state.send_headers(1, trailers, end_stream=True)
+        conn.sendall(state.data_to_send())
+        status, got = None, b""
+        while piece := conn.recv(65536):
+            for event in state.receive_data(piece):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    got += event.data
+                elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
+                    return status, got
+            conn.sendall(state.data_to_send())
+    return status, got
+
+
+@pytest.mark.parametrize("trailers", [None, [("x-sum", "1")]])
+def test_http2_and_request_trailers(stack, upstream, gate, mode, trailers):
+    """The body's end is told by trailers alone; and the stream waits in that very callback."""
+    envoy = stack(policy=mode(LEDGER), collector=gate.port)
+    body = json.dumps({"model": "demo-small", "max_tokens": 9, "stream": True, "messages": []}).encode()
+    status, got = http2(envoy, KEY.items(), body, trailers)
+    assert (status, got) == (200, b"hello")
+    assert json.loads(upstream.seen[0]["body"])["stream_options"] == {"include_usage": True}
+    assert http2(envoy, KEY.items(), b"{", trailers)[0] == 200
+    assert http2(envoy, [], b"{", trailers)[0] == 401
+
+
+def test_two_bundles_in_one_vm_do_not_mix(stack, upstream):
+    """Two listeners, one VM a thread: each filter counts by its own bundle."""
+    few = PASSING.replace("1b requests", "3 requests")
+    other_port = free_port()
+
+    def second(text):
+        listener = re.search(r"  - name: llm\n    address:(?:.*\n)+?(?=\n  clusters:)", text)[0]
+        again = listener.replace("- name: llm\n    address", "- name: other\n    address", 1)
+        again = re.sub(r"port_value: \d+", f"port_value: {other_port}", again, count=1)
+        again = again.replace("name: host-tests", "name: other-tests")
+        return text.replace(listener, listener + again)
+
+    envoy = stack(policy=few, edit=second, concurrency=1)
+    codes = [chat(envoy).status_code for _ in range(4)]
+    assert codes == [200, 200, 200, 429]
+    envoy.url = f"http://127.0.0.1:{other_port}"
+    assert [chat(envoy).status_code for _ in range(4)] == codes, "the other bundle has its own counters"
+
+
+def test_refusals_reach_the_client_whole(stack, upstream, mode):
+    envoy = stack(policy=mode(PASSING.replace("1b requests", "2 requests")))
+    assert [chat(envoy).status_code for _ in range(2)] == [200, 200]
+    for content in ["short", "long " * 60_000]:
+        answer = chat(envoy, content)
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(answer.headers["retry-after"]) > 0
+    line = last_line(envoy, 3)
+    assert (line["details"], line["decision"], "outcome" in line) == ("farebox", "deny", False), line
+    # With headers first the upstream has seen the head of it, and never the body.
+    assert [len(one["body"]) > 0 for one in upstream.seen] == [True, True]
 
 
 def test_websocket_upgrade_passes_untouched(stack, upstream):

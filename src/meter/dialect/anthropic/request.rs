@@ -7,10 +7,8 @@ use crate::meter::part::{Kind, Parts};
 const DEEPEST_CONTENT: u8 = 4;
 
 /// Anthropic's own client-run tools bring a definition that is not in the body; the documented ones take
-/// 245 (bash) to 735 (computer use) tokens.
-const CLIENT_TOOL: u64 = 1_000;
-/// The system prompt that tools bring: 264 to 530 tokens, by model and tool choice (Anthropic, "Tool use").
-const TOOL_PROMPT: u64 = 530;
+/// 245 (bash) to 735 tokens, and the newest computer tool was seen to take 1,800.
+const CLIENT_TOOL: u64 = 2_000;
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
 pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
@@ -28,6 +26,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
         "models" => parts.open("a choice of models"),
         "chat_template" => parts.open("a chat template of its own"),
+        "output_format" | "output_config" => {
+            parts.schemas = true;
+            parts.add(Kind::Schema, raw);
+        }
         // Told to the server, not to the model.
         "metadata" | "stop_sequences" | "service_tier" | "tool_choice" | "cache_control" | "reasoning_effort"
         | "store" => {}
@@ -114,7 +116,7 @@ fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 /// Custom tools, and those of Anthropic's that the caller runs, are closed; all others run at the provider.
 fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     parts.add(Kind::Schema, raw);
-    parts.fixed = parts.fixed.saturating_add(TOOL_PROMPT);
+    parts.schemas = true;
     let array = json::elements(raw, |tool| {
         parts.frame();
         json::entries(tool, |key, value| {

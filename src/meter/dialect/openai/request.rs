@@ -11,7 +11,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "messages" => messages(parts, raw),
         "tools" | "functions" => tools(parts, name, raw),
-        "response_format" | "documents" => parts.add(Kind::Schema, raw),
+        "response_format" | "documents" => {
+            parts.schemas = true;
+            parts.add(Kind::Schema, raw);
+        }
         "background" | "store" if raw == "false" => {}
         "background" => parts.open("work in the background"),
         "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
@@ -148,6 +151,7 @@ fn function<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 /// Only functions and custom tools are run by the caller.
 fn tools<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    parts.schemas = true;
     parts.add(Kind::Schema, raw);
     let array = json::elements(raw, |tool| {
         parts.frame();

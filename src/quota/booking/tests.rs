@@ -1,0 +1,217 @@
+use super::Lack;
+use crate::now::Now;
+use crate::quota::account::Account;
+use crate::quota::laws::Shared;
+use crate::quota::slot::{HeldLine, Rule};
+use crate::quota::{GrantLine, Keys, Line, Quota, QuotaId, Standing, Window, grant, read_account};
+
+const HOUR: u64 = 3_600_000;
+/// 2026-11-25 00:00 in UTC.
+const START: u64 = 1_795_564_800_000;
+
+fn at(ms: u64) -> Now {
+    Now { wall_ms: START + ms, mono_ms: 0 }
+}
+
+fn quota(window: Window, limit: u64, granted: bool) -> Quota {
+    Quota { id: QuotaId(7), limit, window, granted }
+}
+
+fn five_hours() -> Window {
+    Window::FirstUse { length_ms: 5 * HOUR }
+}
+
+fn month() -> Window {
+    Window::CalendarMonth { zone: "UTC".to_owned() }
+}
+
+fn hold(account: &mut Account, quota: &Quota, amount: u64, now: Now) -> Result<HeldLine, Lack> {
+    let window = account.hold(&Line { quota: quota.clone(), amount }, None, now)?;
+    Ok(HeldLine { quota: quota.id, window, amount, rule: Rule::of(quota), used: 0 })
+}
+
+fn settle(account: &mut Account, held: &HeldLine, used: u64, now: Now) {
+    account.settle(&HeldLine { used, ..held.clone() }, now.wall_ms);
+}
+
+fn stands(account: &Account, quota: &Quota, now: Now) -> (u64, u64, u64) {
+    let Standing { window, used, held, .. } = account.standing(quota, now).unwrap();
+    (window, used, held)
+}
+
+#[test]
+fn an_exchange_is_charged_in_the_window_it_was_admitted_in() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    let old = hold(&mut account, &quota, 10, at(0)).unwrap();
+    let new = hold(&mut account, &quota, 100, at(5 * HOUR)).unwrap();
+    assert_eq!((old.window, new.window), (START, START + 5 * HOUR));
+    // The old window has room of its own, also for more of the same exchange.
+    let more = Line { quota: quota.clone(), amount: 5 };
+    assert_eq!(account.hold(&more, Some(old.window), at(5 * HOUR)), Ok(START));
+    let held = HeldLine { amount: 15, ..old };
+    settle(&mut account, &held, 20, at(5 * HOUR));
+    let reported = account.reported(quota.id).unwrap();
+    let previous = reported.previous.unwrap();
+    assert_eq!((previous.start, previous.used, previous.held), (START, 20, 0));
+    assert_eq!((reported.current.used, reported.current.held), (0, 100));
+}
+
+#[test]
+fn what_outlives_two_windows_is_a_debt_of_the_current() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    let held = hold(&mut account, &quota, 10, at(0)).unwrap();
+    for window in [5, 10] {
+        hold(&mut account, &quota, 90, at(window * HOUR)).unwrap();
+    }
+    let more = Line { quota: quota.clone(), amount: 5 };
+    assert!(matches!(account.hold(&more, Some(held.window), at(10 * HOUR)), Err(Lack::Exhausted(_))));
+    settle(&mut account, &held, 30, at(10 * HOUR));
+    assert_eq!(stands(&account, &quota, at(10 * HOUR)), (START + 10 * HOUR, 30, 90));
+    // Used and held pass the limit together: debt, and nothing more fits.
+    assert!(matches!(hold(&mut account, &quota, 1, at(10 * HOUR)), Err(Lack::Busy(..))));
+}
+
+#[test]
+fn a_first_use_window_that_came_to_nothing_is_closed() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    let never = hold(&mut account, &quota, 10, at(0)).unwrap();
+    settle(&mut account, &never, 0, at(HOUR));
+    assert_eq!(stands(&account, &quota, at(HOUR)), (0, 0, 0));
+    let first = hold(&mut account, &quota, 10, at(2 * HOUR)).unwrap();
+    assert_eq!(first.window, START + 2 * HOUR);
+    settle(&mut account, &first, 10, at(2 * HOUR));
+    assert_eq!(account.standing(&quota, at(3 * HOUR)).unwrap().resets_ms, START + 7 * HOUR);
+    assert_eq!(account.standing(&quota, at(7 * HOUR)).unwrap().window, 0);
+}
+
+#[test]
+fn windows_in_which_nothing_happened_push_none_out() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    let first = hold(&mut account, &quota, 10, at(0)).unwrap();
+    for window in 1..4 {
+        let held = hold(&mut account, &quota, 1, at(window * 5 * HOUR)).unwrap();
+        account.undo(&held, at(window * 5 * HOUR).wall_ms);
+    }
+    settle(&mut account, &first, 7, at(16 * HOUR));
+    assert_eq!(account.reported(quota.id).unwrap().previous.unwrap().used, 7);
+}
+
+#[test]
+fn time_that_steps_back_charges_the_current_window() {
+    for window in [five_hours(), month()] {
+        let (mut account, quota) = (Account::new("s"), quota(window, 100, false));
+        let held = hold(&mut account, &quota, 60, at(0)).unwrap();
+        let back = Now { wall_ms: START - 40 * 24 * HOUR, mono_ms: 0 };
+        let again = hold(&mut account, &quota, 40, back).unwrap();
+        assert_eq!(again.window, held.window);
+        assert!(matches!(hold(&mut account, &quota, 1, back), Err(Lack::Busy(..))));
+    }
+}
+
+#[test]
+fn a_zone_that_moves_opens_no_fresh_month() {
+    let mut account = Account::new("s");
+    hold(&mut account, &quota(month(), 100, false), 60, at(0)).unwrap();
+    let moved = quota(Window::CalendarMonth { zone: "Asia/Shanghai".to_owned() }, 100, false);
+    // It is December in Shanghai, and still November in the month that was opened in UTC.
+    let now = at(6 * 24 * HOUR - HOUR);
+    assert_eq!(stands(&account, &moved, now).2, 60);
+    assert_eq!(stands(&account, &moved, at(6 * 24 * HOUR)).2, 0);
+}
+
+#[test]
+fn a_refusal_says_what_would_cure_it() {
+    let (keys, mut shared) = (Keys::new("b"), Shared::default());
+    let quota = quota(month(), 1_000, true);
+    let mut account = Account::new("s");
+    assert_eq!(hold(&mut account, &quota, 5, at(0)), Err(Lack::NeedsGrant { missing: 5 }));
+    assert_eq!(account.standing(&quota, at(0)), None);
+    let line = |granted, left| GrantLine {
+        quota: quota.id,
+        window: START - 24 * 24 * HOUR,
+        ends: START + 6 * 24 * HOUR,
+        granted,
+        left,
+    };
+    let mut granting = |granted, left| {
+        grant(&keys, "s", &[line(granted, left)], &mut shared).unwrap();
+        read_account(&keys, "s", &mut shared).unwrap().unwrap()
+    };
+    let mut account = granting(10, 90);
+    let held = hold(&mut account, &quota, 8, at(0)).unwrap();
+    assert_eq!(hold(&mut account, &quota, 5, at(0)), Err(Lack::NeedsGrant { missing: 3 }));
+    // Others hold what this one needs, and the ledger has no more: rate, not exhausted.
+    let mut account = granting(10, 0);
+    hold(&mut account, &quota, 8, at(0)).unwrap();
+    assert!(matches!(hold(&mut account, &quota, 5, at(0)), Err(Lack::Busy(..))));
+    settle(&mut account, &held, 8, at(0));
+    assert!(matches!(hold(&mut account, &quota, 5, at(0)), Err(Lack::Exhausted(_))));
+    // A clock that steps back, or a ledger whose clock is ahead: the month that is known stays.
+    assert!(matches!(hold(&mut account, &quota, 5, Now { wall_ms: 1, mono_ms: 0 }), Err(Lack::Exhausted(_))));
+    // The next month is unknown until the ledger says.
+    assert!(matches!(hold(&mut account, &quota, 1, at(6 * 24 * HOUR)), Err(Lack::NeedsGrant { .. })));
+    // An answer that was overtaken changes nothing: neither the amount nor what is left.
+    let before = granting(10, 0);
+    assert_eq!(granting(4, 50), before);
+}
+
+#[test]
+fn a_granted_first_use_window_that_came_to_nothing_needs_a_new_grant() {
+    let (keys, mut shared) = (Keys::new("b"), Shared::default());
+    let quota = quota(five_hours(), 1_000, true);
+    let opened = |window| GrantLine { quota: quota.id, window, ends: window + 5 * HOUR, granted: 50, left: 0 };
+    grant(&keys, "s", &[opened(START)], &mut shared).unwrap();
+    let mut account = read_account(&keys, "s", &mut shared).unwrap().unwrap();
+    let held = hold(&mut account, &quota, 10, at(1)).unwrap();
+    account.undo(&held, at(1).wall_ms);
+    let held = hold(&mut account, &quota, 10, at(1)).expect("a refusal closes nothing");
+    settle(&mut account, &held, 0, at(2));
+    assert!(account.reported(quota.id).unwrap().closed);
+    assert!(matches!(hold(&mut account, &quota, 1, at(3)), Err(Lack::NeedsGrant { .. })));
+    account.merge(&opened(START + 4));
+    assert_eq!(hold(&mut account, &quota, 1, at(5)).unwrap().window, START + 4);
+}
+
+#[test]
+fn what_is_larger_than_a_bucket_never_fits_and_what_runs_only_counts() {
+    let mut account = Account::new("s");
+    let bucket = quota(Window::Bucket { period_ms: 60_000 }, 100, false);
+    assert!(matches!(hold(&mut account, &bucket, 101, at(0)), Err(Lack::Exhausted(_))));
+    hold(&mut account, &bucket, 100, at(0)).unwrap();
+    assert!(matches!(hold(&mut account, &bucket, 50, at(0)), Err(Lack::Busy(_, Some(30_000)))));
+    assert_eq!(account.standing(&bucket, at(0)).unwrap().resets_ms, START + 60_000);
+    // The policy made something else of it: it begins anew, and what the old one held is none of its business.
+    let live = quota(Window::Concurrent, 2, false);
+    let held = hold(&mut account, &live, 1, at(0)).unwrap();
+    hold(&mut account, &live, 1, at(0)).unwrap();
+    assert!(matches!(hold(&mut account, &live, 1, at(0)), Err(Lack::Busy(_, None))));
+    settle(&mut account, &held, 1, at(0));
+    assert_eq!(stands(&account, &live, at(0)), (0, 0, 1));
+}
+
+/// The layout is a contract with every other VM of the process, also with those of the version before.
+#[test]
+fn the_record_of_an_account_has_this_layout() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    hold(&mut account, &quota, 0x0102, Now { wall_ms: 0x11, mono_ms: 0 }).unwrap_err();
+    let mut account = Account::new("s");
+    hold(&mut account, &quota, 0x22, Now { wall_ms: 0x11, mono_ms: 0 }).unwrap();
+    account.set_stamp(3, crate::quota::account::Stamp { generation: 4, number: 6 });
+    let ends = 5 * HOUR + 0x11;
+    let mut bytes = Vec::new();
+    bytes.extend([1, 0]);
+    bytes.extend([1, 0, 0, 0, b's']);
+    bytes.extend([1, 0]);
+    bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0xff; 8]);
+    for value in [0x11, ends, 0, 0, 0x22, 0, 0, 0, 0, 0, 0, 0] {
+        bytes.extend(u64::to_le_bytes(value));
+    }
+    bytes.extend([1, 0]);
+    bytes.extend([3, 0, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(account.encode(), bytes);
+    assert_eq!(Account::decode("s", &bytes), Some(account));
+    assert_eq!(Account::decode("t", &bytes), None, "another subject's record");
+    bytes.push(0);
+    assert_eq!(Account::decode("s", &bytes), None, "longer than it says");
+}

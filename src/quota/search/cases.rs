@@ -1,0 +1,159 @@
+//! What is searched: the case of the design's model, variants of it, and seeded faults.
+
+use std::collections::BTreeSet;
+
+use super::{Broken, Case, Job, NOW, Seen, search};
+use crate::now::Now;
+use crate::quota::fault::{self, Fault};
+use crate::quota::{Quota, QuotaId, Window};
+
+/// A month, and on the second level a bucket of the same size and a number of exchanges at once.
+fn months(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let quota = |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false };
+    let mut quotas = vec![(quota("month", limit, Window::CalendarMonth { zone: "UTC".to_owned() }), 1)];
+    if level == 1 {
+        quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000 }), 10));
+        quotas.push((quota("live", 2, Window::Concurrent), 0));
+    }
+    quotas
+}
+
+/// The case of the design's model. On level 0 there is room for both VMs' holds, on level 1 only for one.
+fn full(claims: &[u16]) -> Case {
+    let job = |hold, more, uses| Job { slot: 0, hold, more, uses };
+    Case {
+        limits: [4, 3],
+        jobs: [vec![job(1, 1, 2), job(1, 0, 1)], vec![job(2, 0, 2)]],
+        claims: claims.to_vec(),
+        after: Vec::new(),
+        granted: None,
+        broken: None,
+        clocks: [NOW; 3],
+        quotas: months,
+    }
+}
+
+/// The same with one exchange a VM and no extension: small enough for two claimers in the ordinary tests.
+fn small(claims: &[u16]) -> Case {
+    let job = |hold, uses| Job { slot: 0, hold, more: 0, uses };
+    Case { jobs: [vec![job(2, 1)], vec![job(2, 2)]], ..full(claims) }
+}
+
+/// First-use windows that two VMs open at different moments.
+fn first_use(_: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let window = Window::FirstUse { length_ms: 18_000_000 };
+    vec![(Quota { id: QuotaId::of("p", "five hours"), limit, window, granted: false }, 1)]
+}
+
+/// Months without a bucket, which would drain from one to the next.
+fn rollover(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let mut quotas = months(level, limit);
+    quotas.retain(|(quota, _)| !matches!(quota.window, Window::Bucket { .. }));
+    quotas
+}
+
+/// A month that the ledger grants.
+fn granted(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let mut quotas = months(level, limit);
+    quotas[0].0.granted = true;
+    quotas
+}
+
+fn after(ms: u64) -> Now {
+    Now { wall_ms: NOW.wall_ms + ms, ..NOW }
+}
+
+/// Cases beside the model's: windows that move under running operations, grants that arrive at any moment, and a
+/// claimer that goes on to use what it claimed.
+fn variants(base: fn(&[u16]) -> Case, claims: &[u16]) -> [(&'static str, Case); 4] {
+    let job = Job { slot: 0, hold: 1, more: 0, uses: 1 };
+    let month = 31 * 86_400_000;
+    [
+        ("first use", Case { quotas: first_use, clocks: [NOW, after(3), after(5)], ..base(claims) }),
+        ("rollover", Case { quotas: rollover, clocks: [NOW, after(month), after(month)], ..base(claims) }),
+        ("grants", Case { quotas: granted, granted: Some([2, 2]), ..base(claims) }),
+        ("reuse", Case { after: vec![job], ..base(claims) }),
+    ]
+}
+
+fn holds(name: &str, case: &Case) -> BTreeSet<&'static str> {
+    let (seen, result) = search(case);
+    let Seen { states, steps, reached } = seen;
+    println!("{name}, claims on VM slots {:?}: {states} states, {steps} steps: {result:?}", case.claims);
+    assert_eq!(result, Ok(()), "{name}, claims on {:?}", case.claims);
+    reached
+}
+
+const REACHED: [&str; 11] = [
+    "a window moves under a hold",
+    "a hold is fenced",
+    "a hold is taken back",
+    "a hold of the dead was committed or not",
+    "a hold of the dead is undone",
+    "a lost exchange is ended",
+    "a settle is fenced",
+    "a settle of the dead is finished",
+    "an admission is refused",
+    "an extension is held",
+    "an extension is refused",
+];
+
+#[test]
+fn no_interleaving_breaks_an_account() {
+    let mut reached = BTreeSet::new();
+    for claims in [&[][..], &[0]] {
+        reached.append(&mut holds("months", &full(claims)));
+    }
+    let alone = |case: Case| Case { jobs: [case.jobs[0].clone(), Vec::new()], ..case };
+    holds("months, one VM", &alone(small(&[0, 0])));
+    holds("months, small", &small(&[0, 1]));
+    for (name, case) in variants(small, &[0]) {
+        reached.append(&mut holds(name, &case));
+    }
+    for what in REACHED {
+        assert!(reached.contains(what), "never in all interleavings: {what}; only {reached:?}");
+    }
+}
+
+#[test]
+#[ignore = "minutes: run by its own make target"]
+fn no_interleaving_of_the_full_case_breaks_an_account() {
+    for claims in [&[][..], &[0], &[0, 0], &[0, 1]] {
+        holds("months", &full(claims));
+    }
+    for (name, case) in [variants(full, &[0]), variants(small, &[0, 0]), variants(small, &[0, 1])].into_iter().flatten()
+    {
+        holds(name, &case);
+    }
+}
+
+/// Every fault that can be seeded, and where.
+const FAULTS: [(Option<Fault>, Option<Broken>); 13] = [
+    (None, Some(Broken::BlindWrite)),
+    (Some(Fault::NoGenerationCheck), None),
+    (Some(Fault::NoRestampOfSlot), None),
+    (Some(Fault::NoStampOfUntouchedLevels), None),
+    (Some(Fault::UndoKeepsNumber), None),
+    (Some(Fault::ForwardIgnoresNumber), None),
+    (Some(Fault::CommitBeforeAccounts), None),
+    (Some(Fault::RollbackForgetsALevel), None),
+    (Some(Fault::LostNotEnded), None),
+    (None, Some(Broken::FreedBeforeSent)),
+    (None, Some(Broken::InsertRace)),
+    (Some(Fault::SettleKeepsHeld), None),
+    (Some(Fault::AdmissionIgnoresHeld), None),
+];
+
+#[test]
+fn the_search_is_not_blind() {
+    for (fault, broken) in FAULTS {
+        let caught = [&[][..], &[0], &[0, 0], &[0, 1]].iter().find_map(|claims| {
+            let case = Case { broken, ..full(claims) };
+            let (seen, result) = fault::with(fault, || search(&case));
+            let name = fault.map_or_else(|| format!("{:?}", broken), |fault| format!("{fault:?}"));
+            println!("{name}, claims on {claims:?}: {} states, {} steps: {result:?}", seen.states, seen.steps);
+            result.err()
+        });
+        assert!(caught.is_some(), "{fault:?} {broken:?} was not caught");
+    }
+}

@@ -1,0 +1,135 @@
+//! A client's request, and what is to become of it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::{Value, json};
+
+use crate::engine::event::Header;
+use crate::upstream::ask::Api;
+use crate::upstream::script::Script;
+
+/// Tokens that both dialects' framing of a single message is counted as: four, and three for the answer's opening.
+const FRAMING: u64 = 7;
+
+/// A request and its fate.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// As the client sends them, `:method` and `:path` among them.
+    pub headers: Vec<Header>,
+    /// The peer of the connection.
+    pub peer: Option<IpAddr>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// What becomes of it upstream and on the way back.
+    pub plot: Plot,
+}
+
+/// What becomes of a request that leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Plot {
+    /// How the upstream behaves.
+    pub script: Script,
+    /// Cuts the answer into pieces at random places; `None`: one piece an event.
+    pub chunks: Option<u64>,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+/// How a stream ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// The answer's last byte.
+    #[default]
+    Finished,
+    /// Trailers behind the answer.
+    Trailers,
+    /// The client hangs up after so many pieces of the answer; 0: before its headers.
+    ClientAbort(u32),
+    /// The upstream breaks off after so many pieces; 0: before its headers.
+    UpstreamCut(u32),
+    /// No connection to the upstream.
+    ConnectFailure,
+    /// Envoy answers by itself (no route, a filter behind), the upstream hears nothing.
+    LocalReply,
+}
+
+impl Call {
+    /// A `POST` of `body` by whoever has `key`, from the loopback address.
+    pub fn new(api: Api, key: &str, body: &Value) -> Self {
+        let mut headers = vec![header(":method", "POST"), header(":path", path(api))];
+        headers.extend([header(":authority", "llm.test"), header("content-type", "application/json")]);
+        headers.push(match api {
+            Api::OpenAiChat => header("authorization", &format!("Bearer {key}")),
+            Api::AnthropicMessages => header("x-api-key", key),
+        });
+        Self {
+            headers,
+            peer: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            body: body.to_string().into_bytes(),
+            plot: Plot::default(),
+        }
+    }
+}
+
+/// A header as it is on the wire.
+pub fn header(name: &str, value: &str) -> Header {
+    (name.as_bytes().to_vec(), value.as_bytes().to_vec())
+}
+
+/// Where a dialect is spoken.
+pub fn path(api: Api) -> &'static str {
+    match api {
+        Api::OpenAiChat => "/v1/chat/completions",
+        Api::AnthropicMessages => "/v1/messages",
+    }
+}
+
+/// The body of a request with one message.
+pub fn body(api: Api, model: &str, prompt: &str, max_output: Option<u64>, stream: bool) -> Value {
+    let mut body = json!({"model": model, "messages": [{"role": "user", "content": prompt}]});
+    if let Some(object) = body.as_object_mut() {
+        if let Some(limit) = max_output {
+            let field = match api {
+                Api::OpenAiChat => "max_completion_tokens",
+                Api::AnthropicMessages => "max_tokens",
+            };
+            object.insert(field.to_owned(), json!(limit));
+        }
+        if stream {
+            object.insert("stream".to_owned(), json!(true));
+        }
+    }
+    body
+}
+
+/// A prompt that makes a request with one message come to `tokens` input tokens, or to the fewest there can be.
+pub fn prompt(tokens: u64) -> String {
+    let words = usize::try_from(tokens.saturating_sub(FRAMING).max(1)).unwrap_or(usize::MAX);
+    // Each of these is one token, in every vocabulary that we have and next to any other of them.
+    "hello".to_owned() + &" hello".repeat(words.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Api, body, prompt};
+    use crate::meter::call::read_call;
+    use crate::meter::count::Encoding;
+    use crate::meter::dialect::Dialect;
+
+    #[test]
+    fn a_prompt_has_the_tokens_asked_for() {
+        for tokens in [1, 8, 9, 500, 20_000] {
+            for (api, dialect) in
+                [(Api::OpenAiChat, Dialect::OpenAiChat), (Api::AnthropicMessages, Dialect::AnthropicMessages)]
+            {
+                let body = body(api, "demo", &prompt(tokens), Some(5), true).to_string();
+                let call = read_call(dialect, body.as_bytes()).unwrap();
+                for encoding in Encoding::ALL {
+                    assert_eq!(call.count_input(encoding), tokens.max(8));
+                }
+                let heard = crate::upstream::ask::read(api, body.as_bytes()).unwrap();
+                assert_eq!((heard.prompt_tokens, heard.limit, heard.stream), (tokens.max(8), Some(5), true));
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One stream, stepped an event at a time.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::call::{Call, Ending, header};
+use super::store::SimCells;
+use super::upstream::{self, Spoken, Truth};
+use crate::engine::effect::{Effect, Flow, Handle, Reply};
+use crate::engine::event::{Cause, Event, Header};
+use crate::engine::exchange::Exchange;
+use crate::engine::vm::Vm;
+use crate::now::Now;
+use crate::policy::bundle::Bundle;
+
+/// What was seen of a stream: by its client, by the upstream, and in the filter state.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The status that the client got; 0: none.
+    pub status: u16,
+    /// The headers that the client got.
+    pub headers: Vec<(String, String)>,
+    /// The body that the client got.
+    pub body: Vec<u8>,
+    /// What reached the upstream, and what it knows of it.
+    pub upstream: Option<Truth>,
+    /// Filter state.
+    pub notes: BTreeMap<&'static str, String>,
+    /// How it ended; `None`: it has not.
+    pub end: Option<End>,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The filter answered.
+    Refused,
+    /// It ran, and ended like this.
+    Over(Cause),
+    /// Its VM died under it.
+    Lost,
+}
+
+impl Seen {
+    /// The exchange id, if it was admitted.
+    pub fn admitted(&self) -> Option<&str> {
+        let allowed = self.notes.get("decision").is_some_and(|decision| decision == "allow");
+        self.notes.get("id").filter(|_| allowed).map(String::as_str)
+    }
+}
+
+/// What the engine is given with each event, and what comes back that is not for the stream itself.
+pub(super) struct Desk<'a> {
+    pub engine: &'a mut Vm,
+    pub cells: &'a mut SimCells,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+    /// These decide what the upstream says.
+    pub seed: u64,
+    pub serial: u64,
+}
+
+pub(super) struct Stream {
+    exchange: Exchange,
+    call: Call,
+    /// As they leave.
+    headers: Vec<Header>,
+    body: Vec<u8>,
+    stage: Stage,
+    pub wake_at_ms: Option<u64>,
+    pub seen: Seen,
+}
+
+enum Stage {
+    Fresh,
+    Body,
+    Held,
+    Left,
+    Answering { spoken: Box<Spoken>, shown: u32 },
+    Ending { cause: Cause, attempts: u32 },
+    Over,
+}
+
+impl Stream {
+    pub fn new(bundle: Rc<Bundle>, handle: Handle, call: Call) -> Self {
+        let (headers, body) = (call.headers.clone(), call.body.clone());
+        let exchange = Exchange::new(bundle, handle);
+        Self { exchange, call, headers, body, stage: Stage::Fresh, wake_at_ms: None, seen: Seen::default() }
+    }
+
+    /// Whether something can happen to it now, without anybody waking it.
+    pub fn is_ready(&self) -> bool {
+        match self.stage {
+            Stage::Held => self.call.plot.ending == Ending::ClientAbort(0),
+            Stage::Over => false,
+            _ => true,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    pub fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held)
+    }
+
+    /// The next event.
+    pub fn step(&mut self, desk: &mut Desk<'_>) {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Fresh => {
+                let (headers, peer, end) = (&self.call.headers, self.call.peer, self.call.body.is_empty());
+                let flow = tell(&mut self.exchange, Event::RequestHeaders { headers, peer, end }, desk);
+                self.request_goes(flow, end, desk);
+            }
+            Stage::Body => {
+                let event = Event::RequestBody { body: &self.call.body, end: true };
+                let flow = tell(&mut self.exchange, event, desk);
+                self.request_goes(flow, true, desk);
+            }
+            // The client has gone away while it waited.
+            Stage::Held => self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 0 },
+            Stage::Left => self.leave(desk),
+            Stage::Answering { spoken, shown } => self.answer(*spoken, shown, desk),
+            Stage::Ending { cause, attempts } => {
+                tell(&mut self.exchange, Event::Over { cause, attempts }, desk);
+                self.apply(desk);
+                self.seen.end.get_or_insert(End::Over(cause));
+            }
+            Stage::Over => {}
+        }
+    }
+
+    /// What it waited for may be there.
+    pub fn wake(&mut self, desk: &mut Desk<'_>) {
+        if self.is_held() {
+            self.wake_at_ms = None;
+            let flow = tell(&mut self.exchange, Event::Woken { body: &self.call.body }, desk);
+            self.request_goes(flow, true, desk);
+        }
+    }
+
+    /// Its VM died: nobody will tell it anything more.
+    pub fn lose(&mut self) {
+        self.stage = Stage::Over;
+        self.seen.end.get_or_insert(End::Lost);
+    }
+
+    fn request_goes(&mut self, flow: Flow, end: bool, desk: &mut Desk<'_>) {
+        self.apply(desk);
+        self.stage = match flow {
+            Flow::Continue if end => Stage::Left,
+            Flow::Hold if end => Stage::Held,
+            Flow::Continue | Flow::Hold => Stage::Body,
+            Flow::Reply(Reply { status, headers, body }) => {
+                (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
+                self.seen.end = Some(End::Refused);
+                Stage::Ending { cause: Cause::Finished, attempts: 0 }
+            }
+        };
+    }
+
+    fn leave(&mut self, desk: &mut Desk<'_>) {
+        let ending = self.call.plot.ending;
+        if matches!(ending, Ending::ConnectFailure | Ending::LocalReply | Ending::UpstreamCut(0)) {
+            let (cause, attempts) = match ending {
+                Ending::ConnectFailure => (Cause::ConnectFailure, 1),
+                Ending::LocalReply => (Cause::Finished, 0),
+                _ => (Cause::UpstreamReset, 1),
+            };
+            let headers = [header(":status", "503")];
+            tell(&mut self.exchange, Event::ResponseHeaders { headers: &headers, upstream: false, end: true }, desk);
+            self.response_headers(&headers, desk);
+            self.stage = Stage::Ending { cause, attempts };
+            return;
+        }
+        let spoken = upstream::answer(&self.headers, &self.body, &self.call.plot, desk.seed, desk.serial);
+        self.seen.upstream = Some(spoken.truth.clone());
+        if ending == Ending::ClientAbort(0) {
+            self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 1 };
+            return;
+        }
+        let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, end: false };
+        tell(&mut self.exchange, event, desk);
+        self.response_headers(&spoken.headers, desk);
+        self.stage = Stage::Answering { spoken: Box::new(spoken), shown: 0 };
+    }
+
+    /// The headers that the client gets, as the effects leave them.
+    fn response_headers(&mut self, headers: &[Header], desk: &mut Desk<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.seen.headers = headers.iter().map(|(name, value)| (text(name), text(value))).collect();
+        self.apply(desk);
+        let status = self.seen.headers.iter().find(|(name, _)| name == ":status");
+        self.seen.status = status.and_then(|(_, status)| status.parse().ok()).unwrap_or(0);
+    }
+
+    fn answer(&mut self, mut spoken: Spoken, shown: u32, desk: &mut Desk<'_>) {
+        let cause = match self.call.plot.ending {
+            Ending::ClientAbort(after) if after <= shown => Some(Cause::ClientAbort),
+            Ending::UpstreamCut(after) if after <= shown => Some(Cause::UpstreamReset),
+            _ => None,
+        };
+        if let Some(cause) = cause {
+            self.stage = Stage::Ending { cause, attempts: 1 };
+            return;
+        }
+        let trailers = self.call.plot.ending == Ending::Trailers;
+        match spoken.pieces.pop_front() {
+            Some(piece) => {
+                let end = spoken.pieces.is_empty() && !trailers;
+                tell(&mut self.exchange, Event::ResponseBody { chunk: &piece, end }, desk);
+                let before = self.seen.body.len();
+                self.seen.body.extend_from_slice(&piece);
+                self.apply_chunk(before, desk);
+                self.stage = if end {
+                    Stage::Ending { cause: Cause::Finished, attempts: 1 }
+                } else {
+                    Stage::Answering { spoken: Box::new(spoken), shown: shown.saturating_add(1) }
+                };
+            }
+            None => {
+                if trailers {
+                    tell(&mut self.exchange, Event::ResponseTrailers, desk);
+                    self.apply(desk);
+                }
+                self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+            }
+        }
+    }
+
+    fn apply_chunk(&mut self, before: usize, desk: &mut Desk<'_>) {
+        for effect in &mut desk.effects {
+            if let Effect::ReplaceChunk(bytes) = effect {
+                self.seen.body.truncate(before);
+                self.seen.body.append(bytes);
+            }
+        }
+        self.apply(desk);
+    }
+
+    /// Carries out what concerns this stream; the rest stays on the desk.
+    fn apply(&mut self, desk: &mut Desk<'_>) {
+        if desk.cells.is_dead() {
+            // The callback trapped: nothing that it wanted is done.
+            return;
+        }
+        let mut rest = Vec::new();
+        for effect in desk.effects.drain(..) {
+            match effect {
+                Effect::SetRequestHeader(name, value) => {
+                    self.headers.retain(|(at, _)| at != name.as_bytes());
+                    self.headers.push(header(&name, &value));
+                }
+                Effect::RemoveRequestHeader(name) => self.headers.retain(|(at, _)| at != name.as_bytes()),
+                Effect::ReplaceRequestBody(body) => self.body = body,
+                Effect::SetResponseHeader(name, value) => {
+                    self.seen.headers.retain(|(at, _)| *at != name);
+                    self.seen.headers.push((name, value));
+                }
+                Effect::RemoveResponseHeader(name) => self.seen.headers.retain(|(at, _)| *at != name),
+                Effect::Note(key, value) => {
+                    self.seen.notes.insert(key, value);
+                }
+                Effect::WakeAt(at) => self.wake_at_ms = Some(at),
+                Effect::ReplaceChunk(_) => {}
+                other => rest.push(other),
+            }
+        }
+        desk.effects = rest;
+    }
+}
+
+fn tell(exchange: &mut Exchange, event: Event<'_>, desk: &mut Desk<'_>) -> Flow {
+    exchange.handle(event, desk.now, desk.engine, desk.cells, &mut desk.effects)
+}

@@ -1,0 +1,126 @@
+//! Who answers: the stand-in's own answers, without its server and without waiting.
+
+use std::collections::VecDeque;
+
+use super::call::{Plot, header};
+use crate::engine::event::Header;
+use crate::upstream::answer::{Answer, Usage};
+use crate::upstream::ask::{self, Api};
+use crate::upstream::dialect;
+use crate::upstream::script::{HEADER, Script};
+use crate::upstream::vocabulary::{Draw, Piece};
+
+/// Pieces of an answer are at most this many bytes long when they are cut at random.
+const LONGEST_PIECE: u64 = 200;
+
+/// An answer on its way.
+#[derive(Clone, Debug)]
+pub struct Spoken {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, `:status` among them.
+    pub headers: Vec<Header>,
+    /// Its body, piece by piece.
+    pub pieces: VecDeque<Vec<u8>>,
+    /// What only the upstream knows.
+    pub truth: Truth,
+}
+
+/// What the upstream knows of an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// The request's headers as they arrived.
+    pub headers: Vec<Header>,
+    /// The request's body as it arrived.
+    pub body: Vec<u8>,
+    /// The output limit that arrived.
+    pub limit: Option<u64>,
+    /// What the whole answer costs.
+    pub usage: Usage,
+    /// The status it answered with.
+    pub status: u16,
+}
+
+/// Answers a request. `serial` numbers the exchanges of a run, which `seed` decides.
+pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u64) -> Spoken {
+    let truth = Truth { headers: headers.to_vec(), body: body.to_vec(), ..Truth::default() };
+    let path = field(headers, ":path");
+    let api = match path.split('?').next() {
+        Some("/v1/chat/completions") => Api::OpenAiChat,
+        Some("/v1/messages") => Api::AnthropicMessages,
+        _ => return refuse(Api::OpenAiChat, 404, "the stand-in has no such path", truth),
+    };
+    let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask, headers, plot)?, ask))) {
+        Ok((script, ask)) => (ask, script),
+        Err(message) => return refuse(api, 400, &message, truth),
+    };
+    let truth = Truth { limit: ask.limit, ..truth };
+    if let Some(status) = script.error {
+        return refuse(api, status, "the stand-in was asked to refuse", truth);
+    }
+    let answer = Answer::choose(&ask, &script, seed, serial, 0);
+    let pieces = match (script.garbage, ask.stream) {
+        (true, _) => vec!["\u{0}\u{1}<!doctype html>\n}{ not what it says".to_owned()],
+        (_, true) => stream(&answer, &script),
+        (_, false) if script.inside_error => {
+            vec![dialect::error(api, 503, "the stand-in was asked to fail here").to_string()]
+        }
+        (_, false) => vec![dialect::document(&answer).to_string()],
+    };
+    let pieces = match plot.chunks {
+        None => pieces.into_iter().map(String::into_bytes).collect(),
+        Some(chunks) => cut(pieces.concat().as_bytes(), &mut Draw::new(chunks, serial)),
+    };
+    let kind = if ask.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
+    let headers = vec![header(":status", "200"), header("content-type", kind)];
+    Spoken { status: 200, headers, pieces, truth: Truth { usage: answer.usage, status: 200, ..truth } }
+}
+
+fn field(headers: &[Header], name: &str) -> String {
+    let value = headers.iter().find(|(at, _)| at == name.as_bytes()).map(|(_, value)| value.as_slice());
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+}
+
+fn script(ask: &ask::Ask, headers: &[Header], plot: &Plot) -> Result<Script, String> {
+    let mut script = plot.script.clone();
+    script.follow_prompt(&ask.last_words)?;
+    for (_, value) in headers.iter().filter(|(name, _)| name == HEADER.as_bytes()) {
+        script.follow_list(&String::from_utf8_lossy(value))?;
+    }
+    Ok(script)
+}
+
+fn refuse(api: Api, status: u16, message: &str, truth: Truth) -> Spoken {
+    let headers = vec![header(":status", &status.to_string()), header("content-type", "application/json")];
+    let body = dialect::error(api, status, message).to_string().into_bytes();
+    Spoken { status, headers, pieces: VecDeque::from([body]), truth: Truth { status, ..truth } }
+}
+
+fn stream(answer: &Answer, script: &Script) -> Vec<String> {
+    let end = if script.crlf { "\r\n" } else { "\n" };
+    let frames = |events: &[dialect::Event]| events.iter().map(|event| event.frame(end)).collect::<String>();
+    let mut pieces = vec![frames(&dialect::opening(answer))];
+    let longest = answer.choices.iter().map(Vec::len).max().unwrap_or(0);
+    let said = if script.inside_error { longest.div_ceil(2) } else { longest };
+    for at in 0..said {
+        let of_choice = |(choice, pieces): (usize, &Vec<Piece>)| {
+            pieces.get(at).map(|piece| dialect::piece(answer, choice, piece).frame(end))
+        };
+        let comment = if script.comments { format!(": ping{end}{end}") } else { String::new() };
+        pieces.push(comment + &answer.choices.iter().enumerate().filter_map(of_choice).collect::<String>());
+    }
+    let last = if script.inside_error { vec![dialect::failing(answer)] } else { dialect::closing(answer) };
+    pieces.push(frames(&last));
+    pieces
+}
+
+fn cut(mut bytes: &[u8], draw: &mut Draw) -> VecDeque<Vec<u8>> {
+    let mut pieces = VecDeque::new();
+    while !bytes.is_empty() {
+        let length = usize::try_from(draw.below(LONGEST_PIECE)).unwrap_or(0).saturating_add(1).min(bytes.len());
+        let (piece, rest) = bytes.split_at(length);
+        pieces.push_back(piece.to_vec());
+        bytes = rest;
+    }
+    pieces
+}
