@@ -18,7 +18,7 @@ use crate::meter::call::{self, Call, Malformed};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
-use crate::quota::{Cells, Operation, Outcome};
+use crate::quota::{Cells, Operation, Outcome, Short};
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
@@ -321,6 +321,9 @@ impl Exchange {
                 },
                 Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
                 Verdict::Short { short, needs } => {
+                    if matches!(short, Short::Exhausted { .. }) {
+                        vm.doubt(plan, seat, now, cells, effects);
+                    }
                     let denial = Denial::short(&short, &plan.quotas, &needs, now);
                     return self.turn(denial.into(), now, vm, effects);
                 }

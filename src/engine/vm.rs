@@ -331,6 +331,26 @@ impl Vm {
         self.waiters.keys().copied().collect()
     }
 
+    /// A call was refused because the ledger has nothing left, as it last said. Since then somebody may have given
+    /// back, or a newer policy may have raised the limit: the next sync asks again. One a period, however many are
+    /// refused.
+    pub(super) fn doubt(
+        &mut self,
+        plan: &Plan,
+        seat: &Seat,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        // The sync speaks for an incarnation, and this VM may have admitted nothing yet.
+        if self.bundle.collector.is_some()
+            && let Ok(place) = self.place(now, cells, effects)
+        {
+            self.vacate(place);
+            self.touch(plan, seat, now);
+        }
+    }
+
     /// Remembers that an exchange changes the accounts of `seat`, so that the next sync reports them.
     pub(super) fn touch(&mut self, plan: &Plan, seat: &Seat, now: Now) {
         for quota in plan.quotas.iter().filter(|quota| quota.quota.granted) {

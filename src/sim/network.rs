@@ -105,7 +105,8 @@ impl Network {
     /// Sends a callout, with a fate by chance.
     pub fn dispatch(&mut self, now_ms: u64, from: Sender, callout: Callout) {
         let Weather { latency_ms, lost, unanswered, doubled, late, refused, garbled, orphaned } = self.weather;
-        let (out, back) = (self.draw.below(latency_ms.saturating_add(1)), self.draw.below(latency_ms.saturating_add(1)));
+        let (out, back) =
+            (self.draw.below(latency_ms.saturating_add(1)), self.draw.below(latency_ms.saturating_add(1)));
         let chance = self.draw.below(1_000);
         let (arrives, gives_up) = (now_ms.saturating_add(out), now_ms.saturating_add(callout.timeout_ms));
         let body = callout.body;

@@ -228,7 +228,8 @@ impl World {
         if let Some((_, seen)) = self.inner.ended.borrow().get(&stream) {
             return Some(seen.clone());
         }
-        let find = |at| self.at(at, |station| station.seen().find(|(one, _)| *one == stream).map(|(_, seen)| seen.clone()));
+        let find =
+            |at| self.at(at, |station| station.seen().find(|(one, _)| *one == stream).map(|(_, seen)| seen.clone()));
         self.places().into_iter().find_map(|at| find(at).flatten())
     }
 
@@ -240,7 +241,8 @@ impl World {
     /// What is known of the streams that a process runs now.
     pub fn running(&self, process: usize) -> Vec<Seen> {
         let places = self.places().into_iter().filter(|at| at.process == process);
-        let seen = places.filter_map(|at| self.at(at, |station| station.seen().map(|(_, seen)| seen.clone()).collect()));
+        let seen =
+            places.filter_map(|at| self.at(at, |station| station.seen().map(|(_, seen)| seen.clone()).collect()));
         seen.flat_map(|seen: Vec<Seen>| seen).collect()
     }
 
@@ -315,7 +317,9 @@ impl World {
                     Then::In(delay) => (delay, Some((status, answer))),
                     Then::Garbled(delay) => (delay, Some((200, answer.iter().rev().copied().collect()))),
                 };
-                self.network(|network| network.post(mono_ms.saturating_add(delay), Message::Answer { to: from, answer }));
+                self.network(|network| {
+                    network.post(mono_ms.saturating_add(delay), Message::Answer { to: from, answer })
+                });
             }
             Message::Answer { to, .. } | Message::Orphaned { to } => {
                 let kept = message.clone();
