@@ -63,6 +63,11 @@ e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" p
 torture: tools wasm wasm-hooks native ## the heavy end-to-end tests at their full size, some minutes
 	$(PYTEST) tests/e2e -m torture $(ARGS)
 
+.PHONY: bench
+bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests/s, processor time, side by side
+	@command -v wrk >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
+	@$(VENV)/bin/python tests/e2e/bench.py
+
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: docker-image
