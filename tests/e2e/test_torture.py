@@ -134,6 +134,7 @@ def run_rounds(urls, rounds, **settings):
     return crowds, tails
 
 
+@pytest.mark.container
 @SIZES
 @pytest.mark.parametrize("hang_up, mode", [(0.0, "held"), (0.4, "first")], ids=["whole-held", "hung-up-first"])
 def test_caps_hold_at_their_edge(whole, hang_up, mode, rounds):

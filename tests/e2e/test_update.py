@@ -53,6 +53,7 @@ def test_updates_under_load(tmp_path, mode):
         assert versions >= {"1", "7"} and not versions & {"3", "6"}
 
 
+@pytest.mark.container
 def test_a_raised_cap_keeps_what_was_used(tmp_path, mode):
     with Whole(tmp_path, mode(edge(40_000, calls=3)), dynamic=True) as one:
 
