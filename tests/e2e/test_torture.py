@@ -120,8 +120,8 @@ def check(books, crowds, levels, seconds, exact=True):
 
 def show(title, used, crowds, tails):
     refused, admitted = sum(crowd.refused() for crowd in crowds), sum(crowd.admitted() for crowd in crowds)
-    shares = ", ".join(f"{tokens / CAP:.2%}" for tokens in used)
-    print(f"{title}: {len(used)} caps of {CAP:,} tokens: used {shares}; over: {sum(max(0, t - CAP) for t in used)}")
+    over = sum(max(0, tokens - CAP) for tokens in used)
+    print(f"{title}: {len(used)} caps of {CAP:,} tokens: used {min(used) / CAP:.2%} to {max(used) / CAP:.2%}; over: {over}")
     print(f"  {admitted:,} calls admitted ({sum(tails)} by the quiet tail), {refused:,} refused, all free", end="")
     print(f"; {sum(crowd.hung_up for crowd in crowds)} hung up" if any(c.hung_up for c in crowds) else "")
 
