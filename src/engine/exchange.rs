@@ -270,11 +270,11 @@ impl Exchange {
             return Err(Denial::unbounded(open).into());
         }
         guard::no_secrets(plan, call.texts())?;
-        let counted = call.count_input(model.encoding);
+        let (counted, bound) = call.input(model.encoding);
         guard::longest_input(plan, counted)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         let size = Size {
-            input: call.input_bound(model.encoding).max(counted),
+            input: bound.max(counted),
             output: declared,
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
