@@ -59,6 +59,15 @@ test: ## everything: unit, property, golden, policy, and end to end on the real 
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
 	$(PYTEST) tests/e2e $(ARGS)
 
+.PHONY: torture
+torture: tools wasm wasm-hooks native ## the heavy end-to-end tests at their full size, some minutes
+	$(PYTEST) tests/e2e -m torture $(ARGS)
+
+.PHONY: bench
+bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests/s, processor time, side by side
+	@command -v wrk >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
+	@$(VENV)/bin/python tests/e2e/bench.py
+
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: simulate
@@ -73,7 +82,7 @@ docker-image: tools
 docker-test: ## a cross-section of the end-to-end tests against Envoy in a container (ENVOY_IMAGE names the image)
 	@if docker info >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory docker-image wasm wasm-hooks native; \
-		ENVOY_IMAGE=$(ENVOY_IMAGE) $(PYTEST) tests/e2e -m container $(ARGS); \
+		ENVOY_IMAGE=$(ENVOY_IMAGE) $(PYTEST) tests/e2e -m "container and not torture" $(ARGS); \
 	else echo "docker-test: skipped: no Docker engine answers here"; fi
 
 .PHONY: run

@@ -18,7 +18,7 @@ use crate::meter::call::{self, Call, Malformed};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
-use crate::quota::{Cells, Operation, Outcome};
+use crate::quota::{Cells, Operation, Outcome, Short};
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
@@ -277,11 +277,11 @@ impl Exchange {
             return Err(Denial::unbounded(open).into());
         }
         guard::no_secrets(plan, call.texts())?;
-        let counted = call.count_input(model.encoding);
+        let (counted, bound) = call.input(model.encoding);
         guard::longest_input(plan, counted)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         let size = Size {
-            input: call.input_bound(model.encoding).max(counted),
+            input: bound.max(counted),
             output: declared,
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
@@ -328,6 +328,9 @@ impl Exchange {
                 },
                 Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
                 Verdict::Short { short, needs } => {
+                    if matches!(short, Short::Exhausted { .. }) {
+                        vm.doubt(plan, seat, now, cells, effects);
+                    }
                     let denial = Denial::short(&short, &plan.quotas, &needs, now);
                     return self.turn(denial.into(), now, vm, effects);
                 }
@@ -384,8 +387,9 @@ impl Exchange {
         let (seat, plan, _) = seat_plan(&bundle, prepared.seat).ok_or_else(|| Retry::Never(no_plan()))?;
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
         let size = Size { output, ..prepared.size };
-        let levels =
-            admission::levels(plan, seat, |quota| admission::worst_amount(quota.unit, &prepared.model.weights, &size));
+        let levels = admission::levels(plan, seat, |quota| {
+            vm.to_hold(admission::worst_amount(quota.unit, &prepared.model.weights, &size))
+        });
         let mut open = Open::new(place, prepared, output, now);
         let draft = open.draft(&bundle, plan, seat, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);

@@ -70,7 +70,9 @@ impl Vm {
         }
         let fetch = !self.wanted.is_empty() && now.mono_ms >= self.fetch_after_ms;
         let due = now.mono_ms.saturating_sub(self.last_sync_ms) >= collector.sync_ms;
-        fetch || due && (self.outbox.tally().waiting > 0 || self.touched.values().any(|touched| touched.dirty))
+        // Else a VM could report no more than a batch a period, and above that run out of slots.
+        let batch = self.outbox.has_batch(now, BATCH_RECORDS);
+        fetch || batch || due && (self.outbox.tally().waiting > 0 || self.touched.values().any(|touched| touched.dirty))
     }
 
     /// The next request to the collector, or `None` when there is nothing to say or one is still out.
@@ -206,6 +208,9 @@ impl Vm {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
                 effects.push(Effect::Wake(self.waiting()));
+                if self.wants_sync(now) {
+                    effects.push(Effect::SyncSoon);
+                }
             }
             Err(why) if mine => {
                 effects.push(Effect::Count { metric: "sync_failed_total", labels: vec![], by: 1 });

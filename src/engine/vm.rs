@@ -41,6 +41,9 @@ pub struct Vm {
     pub(super) random: u64,
     refusals: u64,
     last_beat_ms: u64,
+    /// Check, then settle: see [`Vm::hold_nothing`].
+    #[cfg(feature = "test-hooks")]
+    holds_nothing: bool,
 }
 
 /// The VM slot that this VM writes as.
@@ -128,7 +131,28 @@ impl Vm {
             random,
             refusals: 0,
             last_beat_ms: 0,
+            #[cfg(feature = "test-hooks")]
+            holds_nothing: false,
         }
+    }
+
+    /// From now on calls are weighed as ever, but nothing is held while they run: as gateways do it that check first
+    /// and settle later. It shows what the hold prevents.
+    #[cfg(feature = "test-hooks")]
+    pub fn hold_nothing(&mut self) {
+        self.holds_nothing = true;
+    }
+
+    /// What an exchange that may come to `worst` micro-units of a quota holds of it.
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn to_hold(&self, worst: u64) -> u64 {
+        if self.holds_nothing { 0 } else { worst }
+    }
+
+    /// What an exchange that may come to `worst` micro-units of a quota holds of it: all of that.
+    #[cfg(not(feature = "test-hooks"))]
+    pub(super) fn to_hold(&self, worst: u64) -> u64 {
+        worst
     }
 
     /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
@@ -305,6 +329,26 @@ impl Vm {
     /// Everybody who waits.
     pub(super) fn waiting(&self) -> Vec<Handle> {
         self.waiters.keys().copied().collect()
+    }
+
+    /// A call was refused because the ledger has nothing left, as it last said. Since then somebody may have given
+    /// back, or a newer policy may have raised the limit: the next sync asks again. One a period, however many are
+    /// refused.
+    pub(super) fn doubt(
+        &mut self,
+        plan: &Plan,
+        seat: &Seat,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        // The sync speaks for an incarnation, and this VM may have admitted nothing yet.
+        if self.bundle.collector.is_some()
+            && let Ok(place) = self.place(now, cells, effects)
+        {
+            self.vacate(place);
+            self.touch(plan, seat, now);
+        }
     }
 
     /// Remembers that an exchange changes the accounts of `seat`, so that the next sync reports them.

@@ -67,7 +67,10 @@ impl Station {
                 return Rc::clone(known);
             }
             // The standard hasher's keys are the host's random bytes.
-            let vm = Vm::new(Rc::clone(bundle), RandomState::new().hash_one(()));
+            #[cfg_attr(not(feature = "test-hooks"), expect(unused_mut, reason = "only tests change it here"))]
+            let mut vm = Vm::new(Rc::clone(bundle), RandomState::new().hash_one(()));
+            #[cfg(feature = "test-hooks")]
+            super::probe::prepare(&mut vm);
             let new = Rc::new(Self {
                 name: bundle.name.clone(),
                 vm: RefCell::new(vm),

@@ -34,9 +34,15 @@ const IMAGE_MIDDLING: u64 = 1_100;
 /// chat templates of open models.
 const INSTRUCTIONS: u64 = 600;
 
-/// Input tokens, as well as they can be told.
-pub fn estimate(call: &Call, encoding: Encoding) -> u64 {
-    let parts = call.parts.iter().map(|part| estimate_part(part, &call.body, encoding));
+/// Input tokens, as well as they can be told, and at most. Counting a text is the dearest step of an admission, so both
+/// come from one count.
+pub fn both(call: &Call, encoding: Encoding) -> (u64, u64) {
+    let counts: Vec<u64> = call.parts.iter().map(|part| count_part(part, &call.body, encoding)).collect();
+    (estimate(call, &counts), bound(call, &counts))
+}
+
+fn estimate(call: &Call, counts: &[u64]) -> u64 {
+    let parts = call.parts.iter().zip(counts).map(|(part, count)| estimate_part(part, &call.body, *count));
     let framing = match call.dialect {
         // Sum of contents + 4 a message + 3 is exact for plain chats; reasoning models are one less.
         Dialect::OpenAiChat if is_reasoning(&call.model) => call.frames.saturating_mul(4).saturating_add(2),
@@ -46,38 +52,42 @@ pub fn estimate(call: &Call, encoding: Encoding) -> u64 {
     parts.fold(framing.saturating_add(call.fixed), u64::saturating_add)
 }
 
-/// Input tokens at most.
-pub fn bound(call: &Call, encoding: Encoding) -> u64 {
+fn bound(call: &Call, counts: &[u64]) -> u64 {
     let exact = call.dialect == Dialect::OpenAiChat && is_openai_own(&call.model);
-    let parts = call.parts.iter().map(|part| bound_part(call, part, encoding, exact));
+    let parts = call.parts.iter().zip(counts).map(|(part, count)| bound_part(call, part, *count, exact));
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
     let once = 16 + instructions + template(&call.model);
     let framing = call.frames.saturating_mul(8).saturating_add(once).saturating_add(call.fixed);
     parts.fold(framing, u64::saturating_add)
 }
 
-fn estimate_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
+/// Tokens of a part in our vocabulary; 0 for what is no text.
+fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
     let raw = part.raw(body);
-    let bytes = raw.len() as u64;
     match part.kind {
         Kind::Text => count_literal(raw, encoding),
-        Kind::Json => encoding.count(raw),
+        Kind::Json | Kind::Schema => encoding.count(raw),
+        Kind::Image | Kind::Audio | Kind::Sealed => 0,
+    }
+}
+
+fn estimate_part(part: &Part, body: &str, count: u64) -> u64 {
+    let bytes = part.raw(body).len() as u64;
+    match part.kind {
+        Kind::Text | Kind::Json => count,
         // Tool definitions are rewritten into a shorter notation; measured on the corpus.
-        Kind::Schema => encoding.count(raw).saturating_mul(3) / 5,
+        Kind::Schema => count.saturating_mul(3) / 5,
         Kind::Image => IMAGE_MIDDLING,
         Kind::Audio => bytes / 400,
         Kind::Sealed => bytes / 6,
     }
 }
 
-fn bound_part(call: &Call, part: &Part, encoding: Encoding, exact: bool) -> u64 {
-    let raw = part.raw(&call.body);
-    let bytes = raw.len() as u64;
+fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
+    let bytes = part.raw(&call.body).len() as u64;
     match part.kind {
-        Kind::Text if exact => count_literal(raw, encoding),
-        Kind::Json if exact => encoding.count(raw),
-        Kind::Text => loosened(count_literal(raw, encoding)).min(bytes),
-        Kind::Json => loosened(encoding.count(raw)).min(bytes),
+        Kind::Text | Kind::Json if exact => count,
+        Kind::Text | Kind::Json => loosened(count).min(bytes),
         Kind::Schema => bytes.saturating_mul(2),
         Kind::Image if call.dialect == Dialect::AnthropicMessages && call.model.contains("claude") => IMAGE_CLAUDE,
         Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,

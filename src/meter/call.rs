@@ -170,12 +170,17 @@ impl Call {
     /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
     /// vocabulary `encoding` is, an estimate where tools, images or other vocabularies are in play.
     pub fn count_input(&self, encoding: Encoding) -> u64 {
-        bound::estimate(self, encoding)
+        self.input(encoding).0
     }
 
     /// Input tokens at most: what is held. Sound for closed calls by the rules in the module `bound`.
     pub fn input_bound(&self, encoding: Encoding) -> u64 {
-        bound::bound(self, encoding)
+        self.input(encoding).1
+    }
+
+    /// Both at once: [`count_input`](Self::count_input) and [`input_bound`](Self::input_bound), for the price of one.
+    pub fn input(&self, encoding: Encoding) -> (u64, u64) {
+        bound::both(self, encoding)
     }
 
     /// The changes that clamp the output to `clamp_output` tokens, and that ask for usage on a stream.

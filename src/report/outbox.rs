@@ -132,6 +132,11 @@ impl Outbox {
         self.out.is_none() && now.mono_ms >= self.rest_until_ms
     }
 
+    /// Whether at least `records` wait and may leave now: a whole batch need not wait for more.
+    pub fn has_batch(&self, now: Now, records: usize) -> bool {
+        self.out.is_none() && now.mono_ms >= self.rest_until_ms && self.entries.len() >= records
+    }
+
     /// The next batch, oldest record first: at least one record, then as many as fit `max_bytes` and `max_records`.
     ///
     /// `None` when nothing waits or when not [`ready`](Self::ready). The batch is out until all of it is
@@ -279,6 +284,17 @@ mod tests {
         outbox.acknowledged(&[id(5)]);
         assert_eq!(outbox.next_batch(at(5), BATCH_BYTES, BATCH_RECORDS), None);
         assert_eq!(outbox.tally(), Tally { sent: 5, acknowledged: 5, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_whole_batch_waits_for_nothing_but_the_one_before_and_a_pause() {
+        let mut outbox = with(3);
+        assert!(outbox.has_batch(at(0), 3) && !outbox.has_batch(at(0), 4));
+        outbox.next_batch(at(0), 999, 1);
+        assert!(!outbox.has_batch(at(1), 2), "one is out");
+        outbox.failed(at(1));
+        assert!(!outbox.has_batch(at(2), 3), "a pause runs");
+        assert!(outbox.has_batch(at(10_001), 3));
     }
 
     #[test]

@@ -334,6 +334,15 @@ def pytest_configure(config):
             pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """The figures that tests print are shown also when all is well."""
+    said = [(report.nodeid, report.capstdout) for report in terminalreporter.stats.get("passed", []) if report.capstdout]
+    if said:
+        terminalreporter.section("figures")
+    for test, text in said:
+        terminalreporter.write_line(f"{test.rsplit('/', 1)[-1]}\n{text.rstrip()}")
+
+
 def stop(process, kill=False):
     """Ends a process that was started here."""
     if process is None or process.poll() is not None:

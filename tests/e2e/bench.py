@@ -1,0 +1,117 @@
+"""`make bench`: what Farebox adds to a bare Envoy. The same binary, upstream and load, in turns, on this machine, now.
+
+The last column is the proof that the filter was in the path: records in the ledger for the calls that the load made.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from conftest import WASM, Stack, until
+from whole import Whole, chat, key, policy
+
+SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
+TURNS = int(os.environ.get("BENCH_TURNS", "3"))
+PLAN = """{tokens: {funds: {month: {amount: 900b credits, per: org, window: calendar month}},
+  caps: {seat-5h: {limit: 900b tokens, per: seat, window: first-use 5h}, calls: {limit: 1b requests, per: seat, window: first-use 5h},
+    pace: {limit: 1b tokens, per: seat, window: bucket 1m}, live: {limit: 1000 requests, per: seat, window: concurrent}},
+  hold: {shrink_to: 16}}, connectivity: {tier: gold}, security: {input: {longest: 128000 tokens, secrets: deny}}}"""
+POLICY = policy("bench", {"plan": PLAN.replace("\n", "\n    ")}, {"alice": ("acme", "plan")}).replace("sync: 200ms", "sync: 1s")
+TEXT = "The quick brown fox jumps over the lazy dog, and nobody counts how often. "
+CASES = {
+    "JSON, 20 tokens out": chat("Say something. [[output=20]]", max_tokens=100),
+    "JSON, 8 KB in": chat(TEXT * 110 + "[[output=20]]", max_tokens=100),
+    "SSE, 100 tokens out": chat("Say something. [[output=100]]", max_tokens=200, stream=True),
+}
+LUA = """\
+wrk.method, wrk.path, wrk.body = "POST", "/v1/chat/completions", [==[%s]==]
+wrk.headers["content-type"], wrk.headers["authorization"] = "application/json", "Bearer %s"
+done = function(summary, latency)
+  io.write(string.format('{"requests": %%d, "us": %%d, "bad": %%d, "p50": %%.1f, "p99": %%.1f}\\n', summary.requests, summary.duration,
+    summary.errors.status + summary.errors.read + summary.errors.timeout, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+def bare(text):
+    """envoy.yaml without Farebox and without the guard that lets nothing pass without it."""
+    for name in ("wasm", "rbac"):
+        text = re.sub(rf"          - name: envoy\.filters\.http\.{name}\n(?:            .*\n|\s*#.*\n|\s*\n)+", "", text)
+    assert "farebox.wasm" not in text and "rbac" not in text
+    return text
+
+
+def wrk(envoy, script, connections):
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", script, envoy.url]
+    before = cpu(envoy)
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    figures = json.loads(said.splitlines()[-1])
+    if figures["bad"]:
+        sys.exit(f"bench: {figures['bad']} of {figures['requests']} calls failed\n{said}\n{envoy.log()[-2000:]}")
+    return {**figures, "cpu": (cpu(envoy) - before) / max(figures["requests"], 1) * 1e6}
+
+
+def cpu(envoy):
+    """Seconds of processor time that this Envoy has used."""
+    fields = pathlib.Path(f"/proc/{envoy.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(one, plain, name, body):
+    """Medians over turns in which the two take each other's place, so that a noisy moment meets both."""
+    script = one.folder / "load.lua"
+    script.write_text(LUA % (json.dumps(body), key("alice")))
+    records, sent = one.ledger.usage()["total"]["requests"], 0
+    runs = {(who, connections): [] for who in ("bare", "farebox") for connections in (1, 32)}
+    for turn in range(TURNS):
+        for connections in (1, 32):
+            pair = [("bare", plain), ("farebox", one.envoy)]
+            for who, envoy in pair if turn % 2 == 0 else pair[::-1]:
+                runs[who, connections].append(wrk(envoy, script, connections))
+                sent += runs[who, connections][-1]["requests"] if who == "farebox" else 0
+    # What wrk leaves unfinished at its end is an exchange too, but none of its requests.
+    until(lambda: settled(one) >= records + sent, 120, "the records of all calls arrive")
+    records = settled(one) - records
+    median = lambda who, connections, what: statistics.median(run[what] for run in runs[who, connections])
+    rate = lambda who: statistics.median(run["requests"] / run["us"] * 1e6 for run in runs[who, 32])
+    for who in ("bare", "farebox"):
+        proof = f"{records:,} of {sent:,} calls" if who == "farebox" else "none"
+        p50, p99 = median(who, 1, "p50"), median(who, 1, "p99")
+        print(f"{name:<22}{who:<9}{p50:>9,.0f}{p99:>9,.0f}{rate(who):>12,.0f}{median(who, 32, 'cpu'):>13,.0f}   {proof}", flush=True)
+    added = median("farebox", 1, "p50") - median("bare", 1, "p50")
+    extra = median("farebox", 32, "cpu") - median("bare", 32, "cpu")
+    print(f"{'':<22}{'added':<9}{added:>+9,.0f}{'':>9}{rate('farebox') / rate('bare'):>11.2f}x{extra:>+13,.0f}", flush=True)
+
+
+def settled(one):
+    return one.ledger.usage()["total"]["requests"]
+
+
+def main():
+    if not shutil.which("wrk"):
+        sys.exit("bench: wrk is missing: `apt-get install wrk`")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        with Whole(folder, POLICY) as one:
+            second = folder / "bare"
+            second.mkdir()
+            plain = Stack(second, upstream=one.model.port, policy=POLICY, edit=bare)
+            try:
+                plain.start()
+                print(f"Farebox beside bare Envoy: {TURNS} turns of {SECONDS} s each, {os.cpu_count()} cores shared with load and upstream")
+                print(f"{'':<31}{'p50 µs':>9}{'p99 µs':>9}{'requests/s':>12}{'CPU µs/call':>13}   records")
+                for case, body in CASES.items():
+                    measure(one, plain, case, body)
+            finally:
+                plain.stop()
+
+
+if __name__ == "__main__":
+    os.path.exists(WASM) or sys.exit(f"bench: {WASM} is not there: run `make bench`")
+    main()

@@ -1,0 +1,78 @@
+"""A running Envoy gets another policy, under load: no counter, record or stream is lost, and a faulty one changes nothing."""
+
+import pytest
+from conftest import until
+from crowd import SMALLEST, Crowd
+from whole import MICRO, Whole, charged, chat, first, policy
+
+SEATS = ["ann", "ben"]
+
+
+def edge(tokens, calls=100_000, version=1):
+    plan = f"""{{tokens: {{funds: {{month: {{amount: {tokens} tokens, per: org, window: calendar month}}}},
+      caps: {{calls: {{limit: {calls} requests, per: seat, window: first-use 5h}}, live: {{limit: 64 requests, per: seat, window: concurrent}}}},
+      hold: {{shrink_to: {SMALLEST}}}}}}}"""
+    text = policy("updates", {"edge": plan}, {seat: ("acme", "edge") for seat in SEATS})
+    return text.replace("version: '1'", f"version: '{version}'").replace("patience: 2s", "patience: 30s")
+
+
+@pytest.fixture(params=["held", "first"])
+def mode(request):
+    return {"held": lambda text: text, "first": first}[request.param]
+
+
+def test_updates_under_load(tmp_path, mode):
+    limit, good = 40_000, 0
+    with Whole(tmp_path, mode(edge(limit)), pace="2ms", gated=True, dynamic=True) as one:
+        crowd = Crowd([one.url], SEATS, clients=32).start()
+        for version in range(2, 8):
+            busy = one.model.stats(last=0)["requests"]
+            until(lambda: one.model.stats(last=0)["requests"] > busy + 20, 60, "the crowd is at work")
+            # Questions and batches are out now, and their answers come only when the root that asked has been replaced.
+            one.gate.open.clear()
+            asked = one.gate.asked
+            until(lambda: one.gate.asked > asked, 20, "something is on its way to the ledger")
+            if version % 3 == 0:
+                assert one.envoy.update(mode(edge(limit, version=version)).replace("caps:", "cups:")) == "rejected"
+                assert "cups" in one.envoy.log()
+            else:
+                assert one.envoy.update(mode(edge(limit, version=version))) == "applied"
+                good += 1
+            one.gate.open.set()
+        crowd.wait()
+        tail = crowd.tail()
+        exchanges = one.model.idle()
+        assert crowd.odd == [] and len(exchanges) == crowd.admitted(), crowd.odd[:3]
+        records = one.ledger.wait(crowd.admitted())
+        wrote = sum(each["prompt_tokens"] + each["completion_tokens"] for each in exchanges)
+        versions = {record["version"] for record in records}
+        print(f"{good} policies applied and 2 rejected under load: {crowd.admitted()} calls, {len(records)} records")
+        print(f"  fund {limit:,}: {wrote:,} tokens at the upstream and in the records; served by versions {', '.join(sorted(versions))}")
+        assert wrote * MICRO == charged(records)["org/acme", "edge/month"]
+        assert 0.99 * limit <= wrote <= limit and tail < 10
+        assert versions >= {"1", "7"} and not versions & {"3", "6"}
+
+
+@pytest.mark.container
+def test_a_raised_cap_keeps_what_was_used(tmp_path, mode):
+    with Whole(tmp_path, mode(edge(40_000, calls=3)), dynamic=True) as one:
+
+        def call():
+            code = one.post("ann", chat("[[output=5]]", "demo-ann", max_tokens=SMALLEST)).status_code
+            assert code in (200, 429)
+            return code == 200
+
+        def fit(count):
+            """Exactly so many more calls fit. The ledger may first have to hear of a new limit."""
+            for _ in range(count):
+                until(call, 20, "another call fits")
+            assert not any(call() for _ in range(10))
+
+        fit(3)
+        assert one.envoy.update(mode(edge(40_000, calls=5, version=2))) == "applied"
+        fit(2)
+        assert one.envoy.update(mode(edge(40_000, calls=2, version=3))) == "applied"
+        fit(0)
+        assert one.envoy.update(mode(edge(40_000, calls=6, version=4))) == "applied"
+        fit(1)
+        assert sorted(record["version"] for record in one.ledger.wait(6)) == ["1", "1", "1", "2", "2", "4"]
