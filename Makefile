@@ -70,6 +70,10 @@ bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests
 
 ENVOY_IMAGE ?= farebox-envoy:local
 
+.PHONY: search
+search: ## every interleaving of the accounts' store operations, the full case, some minutes
+	cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
+
 .PHONY: simulate
 simulate: ## 10^5 random worlds in the simulator, VMs killed and stalled between any two store operations (SIM_SEEDS=n)
 	cargo test --locked --test sim -- --ignored --nocapture

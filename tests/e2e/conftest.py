@@ -51,6 +51,13 @@ def free_port():
         return s.getsockname()[1]
 
 
+def stop_listening(listener):
+    """Closing alone leaves a blocked `accept` alive, which would take one more connection when the port is used again."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
 class Upstream:
     """An HTTP/1.1 server that keeps what it received byte by byte, and answers what the test says.
 
@@ -118,7 +125,7 @@ class Upstream:
         return {"head": head, "body": body}, data
 
     def close(self):
-        self._listener.close()
+        stop_listening(self._listener)
 
 
 def with_policy(text, policy):
@@ -204,7 +211,7 @@ class Gate:
 
     def close(self):
         self.open.set()
-        self._listener.close()
+        stop_listening(self._listener)
 
 
 class Stack:
