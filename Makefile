@@ -51,9 +51,10 @@ lint: ## formatting, and clippy for both worlds without a warning
 	@.ci/wasm clippy --features test-hooks -- -D warnings
 
 .PHONY: test
-test: ## everything: unit, property, golden, policy, and end to end on the real Envoy
+test: ## everything: unit, property, golden, policy, end to end on the real Envoy and on one in a container
 	cargo test --locked
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory docker-test
 
 .PHONY: e2e
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
@@ -62,6 +63,10 @@ e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" p
 .PHONY: torture
 torture: tools wasm wasm-hooks native ## the heavy end-to-end tests at their full size, some minutes
 	$(PYTEST) tests/e2e -m torture $(ARGS)
+
+.PHONY: llama
+llama: tools wasm wasm-hooks native ## records against what a real model server reports (llama.cpp, 242 MB of weights)
+	$(PYTEST) tests/e2e -m llama $(ARGS)
 
 .PHONY: bench
 bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests/s, processor time, side by side
@@ -83,11 +88,14 @@ docker-image: tools
 	@.ci/docker-image $(ENVOY_IMAGE) $(ENVOY)
 
 .PHONY: docker-test
-docker-test: ## a cross-section of the end-to-end tests against Envoy in a container (ENVOY_IMAGE names the image)
-	@if docker info >/dev/null 2>&1; then \
-		$(MAKE) --no-print-directory docker-image wasm wasm-hooks native; \
+docker-test: wasm wasm-hooks native ## a cross-section of the end-to-end tests against Envoy in a container (ENVOY_IMAGE names the image)
+	@if ! docker info >/dev/null 2>&1; then \
+		echo "docker-test: SKIPPED: no Docker engine answers here"; \
+	elif ! $(MAKE) --no-print-directory docker-image; then \
+		echo "docker-test: SKIPPED: no Envoy image can be built here; name one that you have in ENVOY_IMAGE"; \
+	else \
 		ENVOY_IMAGE=$(ENVOY_IMAGE) $(PYTEST) tests/e2e -m "container and not torture" $(ARGS); \
-	else echo "docker-test: skipped: no Docker engine answers here"; fi
+	fi
 
 .PHONY: run
 run: tools wasm native ## the whole product on this machine: Envoy, filter, collector, a model stand-in

@@ -16,6 +16,9 @@ use crate::report::wire::{self, AccountReport, QuotaReport, SyncHead, SyncReply}
 /// Longest batch in bytes and in records.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 512;
+/// Most accounts, and about how many lines about their quotas, in one sync: within what `report::wire` lets pass.
+const SYNC_ACCOUNTS: usize = 1_024;
+const SYNC_LINES: usize = 8_192;
 /// How long an answer may take; then the batch counts as failed and comes again.
 const TIMEOUT_MS: u64 = 2_000;
 /// How long an account must be unused until its unspent grants are returned.
@@ -163,21 +166,29 @@ impl Vm {
         Ok((tickets, records))
     }
 
+    /// How touched accounts stand: those that somebody waits for first, and as many others as one sync may carry. The
+    /// rest stays dirty, for the next.
     fn report_accounts(&mut self, now: Now, cells: &mut dyn Cells) -> Result<Vec<AccountReport>, StoreError> {
-        let mut reports = Vec::new();
-        for (subject, touched) in &mut self.touched {
-            let asked = self.wanted.keys().any(|(wanted, _)| wanted == subject);
-            if !touched.dirty && !asked {
-                continue;
+        let wants = |subject: &String| self.wanted.keys().any(|(wanted, _)| wanted == subject);
+        let (asked, others): (Vec<_>, Vec<_>) = self
+            .touched
+            .iter_mut()
+            .filter(|(subject, touched)| touched.dirty || wants(subject))
+            .partition(|(subject, _)| wants(subject));
+        let (mut reports, mut lines) = (Vec::new(), 0_usize);
+        for (subject, touched) in asked.into_iter().chain(others) {
+            if reports.len() >= SYNC_ACCOUNTS || lines >= SYNC_LINES {
+                break;
             }
             let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
             let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
-            let quotas = touched
+            let quotas: Vec<QuotaReport> = touched
                 .quotas
                 .iter()
                 .flat_map(|entry| entry.reports(account.as_ref(), want(entry.quota.id), now))
                 .collect();
+            lines = lines.saturating_add(quotas.len());
             reports.push(AccountReport { subject: subject.clone(), quotas });
         }
         Ok(reports)
@@ -363,3 +374,7 @@ impl TouchedQuota {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sync_tests.rs"]
+mod tests;

@@ -56,7 +56,7 @@ pub const MAX_RECORDS: usize = 4096;
 /// Most accounts in a sync.
 pub const MAX_ACCOUNTS: usize = 4096;
 /// Most quotas in an account's report, and most charges in a record.
-pub const MAX_QUOTAS: usize = 64;
+pub const MAX_QUOTAS: usize = 256;
 /// Deepest nesting of a message, unknown fields included.
 pub const MAX_DEPTH: usize = 32;
 /// Most grants in a reply: one for each quota that a sync can report.

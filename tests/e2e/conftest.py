@@ -334,8 +334,9 @@ class Stack:
 def pytest_configure(config):
     config.addinivalue_line("markers", "container: one of those that also run against Envoy in a container")
     config.addinivalue_line("markers", "torture: the full size of a heavy test; only with `-m torture`")
+    config.addinivalue_line("markers", "llama: needs a real model's weights; only with `-m llama`")
     if not config.option.markexpr:
-        config.option.markexpr = "not torture"
+        config.option.markexpr = "not torture and not llama"
     for needed in [ENVOY, WASM, WASM_HOOKS, FAREBOX]:
         if not os.path.exists(needed):
             pytest.exit(f"{needed} is not there: run `make e2e`, which builds and installs it", returncode=1)
