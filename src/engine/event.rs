@@ -35,6 +35,8 @@ pub enum Event<'a> {
         headers: &'a [Header],
         /// Whether an upstream answered, and not Envoy or a filter by itself.
         upstream: bool,
+        /// Tries that Envoy made upstream so far: each of them may have cost tokens.
+        attempts: u32,
         /// No body follows.
         end: bool,
     },

@@ -121,9 +121,9 @@ impl Exchange {
                     Flow::Continue
                 }
             },
-            Event::ResponseHeaders { headers, upstream, end } => {
+            Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    open.response_headers(headers, upstream, effects);
+                    open.response_headers(headers, upstream, attempts, effects);
                     if end && upstream {
                         self.ended(Cause::Finished, None, now, vm, cells, effects);
                     }

@@ -33,6 +33,8 @@ pub(super) struct Open {
     held: Vec<HeldLevel>,
     admitted_ms: u64,
     answer: Answer,
+    /// Tries upstream, as the response headers said.
+    attempts: u32,
     /// What the slot and the access log say has been delivered.
     noted: u64,
 }
@@ -66,6 +68,7 @@ impl Open {
             held: Vec::new(),
             admitted_ms: now.wall_ms,
             answer: Answer::None,
+            attempts: 0,
             noted: 0,
         }
     }
@@ -117,7 +120,14 @@ impl Open {
         effects.push(Effect::Note("model", self.asked_model.clone()));
     }
 
-    pub(super) fn response_headers(&mut self, headers: &[Header], upstream: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn response_headers(
+        &mut self,
+        headers: &[Header],
+        upstream: bool,
+        attempts: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.attempts = attempts;
         let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
         let status = field(b":status")
             .and_then(|status| std::str::from_utf8(status).ok())
@@ -252,7 +262,7 @@ impl Open {
             outcome,
             served: self.served(),
             status: self.status(),
-            attempts: attempts.unwrap_or(1),
+            attempts: attempts.unwrap_or(self.attempts),
             usage,
             source,
             reported: observed.reported,

@@ -283,7 +283,8 @@ impl Passage {
         self.content_length = headers.iter().any(|(name, _)| name == b"content-length");
         // Answers that Envoy or a filter makes up pass here too; only this detail tells them from an upstream's.
         let upstream = host::property("response\0code_details").is_some_and(|details| details == b"via_upstream");
-        match self.decide(station, Event::ResponseHeaders { headers: &headers, upstream, end }, None) {
+        let event = Event::ResponseHeaders { headers: &headers, upstream, attempts: attempts(), end };
+        match self.decide(station, event, None) {
             Flow::Reply(reply) => self.answer(station, &reply),
             Flow::Continue | Flow::Hold => Action::Continue,
         }
@@ -316,9 +317,7 @@ impl Passage {
             return;
         }
         let cause = if self.stage == Stage::Answered { Cause::Finished } else { cause(self.response_ended) };
-        let attempts = host::number("upstream\0request_attempt_count").unwrap_or(0);
-        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-        self.decide(station, Event::Over { cause, attempts }, None);
+        self.decide(station, Event::Over { cause, attempts: attempts() }, None);
         self.exchange = None;
     }
 
@@ -406,6 +405,12 @@ mod flag {
     pub const UPSTREAM_BROKE: u64 = 0x4 | 0x8 | 0x10 | 0x40 | 0x8000 | 0x8_0000 | 0x40_0000 | 0x80_0000;
     /// Nothing came or went for too long; the route's or the connection manager's idle timeout.
     pub const IDLE: u64 = 0x1_0000;
+}
+
+/// Tries that Envoy made upstream so far.
+fn attempts() -> u32 {
+    let attempts = host::number("upstream\0request_attempt_count").unwrap_or(0);
+    u32::try_from(attempts).unwrap_or(u32::MAX)
 }
 
 /// Why a stream is over, from what Envoy says in `on_log`.

@@ -202,7 +202,11 @@ impl Stream {
                 _ => (Cause::UpstreamReset, 1),
             };
             let headers = [header(":status", "503")];
-            tell(&mut self.exchange, Event::ResponseHeaders { headers: &headers, upstream: false, end: true }, desk);
+            tell(
+                &mut self.exchange,
+                Event::ResponseHeaders { headers: &headers, upstream: false, attempts: 0, end: true },
+                desk,
+            );
             self.response_headers(&headers, desk);
             self.stage = Stage::Ending { cause, attempts };
             return;
@@ -213,7 +217,7 @@ impl Stream {
             self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 1 };
             return;
         }
-        let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, end: false };
+        let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
         tell(&mut self.exchange, event, desk);
         self.response_headers(&spoken.headers, desk);
         self.stage = Stage::Answering { spoken: Box::new(spoken), shown: 0 };

@@ -3,12 +3,13 @@
 import concurrent.futures
 import json
 import random
+import re
 import socket
 import struct
 import threading
 
 import pytest
-from conftest import until
+from conftest import Upstream, until
 from whole import MICRO, Whole, charged, chat, key, policy
 
 # Where all that is to be held is exactly what the caps have, one leaked unit would refuse the last call of a test.
@@ -171,3 +172,24 @@ def test_not_even_an_answer(tmp_path):
         assert rows["demo-garbage"][0] == "complete_silent" and rows["demo-garbage"][1]
         whole.model.start()
         nothing_is_held(whole)
+
+
+def test_a_retried_call_says_how_often_it_was_tried(tmp_path):
+    """Envoy's tries cost tokens too, and the answer does not tell of them."""
+    upstream = Upstream()
+    busy = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}"
+    body = b'{"model":"demo-ann","choices":[{"index":0,"message":{"content":"hi"}}],"usage":{"prompt_tokens":8,"completion_tokens":1,"total_tokens":9}}'
+    fine = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    upstream.answer = lambda request, conn: conn.sendall(busy if len(upstream.seen) < 3 else fine)
+
+    def retrying(text):
+        port = re.search(r"- name: upstream\n.*?port_value: (\d+)", text, re.S)
+        text = text[: port.start(1)] + str(upstream.port) + text[port.end(1) :]
+        return text.replace("cluster: upstream\n", "cluster: upstream\n                  retry_policy: {retry_on: 5xx, num_retries: 3}\n", 1)
+
+    plans = {"one": "{tokens: {caps: {all: {limit: 1000 tokens, per: seat, window: first-use 5h}}}}"}
+    with Whole(tmp_path, policy("tries", plans, {"ann": ("acme", "one")}), edit=retrying) as one:
+        assert one.post("ann", chat("Hi", "demo-ann")).status_code == 200
+        (record,) = one.ledger.wait(1)
+    upstream.close()
+    assert (record["attempts"], record["status"], len(upstream.seen)) == (3, 200, 3)
