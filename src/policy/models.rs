@@ -12,14 +12,21 @@ use crate::meter::count::Encoding;
 /// The longest catalogue: every call looks through it.
 const MOST: usize = 1000;
 
+/// The longest name of a model, in bytes.
+const LONGEST_NAME: usize = 256;
+
 /// The vocabularies that are built in.
 const ENCODINGS: [(&str, Encoding); 2] = [("o200k_base", Encoding::O200kBase), ("cl100k_base", Encoding::Cl100kBase)];
 
 impl Models {
     /// The line that a model's name belongs to: the exact name, else the longest glob that matches.
     ///
-    /// Case counts. Of two globs of one length the one written first wins.
+    /// Case counts. Of two globs of one length the one written first wins. A name longer than 256 bytes is none: it
+    /// stands in the record of each call, and a record that the collector cannot take holds up all behind it.
     pub fn find(&self, name: &str) -> Option<&Model> {
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
         self.rows.iter().find(|row| match &row.glob {
             None => row.pattern == name,
             Some(glob) => glob.is_match(name),
@@ -220,6 +227,12 @@ mod tests {
     fn nothing_matches_nothing() {
         assert!(models(&["demo-*"]).find("gpt-4o").is_none());
         assert!(models(&["demo-*"]).find("").is_none());
+    }
+
+    #[test]
+    fn a_name_that_would_burst_a_record_is_none() {
+        assert!(models(&["demo-*"]).find(&format!("demo-{}", "x".repeat(251))).is_some());
+        assert!(models(&["demo-*"]).find(&format!("demo-{}", "x".repeat(252))).is_none());
     }
 
     #[test]
