@@ -6,7 +6,9 @@ use super::Dialect;
 pub fn plain(path: &[u8]) -> Option<Dialect> {
     let path = path.split(|byte| *byte == b'?').next()?;
     let dialect = by_suffix(path)?;
-    (normal(path) == path).then_some(dialect)
+    // An encoded deployment would be looked up as it is written, and served as it is meant.
+    let named = deployment(path) == deployment(&decoded(path));
+    (named && normal(path) == path).then_some(dialect)
 }
 
 /// Whether a server might read this path as one of ours although [`Dialect::of`] does not: percent-encoded,
@@ -16,13 +18,13 @@ pub fn suspicious(path: &[u8]) -> bool {
     plain(path).is_none() && [normal(path), normal(&decoded(path))].iter().any(|path| by_suffix(path).is_some())
 }
 
-/// The model in an Azure path.
+/// The model in an Azure path: `…/deployments/<name>/…/chat/completions`. Azure's own segments are read in any case.
 pub fn deployment(path: &[u8]) -> Option<&str> {
-    let path = path.split(|byte| *byte == b'?').next()?;
-    let mut segments = path.split(|byte| *byte == b'/').rev();
-    let known = segments.next() == Some(b"completions") && segments.next() == Some(b"chat");
-    let name = segments.next().filter(|name| known && !name.is_empty())?;
-    (segments.next() == Some(b"deployments")).then(|| std::str::from_utf8(name).ok()).flatten()
+    let path = path.split(|byte| *byte == b'?').next()?.strip_suffix(b"/chat/completions")?;
+    let segments: Vec<_> = path.split(|byte| *byte == b'/').collect();
+    let mut pairs = segments.windows(2).rev().filter_map(|pair| <&[&[u8]; 2]>::try_from(pair).ok());
+    let [_, name] = pairs.find(|[at, name]| at.eq_ignore_ascii_case(b"deployments") && !name.is_empty())?;
+    std::str::from_utf8(name).ok()
 }
 
 fn by_suffix(path: &[u8]) -> Option<Dialect> {
@@ -159,5 +161,21 @@ mod tests {
         assert_eq!(deployment(b"/openai/deployments/gpt-4o/chat/completions?api-version=1"), Some("gpt-4o"));
         assert_eq!(deployment(b"/v1/chat/completions"), None);
         assert_eq!(deployment(b"/deployments//chat/completions"), None);
+        assert_eq!(deployment(b"/deployments/chat/completions"), None);
+    }
+
+    #[test]
+    fn no_spelling_of_an_azure_path_hides_its_model() {
+        assert_eq!(deployment(b"/openai/Deployments/gpt-4o/chat/completions"), Some("gpt-4o"));
+        assert_eq!(deployment(b"/openai/deployments/gpt-4o/extensions/chat/completions"), Some("gpt-4o"));
+        for path in [
+            "/openai/deployments/gpt%2D4o/chat/completions",
+            "/openai/d%65ployments/gpt-4o/chat/completions",
+            "/openai/deployments%2Fgpt-4o/chat/completions",
+            "/openai/deployments/gpt%252D4o/chat/completions",
+        ] {
+            assert_eq!(of(path), None, "{path}");
+            assert!(suspicious(path.as_bytes()), "{path}");
+        }
     }
 }
