@@ -256,6 +256,24 @@ fn large_and_deep_answers_are_bounded() {
 }
 
 #[test]
+fn an_event_of_lines_without_data_is_not_held_for_ever() {
+    let line = b"id: 1\n".repeat(100_000);
+    let mut hiding = reader(Dialect::OpenAiChat, true);
+    let mut passed = 0;
+    for _ in 0..10 {
+        passed += match hiding.push(&line, false) {
+            Forward::Same => line.len(),
+            Forward::Replace(bytes) => bytes.len(),
+        };
+    }
+    assert!(passed > 3_000_000, "{passed}");
+    assert_eq!(hiding.unreadable(), None);
+    hiding.push(b"\ndata: [DONE]\n\n", true);
+    assert!(hiding.finished());
+    assert_eq!(hiding.unreadable(), Some("an event above 1 MiB"));
+}
+
+#[test]
 fn an_abort_counts_what_was_passed_on() {
     let mut stream = reader(Dialect::OpenAiChat, false);
     let mut text = String::new();

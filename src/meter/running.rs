@@ -33,8 +33,9 @@ impl Running {
         self.tail.push_str(text);
         if let Some(at) = cut::last_safe(&self.tail) {
             self.commit(at);
-        } else if self.tail.len() > LONGEST {
-            self.commit(cut::floor_boundary(&self.tail, LONGEST));
+        }
+        if self.tail.len() > LONGEST {
+            self.force();
         }
         let (_, length) = self.counted;
         if self.tail.len() > SHORT && self.tail.len() >= length.saturating_mul(2) {
@@ -58,10 +59,26 @@ impl Running {
         self.committed.saturating_add(self.encoding.count(&self.tail))
     }
 
+    /// Cuts where it may cost a token, until the tail is short.
+    fn force(&mut self) {
+        let mut rest = self.tail.as_str();
+        while rest.len() > LONGEST {
+            let Some((head, tail)) = rest.split_at_checked(cut::floor_boundary(rest, LONGEST)) else { break };
+            self.committed = self.committed.saturating_add(self.encoding.count(head));
+            rest = tail;
+        }
+        self.tail = rest.to_owned();
+        self.counted = (0, 0);
+    }
+
     fn commit(&mut self, at: usize) {
         let Some((head, _)) = self.tail.split_at_checked(at) else { return };
         self.committed = self.committed.saturating_add(self.encoding.count(head));
         self.tail.drain(..at);
+        // What arrived in one piece may have been long.
+        if self.tail.capacity() > 2 * LONGEST {
+            self.tail.shrink_to(LONGEST);
+        }
         self.counted = (0, 0);
     }
 }
@@ -90,6 +107,16 @@ mod tests {
                 prop_assert_eq!(running.so_far(), encoding.count(&text));
             }
         }
+    }
+
+    #[test]
+    fn one_long_piece_without_a_safe_cut_stays_bounded() {
+        let text = "=".repeat(1 << 20);
+        let running = run(Encoding::O200kBase, [text.as_str(), "="]);
+        assert!(running.tail.len() <= LONGEST + 1 && running.tail.capacity() <= 2 * LONGEST + 2);
+        assert!(running.total().abs_diff(Encoding::O200kBase.count(&text)) < 200);
+        let running = run(Encoding::O200kBase, ["word ".repeat(200_000).as_str()]);
+        assert!(running.tail.capacity() <= 2 * LONGEST);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Frames {
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
+    /// Bytes of the event under way that are no data.
+    other: usize,
     pending: bool,
     after_cr: bool,
     /// Bytes of the event under way, once it is too long; 0: it is not.
@@ -117,6 +119,7 @@ impl Frames {
         }
         self.data = Vec::new();
         self.has_data = false;
+        self.other = 0;
         self.pending = true;
     }
 
@@ -134,13 +137,16 @@ impl Frames {
             self.pending = true;
         }
         let value = data_of(line);
+        let data = value.map_or(0, <[u8]>::len);
+        let other = self.other.saturating_add(raw.len().saturating_sub(data));
+        if self.pending && self.data.len().saturating_add(data).max(other) > LONGEST {
+            self.give_up(self.data.len());
+            self.pass(raw, each);
+            self.line.clear();
+            return;
+        }
+        self.other = if self.pending { other } else { 0 };
         if let Some(value) = value {
-            if self.data.len().saturating_add(value.len()) > LONGEST {
-                self.give_up(self.data.len());
-                self.pass(raw, each);
-                self.line.clear();
-                return;
-            }
             if mem::replace(&mut self.has_data, true) {
                 self.data.push(b'\n');
             }
@@ -161,6 +167,7 @@ impl Frames {
         }
         self.data.clear();
         self.has_data = false;
+        self.other = 0;
     }
 }
 
