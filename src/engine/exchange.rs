@@ -269,7 +269,7 @@ impl Exchange {
         };
         // The path decides at Azure, whatever the body says.
         if let Some(deployment) = &self.deployment {
-            call.model.clone_from(deployment);
+            call.deploy(deployment);
         }
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::bound;
 use super::count::Encoding;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, is_openai_own};
 use super::json;
 use super::part::{Part, Parts};
 
@@ -105,11 +105,22 @@ pub struct Call {
     pub(super) frames: u64,
     pub(super) fixed: u64,
     pub(super) schemas: bool,
-    /// Where the limit fields' values are, and what they say; `None`: null.
-    limits: Vec<(Range<usize>, Option<u64>)>,
+    limits: Vec<Limit>,
+    /// The path names the model, as a deployment at Azure.
+    deployed: bool,
     usage_at: UsageAt,
     /// Just behind the `{` that opens the body, and whether nothing but `}` follows.
     inside: (usize, bool),
+}
+
+/// A field that limits the output.
+#[derive(Clone, Debug)]
+struct Limit {
+    name: &'static str,
+    /// Where its value is.
+    at: Range<usize>,
+    /// Tokens; `None`: null.
+    most: Option<u64>,
 }
 
 /// Where `stream_options.include_usage` can be written.
@@ -183,18 +194,28 @@ impl Call {
         bound::both(self, encoding)
     }
 
+    /// The path decides which model is asked for, whatever the body says.
+    pub fn deploy(&mut self, name: &str) {
+        name.clone_into(&mut self.model);
+        self.deployed = true;
+    }
+
     /// The changes that clamp the output to `clamp_output` tokens, and that ask for usage on a stream.
     ///
-    /// Every limit field that is there and above the clamp (or null) is changed; when none is there, one is
-    /// added. In the order of the body, not overlapping.
+    /// Every limit field that is there and above the clamp (or null) is changed. When none is there that the
+    /// provider surely heeds, one is added, also without a clamp: what the body states is what is held. In the
+    /// order of the body, not overlapping.
     pub fn edits(&self, clamp_output: Option<u64>, ask_usage: bool) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut add = Vec::new();
-        if let Some(clamp) = clamp_output {
-            let above = self.limits.iter().filter(|(_, limit)| limit.is_none_or(|limit| limit > clamp));
-            edits.extend(above.map(|(at, _)| Edit { at: at.clone(), with: clamp.to_string().into_bytes() }));
-            if self.limits.is_empty() {
-                add.push(format!("\"{}\":{clamp}", self.dialect.limit_field(&self.model)));
+        let hosted = self.deployed || is_openai_own(&self.model);
+        let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted);
+        let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
+        if let Some(most) = clamp_output.or(self.output_limit).filter(|_| clamp_output.is_some() || !bounded) {
+            let above = self.limits.iter().filter(|limit| limit.most.is_none_or(|stated| stated > most));
+            edits.extend(above.map(|limit| Edit { at: limit.at.clone(), with: most.to_string().into_bytes() }));
+            if !self.limits.iter().any(|limit| heeded(&limit)) {
+                add.push(format!("\"{}\":{most}", self.dialect.limit_field(hosted)));
             }
         }
         if ask_usage && self.stream && !self.asks_usage && self.dialect == Dialect::OpenAiChat {
@@ -244,7 +265,7 @@ struct Head<'a> {
     choices: u64,
     asks_usage: bool,
     floor: u64,
-    limits: Vec<(Range<usize>, Option<u64>)>,
+    limits: Vec<Limit>,
     usage_at: UsageAt,
 }
 
@@ -272,7 +293,7 @@ impl<'a> Head<'a> {
         match name {
             "max_tokens" | "max_completion_tokens" | "n_predict" => {
                 let limit = optional_whole(name, raw)?;
-                self.limits.push((range(self.body, raw), limit));
+                self.limits.push(Limit { name, at: range(self.body, raw), most: limit });
             }
             "n" | "best_of" => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
             "stream" => self.stream = optional_flag(name, raw)?.unwrap_or(false),
@@ -337,7 +358,7 @@ impl<'a> Head<'a> {
             dialect,
             model: self.model,
             stream: self.stream,
-            output_limit: self.limits.iter().filter_map(|(_, limit)| *limit).max(),
+            output_limit: self.limits.iter().filter_map(|limit| limit.most).max(),
             choices: self.choices.max(1),
             asks_usage: self.asks_usage,
             open: parts.open,
@@ -348,6 +369,7 @@ impl<'a> Head<'a> {
             fixed: parts.fixed,
             schemas: parts.schemas,
             limits: self.limits,
+            deployed: false,
             usage_at: self.usage_at,
             inside: (inside, empty),
         }

@@ -114,7 +114,7 @@ fn clamping_changes_every_limit_and_nothing_else() {
         @r#"{ "max_tokens" : 20,"max_completion_tokens":1, "n_predict": 20 , "x":[ 1 ]}"#
     );
     assert_eq!(edited(&call, body, None, true), body);
-    assert_eq!(edited(&openai("{}"), "{}", Some(7), false), r#"{"max_completion_tokens":7}"#);
+    assert_eq!(edited(&openai("{}"), "{}", Some(7), false), r#"{"max_tokens":7}"#);
     for (model, after) in [
         ("gpt-4o", r#"{"max_completion_tokens":7,"model":"gpt-4o"}"#),
         ("qwen-max", r#"{"max_tokens":7,"model":"qwen-max"}"#),
@@ -125,6 +125,35 @@ fn clamping_changes_every_limit_and_nothing_else() {
     }
     let body = "\n{ \"model\":\"claude\"}";
     assert_eq!(edited(&anthropic(body), body, Some(7), true), "\n{\"max_tokens\":7, \"model\":\"claude\"}");
+}
+
+#[test]
+fn a_limit_that_the_provider_may_pass_over_is_stated_once_more() {
+    for (before, after) in [
+        (r#"{"model":"qwen","n_predict":5}"#, r#"{"max_tokens":5,"model":"qwen","n_predict":5}"#),
+        (r#"{"model":"gpt-4o","n_predict":5}"#, r#"{"max_completion_tokens":5,"model":"gpt-4o","n_predict":5}"#),
+        (
+            r#"{"model":"qwen","max_completion_tokens":5}"#,
+            r#"{"max_tokens":5,"model":"qwen","max_completion_tokens":5}"#,
+        ),
+        (r#"{"model":"qwen","max_tokens":null,"n_predict":5}"#, r#"{"model":"qwen","max_tokens":5,"n_predict":5}"#),
+        (r#"{"model":"gpt-4o","max_tokens":5}"#, r#"{"model":"gpt-4o","max_tokens":5}"#),
+        (r#"{"model":"o3","max_completion_tokens":5}"#, r#"{"model":"o3","max_completion_tokens":5}"#),
+    ] {
+        assert_eq!(edited(&openai(before), before, None, false), after);
+    }
+    let body = r#"{"model":"claude","max_completion_tokens":5}"#;
+    let after = r#"{"max_tokens":5,"model":"claude","max_completion_tokens":5}"#;
+    assert_eq!(edited(&anthropic(body), body, None, false), after);
+}
+
+#[test]
+fn azure_takes_the_newer_field_whatever_the_deployment_is_called() {
+    let body = r#"{"model":"whatever"}"#;
+    let mut call = openai(body);
+    call.deploy("our-o3");
+    assert_eq!(call.model, "our-o3");
+    assert_eq!(edited(&call, body, Some(7), false), r#"{"max_completion_tokens":7,"model":"whatever"}"#);
 }
 
 #[test]
@@ -152,7 +181,7 @@ fn usage_is_asked_for_on_streams_only() {
     let body = r#"{"stream":true}"#;
     assert_eq!(
         edited(&openai(body), body, Some(3), true),
-        r#"{"max_completion_tokens":3,"stream_options":{"include_usage":true},"stream":true}"#
+        r#"{"max_tokens":3,"stream_options":{"include_usage":true},"stream":true}"#
     );
     assert_eq!(edited(&anthropic(body), body, None, true), body);
 }

@@ -43,15 +43,22 @@ impl Dialect {
         path::deployment(path)
     }
 
-    /// The field that limits the output, written when a request for `model` has none.
+    /// The field that limits the output, written when a request has none that counts. `hosted`: by OpenAI or Azure.
     ///
     /// OpenAI's reasoning models refuse `max_tokens`; others (Ollama, LM Studio, llama.cpp before 2026) pass over
-    /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by the model's name.
-    pub fn limit_field(self, model: &str) -> &'static str {
+    /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by who serves the model.
+    pub(super) fn limit_field(self, hosted: bool) -> &'static str {
         match self {
-            Self::OpenAiChat if model.is_empty() || is_openai_own(model) => "max_completion_tokens",
+            Self::OpenAiChat if hosted => "max_completion_tokens",
             Self::OpenAiChat | Self::AnthropicMessages => "max_tokens",
         }
+    }
+
+    /// Whether `field` surely limits the output. Only llama.cpp knows `n_predict`, so it never does.
+    ///
+    /// Where OpenAI hosts, either of its two does, and both in one request are refused.
+    pub(super) fn heeds(self, field: &str, hosted: bool) -> bool {
+        field == "max_tokens" || (field == "max_completion_tokens" && self == Self::OpenAiChat && hosted)
     }
 
     /// Reads a top-level entry of a request body that is not a number or a flag.
