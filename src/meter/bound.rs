@@ -6,6 +6,8 @@
 //! |---|---|
 //! | text, vocabulary known | its exact count |
 //! | text, other vocabularies | one and a half times the count of ours, and never above its bytes |
+//! | a role that is not the usual | as text |
+//! | a tool call's id | 0 at OpenAI, elsewhere as text: templates write it out |
 //! | a tool call's input | the same, on its raw JSON |
 //! | tool definitions, schemas, unknown values | 2 tokens a byte (1.9 were measured) |
 //! | image | the published maximum of its model family |
@@ -65,7 +67,7 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
 fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
     let raw = part.raw(body);
     match part.kind {
-        Kind::Text => count_literal(raw, encoding),
+        Kind::Text | Kind::Label => count_literal(raw, encoding),
         Kind::Json | Kind::Schema => encoding.count(raw),
         Kind::Image | Kind::Audio | Kind::Sealed => 0,
     }
@@ -75,6 +77,7 @@ fn estimate_part(part: &Part, body: &str, count: u64) -> u64 {
     let bytes = part.raw(body).len() as u64;
     match part.kind {
         Kind::Text | Kind::Json => count,
+        Kind::Label => 0,
         // Tool definitions are rewritten into a shorter notation; measured on the corpus.
         Kind::Schema => count.saturating_mul(3) / 5,
         Kind::Image => IMAGE_MIDDLING,
@@ -87,7 +90,8 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
     let bytes = part.raw(&call.body).len() as u64;
     match part.kind {
         Kind::Text | Kind::Json if exact => count,
-        Kind::Text | Kind::Json => loosened(count).min(bytes),
+        Kind::Label if exact => 0,
+        Kind::Text | Kind::Label | Kind::Json => loosened(count).min(bytes),
         Kind::Schema => bytes.saturating_mul(2),
         Kind::Image if call.dialect == Dialect::AnthropicMessages && call.model.contains("claude") => IMAGE_CLAUDE,
         Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,

@@ -49,7 +49,7 @@ fn a_message_call_is_read() {
         {"type":"tool_use","id":"i","name":"add","input":{"a":"one"}}]}]}"#,
     );
     assert_eq!((call.output_limit, call.floor, call.open), (Some(4096), 1025, None));
-    assert_eq!(call.texts().collect::<Vec<_>>(), ["Be brief.", "42", "Hm", "add", "a", "one"]);
+    assert_eq!(call.texts().collect::<Vec<_>>(), ["Be brief.", "x", "42", "Hm", "i", "add", "a", "one"]);
 }
 
 #[test]
@@ -157,6 +157,22 @@ fn azure_takes_the_newer_field_whatever_the_deployment_is_called() {
 }
 
 #[test]
+fn what_templates_write_out_is_in_the_bound() {
+    let long = "word ".repeat(10_000);
+    for body in [
+        format!(r#"{{"model":"qwen","messages":[{{"role":"{long}","content":"a"}}]}}"#),
+        format!(r#"{{"model":"qwen","messages":[{{"role":"tool","tool_call_id":"{long}","content":"a"}}]}}"#),
+        format!(r#"{{"model":"qwen","messages":[{{"role":"assistant","tool_calls":[{{"id":"{long}"}}]}}]}}"#),
+        format!(r#"{{"model":"qwen","messages":[{{"role":"user","content":[{{"type":"tool_use","id":"{long}"}}]}}]}}"#),
+    ] {
+        for dialect in Dialect::ALL {
+            let call = read_call(dialect, body.as_bytes()).unwrap();
+            assert!(call.input_bound(Encoding::O200kBase) >= 10_000, "{dialect:?} {:.90}", body);
+        }
+    }
+}
+
+#[test]
 fn usage_is_asked_for_on_streams_only() {
     for (before, after) in [
         (r#"{"stream":true}"#, r#"{"stream_options":{"include_usage":true},"stream":true}"#),
@@ -194,6 +210,11 @@ fn what_cannot_be_bounded_is_open() {
         part(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA","url":"http://a"}}"#),
         part(r#"{"type":"image_url","image_url":"http://a"}"#),
         part(r#"{"type":"text","image_url":{}}"#),
+        part(r#"{"type":"image_url","image_url":{"url":"data:application/pdf;base64,AA"}}"#),
+        part(r#"{"type":"image_url","image_url":{"url":"data:video/mp4;base64,AA"}}"#),
+        part(r#"{"type":"input_audio","input_audio":{"data":"https://a/b.wav","format":"wav"}}"#),
+        part(r#"{"type":"input_audio","input_audio":{"data":"https\u003a//a/b.wav","data":"AA"}}"#),
+        part(r#"{"type":"input_audio","input_audio":{}}"#),
         part(r#"{"type":"file","file":{"file_id":"file-1"}}"#),
         part(r#"{"type":"video_url","video_url":{"url":"data:video/mp4;base64,AA"}}"#),
         r#"{"tools":[{"type":"web_search"}]}"#.into(),

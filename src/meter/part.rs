@@ -17,6 +17,8 @@ pub struct Part {
 pub enum Kind {
     /// A JSON string that the model reads as text.
     Text,
+    /// The id of a tool call: the chat templates of some open models write it out.
+    Label,
     /// JSON that the model reads about as it stands: a tool call's input.
     Json,
     /// A tool definition, a schema, or something that we do not know: providers expand it.
@@ -67,6 +69,14 @@ impl<'a> Parts<'a> {
         self.add(if raw.starts_with('"') { Kind::Text } else { Kind::Schema }, raw);
     }
 
+    /// Who speaks. The roles that everybody knows are in the framing; templates write out any other as it stands.
+    pub fn role(&mut self, raw: &'a str) {
+        let known = ["system", "developer", "user", "assistant", "tool", "function"];
+        if !json::text(raw).is_some_and(|role| known.contains(&&*role)) {
+            self.text(raw);
+        }
+    }
+
     /// The request cannot be bounded. The first reason stays.
     pub fn open(&mut self, why: &'static str) {
         self.open.get_or_insert(why);
@@ -85,6 +95,6 @@ impl Part {
 
     /// Whether it holds strings that a model reads.
     pub fn is_readable(&self) -> bool {
-        matches!(self.kind, Kind::Text | Kind::Json | Kind::Schema)
+        matches!(self.kind, Kind::Text | Kind::Label | Kind::Json | Kind::Schema)
     }
 }

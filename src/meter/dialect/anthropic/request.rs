@@ -41,7 +41,7 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |message| {
         parts.frame();
         let object = json::entries(message, |key, value| match key {
-            b"role" => {}
+            b"role" => parts.role(value),
             b"content" => content(parts, value, DEEPEST_CONTENT),
             _ => parts.add(Kind::Schema, value),
         });
@@ -68,7 +68,8 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
     let object = json::entries(raw, |key, value| match key {
         b"type" => block_type(parts, value),
-        b"id" | b"tool_use_id" | b"cache_control" | b"is_error" | b"citations" => {}
+        b"id" | b"tool_use_id" => parts.add(Kind::Label, value),
+        b"cache_control" | b"is_error" | b"citations" => {}
         b"text" | b"thinking" | b"name" | b"title" | b"context" => parts.text(value),
         b"input" => parts.add(Kind::Json, value),
         b"signature" | b"data" | b"encrypted_content" => parts.add(Kind::Sealed, value),

@@ -50,7 +50,9 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
     match key {
-        b"role" | b"tool_call_id" | b"id" | b"type" | b"cache_control" => {}
+        b"role" => parts.role(raw),
+        b"tool_call_id" | b"id" => parts.add(Kind::Label, raw),
+        b"type" | b"cache_control" => {}
         b"content" => content(parts, raw),
         b"name" => {
             parts.fixed = parts.fixed.saturating_add(1);
@@ -83,10 +85,7 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"type" | b"cache_control" | b"detail" | b"min_pixels" | b"max_pixels" => {}
         b"text" | b"refusal" | b"thinking" => parts.text(raw),
         b"image_url" => image(parts, raw),
-        b"input_audio" => match json::fields(raw, ["data"]) {
-            Some([Some(data)]) => parts.add(Kind::Audio, data),
-            _ => parts.open("sound that is not in the body"),
-        },
+        b"input_audio" => sound(parts, raw),
         b"file" | b"file_id" | b"file_data" | b"document_url" => parts.open("a file"),
         b"video_url" | b"video" | b"audio_url" | b"image" | b"input_image" | b"uuid" => {
             parts.open("media that is not in the body");
@@ -121,16 +120,37 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     }
 }
 
-/// Whether a raw string is a `data:` URL, the scheme in lower case and unescaped as everybody writes it.
+/// Whether a raw string is a `data:` URL of an image, in lower case and unescaped as everybody writes it. Some
+/// providers unfold documents and films that come in its place.
 fn is_inline(raw: &str) -> bool {
-    raw.starts_with("\"data:")
+    raw.starts_with("\"data:image/")
+}
+
+/// `{"data": …, "format": …}`. Some providers fetch a URL that stands for the data; of duplicates none may be one.
+fn sound<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let mut found = false;
+    json::entries(raw, |key, value| {
+        if key == b"data" {
+            let inline = json::text(value).is_some_and(|data| data.starts_with("data:") || !data.contains(':'));
+            found |= inline;
+            if inline {
+                parts.add(Kind::Audio, value);
+            } else {
+                parts.open("sound that is not in the body");
+            }
+        }
+    });
+    if !found {
+        parts.open("sound that is not in the body");
+    }
 }
 
 fn tool_calls<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |call| {
         parts.frame();
         let object = json::entries(call, |key, value| match key {
-            b"id" | b"type" | b"index" => {}
+            b"id" => parts.add(Kind::Label, value),
+            b"type" | b"index" => {}
             b"function" | b"custom" => function(parts, value),
             _ => parts.add(Kind::Schema, value),
         });
