@@ -23,6 +23,8 @@ use crate::quota::{Cells, Operation, Outcome, Short};
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
 
+const JSON: &str = "application/json";
+
 /// See the module's docs, and [`engine`](crate::engine) for the contract with a host.
 pub struct Exchange {
     bundle: Rc<Bundle>,
@@ -228,6 +230,11 @@ impl Exchange {
         // What we must read must not be compressed, and some clients ask for it by habit.
         if field("accept-encoding").is_some() {
             effects.push(Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+        }
+        // It is read here as JSON in UTF-8. Said to be something else (a form, another charset), an upstream might read
+        // another call in the same bytes.
+        if field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
+            effects.push(Effect::SetRequestHeader("content-type".to_owned(), JSON.to_owned()));
         }
         effects.push(Effect::Note("seat", who.name.clone()));
         effects.push(Effect::Note("org", who.org.clone()));
