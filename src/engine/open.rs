@@ -37,6 +37,8 @@ pub(super) struct Open {
     attempts: u32,
     /// What the slot and the access log say has been delivered.
     noted: u64,
+    /// Bytes that passed since the reader was asked.
+    unasked: u64,
 }
 
 /// What has come back so far.
@@ -70,6 +72,7 @@ impl Open {
             answer: Answer::None,
             attempts: 0,
             noted: 0,
+            unasked: 0,
         }
     }
 
@@ -160,6 +163,7 @@ impl Open {
         if let Forward::Replace(bytes) = reader.push(chunk, end) {
             effects.push(Effect::ReplaceChunk(bytes));
         }
+        self.unasked = self.unasked.saturating_add(chunk.len() as u64);
         true
     }
 
@@ -174,6 +178,11 @@ impl Open {
         effects: &mut Vec<Effect>,
     ) {
         let Answer::Upstream { reader, .. } = &self.answer else { return };
+        // A token has a byte at least, and asking may count again: not for each byte of an answer that drips.
+        if self.unasked < NOTED_EVERY {
+            return;
+        }
+        self.unasked = 0;
         let delivered = reader.delivered();
         if delivered < self.noted.saturating_add(NOTED_EVERY) {
             return;
@@ -232,8 +241,8 @@ impl Open {
         Observed {
             input: self.counted,
             delivered: reader.delivered(),
-            reported: reader.reported(),
-            complete: outcome == Outcome::Complete || reader.finished(),
+            reported: reader.reported().or(reader.reported_input()),
+            complete: reader.reported().is_some() && (outcome == Outcome::Complete || reader.finished()),
         }
     }
 

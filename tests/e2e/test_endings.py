@@ -1,6 +1,7 @@
 """However a stream ends: one record, nothing left held, and a charge between what was read and what was written."""
 
 import concurrent.futures
+import contextlib
 import json
 import random
 import re
@@ -9,6 +10,7 @@ import struct
 import threading
 
 import pytest
+import requests
 from conftest import Upstream, until
 from whole import MICRO, Whole, charged, chat, key, policy
 
@@ -193,3 +195,17 @@ def test_a_retried_call_says_how_often_it_was_tried(tmp_path):
         (record,) = one.ledger.wait(1)
     upstream.close()
     assert (record["attempts"], record["status"], len(upstream.seen)) == (3, 200, 3)
+
+
+def test_what_a_broken_stream_had_reported_by_then_is_used(tmp_path):
+    """Anthropic tells the input, cached or not, before the first token; the output is then counted here."""
+    plans = {"one": "{tokens: {caps: {all: {limit: 10000 tokens, per: seat, window: first-use 5h}}}}"}
+    asked = {"model": "demo-ann", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": "[[cached=10]] [[output=40]] [[break=9]]"}]}
+    with Whole(tmp_path, policy("early", plans, {"ann": ("acme", "one")})) as one:
+        with contextlib.suppress(requests.RequestException):
+            requests.post(one.url + "/v1/messages", json=asked, headers={"x-api-key": key("ann")}, timeout=30)
+        (record,) = one.ledger.wait(1)
+        written = one.model.idle()[0]
+    assert (record["outcome"], record["source"]) == ("cut_by_upstream", "mixed")
+    assert record["usage"]["cache_read"] == 10 and record["usage"]["output"] == 9
+    assert record["usage"]["input"] + 10 == written["prompt_tokens"]
