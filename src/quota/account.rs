@@ -110,7 +110,7 @@ impl Account {
 
     /// What to report to the ledger about `quota`; `None` when the account does not know it.
     pub fn reported(&self, quota: QuotaId) -> Option<Reported> {
-        let entry = self.entry(quota)?;
+        let entry = self.entry(quota, Kind::Windowed)?;
         let previous = (entry.previous.start != 0).then_some(entry.previous);
         Some(Reported { current: entry.current, previous, closed: entry.closed })
     }
@@ -142,25 +142,22 @@ impl Account {
         to.done()
     }
 
-    pub(super) fn entry(&self, quota: QuotaId) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.id == quota)
+    pub(super) fn entry(&self, quota: QuotaId, kind: Kind) -> Option<&Entry> {
+        self.entries.iter().find(|entry| (entry.id, entry.kind) == (quota, kind))
     }
 
-    pub(super) fn entry_mut(&mut self, quota: QuotaId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.id == quota)
+    pub(super) fn entry_mut(&mut self, quota: QuotaId, kind: Kind) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| (entry.id, entry.kind) == (quota, kind))
     }
 
-    /// The entry of `quota`, made where it is missing: always `Some`. A policy that changed the kind of a quota under
-    /// its name begins anew.
+    /// The entry of `quota`, made where it is missing: always `Some`. A policy that changes the kind of a quota under
+    /// its name begins anew beside the old entry, which is kept: forgetting what was used and returned in it would
+    /// make its grants good once more when the policy changes back.
     pub(super) fn entry_of(&mut self, quota: QuotaId, kind: Kind) -> Option<&mut Entry> {
-        if self.entry(quota).is_none() {
+        if self.entry(quota, kind).is_none() {
             self.entries.push(Entry::new(quota, kind));
         }
-        let entry = self.entry_mut(quota)?;
-        if entry.kind != kind {
-            *entry = Entry::new(quota, kind);
-        }
-        Some(entry)
+        self.entry_mut(quota, kind)
     }
 
     /// The last change made for VM slot `vm`.

@@ -82,7 +82,7 @@ impl Account {
     fn hold_window(&mut self, line: &Line, pinned: Option<u64>, now: Now) -> Result<u64, Lack> {
         let Line { quota, amount } = line;
         if pinned.is_none() {
-            match place(self.entry(quota.id), quota, now) {
+            match place(self.entry(quota.id, Kind::Windowed), quota, now) {
                 Place::Current => {}
                 Place::Unknown => return Err(Lack::NeedsGrant { missing: *amount }),
                 Place::New(span) => {
@@ -154,36 +154,22 @@ impl Account {
 
     /// Takes back what `line` holds, as if it had never been held.
     pub(super) fn undo(&mut self, line: &HeldLine, wall_ms: u64) {
-        let Some(entry) = self.entry_mut(line.quota) else { return };
+        let Some(entry) = self.entry_mut(line.quota, line.rule.kind()) else { return };
         match line.rule {
-            Rule::Calendar | Rule::FirstUse { .. } if entry.kind == Kind::Windowed => {
+            Rule::Calendar | Rule::FirstUse { .. } => {
                 if let Some(period) = entry.kept(line.window) {
                     release(&mut period.held, line.amount);
                 }
             }
-            Rule::Bucket { limit, period_ms } if entry.kind == Kind::Bucket => {
-                entry.true_up(Rate { limit, period_ms }, line, 0, wall_ms);
-            }
-            Rule::Concurrent if entry.kind == Kind::Concurrent => {
-                release(&mut entry.current.held, line.amount);
-            }
-            _ => {}
+            Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, 0, wall_ms),
+            Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
     }
 
     /// Replaces what `line` holds by what it used: in the window it was admitted in while that is kept, else as a debt
     /// of the current one.
     pub(super) fn settle(&mut self, line: &HeldLine, wall_ms: u64) {
-        let kind = match line.rule {
-            Rule::Calendar | Rule::FirstUse { .. } => Kind::Windowed,
-            Rule::Bucket { .. } => Kind::Bucket,
-            Rule::Concurrent => Kind::Concurrent,
-        };
-        if self.entry(line.quota).is_some_and(|entry| entry.kind != kind) {
-            // The policy changed this quota under its name; the new one owes nothing to the old.
-            return;
-        }
-        let Some(entry) = self.entry_of(line.quota, kind) else { return };
+        let Some(entry) = self.entry_of(line.quota, line.rule.kind()) else { return };
         match line.rule {
             Rule::Calendar | Rule::FirstUse { .. } => entry.settle_window(line),
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, line.used, wall_ms),
@@ -193,7 +179,7 @@ impl Account {
 
     /// How `quota` stands; `None` when only the ledger can say.
     pub fn standing(&self, quota: &Quota, now: Now) -> Option<Standing> {
-        let entry = self.entry(quota.id).filter(|entry| entry.kind == Kind::of(&quota.window));
+        let entry = self.entry(quota.id, Kind::of(&quota.window));
         Standing::of(entry, quota, now)
     }
 }

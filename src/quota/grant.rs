@@ -42,7 +42,7 @@ pub fn give_back(
 ) -> Result<Outcome, StoreError> {
     edit(keys.account(subject), cells, |bytes| {
         let mut account = Account::decode(subject, bytes?)?;
-        if let Some(entry) = account.entry_mut(quota).filter(|entry| entry.kind == Kind::Windowed) {
+        if let Some(entry) = account.entry_mut(quota, Kind::Windowed) {
             let now = &mut entry.current;
             let spent = now.returned.saturating_add(now.used).saturating_add(now.held).saturating_add(keep);
             now.returned = now.returned.saturating_add(now.granted.saturating_sub(spent));

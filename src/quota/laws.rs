@@ -156,7 +156,7 @@ impl World {
                     let account = self.account(&held.subject);
                     for line in &level.lines {
                         let window = held.lines.iter().find(|held| held.quota == line.quota.id).unwrap().window;
-                        let mut entry = account.entry(line.quota.id).unwrap().clone();
+                        let mut entry = account.entry(line.quota.id, Kind::of(&line.quota.window)).unwrap().clone();
                         let Some(period) = entry.kept(window) else { continue };
                         let allowed =
                             if line.quota.granted { period.granted - period.returned } else { line.quota.limit };
@@ -182,7 +182,7 @@ impl World {
         for level in &held.levels {
             let account = self.account(&level.subject);
             for line in &level.lines {
-                let Some(entry) = account.entry(line.quota).filter(|entry| entry.kind == Kind::Windowed) else {
+                let Some(entry) = account.entry(line.quota, Kind::Windowed) else {
                     continue;
                 };
                 let kept = [entry.current.start, entry.previous.start].contains(&line.window);
@@ -265,7 +265,7 @@ impl World {
         for (subject, quotas) in SUBJECTS.into_iter().zip(quotas()) {
             let account = self.account(subject);
             for quota in quotas {
-                let Some(entry) = account.entry(quota.id) else { continue };
+                let Some(entry) = account.entry(quota.id, Kind::of(&quota.window)) else { continue };
                 let lines = running.iter().flat_map(|held| held.levels.iter().flat_map(|level| &level.lines));
                 let held_in = |window: u64| -> u64 {
                     let of = |line: &&super::HeldLine| line.quota == quota.id && line.window == window;

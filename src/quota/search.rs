@@ -388,7 +388,7 @@ impl Searcher {
                 continue;
             };
             for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
-                let Some(entry) = account.entry(quota.id) else { continue };
+                let Some(entry) = account.entry(quota.id, super::account::Kind::of(&quota.window)) else { continue };
                 let (now, before) = (entry.current, entry.previous);
                 for period in [now, before] {
                     if period.used + period.held > quota.limit {

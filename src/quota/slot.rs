@@ -4,7 +4,7 @@
 //! (generation u32, number u64), then a state byte: 0 free; 1 held (exchange id, levels, delivered u64, draft);
 //! 2 settled (exchange id, record).
 
-use super::account::Stamp;
+use super::account::{Kind, Stamp};
 use super::keys::{FORMAT, Keys};
 use super::layout::{Reader, Writer};
 use super::{Cells, ExchangeId, Incarnation, QuotaId, StoreError, Window};
@@ -87,6 +87,15 @@ impl Rule {
             Window::FirstUse { .. } => Self::FirstUse { granted: quota.granted },
             Window::Bucket { period_ms } => Self::Bucket { limit: quota.limit, period_ms },
             Window::Concurrent => Self::Concurrent,
+        }
+    }
+
+    /// Of which kind the entry is that such a line changes.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Calendar | Self::FirstUse { .. } => Kind::Windowed,
+            Self::Bucket { .. } => Kind::Bucket,
+            Self::Concurrent => Kind::Concurrent,
         }
     }
 }

@@ -180,13 +180,33 @@ fn what_is_larger_than_a_bucket_never_fits_and_what_runs_only_counts() {
     hold(&mut account, &bucket, 100, at(0)).unwrap();
     assert!(matches!(hold(&mut account, &bucket, 50, at(0)), Err(Lack::Busy(_, Some(30_000)))));
     assert_eq!(account.standing(&bucket, at(0)).unwrap().resets_ms, START + 60_000);
-    // The policy made something else of it: it begins anew, and what the old one held is none of its business.
+    // The policy made something else of it: it begins anew, beside what the old one holds.
     let live = quota(Window::Concurrent, 2, false);
     let held = hold(&mut account, &live, 1, at(0)).unwrap();
     hold(&mut account, &live, 1, at(0)).unwrap();
     assert!(matches!(hold(&mut account, &live, 1, at(0)), Err(Lack::Busy(_, None))));
     settle(&mut account, &held, 1, at(0));
     assert_eq!(stands(&account, &live, at(0)), (0, 0, 1));
+}
+
+/// A policy that makes a bucket of a fund is rolled out and rolled back.
+#[test]
+fn a_fund_that_was_something_else_for_a_while_is_not_granted_twice() {
+    let (mut account, fund) = (Account::new("s"), quota(month(), 1_000, true));
+    let granted = GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 100, left: 0 };
+    account.merge(&granted);
+    let held = hold(&mut account, &fund, 80, at(0)).unwrap();
+    let running = hold(&mut account, &fund, 10, at(0)).unwrap();
+    settle(&mut account, &held, 80, at(0));
+    let bucket = quota(Window::Bucket { period_ms: 60_000 }, 100, false);
+    hold(&mut account, &bucket, 100, at(1)).unwrap();
+    settle(&mut account, &running, 10, at(1));
+    // The ledger has granted no more than before, and says so again.
+    account.merge(&granted);
+    assert_eq!(stands(&account, &fund, at(2)), (START, 90, 0));
+    assert!(matches!(hold(&mut account, &fund, 11, at(2)), Err(Lack::Exhausted(_))));
+    hold(&mut account, &fund, 10, at(2)).unwrap();
+    assert_eq!(account.standing(&bucket, at(1)).unwrap().used, 100, "an answer of the ledger empties no bucket");
 }
 
 /// The layout is a contract with every other VM of the process, also with those of the version before.
