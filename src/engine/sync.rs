@@ -11,7 +11,7 @@ use crate::quota::{
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
-use crate::report::wire::{self, AccountReport, QuotaReport, SyncHead, SyncReply};
+use crate::report::wire::{self, AccountReport, MAX_QUOTAS, QuotaReport, SyncHead, SyncReply};
 
 /// Longest batch in bytes and in records.
 const BATCH_BYTES: usize = 1 << 20;
@@ -183,12 +183,17 @@ impl Vm {
             let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
             let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
-            let quotas: Vec<QuotaReport> = touched
+            let mut quotas: Vec<QuotaReport> = touched
                 .quotas
                 .iter()
                 .flat_map(|entry| entry.reports(account.as_ref(), want(entry.quota.id), now))
                 .collect();
             lines = lines.saturating_add(quotas.len());
+            while quotas.len() > MAX_QUOTAS {
+                let rest = quotas.split_off(MAX_QUOTAS);
+                let quotas = std::mem::replace(&mut quotas, rest);
+                reports.push(AccountReport { subject: subject.clone(), quotas });
+            }
             reports.push(AccountReport { subject: subject.clone(), quotas });
         }
         Ok(reports)

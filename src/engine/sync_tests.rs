@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::rc::Rc;
 
-use super::{IDLE_MS, SYNC_ACCOUNTS, Vm, wire};
+use super::{IDLE_MS, SYNC_ACCOUNTS, TouchedQuota, Vm, wire};
 use crate::now::Now;
 use crate::policy;
-use crate::quota::QuotaId;
-use crate::report::wire::{MAX_ACCOUNTS, MAX_BODY, SyncReply};
+use crate::quota::{GrantLine, QuotaId, grant};
+use crate::report::wire::{MAX_ACCOUNTS, MAX_BODY, MAX_QUOTAS, SyncReply};
 use crate::sim::SharedData;
 
 /// A policy of so many seats, each with an account that the ledger grants.
@@ -87,4 +87,24 @@ fn what_comes_after_the_account_fell_idle_goes_back_too() {
         vm.answered(callout.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
     }
     assert_eq!(returned, [9_000_000], "said once, and then there is nothing more to say");
+}
+
+#[test]
+fn an_account_with_more_quotas_than_one_report_takes_is_said_in_several() {
+    let (shared, now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, subject, _) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    let touched = vm.touched.get_mut(subject).unwrap();
+    let mut lines = Vec::new();
+    for number in 0..2 * MAX_QUOTAS as u64 {
+        let mut quota = touched.quotas[0].quota.clone();
+        quota.id = QuotaId(number);
+        lines.push(GrantLine { quota: quota.id, window: 1_000, ends: 1_000_000_000, granted: 1, left: 0 });
+        touched.quotas.push(TouchedQuota { name: format!("p/{number}"), unit: "requests", quota });
+    }
+    grant(&vm.keys, subject, &lines, &mut cells).unwrap();
+    let callout = vm.sync(now, &mut cells, &mut effects).unwrap();
+    let (head, _) = wire::decode_sync(&callout.body).expect("the ledger can read it");
+    assert!(head.accounts.iter().all(|account| account.subject == subject));
+    assert_eq!(head.accounts.iter().map(|account| account.quotas.len()).sum::<usize>(), lines.len());
 }
