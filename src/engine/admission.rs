@@ -127,7 +127,9 @@ pub fn weigh(
         };
         let most = largest_output(quota.unit, weights, stands.free(), size);
         if most.is_none_or(|most| most < size.output) && quota.quota.granted && stands.ledger_left > 0 {
-            wants.push(Want { subject, quota: quota.quota.id, missing: full.saturating_sub(stands.free()) });
+            // What is used beyond the grant is missing too: a want without it would bring nothing that is free.
+            let needed = full.saturating_add(stands.used).saturating_add(stands.held);
+            wants.push(Want { subject, quota: quota.quota.id, missing: needed.saturating_sub(stands.granted) });
         }
         match most {
             Some(most) if most >= floor => output = output.min(most),

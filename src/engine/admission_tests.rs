@@ -86,6 +86,15 @@ fn while_the_ledger_has_more_it_is_asked_and_at_the_deadline_what_is_there_is_us
 }
 
 #[test]
+fn what_is_asked_for_covers_the_debt_too() {
+    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, true)]);
+    let Verdict::Wants(wants) = verdict(&plan, &size(10, 40), false, stands(100, 290, 10, MICRO)) else {
+        panic!("asks")
+    };
+    assert_eq!(wants[0].missing, 250 * MICRO);
+}
+
+#[test]
 fn nothing_is_asked_for_when_another_quota_refuses_anyway() {
     let cap = quota("cap", Unit::Tokens, Per::Seat, 1_000, true);
     let plan = plan(vec![cap.clone(), quota("calls", Unit::Requests, Per::Seat, 1, false)]);

@@ -26,16 +26,24 @@ pub(super) fn end(bundle: &Bundle, held: &Held, now: Now) -> Ending {
 
 fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<HeldLevel>> {
     let seat = bundle.seats.iter().find(|seat| seat.name == record.seat)?;
-    let name = record.plan.split('@').next()?;
-    let plan = bundle.plans.iter().find(|plan| plan.name == name)?;
+    let plan = bundle.plan_of(&record.plan)?;
     if plan.hold.lost != Lost::Delivered {
         return None;
     }
     let model = bundle.models.find(&record.model)?;
     let mut usage = record.usage;
     usage.output = held.delivered;
-    let used = admission::used(plan, seat, &usage, &model.weights);
-    // The accounts hold what the slot names. If the plan was edited since, it cannot say what those lines cost.
+    let mut used = admission::used(plan, seat, &usage, &model.weights);
+    // The accounts hold what the slot names. If the plan was edited since, all is charged as held where it does not
+    // know a line; a line that is new to it is not charged, and a price that rose charges no more than was held.
+    for level in &mut used {
+        let held_of = |quota| held_amount(&held.levels, &level.subject, quota);
+        level.lines.retain_mut(|line| {
+            let Some(most) = held_of(line.quota.id) else { return false };
+            line.amount = line.amount.min(most);
+            true
+        });
+    }
     let mut levels = held.levels.clone();
     for level in &mut levels {
         for line in &mut level.lines {
@@ -45,6 +53,11 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     record.usage = usage;
     record.charges = admission::charges(plan, seat, &used, &held.levels);
     Some(levels)
+}
+
+fn held_amount(levels: &[HeldLevel], subject: &str, quota: QuotaId) -> Option<u64> {
+    let level = levels.iter().find(|level| level.subject == subject)?;
+    level.lines.iter().find(|line| line.quota == quota).map(|line| line.amount)
 }
 
 fn amount(levels: &[Level], subject: &str, quota: QuotaId) -> Option<u64> {
@@ -59,5 +72,95 @@ fn pin(record: &mut Record, held: &Held) {
         let id = QuotaId::of(plan, name);
         let mut lines = held.levels.iter().filter(|level| level.subject == charge.subject).flat_map(|l| &l.lines);
         charge.window = lines.find(|line| line.quota == id).map_or(0, HeldLine::begun);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::{admission, end};
+    use crate::meter::usage::Usage;
+    use crate::now::Now;
+    use crate::policy;
+    use crate::policy::bundle::{Bundle, Lost};
+    use crate::quota::{Cells, Held, Keys, Operation, Outcome, Slot, first_claimable, read_slot};
+    use crate::report::wire::{Record, decode_record, encode_record};
+    use crate::sim::SharedData;
+
+    /// A plan that charges a lost exchange by what was delivered, at this price a thousand output tokens.
+    fn bundle(price: u32, more_caps: &str) -> Bundle {
+        let mut text = String::new();
+        write!(
+            text,
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
+             models: {{m: {{count: o200k_base, credits: {{input: 0, output: {price}}}}}}}\n\
+             plans: {{p: {{tokens: {{hold: {{lost: delivered}}, caps: {{pay: {{limit: 900 credits, per: seat, \
+             window: calendar month}}{more_caps}}}}}}}}}\n\
+             assign: [{{otherwise: p}}]\nseats:\n  s: {{org: o, keys: ['sha256:{:064x}']}}\n",
+            1
+        )
+        .unwrap();
+        policy::compile(&text, "b").unwrap()
+    }
+
+    /// What the slot of an exchange says that was admitted under `bundle` for `output` tokens and delivered them.
+    fn held(bundle: &Bundle, output: u64) -> Held {
+        let (shared, keys, now) = (SharedData::new(), Keys::new("b"), Now { wall_ms: 1_000, mono_ms: 0 });
+        let mut cells = shared.cells(0);
+        let cells: &mut dyn Cells = &mut cells;
+        let (plan, seat) = (&bundle.plans[0], &bundle.seats[0]);
+        let usage = Usage { output, ..Usage::default() };
+        let weights = bundle.models.find("m").unwrap().weights;
+        let levels = admission::used(plan, seat, &usage, &weights);
+        let draft = encode_record(&Record {
+            plan: plan.label(),
+            seat: seat.name.clone(),
+            model: "m".to_owned(),
+            usage,
+            charges: admission::charges(plan, seat, &levels, &[]),
+            ..Record::default()
+        });
+        let by = first_claimable(&keys, 1, true, now, cells).unwrap().unwrap().by();
+        let id = crate::quota::ExchangeId { by, sequence: 1 };
+        let mut hold = Operation::hold(&keys, by, 0, id, levels, draft, now);
+        assert_eq!(hold.run(cells), Ok(Outcome::Done));
+        let mut noted = Operation::extend(&keys, by, 0, id, vec![], output, now);
+        assert_eq!(noted.run(cells), Ok(Outcome::Done));
+        match read_slot(&keys, by.vm, 0, cells) {
+            Ok(Some(Slot::Held(held))) => held,
+            slot => panic!("{slot:?}"),
+        }
+    }
+
+    /// Amounts that the accounts are charged, and that the record says.
+    fn ended(later: &Bundle, held: &Held) -> (Vec<u64>, Vec<u64>) {
+        let ending = end(later, held, Now::default());
+        let lines = ending.used.iter().flat_map(|level| &level.lines).map(|line| line.amount).collect();
+        (lines, decode_record(&ending.record).unwrap().charges.iter().map(|charge| charge.amount).collect())
+    }
+
+    #[test]
+    fn of_two_versions_of_a_plan_the_one_it_was_admitted_under_says_what_is_charged() {
+        let mut both = bundle(1_000, "");
+        let (mut old, mut new) = (both.plans[0].clone(), both.plans[0].clone());
+        (old.version, old.hold.lost) = (Some("1".to_owned()), Lost::Held);
+        new.version = Some("2".to_owned());
+        both.plans = vec![new.clone()];
+        let mut held = held(&both, 100);
+        held.delivered = 10;
+        both.plans = vec![old, new];
+        assert_eq!(ended(&both, &held), (vec![10_000_000], vec![10_000_000]));
+    }
+
+    #[test]
+    fn the_record_says_what_the_accounts_are_charged_also_after_the_policy_was_edited() {
+        let held = held(&bundle(1_000, ""), 100);
+        assert_eq!(ended(&bundle(1_000, ""), &held), (vec![100_000_000], vec![100_000_000]));
+        // A cap that was added since is not held, so it is not charged.
+        let added = bundle(1_000, ", more: {limit: 900 credits, per: seat, window: calendar month}");
+        assert_eq!(ended(&added, &held), (vec![100_000_000], vec![100_000_000]));
+        // A price that rose since charges no more than was held.
+        assert_eq!(ended(&bundle(5_000, ""), &held), (vec![100_000_000], vec![100_000_000]));
     }
 }

@@ -11,7 +11,7 @@ use crate::quota::{
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
-use crate::report::wire::{self, AccountReport, QuotaReport, SyncHead, SyncReply};
+use crate::report::wire::{self, AccountReport, MAX_QUOTAS, QuotaReport, SyncHead, SyncReply};
 
 /// Longest batch in bytes and in records.
 const BATCH_BYTES: usize = 1 << 20;
@@ -183,12 +183,17 @@ impl Vm {
             let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
             let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
-            let quotas: Vec<QuotaReport> = touched
+            let mut quotas: Vec<QuotaReport> = touched
                 .quotas
                 .iter()
                 .flat_map(|entry| entry.reports(account.as_ref(), want(entry.quota.id), now))
                 .collect();
             lines = lines.saturating_add(quotas.len());
+            while quotas.len() > MAX_QUOTAS {
+                let rest = quotas.split_off(MAX_QUOTAS);
+                let quotas = std::mem::replace(&mut quotas, rest);
+                reports.push(AccountReport { subject: subject.clone(), quotas });
+            }
             reports.push(AccountReport { subject: subject.clone(), quotas });
         }
         Ok(reports)
@@ -215,7 +220,7 @@ impl Vm {
                 let flight = if mine { self.flight.take() } else { None };
                 // A ledger that has something left and gives none of it is not asked as fast as it answers.
                 self.fetch_after_ms = now.mono_ms.saturating_add(FETCH_AGAIN_MS);
-                if let Err(StoreError) = self.apply(&reply, flight, cells, effects) {
+                if let Err(StoreError) = self.apply(&reply, flight, now, cells, effects) {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
                 effects.push(Effect::Wake(self.waiting()));
@@ -236,10 +241,11 @@ impl Vm {
         &mut self,
         reply: &SyncReply,
         flight: Option<Flight>,
+        now: Now,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        self.merge_grants(reply, cells)?;
+        self.merge_grants(reply, now, cells)?;
         let known: Vec<ExchangeId> = reply.acknowledged.iter().filter_map(|id| exchange_id(id)).collect();
         let mut gone = self.outbox.acknowledged(&known);
         effects.push(Effect::Count { metric: "records_acknowledged_total", labels: vec![], by: gone.len() as u64 });
@@ -284,8 +290,8 @@ impl Vm {
         self.outbox.rejected(&ids)
     }
 
-    fn merge_grants(&mut self, reply: &SyncReply, cells: &mut dyn Cells) -> Result<(), StoreError> {
-        for (subject, touched) in &self.touched {
+    fn merge_grants(&mut self, reply: &SyncReply, now: Now, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        for (subject, touched) in &mut self.touched {
             let lines: Vec<GrantLine> = reply
                 .grants
                 .iter()
@@ -301,8 +307,20 @@ impl Vm {
                     })
                 })
                 .collect();
-            if !lines.is_empty() {
-                grant(&self.keys, subject, &lines, cells)?;
+            if lines.is_empty() {
+                continue;
+            }
+            grant(&self.keys, subject, &lines, cells)?;
+            // It may answer somebody who has gone since: what nobody uses goes back once more.
+            if touched.used_ms == 0 {
+                let account = read_account(&self.keys, subject, cells)?;
+                let unspent = |line: &GrantLine| {
+                    let known = account.as_ref().and_then(|account| account.reported(line.quota));
+                    known.is_some_and(|known| known.current.unspent() > 0)
+                };
+                if lines.iter().any(unspent) {
+                    touched.used_ms = now.mono_ms.max(1);
+                }
             }
         }
         Ok(())

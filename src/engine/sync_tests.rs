@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::rc::Rc;
 
-use super::{SYNC_ACCOUNTS, Vm, wire};
+use super::{IDLE_MS, SYNC_ACCOUNTS, TouchedQuota, Vm, wire};
 use crate::now::Now;
 use crate::policy;
-use crate::report::wire::{MAX_ACCOUNTS, MAX_BODY, SyncReply};
+use crate::quota::{GrantLine, QuotaId, grant};
+use crate::report::wire::{MAX_ACCOUNTS, MAX_BODY, MAX_QUOTAS, SyncReply};
 use crate::sim::SharedData;
 
 /// A policy of so many seats, each with an account that the ledger grants.
@@ -43,4 +44,67 @@ fn no_sync_says_more_than_the_ledger_takes_and_nothing_is_left_unsaid() {
         syncs += 1;
     }
     assert_eq!(syncs, bundle.seats.len().div_ceil(SYNC_ACCOUNTS));
+}
+
+/// A VM with one account that it has used, and the name of the quota in it.
+fn one_account(shared: &SharedData, now: Now) -> (Vm, &'static str, QuotaId) {
+    let bundle = Rc::new(crowd(1));
+    let mut vm = Vm::new(Rc::clone(&bundle), 7);
+    vm.place(now, &mut shared.cells(0), &mut Vec::new()).unwrap();
+    vm.touch(&bundle.plans[0], &bundle.seats[0], now);
+    (vm, "seat/s0", bundle.plans[0].quotas[0].quota.id)
+}
+
+/// The ledger had taken the want in, its answer was lost, and it was away until the account had fallen idle.
+#[test]
+fn what_comes_after_the_account_fell_idle_goes_back_too() {
+    let (shared, mut now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, subject, quota) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    vm.want(subject, quota, 1_000_000);
+    let fetch = vm.sync(now, &mut cells, &mut effects).unwrap();
+    vm.answered(fetch.token, None, now, &mut cells, &mut effects);
+    now.mono_ms += IDLE_MS;
+    vm.tick(now, &mut cells, &mut effects);
+    let again = vm.sync(now, &mut cells, &mut effects).unwrap();
+    let grant = wire::Grant {
+        subject: subject.to_owned(),
+        quota: "p/calls".to_owned(),
+        window: 1_000,
+        ends: 1_000_000_000,
+        granted: 9_000_000,
+        left: 0,
+    };
+    let reply = SyncReply { farebox: wire::VERSION, grants: vec![grant], ..SyncReply::default() };
+    vm.answered(again.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
+    let mut returned = Vec::new();
+    for _ in 0..5 {
+        now.mono_ms += IDLE_MS;
+        vm.tick(now, &mut cells, &mut effects);
+        let Some(callout) = vm.sync(now, &mut cells, &mut effects) else { continue };
+        let (head, _) = wire::decode_sync(&callout.body).unwrap();
+        returned.extend(head.accounts[0].quotas.iter().map(|report| report.returned));
+        vm.answered(callout.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
+    }
+    assert_eq!(returned, [9_000_000], "said once, and then there is nothing more to say");
+}
+
+#[test]
+fn an_account_with_more_quotas_than_one_report_takes_is_said_in_several() {
+    let (shared, now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, subject, _) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    let touched = vm.touched.get_mut(subject).unwrap();
+    let mut lines = Vec::new();
+    for number in 0..2 * MAX_QUOTAS as u64 {
+        let mut quota = touched.quotas[0].quota.clone();
+        quota.id = QuotaId(number);
+        lines.push(GrantLine { quota: quota.id, window: 1_000, ends: 1_000_000_000, granted: 1, left: 0 });
+        touched.quotas.push(TouchedQuota { name: format!("p/{number}"), unit: "requests", quota });
+    }
+    grant(&vm.keys, subject, &lines, &mut cells).unwrap();
+    let callout = vm.sync(now, &mut cells, &mut effects).unwrap();
+    let (head, _) = wire::decode_sync(&callout.body).expect("the ledger can read it");
+    assert!(head.accounts.iter().all(|account| account.subject == subject));
+    assert_eq!(head.accounts.iter().map(|account| account.quotas.len()).sum::<usize>(), lines.len());
 }

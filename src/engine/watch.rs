@@ -132,7 +132,7 @@ impl Vm {
     fn touch_recorded(&mut self, bundle: &Bundle, record: &[u8], now: Now) {
         let Some(record) = decode_record(record) else { return };
         let Some(seat) = bundle.seats.iter().find(|seat| seat.name == record.seat) else { return };
-        if let Some(plan) = bundle.plans.iter().find(|plan| plan.label() == record.plan) {
+        if let Some(plan) = bundle.plan_of(&record.plan) {
             self.touch(plan, seat, now);
         }
     }
@@ -157,5 +157,30 @@ impl Vm {
             self.watch.adopted.remove(&ticket.vm);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::vm::Vm;
+    use crate::now::Now;
+    use crate::policy;
+    use crate::report::wire::{Record, encode_record};
+    use std::rc::Rc;
+
+    #[test]
+    fn an_account_of_the_dead_is_reported_also_when_its_plan_has_a_new_version() {
+        let text = format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
+             models: {{m: {{count: o200k_base}}}}\n\
+             plans: {{p@2: {{tokens: {{caps: {{calls: {{limit: 9 requests, per: seat, window: first-use 5h}}}}}}}}}}\n\
+             assign: [{{otherwise: p@2}}]\ncollector: {{cluster: c}}\nseats:\n  s: {{org: o, keys: ['sha256:{:064x}']}}\n",
+            1
+        );
+        let bundle = Rc::new(policy::compile(&text, "b").unwrap());
+        let mut vm = Vm::new(Rc::clone(&bundle), 7);
+        let record = Record { plan: "p@1".to_owned(), seat: "s".to_owned(), ..Record::default() };
+        vm.touch_recorded(&bundle, &encode_record(&record), Now { wall_ms: 1, mono_ms: 1 });
+        assert!(vm.touched.contains_key("seat/s"));
     }
 }

@@ -64,6 +64,15 @@ pub struct Seat {
     pub plan: Option<usize>,
 }
 
+impl Bundle {
+    /// The plan that a record names by its [label](Plan::label), or another version of it: they share their counters.
+    pub fn plan_of(&self, label: &str) -> Option<&Plan> {
+        let name = label.split('@').next().unwrap_or_default();
+        let exact = self.plans.iter().find(|plan| plan.label() == label);
+        exact.or_else(|| self.plans.iter().find(|plan| plan.name == name))
+    }
+}
+
 /// The model catalogue.
 #[derive(Clone, Debug)]
 pub struct Models {

@@ -80,6 +80,11 @@ pub struct Period {
 }
 
 impl Period {
+    /// Granted and neither charged, held nor given back.
+    pub fn unspent(&self) -> u64 {
+        self.granted.saturating_sub(self.returned.saturating_add(self.used).saturating_add(self.held))
+    }
+
     /// Whether nothing happened in it.
     pub(super) fn is_blank(&self) -> bool {
         self.used == 0 && self.held == 0 && self.granted == 0

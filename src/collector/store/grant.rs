@@ -77,8 +77,13 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         save(db, of, &report.quota, report.window, share, now_ms)?;
     }
     let window = if report.length_ms == 0 {
-        open(db, of, &report.quota, report.window, report.ends)?;
-        Some((report.window, report.ends))
+        match overlapping(db, of, report, now_ms)? {
+            Some(running) => Some(running),
+            None => {
+                open(db, of, &report.quota, report.window, report.ends)?;
+                Some((report.window, report.ends))
+            }
+        }
     } else {
         first_use(db, of, report, now_ms)?
     };
@@ -130,6 +135,26 @@ fn first_use(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> 
     let ends = opened.saturating_add(report.length_ms);
     open(db, of, &report.quota, opened, ends)?;
     Ok(Some((opened, ends)))
+}
+
+/// The window that runs, when a report that has nothing yet means another one that overlaps it: the policy has changed
+/// its idea of when the window begins, and a second one beside the first would be a second fund.
+fn overlapping(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<Option<(u64, u64)>, Error> {
+    if report.granted > 0 || report.used > 0 {
+        return Ok(None);
+    }
+    let running = db
+        .prepare_cached(
+            "SELECT window, ends FROM windows WHERE bundle = ?1 AND subject = ?2 AND quota = ?3
+               AND window <= ?4 AND ?4 < ends AND window < ?6 AND ?5 < ends
+             ORDER BY window = ?5 DESC, window DESC LIMIT 1",
+        )?
+        .query_row(
+            params![of.bundle, of.subject, report.quota, stored(now_ms), stored(report.window), stored(report.ends)],
+            |row| Ok((quantity(row.get(0)?), quantity(row.get(1)?))),
+        )
+        .optional()?;
+    Ok(running)
 }
 
 /// Notes that the window exists. Its first end stands, whatever the policy says later.

@@ -101,6 +101,31 @@ fn debt_counts_and_a_want_pays_it_first() {
     assert_eq!(got[3].granted, 900 * MICRO, "the grant may follow the debt, and no further");
 }
 
+/// A policy that moves to another time zone, or makes a month of a first-use window, reaches a fresh process first.
+#[test]
+fn another_idea_of_when_the_month_begins_opens_no_second_fund() {
+    let all = || month(0, LIMIT);
+    let moved = |window, ends, want| QuotaReport { window, ends, ..month(0, want) };
+    let got = answers(&[
+        (1, all(), 20_000),
+        (2, moved(15_000, 900_014_000, MICRO), 20_000),
+        (2, moved(500, 899_999_500, MICRO), 20_000),
+        (3, first_use(0, 600 * MICRO), 900_000_000),
+        (2, moved(900_000_000, 1_800_000_000, LIMIT), 900_000_001),
+    ]);
+    for grant in &got[1..3] {
+        assert_eq!((grant.window, grant.ends, grant.granted, grant.left), (1_000, 900_000_000, 0, 0));
+    }
+    assert_eq!((got[4].window, got[4].granted), (got[3].window, 400 * MICRO));
+    // What an Envoy already has of a window of its own stands, and an overlapping one that has ended is of the past.
+    let got = answers(&[
+        (1, all(), 20_000),
+        (2, QuotaReport { used: 5, granted: MICRO, ..moved(15_000, 900_014_000, 0) }, 20_000),
+        (3, moved(16_000, 900_015_000, MICRO), 900_014_500),
+    ]);
+    assert_eq!((got[1].window, got[2].window), (15_000, 16_000));
+}
+
 #[test]
 fn a_limit_that_shrank_stops_grants_and_a_larger_one_resumes_them() {
     let limited = |limit, want| QuotaReport { limit, ..month(600 * MICRO, want) };
