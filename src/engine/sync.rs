@@ -86,7 +86,9 @@ impl Vm {
         if self.flight.is_some() || !self.wants_sync(now) {
             return None;
         }
-        match self.compose(now, cells) {
+        // A VM that was claimed by another one still has something to say, and may wait for it to admit again.
+        let home = if self.speaker().is_none() { self.be_home(now, cells, effects) } else { Ok(()) };
+        match home.and_then(|()| self.compose(now, cells)) {
             Ok(callout) => callout,
             Err(StoreError) => {
                 effects.push(Effect::Log(Severity::Error, format!("sync not composed: {StoreError}")));

@@ -108,3 +108,20 @@ fn an_account_with_more_quotas_than_one_report_takes_is_said_in_several() {
     assert!(head.accounts.iter().all(|account| account.subject == subject));
     assert_eq!(head.accounts.iter().map(|account| account.quotas.len()).sum::<usize>(), lines.len());
 }
+
+/// Another VM has claimed its VM slot and sent its records. Nobody calls it, or everybody is refused.
+#[test]
+fn a_vm_that_was_claimed_speaks_again_although_its_buffer_is_full() {
+    let (shared, mut now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, ..) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    vm.outbox.set_buffer_bytes(10);
+    let place = vm.place(now, &mut cells, &mut effects).unwrap();
+    vm.outbox.settled(place.slot, place.id.by.vm, place.id, 11);
+    vm.fenced(&mut effects);
+    assert!(vm.place(now, &mut cells, &mut effects).is_err(), "the buffer is full");
+    now.mono_ms += 2_000;
+    let callout = vm.sync(now, &mut cells, &mut effects).expect("there is an account to report");
+    assert_eq!(wire::decode_sync(&callout.body).unwrap().0.accounts.len(), 1);
+    assert!(vm.place(now, &mut cells, &mut effects).is_ok(), "its slot is free: the record went by another way");
+}

@@ -232,13 +232,23 @@ impl Vm {
         if self.bundle.collector.is_some() && self.outbox.full() {
             return Err(NoPlace::Unreported);
         }
-        if self.home.is_none() {
-            let home = self.move_in(now, cells, effects).map_err(|StoreError| NoPlace::Store)?;
-            self.home = Some(home.ok_or(NoPlace::Store)?);
-        }
+        self.be_home(now, cells, effects).map_err(|StoreError| NoPlace::Store)?;
         let home = self.home.as_mut().ok_or(NoPlace::Store)?;
         let slot = home.next_slot().ok_or(NoPlace::Full)?;
         Ok(Place { id: ExchangeId { by: home.by, sequence: home.next_sequence }, slot })
+    }
+
+    /// Claims a VM slot where it has none and one can be had.
+    pub(super) fn be_home(
+        &mut self,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        if self.home.is_none() {
+            self.home = self.move_in(now, cells, effects)?;
+        }
+        Ok(())
     }
 
     /// Claims a VM slot. `None`: all are taken.
