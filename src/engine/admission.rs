@@ -1,50 +1,88 @@
-//! What a call may cost at most, which output limit the accounts can pay, and what is held for it.
+//! Whether the accounts can pay for a call, with which output limit, and what happens where they cannot.
 //!
-//! Pure arithmetic over the plan and the standing of its accounts. Everything here happens before
-//! anything is written, so that a refusal leaves no trace.
+//! Pure arithmetic over a [`Bill`] and the standing of its accounts. Everything here happens before anything is
+//! written, so that a refusal leaves no trace.
+//!
+//! Caps must all take the call. Of the funds one must pay, or several that follow each other and are in one unit: then
+//! the call is split at the boundary, the first giving what it has. Where something is in the way, the policy's reliefs
+//! are tried in the order in which they are written.
 
-use crate::meter::usage::Usage;
-use crate::policy::bundle::{Per, Plan, PlanQuota, Seat, Unit, Weights};
-use crate::quota::{HeldLevel, HeldLine, Level, Line, MICRO, QuotaId, Short, Standing, Window};
-use crate::report::wire::Charge;
-
-/// What is known of a call before it is admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Input tokens: a sound upper bound.
-    pub input: u64,
-    /// Output tokens that one choice may have, as declared or assumed.
-    pub output: u64,
-    /// Choices asked for, at least 1.
-    pub choices: u64,
-    /// Output limits below this many tokens are of no use to the caller, or forbidden by the dialect.
-    pub floor: u64,
-}
-
-impl Size {
-    /// The dearest usage that this size can come to.
-    pub fn worst(&self) -> Usage {
-        Usage { input: self.input, output: self.output.saturating_mul(self.choices), ..Usage::default() }
-    }
-}
+use crate::engine::bill::{Bill, Size, most};
+use crate::now::Now;
+use crate::policy::bundle::{HoldSize, PlanQuota, Relief, Role};
+use crate::policy::price::Price;
+use crate::policy::unit::Unit;
+use crate::quota::{Level, QuotaId, Short, Standing, Window};
 
 /// What the accounts say to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It fits with this output limit, which may be lower than declared.
-    Fits {
-        /// Output tokens a choice.
-        output: u64,
-    },
+    /// It fits.
+    Fits(Fit),
     /// The ledger may have more than it has granted here: worth one fetch.
     Wants(Vec<Want>),
+    /// It may fit later, and the policy lets it wait.
+    Waits {
+        /// When to look again, by the monotonic clock.
+        wake_ms: u64,
+    },
+    /// The policy sends it to this model instead: weigh it as that.
+    Downgrade(String),
     /// It does not fit, not even shrunk.
     Short {
         /// Which quota is in the way, and why.
         short: Short,
-        /// What the smallest useful call would need, on every level.
-        needs: Vec<Level>,
+        /// Micro-units of that quota that the smallest useful call would need.
+        needed: u64,
     },
+}
+
+/// How a call is admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// Output tokens a choice, perhaps fewer than declared.
+    pub output: u64,
+    /// What to hold.
+    pub levels: Vec<Level>,
+    /// What the policy let pass on the way.
+    pub passed: Vec<Passed>,
+}
+
+/// A relief that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// What it was.
+    pub how: How,
+    /// The quota that was in the way.
+    pub quota: String,
+}
+
+/// Which relief took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It would have been refused, had the quota been enforced.
+    Observed,
+    /// It goes beyond the quota, as debt.
+    Overage,
+    /// It goes beyond the quota, at a slower pace.
+    Throttled,
+    /// It was sent to another model.
+    Downgraded,
+    /// It had to wait.
+    Waited,
+}
+
+impl How {
+    /// Its name in records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Overage => "overage",
+            Self::Throttled => "throttled",
+            Self::Downgraded => "downgraded",
+            Self::Waited => "waited",
+        }
+    }
 }
 
 /// Micro-units wanted of one quota beyond what is granted here.
@@ -58,126 +96,486 @@ pub struct Want {
     pub missing: u64,
 }
 
-/// The account of a seat's plan quota.
-pub fn subject(per: Per, seat: &Seat) -> String {
-    match per {
-        Per::Seat => format!("seat/{}", seat.name),
-        Per::Org => format!("org/{}", seat.org),
-    }
+/// What has been tried for one call so far. It outlives a wait.
+#[derive(Clone, Debug, Default)]
+pub struct Patience {
+    /// Until when a quota's wait lasts, by the quota, the step and the monotonic clock.
+    waits: Vec<(QuotaId, usize, u64)>,
+    /// What was passed already.
+    pub passed: Vec<Passed>,
+    /// The models that the call was sent to.
+    pub models: Vec<String>,
 }
 
-/// Micro-units that `size` may come to at most, whatever is cached: what a hold takes.
-pub fn worst_amount(unit: Unit, weights: &Weights, size: &Size) -> u64 {
-    match unit {
-        Unit::Credits => dearest(weights).charge(&size.worst()),
-        _ => unit.amount(&size.worst(), weights),
-    }
+/// The moment of a weighing.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// What the clocks say.
+    pub now: Now,
+    /// There is no time left to ask the ledger: what is granted now is all there is.
+    pub last: bool,
+    /// Everything is decided and nothing enforced.
+    pub observe: bool,
 }
 
-/// The weights with every input token at the dearest input rate: which of them are cached is not known before the answer.
-fn dearest(weights: &Weights) -> Weights {
-    let input = weights.input.max(weights.cache_read).max(weights.cache_write);
-    Weights { input, cache_read: input, cache_write: input, output: weights.output }
-}
-
-/// The largest output limit a choice for which `free` micro-units of `unit` suffice; `None`: not even the input fits.
-fn largest_output(unit: Unit, weights: &Weights, free: u64, size: &Size) -> Option<u64> {
-    let choices = size.choices.max(1);
-    match unit {
-        Unit::Tokens => Some((free / MICRO).checked_sub(size.input)? / choices),
-        Unit::OutputTokens => Some(free / MICRO / choices),
-        Unit::InputTokens => (free / MICRO >= size.input).then_some(u64::MAX),
-        Unit::Requests => (free >= MICRO).then_some(u64::MAX),
-        Unit::Credits => {
-            let weights = dearest(weights);
-            let budget = u128::from(free).saturating_mul(1_000_000);
-            let left = budget.checked_sub(u128::from(size.input) * u128::from(weights.input))?;
-            match u128::from(weights.output) {
-                0 => Some(u64::MAX),
-                rate => Some(u64::try_from(left / rate / u128::from(choices)).unwrap_or(u64::MAX)),
-            }
-        }
-    }
-}
-
-/// Weighs a call against its plan.
-///
-/// `standing` tells how a quota of an account stands, or `None` when nothing is known of it.
-/// With `last` there is no time left to ask the ledger: what is granted now is all there is.
-pub fn weigh(
-    plan: &Plan,
-    seat: &Seat,
-    weights: &Weights,
-    size: &Size,
-    last: bool,
-    mut standing: impl FnMut(&str, &PlanQuota) -> Option<Standing>,
-) -> Verdict {
-    let floor = plan.hold.shrink_to.min(size.output).max(size.floor);
-    let smallest = Size { output: floor, ..*size };
-    let (mut wants, mut output, mut short) = (Vec::new(), size.output, None);
-    for (index, quota) in plan.quotas.iter().enumerate() {
-        let subject = subject(quota.per, seat);
-        let stands = standing(&subject, quota);
-        let full = worst_amount(quota.unit, weights, size);
-        let Some(stands) = stands else {
-            // Even a call that costs nothing here needs to know the window; a want of nothing would not be asked.
-            wants.push(Want { subject, quota: quota.quota.id, missing: full.max(1) });
-            short.get_or_insert((index, None));
-            continue;
-        };
-        let most = largest_output(quota.unit, weights, stands.free(), size);
-        if most.is_none_or(|most| most < size.output) && quota.quota.granted && stands.ledger_left > 0 {
-            // What is used beyond the grant is missing too: a want without it would bring nothing that is free.
-            let needed = full.saturating_add(stands.used).saturating_add(stands.held);
-            wants.push(Want { subject, quota: quota.quota.id, missing: needed.saturating_sub(stands.granted) });
-        }
-        match most {
-            Some(most) if most >= floor => output = output.min(most),
-            _ => {
-                short.get_or_insert((index, Some(stands)));
-            }
-        }
-    }
-    match short {
-        // The ledger gives what it has, so that asking again and again comes to an end.
-        _ if !wants.is_empty() && !last && !hopeless(plan, short) => Verdict::Wants(wants),
-        Some((index, standing)) => {
-            let needs = levels(plan, seat, |quota| worst_amount(quota.unit, weights, &smallest));
-            let needed = plan.quotas.get(index).map_or(0, |quota| worst_amount(quota.unit, weights, &smallest));
-            match plan.quotas.get(index) {
-                Some(quota) => Verdict::Short { short: lack(quota, subject(quota.per, seat), standing, needed), needs },
-                None => Verdict::Fits { output },
-            }
-        }
-        None => Verdict::Fits { output },
-    }
-}
-
-/// Whether a fetch would be in vain: the quota in the way gets nothing from the ledger.
-fn hopeless(plan: &Plan, short: Option<(usize, Option<Standing>)>) -> bool {
-    let Some((index, Some(standing))) = short else { return false };
-    plan.quotas.get(index).is_some_and(|q| !q.quota.granted || standing.ledger_left == 0)
-}
-
-/// One level an account, in the total order in which accounts are written, with `amount` for every quota.
-pub fn levels(plan: &Plan, seat: &Seat, mut amount: impl FnMut(&PlanQuota) -> u64) -> Vec<Level> {
-    let mut levels: Vec<Level> = Vec::new();
-    for per in [Per::Seat, Per::Org] {
-        let lines: Vec<Line> = plan
-            .quotas
-            .iter()
-            .filter(|quota| quota.per == per)
-            .map(|quota| Line { quota: quota.quota.clone(), amount: amount(quota) })
-            .collect();
-        if !lines.is_empty() {
-            levels.push(Level { subject: subject(per, seat), lines });
-        }
-    }
-    levels
-}
-
+/// How often a call that waits for others looks again, in milliseconds.
+const LOOK_MS: u64 = 100;
 /// How soon a seat that merely waits for others may try again, in milliseconds.
 const SOON_MS: u64 = 1_000;
+
+/// Weighs a call against its bill.
+///
+/// `standing` tells how a quota of an account stands, or `None` when nothing is known of it. `can_go_to` tells whether
+/// the call can be sent to another model.
+pub fn weigh(
+    bill: &Bill<'_>,
+    price: &Price,
+    size: &Size,
+    moment: Moment,
+    patience: &mut Patience,
+    standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+    can_go_to: &dyn Fn(&str) -> bool,
+) -> Verdict {
+    let mut scale = Scale::new(bill, price, size, standing);
+    // Each round uses up one relief, or ends.
+    loop {
+        let wants = scale.wants();
+        let blocked = scale.blocked();
+        if !wants.is_empty() && !moment.last && !blocked.as_ref().is_some_and(|block| scale.is_hopeless(block)) {
+            return Verdict::Wants(wants);
+        }
+        let Some(block) = blocked else { break };
+        if moment.observe {
+            scale.let_pass(&block, u64::MAX, How::Observed, patience);
+            continue;
+        }
+        match scale.next_relief(&block) {
+            None | Some((_, Relief::Deny)) => return scale.short(&block),
+            Some((_, Relief::Observe)) => scale.let_pass(&block, u64::MAX, How::Observed, patience),
+            Some((_, Relief::Overage(most))) => scale.let_pass(&block, *most, How::Overage, patience),
+            Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, patience, standing),
+            Some((step, Relief::Wait(ms))) => {
+                if let Some(wake_ms) = scale.wait(&block, (step, *ms), moment.now, patience) {
+                    return Verdict::Waits { wake_ms };
+                }
+            }
+            Some((_, Relief::Downgrade(model))) => {
+                if !patience.models.contains(model) && can_go_to(model) {
+                    patience.models.push(model.clone());
+                    note(patience, How::Downgraded, scale.quota(&block));
+                    return Verdict::Downgrade(model.clone());
+                }
+            }
+        }
+    }
+    if moment.observe {
+        scale.over.fill(u64::MAX);
+    }
+    Verdict::Fits(scale.fit(patience))
+}
+
+fn note(patience: &mut Patience, how: How, quota: Option<&PlanQuota>) {
+    let passed = Passed { how, quota: quota.map_or_else(String::new, |quota| quota.name.clone()) };
+    if !patience.passed.contains(&passed) {
+        patience.passed.push(passed);
+    }
+}
+
+/// What is in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Block {
+    /// The quota that is named, by its place in the bill (or behind it, among the throttles).
+    at: usize,
+    /// Whether it stands for all funds.
+    funds: bool,
+}
+
+/// One call on the scale.
+struct Scale<'a, 'b> {
+    bill: &'a Bill<'b>,
+    price: &'a Price,
+    size: &'a Size,
+    floor: u64,
+    /// How each quota of the bill stands.
+    stands: Vec<Option<Standing>>,
+    /// How far the policy lets each be passed.
+    over: Vec<u64>,
+    /// The buckets that throttled calls take from, and how they stand.
+    throttles: Vec<(PlanQuota, Option<Standing>)>,
+    /// Reliefs used up: of each quota, and last of the funds together.
+    used_up: Vec<usize>,
+}
+
+impl<'a, 'b> Scale<'a, 'b> {
+    fn new(
+        bill: &'a Bill<'b>,
+        price: &'a Price,
+        size: &'a Size,
+        standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+    ) -> Self {
+        let stands = bill.quotas.iter().map(|quota| standing(&bill.subject(quota.per), quota)).collect();
+        Self {
+            bill,
+            price,
+            size,
+            floor: bill.plan.hold.shrink_to.min(size.output).max(size.floor),
+            stands,
+            over: vec![0; bill.quotas.len()],
+            throttles: Vec::new(),
+            used_up: vec![0; bill.quotas.len().saturating_add(1)],
+        }
+    }
+
+    /// What `quota` is asked for with this output limit.
+    fn asked(&self, quota: &PlanQuota, output: u64) -> u64 {
+        let size = Size { output, ..*self.size };
+        let consumed = match quota.hold {
+            HoldSize::Worst => size.worst(),
+            HoldSize::Expected => size.expectation(),
+        };
+        most(quota.unit, &consumed, self.price)
+    }
+
+    fn over(&self, at: usize) -> u64 {
+        self.over.get(at).copied().unwrap_or(0)
+    }
+
+    /// Micro-units that quota `at` can give now.
+    fn free(&self, at: usize) -> u64 {
+        if self.over(at) == u64::MAX {
+            return u64::MAX;
+        }
+        let Some(Some(stands)) = self.stands.get(at) else { return 0 };
+        // Beyond what is granted there may be a debt already, which an overage has to bear first.
+        let bound = stands.granted.saturating_add(self.over(at));
+        bound.saturating_sub(stands.used.saturating_add(stands.held))
+    }
+
+    fn caps(&self) -> impl Iterator<Item = (usize, &'b PlanQuota)> + '_ {
+        self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Cap).map(|(at, quota)| (at, *quota))
+    }
+
+    /// Funds that follow each other and are in one unit pay a call together.
+    fn segments(&self) -> Vec<Vec<usize>> {
+        let mut segments: Vec<(Unit, Vec<usize>)> = Vec::new();
+        for (at, quota) in self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund) {
+            match segments.last_mut() {
+                Some((unit, members)) if *unit == quota.unit => members.push(at),
+                _ => segments.push((quota.unit, vec![at])),
+            }
+        }
+        segments.into_iter().map(|(_, members)| members).collect()
+    }
+
+    fn segment_free(&self, segment: &[usize]) -> u64 {
+        segment.iter().fold(0, |sum, at| sum.saturating_add(self.free(*at)))
+    }
+
+    /// The largest output limit for which `free` micro-units of `quota` suffice; `None`: not even the smallest useful.
+    fn largest(&self, quota: &PlanQuota, free: u64) -> Option<u64> {
+        let fits = |output: u64| self.asked(quota, output) <= free;
+        let declared = self.size.output.max(self.floor);
+        if fits(declared) {
+            return Some(declared);
+        }
+        if !fits(self.floor) {
+            return None;
+        }
+        let (mut good, mut bad) = (self.floor, declared);
+        while bad.saturating_sub(good) > 1 {
+            let middle = good.saturating_add(bad.saturating_sub(good) / 2);
+            if fits(middle) { good = middle } else { bad = middle }
+        }
+        Some(good)
+    }
+
+    fn largest_of(&self, segment: &[usize]) -> Option<u64> {
+        let first = segment.first().and_then(|at| self.bill.quotas.get(*at))?;
+        self.largest(first, self.segment_free(segment))
+    }
+
+    /// The funds that pay: the first that can pay all of the call, else those that can pay most of it.
+    fn paying(&self) -> Option<(Vec<usize>, u64)> {
+        let mut best: Option<(Vec<usize>, u64)> = None;
+        for segment in self.segments() {
+            let Some(output) = self.largest_of(&segment) else { continue };
+            if best.as_ref().is_none_or(|(_, most)| output > *most) {
+                best = Some((segment, output));
+            }
+        }
+        best
+    }
+
+    fn has_funds(&self) -> bool {
+        self.bill.quotas.iter().any(|quota| quota.role == Role::Fund)
+    }
+
+    /// What the ledger should be asked for: all that is short of the whole call, fund by fund in their order.
+    fn wants(&self) -> Vec<Want> {
+        let mut wants = Vec::new();
+        for (at, quota) in self.caps() {
+            self.want(at, quota, self.asked(quota, self.size.output), &mut wants);
+        }
+        // What a later fund could pay is asked of it only when those before it have nothing left.
+        for segment in self.segments() {
+            let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { continue };
+            let mut need = self.asked(first, self.size.output);
+            for at in &segment {
+                let Some(quota) = self.bill.quotas.get(*at) else { continue };
+                self.want(*at, quota, need, &mut wants);
+                let left = self.stands.get(*at).and_then(|stands| *stands).map_or(0, |stands| stands.ledger_left);
+                let more = if quota.quota.granted { left } else { 0 };
+                need = need.saturating_sub(self.free(*at).saturating_add(more));
+                if need == 0 {
+                    break;
+                }
+            }
+            if need == 0 {
+                break;
+            }
+        }
+        wants
+    }
+
+    fn want(&self, at: usize, quota: &PlanQuota, need: u64, wants: &mut Vec<Want>) {
+        if self.over(at) == u64::MAX {
+            return;
+        }
+        let subject = || self.bill.subject(quota.per);
+        match self.stands.get(at) {
+            // Even a call that costs nothing here needs to know the window; a want of nothing would not be asked.
+            Some(None) => wants.push(Want { subject: subject(), quota: quota.quota.id, missing: need.max(1) }),
+            Some(Some(stands)) if quota.quota.granted && stands.ledger_left > 0 && self.free(at) < need => {
+                // What is used beyond the grant is missing too: a want without it would bring nothing that is free.
+                let needed = need.saturating_add(stands.used).saturating_add(stands.held);
+                let missing = needed.saturating_sub(stands.granted);
+                wants.push(Want { subject: subject(), quota: quota.quota.id, missing });
+            }
+            _ => {}
+        }
+    }
+
+    /// The first quota that does not take the call; the funds together are one, named by the first.
+    fn blocked(&self) -> Option<Block> {
+        if self.has_funds() && self.paying().is_none() {
+            let at = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund)?;
+            return Some(Block { at, funds: true });
+        }
+        let cap = self.caps().find(|(at, quota)| {
+            let known = self.stands.get(*at).is_some_and(Option::is_some);
+            self.over(*at) < u64::MAX && (!known || self.largest(quota, self.free(*at)).is_none())
+        });
+        if let Some((at, _)) = cap {
+            return Some(Block { at, funds: false });
+        }
+        let throttle = self.throttles.iter().position(|(bucket, stands)| {
+            let free = stands.as_ref().map_or(0, Standing::free);
+            self.largest(bucket, free).is_none()
+        });
+        throttle.map(|index| Block { at: self.bill.quotas.len().saturating_add(index), funds: false })
+    }
+
+    fn quota(&self, block: &Block) -> Option<&PlanQuota> {
+        let throttle = || self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?).map(|(bucket, _)| bucket);
+        self.bill.quotas.get(block.at).copied().or_else(throttle)
+    }
+
+    fn standing(&self, block: &Block) -> Option<Standing> {
+        match self.stands.get(block.at) {
+            Some(stands) => *stands,
+            None => self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?).and_then(|(_, stands)| *stands),
+        }
+    }
+
+    /// Whether a fetch would be in vain: what is in the way gets nothing from the ledger.
+    fn is_hopeless(&self, block: &Block) -> bool {
+        let dry = |at: usize| match (self.bill.quotas.get(at), self.stands.get(at)) {
+            (Some(quota), Some(Some(stands))) => !quota.quota.granted || stands.ledger_left == 0,
+            (Some(_), _) => false,
+            _ => true,
+        };
+        match block.funds {
+            true => self.segments().iter().flatten().all(|at| dry(*at)),
+            false => dry(block.at),
+        }
+    }
+
+    /// The next relief for what is in the way, and its place in the list. It is used up then.
+    fn next_relief(&mut self, block: &Block) -> Option<(usize, &'b Relief)> {
+        let index = if block.funds { self.bill.quotas.len() } else { block.at };
+        let steps: &'b [Relief] = match block.funds {
+            true => &self.bill.plan.empty,
+            false => self.bill.quotas.get(block.at).map(|quota| quota.full.as_slice()).unwrap_or_default(),
+        };
+        // A throttle's own bucket has no relief.
+        let next = self.used_up.get_mut(index)?;
+        if block.at >= self.bill.quotas.len() {
+            return None;
+        }
+        let step = steps.get(*next)?;
+        let at = *next;
+        *next = next.saturating_add(1);
+        Some((at, step))
+    }
+
+    /// Lets the call pass the quota by `most` micro-units in all. Of funds the last one bears it.
+    fn let_pass(&mut self, block: &Block, most: u64, how: How, patience: &mut Patience) {
+        let last = || self.bill.quotas.iter().rposition(|quota| quota.role == Role::Fund);
+        let at = if block.funds { last().unwrap_or(block.at) } else { block.at };
+        if let Some(over) = self.over.get_mut(at) {
+            *over = (*over).max(most);
+        }
+        note(patience, how, self.bill.quotas.get(block.at).copied());
+    }
+
+    fn throttle(
+        &mut self,
+        block: &Block,
+        bucket: &PlanQuota,
+        patience: &mut Patience,
+        standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+    ) {
+        self.let_pass(block, u64::MAX, How::Throttled, patience);
+        let stands = standing(&self.bill.subject(bucket.per), bucket);
+        self.throttles.push((bucket.clone(), stands));
+    }
+
+    /// When to look again, if waiting can help before this wait is over.
+    fn wait(&self, block: &Block, (step, ms): (usize, u64), now: Now, patience: &mut Patience) -> Option<u64> {
+        let quota = self.quota(block)?;
+        let id = quota.quota.id;
+        let known = patience.waits.iter().find(|(of, at, _)| (*of, *at) == (id, step)).map(|(.., until)| *until);
+        let until = known.unwrap_or_else(|| now.mono_ms.saturating_add(ms));
+        let look = self.cured_in(block, now)?;
+        let wake_ms = now.mono_ms.saturating_add(look.max(1));
+        if now.mono_ms >= until || wake_ms > until && look > LOOK_MS {
+            return None;
+        }
+        if known.is_none() {
+            patience.waits.push((id, step, until));
+            note(patience, How::Waited, Some(quota));
+        }
+        Some(wake_ms.min(until))
+    }
+
+    /// In how many milliseconds what is in the way may be gone; `None`: time does not cure it.
+    fn cured_in(&self, block: &Block, now: Now) -> Option<u64> {
+        let quota = self.quota(block)?;
+        let stands = self.standing(block)?;
+        let short = match block.funds {
+            true => self.funds_lack(self.asked(quota, self.floor)),
+            false => None,
+        };
+        match short.unwrap_or_else(|| lack(quota, String::new(), Some(stands), self.asked(quota, self.floor))) {
+            Short::Busy { retry_ms, .. } => Some(match quota.quota.window {
+                Window::Bucket { .. } => retry_ms.unwrap_or(LOOK_MS),
+                _ => LOOK_MS,
+            }),
+            Short::Exhausted { standing, .. } if standing.resets_ms > now.wall_ms => {
+                Some(standing.resets_ms.saturating_sub(now.wall_ms))
+            }
+            _ => None,
+        }
+    }
+
+    fn short(&self, block: &Block) -> Verdict {
+        let Some(quota) = self.quota(block) else {
+            let short = Short::NeedsGrant { subject: String::new(), quota: QuotaId(0), missing: 0 };
+            return Verdict::Short { short, needed: 0 };
+        };
+        let needed = self.asked(quota, self.floor);
+        let subject = self.bill.subject(quota.per);
+        let standing = self.standing(block);
+        // Of several funds, one whose rest is merely held by others makes the call wait, not fail for good.
+        let short = match block.funds {
+            true => self.funds_lack(needed).unwrap_or_else(|| lack(quota, subject, standing, needed)),
+            false => lack(quota, subject, standing, needed),
+        };
+        Verdict::Short { short, needed }
+    }
+
+    /// The lack of all funds together: busy where running calls hold what would do.
+    fn funds_lack(&self, needed: u64) -> Option<Short> {
+        for segment in self.segments() {
+            let first = segment.first().and_then(|at| self.bill.quotas.get(*at))?;
+            let asked = self.asked(first, self.floor).max(needed.min(1));
+            let unknown = segment.iter().any(|at| self.stands.get(*at).is_none_or(|stands| stands.is_none()));
+            let held = segment.iter().filter_map(|at| self.stands.get(*at).and_then(|stands| *stands));
+            let released = held.fold(0_u64, |sum, s| sum.saturating_add(s.granted.saturating_sub(s.used)));
+            if unknown || released < asked {
+                continue;
+            }
+            let (at, stands) = segment.iter().find_map(|at| {
+                let stands = self.stands.get(*at).and_then(|stands| *stands)?;
+                (stands.held > 0).then_some((*at, stands))
+            })?;
+            let quota = self.bill.quotas.get(at)?;
+            return Some(Short::Busy {
+                subject: self.bill.subject(quota.per),
+                quota: quota.quota.id,
+                standing: stands,
+                retry_ms: Some(SOON_MS),
+            });
+        }
+        None
+    }
+
+    /// The limit that all can pay, and what is held of each.
+    fn fit(&self, patience: &Patience) -> Fit {
+        let mut output = self.size.output;
+        let paying = self.paying();
+        if let Some((_, most)) = &paying {
+            output = output.min(*most);
+        }
+        for (at, quota) in self.caps().filter(|(at, _)| self.over(*at) < u64::MAX) {
+            output = output.min(self.largest(quota, self.free(at)).unwrap_or(output));
+        }
+        for (bucket, stands) in &self.throttles {
+            let free = stands.as_ref().map_or(0, Standing::free);
+            output = output.min(self.largest(bucket, free).unwrap_or(output));
+        }
+        let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
+        // What nothing is known of cannot be held, whatever may pass it.
+        let known = |at: usize| self.stands.get(at).is_some_and(Option::is_some);
+        let mut levels = self.bill.levels(|at, quota| match quota.role {
+            _ if !known(at) => None,
+            Role::Cap => Some((self.asked(quota, output), self.over(at))),
+            Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, self.over(at))),
+        });
+        self.add_throttles(output, &mut levels);
+        Fit { output, levels, passed: patience.passed.clone() }
+    }
+
+    /// How much each of the funds gives: the first what it has, and so on; what is left over is the last one's.
+    fn shares(&self, segment: &[usize], output: u64) -> Vec<(usize, u64)> {
+        let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { return Vec::new() };
+        let mut rest = self.asked(first, output);
+        let mut shares = Vec::with_capacity(segment.len());
+        for at in segment {
+            let share = rest.min(self.free(*at));
+            // A call that costs nothing is still booked on the first.
+            if share > 0 || shares.is_empty() && rest == 0 {
+                shares.push((*at, share));
+            }
+            rest = rest.saturating_sub(share);
+            if rest == 0 {
+                break;
+            }
+        }
+        shares
+    }
+
+    fn add_throttles(&self, output: u64, levels: &mut Vec<Level>) {
+        for (bucket, _) in &self.throttles {
+            let subject = self.bill.subject(bucket.per);
+            let line = crate::quota::Line { quota: bucket.quota.clone(), amount: self.asked(bucket, output), over: 0 };
+            match levels.iter_mut().find(|level| level.subject == subject) {
+                Some(level) => level.lines.push(line),
+                None => levels.push(Level { subject, lines: vec![line] }),
+            }
+        }
+    }
+}
 
 /// Tells what kind of lack it is that `needed` micro-units do not fit.
 fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: u64) -> Short {
@@ -186,7 +584,7 @@ fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: 
     let busy = |retry_ms| Short::Busy { subject: subject.clone(), quota: id, standing, retry_ms: Some(retry_ms) };
     match &quota.quota.window {
         Window::Concurrent => busy(SOON_MS),
-        Window::Bucket { period_ms } => {
+        Window::Bucket { period_ms, .. } => {
             let missing = needed.saturating_sub(standing.free());
             let wait = (u128::from(missing) * u128::from(*period_ms)).div_ceil(u128::from(quota.quota.limit.max(1)));
             busy(u64::try_from(wait).unwrap_or(u64::MAX).max(1))
@@ -196,41 +594,6 @@ fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: 
         }
         _ => busy(SOON_MS),
     }
-}
-
-/// The name under which records and the ledger know a quota: `plan/quota`, the plan without its version.
-pub fn ledger_name(plan: &Plan, quota: &PlanQuota) -> String {
-    format!("{}/{}", plan.name, quota.name)
-}
-
-/// What each level used: `usage`, by the unit of each quota. Concurrent quotas settle to nothing.
-pub fn used(plan: &Plan, seat: &Seat, usage: &Usage, weights: &Weights) -> Vec<Level> {
-    levels(plan, seat, |quota| match quota.quota.window {
-        Window::Concurrent => 0,
-        _ => quota.unit.amount(usage, weights),
-    })
-}
-
-/// The charges of a record: `levels` with the names that the ledger knows, in the windows that `held` was taken in.
-pub fn charges(plan: &Plan, seat: &Seat, levels: &[Level], held: &[HeldLevel]) -> Vec<Charge> {
-    let amount = |subject: &str, id: QuotaId| {
-        let level = levels.iter().find(|level| level.subject == subject)?;
-        level.lines.iter().find(|line| line.quota.id == id).map(|line| line.amount)
-    };
-    let window = |subject: &str, id: QuotaId| {
-        let mut lines = held.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
-        lines.find(|line| line.quota == id).map_or(0, HeldLine::begun)
-    };
-    plan.quotas
-        .iter()
-        .filter(|quota| quota.quota.window != Window::Concurrent)
-        .filter_map(|quota| {
-            let subject = subject(quota.per, seat);
-            let amount = amount(&subject, quota.quota.id)?;
-            let (name, unit) = (ledger_name(plan, quota), quota.unit.name().to_owned());
-            Some(Charge { window: window(&subject, quota.quota.id), subject, quota: name, unit, amount })
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,18 +1,61 @@
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-use super::{Size, Verdict, largest_output, levels, used, weigh, worst_amount};
+use super::{Fit, How, Moment, Patience, Verdict, weigh};
+use crate::engine::bill::{Bill, Size, most};
 use crate::meter::usage::Usage;
-use crate::policy::bundle::{Connectivity, HoldRule, Lost, Per, Plan, PlanQuota, Role, Seat, Security, Unit, Weights};
-use crate::quota::{MICRO, Quota, QuotaId, Short, Standing, Window};
+use crate::now::Now;
+use crate::policy::bundle::{
+    Connectivity, HoldRule, HoldSize, Lost, Per, Plan, PlanQuota, Relief, Role, Seat, Security,
+};
+use crate::policy::price::{Price, Rates};
+use crate::policy::unit::{Consumed, Unit};
+use crate::quota::{HeldLevel, MICRO, Quota, QuotaId, Short, Standing, Window};
 
-const UNITS: [Unit; 5] = [Unit::Tokens, Unit::InputTokens, Unit::OutputTokens, Unit::Requests, Unit::Credits];
-const WEIGHTS: Weights =
-    Weights { input: 1_000_000_000, cache_read: 100_000_000, cache_write: 1_250_000_000, output: 4_000_000_000 };
+const SEAT: Per = Per::Level(0);
+const ORG: Per = Per::Level(1);
+const UNITS: [Unit; 12] = [
+    Unit::Tokens,
+    Unit::InputTokens,
+    Unit::FreshTokens,
+    Unit::UncachedTokens,
+    Unit::CacheReadTokens,
+    Unit::CacheWriteTokens,
+    Unit::OutputTokens,
+    Unit::ReasoningTokens,
+    Unit::WeightedTokens,
+    Unit::Requests,
+    Unit::WeightedRequests,
+    Unit::Credits,
+];
+const RATES: Rates = Rates {
+    input: 1_000_000_000,
+    cache_read: 100_000_000,
+    cache_write: 1_250_000_000,
+    output: 4_000_000_000,
+    reasoning: 5_000_000_000,
+    request: 0,
+    prompt: 0,
+    tool_call: 0,
+};
+const PRICE: Price = Price { credits: RATES, money: RATES, factor: 1_500_000, long: None, round: 1 };
 
 fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuota {
     let window = Window::FirstUse { length_ms: 18_000_000 };
-    let quota = Quota { id: QuotaId::of("team", name), limit: limit * MICRO, window, granted };
-    PlanQuota { name: name.into(), role: Role::Cap, unit, per, quota }
+    PlanQuota {
+        name: name.into(),
+        ledger: format!("team/{name}"),
+        role: Role::Cap,
+        unit,
+        per,
+        models: Vec::new(),
+        hold: HoldSize::Worst,
+        full: Vec::new(),
+        quota: Quota { id: QuotaId::of("team", name), limit: limit * MICRO, window, granted, rollover: 0 },
+    }
+}
+
+fn fund(name: &str, unit: Unit, limit: u64) -> PlanQuota {
+    PlanQuota { role: Role::Fund, ..quota(name, unit, SEAT, limit, false) }
 }
 
 fn plan(quotas: Vec<PlanQuota>) -> Plan {
@@ -20,6 +63,10 @@ fn plan(quotas: Vec<PlanQuota>) -> Plan {
         name: "team".into(),
         version: None,
         quotas,
+        packs: Vec::new(),
+        empty: Vec::new(),
+        continued_prompt: 0,
+        round: 1,
         hold: HoldRule { unstated_output: 1_000, shrink_to: 16, lost: Lost::Held },
         connectivity: Connectivity::default(),
         security: Security::default(),
@@ -27,7 +74,8 @@ fn plan(quotas: Vec<PlanQuota>) -> Plan {
 }
 
 fn seat() -> Seat {
-    Seat { name: "alice".into(), org: "acme".into(), plan: Some(0) }
+    let subjects = vec!["seat/alice".into(), "org/acme".into()];
+    Seat { name: "alice".into(), org: "acme".into(), subjects, subscription: None }
 }
 
 fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
@@ -36,58 +84,90 @@ fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
 }
 
 fn size(input: u64, output: u64) -> Size {
-    Size { input, output, choices: 1, floor: 0 }
+    Size { input, output, expected: output, choices: 1, floor: 0, prompts: MICRO, tools: false }
+}
+
+/// A weighing under `plan`.
+struct Weighing<'a> {
+    plan: &'a Plan,
+    size: Size,
+    last: bool,
+    now_ms: u64,
+    patience: Patience,
+}
+
+impl<'a> Weighing<'a> {
+    fn of(plan: &'a Plan, size: Size) -> Self {
+        Self { plan, size, last: false, now_ms: 0, patience: Patience::default() }
+    }
+
+    fn with(&mut self, mut standing: impl FnMut(&PlanQuota) -> Option<Standing>) -> Verdict {
+        let seat = seat();
+        let quotas = self.plan.quotas.iter().collect();
+        let bill = Bill { plan: self.plan, seat: &seat, session: 0, quotas };
+        let now = Now { wall_ms: self.now_ms, mono_ms: self.now_ms };
+        let moment = Moment { now, last: self.last, observe: false };
+        let mut standing = |_: &str, quota: &PlanQuota| standing(quota);
+        weigh(&bill, &PRICE, &self.size, moment, &mut self.patience, &mut standing, &|model| model == "small")
+    }
 }
 
 fn verdict(plan: &Plan, size: &Size, last: bool, standing: Standing) -> Verdict {
-    weigh(plan, &seat(), &WEIGHTS, size, last, |_, _| Some(standing))
+    Weighing { last, ..Weighing::of(plan, *size) }.with(|_| Some(standing))
+}
+
+fn output(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Fits(fit) => fit.output,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn the_output_limit_is_clamped_to_what_every_quota_can_pay() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, false)]);
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, false)]);
     let fits = |used| verdict(&plan, &size(100, 500), false, stands(1_000, used, 0, u64::MAX));
-    assert_eq!(fits(0), Verdict::Fits { output: 500 });
-    assert_eq!(fits(600), Verdict::Fits { output: 300 });
-    assert_eq!(fits(884), Verdict::Fits { output: 16 });
+    assert_eq!([0, 600, 884].map(|used| output(fits(used))), [500, 300, 16]);
     assert!(matches!(fits(885), Verdict::Short { short: Short::Exhausted { .. }, .. }));
 }
 
 #[test]
 fn a_request_that_asks_for_less_than_the_floor_is_not_held_to_it() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, false)]);
-    assert_eq!(verdict(&plan, &size(10, 3), false, stands(13, 0, 0, u64::MAX)), Verdict::Fits { output: 3 });
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, false)]);
+    assert_eq!(output(verdict(&plan, &size(10, 3), false, stands(13, 0, 0, u64::MAX))), 3);
 }
 
 #[test]
 fn a_thinking_budget_is_a_floor() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, false)]);
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, false)]);
     let thinks = Size { floor: 200, ..size(10, 500) };
     assert!(matches!(verdict(&plan, &thinks, false, stands(200, 0, 0, u64::MAX)), Verdict::Short { .. }));
-    assert_eq!(verdict(&plan, &thinks, false, stands(210, 0, 0, u64::MAX)), Verdict::Fits { output: 200 });
+    assert_eq!(output(verdict(&plan, &thinks, false, stands(210, 0, 0, u64::MAX))), 200);
 }
 
 #[test]
 fn what_others_merely_hold_is_busy_and_what_is_spent_is_exhausted() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, true)]);
-    let short = |standing| verdict(&plan, &size(100, 100), false, standing);
-    assert!(matches!(short(stands(1_000, 0, 950, 0)), Verdict::Short { short: Short::Busy { .. }, .. }));
-    assert!(matches!(short(stands(1_000, 950, 0, 0)), Verdict::Short { short: Short::Exhausted { .. }, .. }));
+    for role in [Role::Cap, Role::Fund] {
+        let plan = plan(vec![PlanQuota { role, ..quota("cap", Unit::Tokens, SEAT, 1_000, true) }]);
+        let short = |standing| verdict(&plan, &size(100, 100), false, standing);
+        assert!(matches!(short(stands(1_000, 0, 950, 0)), Verdict::Short { short: Short::Busy { .. }, .. }));
+        assert!(matches!(short(stands(1_000, 950, 0, 0)), Verdict::Short { short: Short::Exhausted { .. }, .. }));
+    }
 }
 
 #[test]
 fn while_the_ledger_has_more_it_is_asked_and_at_the_deadline_what_is_there_is_used() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, true)]);
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, true)]);
     let standing = stands(200, 0, 0, 50 * MICRO);
     let Verdict::Wants(wants) = verdict(&plan, &size(100, 500), false, standing) else { panic!("asks") };
     assert_eq!(wants.len(), 1);
     assert_eq!(wants[0].missing, 400 * MICRO);
-    assert_eq!(verdict(&plan, &size(100, 500), true, standing), Verdict::Fits { output: 100 });
+    assert_eq!(output(verdict(&plan, &size(100, 500), true, standing)), 100);
 }
 
 #[test]
 fn what_is_asked_for_covers_the_debt_too() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, true)]);
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, true)]);
     let Verdict::Wants(wants) = verdict(&plan, &size(10, 40), false, stands(100, 290, 10, MICRO)) else {
         panic!("asks")
     };
@@ -96,47 +176,204 @@ fn what_is_asked_for_covers_the_debt_too() {
 
 #[test]
 fn nothing_is_asked_for_when_another_quota_refuses_anyway() {
-    let cap = quota("cap", Unit::Tokens, Per::Seat, 1_000, true);
-    let plan = plan(vec![cap.clone(), quota("calls", Unit::Requests, Per::Seat, 1, false)]);
-    let verdict = weigh(&plan, &seat(), &WEIGHTS, &size(100, 500), false, |_, quota| {
-        Some(if quota.name == "cap" { stands(200, 0, 0, u64::MAX) } else { stands(1, 1, 0, u64::MAX) })
-    });
+    let cap = quota("cap", Unit::Tokens, SEAT, 1_000, true);
+    let plan = plan(vec![cap.clone(), quota("calls", Unit::Requests, SEAT, 1, false)]);
+    let verdict = Weighing::of(&plan, size(100, 500))
+        .with(|quota| Some(if quota.name == "cap" { stands(200, 0, 0, u64::MAX) } else { stands(1, 1, 0, u64::MAX) }));
     assert!(matches!(verdict, Verdict::Short { short: Short::Exhausted { .. }, .. }), "{verdict:?}");
 }
 
 #[test]
 fn a_quota_that_nothing_is_known_of_is_asked_for_and_never_guessed() {
-    let plan = plan(vec![quota("cap", Unit::Tokens, Per::Seat, 1_000, true)]);
-    let weighed = |last| weigh(&plan, &seat(), &WEIGHTS, &size(1, 100), last, |_, _| None);
+    let plan = plan(vec![quota("cap", Unit::Tokens, SEAT, 1_000, true)]);
+    let weighed = |last| Weighing { last, ..Weighing::of(&plan, size(1, 100)) }.with(|_| None);
     assert!(matches!(weighed(false), Verdict::Wants(_)));
     assert!(matches!(weighed(true), Verdict::Short { short: Short::NeedsGrant { .. }, .. }));
 }
 
 #[test]
-fn credits_are_held_at_the_dearest_input_rate_and_rounded_up_once() {
-    let whole = Size { input: 3, output: 2, choices: 2, floor: 0 };
-    // 3 tokens at 1.25 and 4 at 4 credits per 1,000 tokens.
-    assert_eq!(worst_amount(Unit::Credits, &WEIGHTS, &whole), 3 * 1_250 + 4 * 4_000);
-    let odd = Weights { input: 1, cache_read: 1, cache_write: 1, output: 0 };
-    assert_eq!(worst_amount(Unit::Credits, &odd, &whole), 1);
+fn credits_are_held_at_the_dearest_rates_and_rounded_up_once() {
+    let whole = Size { choices: 2, ..size(3, 2) };
+    // 3 tokens at 1.25 and 4 at 5 credits per 1,000 tokens, half as much again.
+    assert_eq!(most(Unit::Credits, &whole.worst(), &PRICE), (3 * 1_250 + 4 * 5_000) * 3 / 2);
+    let odd = Price { credits: Rates { input: 1, ..Rates::default() }, factor: MICRO, ..PRICE };
+    assert_eq!(most(Unit::Credits, &whole.worst(), &odd), 1);
+}
+
+/// What was held of the lines that fit.
+fn held(fit: &Fit) -> Vec<(String, u64, u64)> {
+    let lines = fit.levels.iter().flat_map(|level| &level.lines);
+    lines.map(|line| (format!("{:x}", line.quota.id.0), line.amount / MICRO, line.over)).collect()
+}
+
+fn amounts(fit: &Fit) -> Vec<u64> {
+    held(fit).iter().map(|(_, amount, _)| *amount).collect()
 }
 
 #[test]
 fn levels_come_in_the_order_in_which_accounts_are_written() {
     let plan = plan(vec![
-        quota("month", Unit::Credits, Per::Org, 1, false),
-        quota("a", Unit::Tokens, Per::Seat, 1, false),
-        quota("b", Unit::Requests, Per::Org, 1, false),
+        PlanQuota { per: ORG, ..fund("month", Unit::Credits, 1_000) },
+        quota("a", Unit::Tokens, SEAT, 1_000, false),
+        quota("b", Unit::Requests, ORG, 1, false),
+        quota("c", Unit::Requests, Per::Session, 1, false),
     ]);
-    let levels = levels(&plan, &seat(), |_| 1);
-    let subjects: Vec<&str> = levels.iter().map(|level| level.subject.as_str()).collect();
-    assert_eq!(subjects, ["seat/alice", "org/acme"]);
-    assert_eq!(levels[1].lines.len(), 2);
+    let Verdict::Fits(fit) = verdict(&plan, &size(1, 16), false, stands(1_000, 0, 0, u64::MAX)) else { panic!() };
+    let subjects: Vec<&str> = fit.levels.iter().map(|level| level.subject.as_str()).collect();
+    assert_eq!(subjects, ["session/alice/0", "seat/alice", "org/acme"]);
+    assert_eq!(fit.levels[2].lines.len(), 2);
+}
+
+#[test]
+fn a_call_is_split_where_one_fund_ends_and_the_next_begins() {
+    let plan = plan(vec![fund("seat", Unit::Tokens, 1_000), fund("pack", Unit::Tokens, 1_000)]);
+    let weighed = |first, second| {
+        Weighing::of(&plan, size(100, 100)).with(|quota| {
+            Some(if quota.name == "seat" {
+                stands(1_000, first, 0, u64::MAX)
+            } else {
+                stands(1_000, second, 0, u64::MAX)
+            })
+        })
+    };
+    let share = |first, second| match weighed(first, second) {
+        Verdict::Fits(fit) => (fit.output, amounts(&fit)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(share(0, 0), (100, vec![200]));
+    assert_eq!(share(850, 0), (100, vec![150, 50]));
+    assert_eq!(share(1_000, 0), (100, vec![200]));
+    // Together they have just enough for a shorter answer.
+    assert_eq!(share(900, 950), (50, vec![100, 50]));
+    assert!(matches!(weighed(950, 950), Verdict::Short { short: Short::Exhausted { .. }, .. }));
+}
+
+#[test]
+fn what_a_split_call_used_is_taken_in_the_same_order_and_the_excess_from_the_last() {
+    let plan = plan(vec![fund("seat", Unit::Tokens, 1_000), fund("pack", Unit::Tokens, 1_000)]);
+    let seat = seat();
+    let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+    let held = [150, 50].into_iter().zip(&plan.quotas).map(|(amount, quota)| (quota.quota.clone(), amount * MICRO));
+    let held = vec![HeldLevel::holding("seat/alice", held)];
+    let used = |tokens| {
+        let usage = Usage { input: tokens, ..Usage::default() };
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held);
+        levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
+    };
+    assert_eq!(used(120), [120, 0]);
+    assert_eq!(used(180), [150, 30]);
+    assert_eq!(used(260), [150, 110]);
+    assert_eq!(used(0), [0, 0]);
+}
+
+#[test]
+fn a_fund_in_another_unit_pays_the_whole_call_or_none_of_it() {
+    let plan = plan(vec![fund("calls", Unit::Requests, 10), fund("credits", Unit::Tokens, 1_000)]);
+    let weighed = |calls, tokens| {
+        Weighing::of(&plan, size(100, 100)).with(|quota| {
+            Some(if quota.name == "calls" {
+                stands(10, calls, 0, u64::MAX)
+            } else {
+                stands(1_000, tokens, 0, u64::MAX)
+            })
+        })
+    };
+    let Verdict::Fits(fit) = weighed(9, 0) else { panic!() };
+    assert_eq!(amounts(&fit), [1]);
+    let Verdict::Fits(fit) = weighed(10, 0) else { panic!() };
+    assert_eq!(amounts(&fit), [200]);
+    assert!(matches!(weighed(10, 1_000), Verdict::Short { .. }));
+}
+
+fn relieved(reliefs: Vec<Relief>) -> Plan {
+    plan(vec![PlanQuota { full: reliefs, ..quota("cap", Unit::Tokens, SEAT, 1_000, false) }])
+}
+
+#[test]
+fn overage_goes_beyond_the_limit_up_to_its_bound_and_no_further() {
+    let plan = relieved(vec![Relief::Overage(100 * MICRO)]);
+    let weighed = |used| verdict(&plan, &size(50, 50), false, stands(1_000, used, 0, u64::MAX));
+    let Verdict::Fits(fit) = weighed(1_000) else { panic!() };
+    assert_eq!(held(&fit)[0].1, 100);
+    assert_eq!(held(&fit)[0].2, 100 * MICRO);
+    assert_eq!((fit.passed[0].how, fit.passed[0].quota.as_str()), (How::Overage, "cap"));
+    // Debt that is there already counts.
+    assert_eq!(output(weighed(1_030)), 20);
+    assert!(matches!(weighed(1_035), Verdict::Short { .. }));
+}
+
+#[test]
+fn what_is_observed_passes_whole_and_is_noted() {
+    let plan = relieved(vec![Relief::Observe]);
+    let Verdict::Fits(fit) = verdict(&plan, &size(50, 500), false, stands(1_000, 5_000, 0, u64::MAX)) else { panic!() };
+    assert_eq!((fit.output, fit.passed[0].how), (500, How::Observed));
+}
+
+#[test]
+fn a_downgrade_is_tried_once_and_then_what_follows_it() {
+    let plan = relieved(vec![Relief::Downgrade("other".into()), Relief::Downgrade("small".into()), Relief::Deny]);
+    let mut weighing = Weighing::of(&plan, size(50, 50));
+    let full = |_: &PlanQuota| Some(stands(1_000, 1_000, 0, u64::MAX));
+    assert_eq!(weighing.with(full), Verdict::Downgrade("small".into()));
+    assert!(matches!(weighing.with(full), Verdict::Short { .. }));
+    assert_eq!(output(weighing.with(|_| Some(stands(1_000, 0, 0, u64::MAX)))), 50);
+}
+
+#[test]
+fn a_wait_ends_with_room_or_with_its_deadline() {
+    let plan = relieved(vec![Relief::Wait(5_000), Relief::Deny]);
+    let mut weighing = Weighing::of(&plan, size(50, 50));
+    let held = |_: &PlanQuota| Some(stands(1_000, 0, 1_000, u64::MAX));
+    assert_eq!(weighing.with(held), Verdict::Waits { wake_ms: 100 });
+    weighing.now_ms = 4_950;
+    assert_eq!(weighing.with(held), Verdict::Waits { wake_ms: 5_000 });
+    weighing.now_ms = 5_000;
+    assert!(matches!(weighing.with(held), Verdict::Short { short: Short::Busy { .. }, .. }));
+    let Verdict::Fits(fit) = weighing.with(|_| Some(stands(1_000, 0, 0, u64::MAX))) else { panic!() };
+    assert_eq!(fit.passed[0].how, How::Waited);
+}
+
+#[test]
+fn nobody_waits_for_what_comes_too_late() {
+    let plan = relieved(vec![Relief::Wait(5_000), Relief::Deny]);
+    let spent = |resets_ms| move |_: &PlanQuota| Some(Standing { resets_ms, ..stands(1_000, 1_000, 0, u64::MAX) });
+    let weighed = |resets_ms| Weighing::of(&plan, size(50, 50)).with(spent(resets_ms));
+    assert_eq!(weighed(3_000), Verdict::Waits { wake_ms: 3_000 });
+    assert!(matches!(weighed(6_000), Verdict::Short { .. }));
+}
+
+#[test]
+fn a_throttled_call_takes_from_a_bucket_of_its_own() {
+    let bucket = PlanQuota {
+        quota: Quota {
+            window: Window::Bucket { period_ms: 60_000, burst: MICRO },
+            limit: MICRO,
+            ..quota("cap.throttle", Unit::Requests, SEAT, 1, false).quota
+        },
+        ..quota("cap.throttle", Unit::Requests, SEAT, 1, false)
+    };
+    let plan = relieved(vec![Relief::Throttle(Box::new(bucket))]);
+    let weighed = |taken| {
+        Weighing::of(&plan, size(50, 50)).with(|quota| {
+            Some(if quota.name == "cap" { stands(1_000, 1_000, 0, u64::MAX) } else { stands(1, taken, 0, u64::MAX) })
+        })
+    };
+    let Verdict::Fits(fit) = weighed(0) else { panic!() };
+    assert_eq!((amounts(&fit), fit.passed[0].how), (vec![100, 1], How::Throttled));
+    assert!(matches!(weighed(1), Verdict::Short { short: Short::Busy { .. }, .. }));
+}
+
+#[test]
+fn a_cap_may_hold_what_is_expected() {
+    let plan = plan(vec![PlanQuota { hold: HoldSize::Expected, ..quota("cap", Unit::Tokens, SEAT, 1_000, false) }]);
+    let agent = Size { expected: 600, ..size(100, 32_000) };
+    let Verdict::Fits(fit) = verdict(&plan, &agent, false, stands(1_000, 0, 0, u64::MAX)) else { panic!() };
+    assert_eq!((fit.output, amounts(&fit)), (32_000, vec![700]));
 }
 
 fn sizes() -> impl Strategy<Value = Size> {
     (0_u64..5_000, 1_u64..5_000, 1_u64..4, prop_oneof![Just(0), 1_u64..300])
-        .prop_map(|(input, output, choices, floor)| Size { input, output, choices, floor: floor.min(output) })
+        .prop_map(|(input, output, choices, floor)| Size { choices, floor: floor.min(output), ..size(input, output) })
 }
 
 proptest! {
@@ -146,21 +383,22 @@ proptest! {
         unit in prop::sample::select(UNITS.to_vec()),
         free in 0_u64..20_000 * MICRO,
     ) {
-        let plan = plan(vec![quota("cap", unit, Per::Seat, 30_000, false)]);
+        let plan = plan(vec![quota("cap", unit, SEAT, 30_000, false)]);
         let standing = Standing { granted: free, ledger_left: u64::MAX, ..Standing::default() };
-        if let Verdict::Fits { output } = weigh(&plan, &seat(), &WEIGHTS, &size, false, |_, _| Some(standing)) {
+        let of = |size: Size| most(unit, &size.worst(), &PRICE);
+        if let Verdict::Fits(fit) = verdict(&plan, &size, false, standing) {
+            let output = fit.output;
             prop_assert!(output <= size.output);
-            let shrunk = Size { output, ..size };
-            prop_assert!(worst_amount(unit, &WEIGHTS, &shrunk) <= free);
+            let with = |output| of(Size { output, ..size });
+            prop_assert!(with(output) <= free);
             if output < size.output {
-                let more = Size { output: output + 1, ..size };
-                prop_assert!(worst_amount(unit, &WEIGHTS, &more) > free);
+                prop_assert!(with(output + 1) > free);
                 prop_assert!(output >= plan.hold.shrink_to.min(size.output).max(size.floor));
             }
         } else {
             let floor = plan.hold.shrink_to.min(size.output).max(size.floor);
-            let smallest = Size { output: floor, ..size };
-            prop_assert!(worst_amount(unit, &WEIGHTS, &smallest) > free);
+            let smallest = of(Size { output: floor, ..size });
+            prop_assert!(smallest > free);
         }
     }
 
@@ -168,27 +406,46 @@ proptest! {
     fn no_usage_within_the_size_costs_more_than_was_held(
         size in sizes(),
         unit in prop::sample::select(UNITS.to_vec()),
-        split in (0_u64..100, 0_u64..100, 0_u64..100),
+        split in (0_u64..100, 0_u64..100, 0_u64..100, 0_u64..100),
     ) {
-        let (read, write, out) = split;
+        let (read, write, out, thought) = split;
         let cache_read = size.input * read / 100;
         let cache_write = (size.input - cache_read) * write / 100;
+        let output = size.output * size.choices * out / 100;
         let usage = Usage {
             input: size.input - cache_read - cache_write,
             cache_read,
             cache_write,
-            output: size.output * size.choices * out / 100,
-            reasoning: 0,
+            output,
+            reasoning: output * thought / 100,
         };
-        prop_assert!(unit.amount(&usage, &WEIGHTS) <= worst_amount(unit, &WEIGHTS, &size));
-        let plan = plan(vec![quota("cap", unit, Per::Seat, 1, false)]);
-        prop_assert_eq!(used(&plan, &seat(), &usage, &WEIGHTS)[0].lines[0].amount, unit.amount(&usage, &WEIGHTS));
+        let consumed = Consumed { usage, prompts: MICRO, tool_calls: 0 };
+        prop_assert!(unit.amount(&consumed, &PRICE) <= most(unit, &size.worst(), &PRICE));
+        let plan = plan(vec![quota("cap", unit, SEAT, 1, false)]);
+        let seat = seat();
+        let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+        let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 1)])];
+        let used = bill.used(&consumed, &PRICE, &held);
+        prop_assert_eq!(used[0].lines[0].amount, unit.amount(&consumed, &PRICE));
     }
 
+    /// Whatever the funds have, the shares of a call add up to what it holds, and no fund gives more than it has.
     #[test]
-    fn the_largest_output_never_overflows(free: u64, input: u64, choices: u64, unit in prop::sample::select(UNITS.to_vec())) {
-        let size = Size { input, output: u64::MAX, choices, floor: 0 };
-        largest_output(unit, &Weights { input: u64::MAX, output: u64::MAX, ..WEIGHTS }, free, &size);
-        worst_amount(unit, &WEIGHTS, &size);
+    fn shares_add_up(free in prop::collection::vec(0_u64..300, 1..5), input in 0_u64..300, out in 1_u64..300) {
+        let funds = (0..free.len()).map(|at| fund(&format!("f{at}"), Unit::Tokens, 1_000)).collect();
+        let plan = plan(funds);
+        let has = |quota: &PlanQuota| free[quota.name[1..].parse::<usize>().unwrap()];
+        let verdict = Weighing::of(&plan, size(input, out)).with(|quota| Some(stands(has(quota), 0, 0, u64::MAX)));
+        let total: u64 = free.iter().sum();
+        if let Verdict::Fits(fit) = verdict {
+            prop_assert_eq!(amounts(&fit).iter().sum::<u64>(), input + fit.output);
+            prop_assert!(fit.output == out || input + fit.output == total);
+            for line in &fit.levels[0].lines {
+                let quota = plan.quotas.iter().find(|quota| quota.quota.id == line.quota.id).unwrap();
+                prop_assert!(line.amount <= has(quota) * MICRO);
+            }
+        } else {
+            prop_assert!(total < input + out.min(16));
+        }
     }
 }

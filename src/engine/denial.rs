@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::now::Now;
-use crate::policy::bundle::{PlanQuota, Role, Unit};
-use crate::quota::{Level, MICRO, QuotaId, Short, Standing, Window};
+use crate::policy::bundle::{PlanQuota, Role};
+use crate::policy::unit::Unit;
+use crate::quota::{MICRO, Short, Standing, Window};
 
 /// A refusal, before it is put into anybody's wire format.
 ///
@@ -159,10 +160,10 @@ impl LimitView {
 /// The length of a window in whole seconds, rounded up.
 fn window_seconds(window: &Window, standing: &Standing) -> Option<u64> {
     let ms = match window {
-        Window::CalendarMonth { .. } => standing.resets_ms.saturating_sub(standing.window),
-        Window::FirstUse { length_ms } => *length_ms,
-        Window::Bucket { period_ms } => *period_ms,
-        Window::Concurrent => return None,
+        Window::FirstUse { length_ms } | Window::Sliding { length_ms } => *length_ms,
+        Window::Bucket { period_ms, .. } => *period_ms,
+        Window::Concurrent | Window::Lifetime => return None,
+        _ => standing.resets_ms.saturating_sub(standing.window),
     };
     Some(ms.div_ceil(1000).max(1))
 }
@@ -214,22 +215,21 @@ impl Denial {
         Self { retry_ms: Some(retry_ms), ..Self::guard(Kind::Unavailable, rule, outside, why) }
     }
 
-    /// A hold did not fit. `quotas` are those of the caller's plan, among them the one that was short; `asked` is what
-    /// the hold asked for.
+    /// A hold did not fit. `quotas` are those of the call's bill, among them the one that was short; `needed` is what the
+    /// smallest useful call would need of that, in micro-units.
     ///
     /// A fund that is spent is *exhausted*. A cap that is spent, and whatever others merely hold, is *rate*; but not
     /// if the call alone asks for more than the cap has, for then no wait helps. A grant that did not come in time is
     /// none of these: the ledger has not said no.
-    pub fn short(short: &Short, quotas: &[PlanQuota], asked: &[Level], now: Now) -> Self {
+    pub fn short(short: &Short, quotas: &[&PlanQuota], needed: u64, now: Now) -> Self {
         let (subject, id) = match short {
             Short::NeedsGrant { subject, quota, .. }
             | Short::Exhausted { subject, quota, .. }
             | Short::Busy { subject, quota, .. } => (subject, *quota),
         };
-        let Some(quota) = quotas.iter().find(|candidate| candidate.quota.id == id) else {
+        let Some(quota) = quotas.iter().copied().find(|candidate| candidate.quota.id == id) else {
             return Self::unavailable("quota", &format!("`{subject}` is short of a quota that its plan lacks"), 1000);
         };
-        let needed = amount(asked, subject, id);
         match short {
             Short::Exhausted { standing, .. } | Short::Busy { standing, .. }
                 if quota.role == Role::Cap && needed > quota.quota.limit =>
@@ -252,7 +252,7 @@ impl Denial {
             Role::Fund => (Kind::Exhausted, "fund", None),
             Role::Cap => (Kind::Rate, "cap", view.resets_in_ms(now)),
         };
-        let unit = unit_name(view.unit);
+        let unit = view.unit.words();
         let again = view.resets_in_ms(now).map_or_else(String::new, |ms| format!("; it begins anew in {}", Span(ms)));
         let outside = format!(
             "the {role} `{}` is used up: {} of {} {unit} are left and this call needs more{again}",
@@ -270,7 +270,7 @@ impl Denial {
 
     fn oversized(subject: &str, quota: &PlanQuota, standing: &Standing, needed: u64, now: Now) -> Self {
         let view = LimitView::of(quota, standing, now);
-        let (unit, needed) = (unit_name(view.unit), needed.div_ceil(MICRO));
+        let (unit, needed) = (view.unit.words(), needed.div_ceil(MICRO));
         let outside = format!(
             "this call may need {needed} {unit} and `{}` never lets more than {} through; send less, or ask for less output",
             view.name, view.limit
@@ -288,7 +288,7 @@ impl Denial {
 
     fn busy(subject: &str, quota: &PlanQuota, standing: &Standing, retry_ms: Option<u64>, now: Now) -> Self {
         let view = LimitView::of(quota, standing, now);
-        let unit = unit_name(view.unit);
+        let unit = view.unit.words();
         let outside = match quota.quota.window {
             Window::Concurrent => {
                 format!(
@@ -300,7 +300,7 @@ impl Denial {
                 let rate = view.window_s.unwrap_or(1).saturating_mul(1000);
                 format!("`{}` allows {} {unit} per {}; slow down", view.name, view.limit, Span(rate))
             }
-            Window::CalendarMonth { .. } | Window::FirstUse { .. } => format!(
+            _ => format!(
                 "running calls hold what is left of `{}`, {} {unit} of {} are free; try again when they have ended",
                 view.name, view.remaining, view.limit
             ),
@@ -308,12 +308,6 @@ impl Denial {
         let inside = stands(subject, "quota", &view.name, standing);
         Self { kind: Kind::Rate, rule: view.name.clone(), outside, inside, retry_ms, limit: Some(Box::new(view)) }
     }
-}
-
-/// What `asked` wants of one quota, in micro-units; 0 when it does not name it.
-fn amount(asked: &[Level], subject: &str, quota: QuotaId) -> u64 {
-    let lines = asked.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
-    lines.filter(|line| line.quota.id == quota).map(|line| line.amount).fold(0, u64::saturating_add)
 }
 
 /// How a quota stands, for the operator.
@@ -324,17 +318,6 @@ fn stands(subject: &str, role: &str, name: &str, standing: &Standing) -> String 
         left => format!(", ledger has {left} more"),
     };
     format!("{role} `{name}` of `{subject}`: granted {granted}, used {used}, held {held} micro-units{left}")
-}
-
-/// A unit as policies and messages write it.
-pub fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Tokens => "tokens",
-        Unit::InputTokens => "input tokens",
-        Unit::OutputTokens => "output tokens",
-        Unit::Requests => "requests",
-        Unit::Credits => "credits",
-    }
 }
 
 /// A span of milliseconds for people, rounded up to whole seconds: `2d4h`, `1h5m`, `6m`, `1m30s`, `2s`.
@@ -380,15 +363,29 @@ fn is_invisible(c: char) -> bool {
 mod tests {
     use super::{Denial, Kind, LimitView, Span, quoted};
     use crate::now::Now;
-    use crate::policy::bundle::{Per, PlanQuota, Role, Unit};
-    use crate::quota::{Level, Line, MICRO, Quota, QuotaId, Short, Standing, Window};
+    use crate::policy::bundle::{HoldSize, Per, PlanQuota, Role};
+    use crate::policy::unit::Unit;
+    use crate::quota::{CalendarPeriod, MICRO, Quota, QuotaId, Short, Standing, Window};
 
     const HOUR: u64 = 3_600_000;
 
     fn quota(name: &str, role: Role, unit: Unit, limit: u64, window: Window) -> PlanQuota {
         let id = QuotaId::of("team", name);
-        let quota = Quota { id, limit: limit * MICRO, window, granted: true };
-        PlanQuota { name: name.into(), role, unit, per: Per::Seat, quota }
+        PlanQuota {
+            name: name.into(),
+            ledger: format!("team/{name}"),
+            role,
+            unit,
+            per: Per::Level(0),
+            models: Vec::new(),
+            hold: HoldSize::Worst,
+            full: Vec::new(),
+            quota: Quota { id, limit: limit * MICRO, window, granted: true, rollover: 0 },
+        }
+    }
+
+    fn month() -> Window {
+        Window::Calendar { period: CalendarPeriod::Month, zone: "UTC".into() }
     }
 
     fn standing(limit: u64, used: u64, held: u64) -> Standing {
@@ -407,8 +404,7 @@ mod tests {
     #[test]
     fn a_spent_fund_is_exhausted_and_says_when_it_begins_anew_but_not_to_retry() {
         let fund = quota("seat-5h", Role::Fund, Unit::Credits, 100, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial =
-            Denial::short(&exhausted(&fund, standing(100, 99, 0)), std::slice::from_ref(&fund), &[], at(2 * HOUR));
+        let denial = Denial::short(&exhausted(&fund, standing(100, 99, 0)), &[&fund], 0, at(2 * HOUR));
         assert_eq!((denial.kind, denial.rule.as_str(), denial.retry_ms), (Kind::Exhausted, "seat-5h", None));
         assert_eq!(
             denial.outside,
@@ -421,8 +417,7 @@ mod tests {
     #[test]
     fn a_spent_cap_is_rate_until_its_window_begins_anew() {
         let cap = quota("calls", Role::Cap, Unit::Requests, 1200, Window::FirstUse { length_ms: 5 * HOUR });
-        let denial =
-            Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), std::slice::from_ref(&cap), &[], at(2 * HOUR));
+        let denial = Denial::short(&exhausted(&cap, standing(1200, 1200, 0)), &[&cap], 0, at(2 * HOUR));
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Rate, Some(4 * HOUR)));
         let limit = denial.limit.expect("a quota bound");
         assert_eq!((limit.limit, limit.remaining, limit.window_s), (1200, 0, Some(18_000)));
@@ -430,14 +425,13 @@ mod tests {
 
     #[test]
     fn what_a_cap_can_never_let_through_is_no_matter_of_time() {
-        let cap = quota("pace", Role::Cap, Unit::Tokens, 1000, Window::Bucket { period_ms: 60_000 });
+        let cap =
+            quota("pace", Role::Cap, Unit::Tokens, 1000, Window::Bucket { period_ms: 60_000, burst: 1000 * MICRO });
         let ask = |units: u64, cap: &PlanQuota| {
-            let line = Line { quota: cap.quota.clone(), amount: units * MICRO };
-            let asked = [Level { subject: "seat/alice".into(), lines: vec![line] }];
             let standing = standing(1000, 0, 0);
             let short =
                 Short::Busy { subject: "seat/alice".into(), quota: cap.quota.id, standing, retry_ms: Some(60_000) };
-            Denial::short(&short, std::slice::from_ref(cap), &asked, at(0))
+            Denial::short(&short, &[cap], units * MICRO, at(0))
         };
         let denial = ask(1001, &cap);
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Oversized, None));
@@ -448,31 +442,31 @@ mod tests {
 
     #[test]
     fn what_others_hold_is_rate_even_for_a_fund() {
-        let fund = quota("month", Role::Fund, Unit::Tokens, 100, Window::CalendarMonth { zone: "UTC".into() });
+        let fund = quota("month", Role::Fund, Unit::Tokens, 100, month());
         let standing = standing(100, 1, 95);
         let short = Short::Busy { subject: "org/acme".into(), quota: fund.quota.id, standing, retry_ms: None };
-        let denial = Denial::short(&short, &[fund], &[], at(2 * HOUR));
+        let denial = Denial::short(&short, &[&fund], 0, at(2 * HOUR));
         assert_eq!((denial.kind, denial.retry_ms), (Kind::Rate, None));
         assert!(denial.outside.contains("4 tokens of 100 are free"), "{}", denial.outside);
     }
 
     #[test]
     fn a_late_grant_is_neither_rate_nor_exhausted() {
-        let fund = quota("month", Role::Fund, Unit::Tokens, 100, Window::CalendarMonth { zone: "UTC".into() });
+        let fund = quota("month", Role::Fund, Unit::Tokens, 100, month());
         let short = Short::NeedsGrant { subject: "org/acme".into(), quota: fund.quota.id, missing: 7 };
-        let denial = Denial::short(&short, &[fund], &[], at(0));
+        let denial = Denial::short(&short, &[&fund], 0, at(0));
         assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Unavailable, "month"));
     }
 
     #[test]
     fn a_quota_that_the_plan_lacks_is_an_error_and_no_panic() {
         let short = Short::NeedsGrant { subject: "org/acme".into(), quota: QuotaId(7), missing: 7 };
-        assert_eq!(Denial::short(&short, &[], &[], at(0)).kind, Kind::Unavailable);
+        assert_eq!(Denial::short(&short, &[], 0, at(0)).kind, Kind::Unavailable);
     }
 
     #[test]
     fn what_the_ledger_could_still_grant_counts_as_remaining() {
-        let fund = quota("month", Role::Fund, Unit::Tokens, 1000, Window::CalendarMonth { zone: "UTC".into() });
+        let fund = quota("month", Role::Fund, Unit::Tokens, 1000, month());
         let slice = Standing { ledger_left: 500 * MICRO, ..standing(100, 40, 20) };
         assert_eq!(LimitView::of(&fund, &slice, at(0)).remaining, 540);
         let local = Standing { ledger_left: u64::MAX, ..standing(1000, 40, 20) };
@@ -481,7 +475,7 @@ mod tests {
 
     #[test]
     fn debt_leaves_nothing_and_does_not_wrap() {
-        let fund = quota("month", Role::Fund, Unit::Tokens, 100, Window::CalendarMonth { zone: "UTC".into() });
+        let fund = quota("month", Role::Fund, Unit::Tokens, 100, month());
         assert_eq!(LimitView::of(&fund, &standing(100, 130, 10), at(0)).remaining, 0);
     }
 

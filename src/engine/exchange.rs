@@ -3,11 +3,13 @@
 //! The states: *fresh* → *reading* the body → perhaps *waiting* for a grant → *open* (admitted, running) → *over*.
 //! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::de::IgnoredAny;
 
-use crate::engine::admission::{self, Size, Verdict};
+use crate::engine::admission::{self, Fit, Moment, Patience, Verdict, Want};
+use crate::engine::bill::{Bill, Size, session_account};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
@@ -17,11 +19,14 @@ use crate::engine::{guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Malformed};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Model, OnUnknown, Plan, Seat};
-use crate::quota::{Cells, Operation, Outcome, Short};
+use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
+use crate::policy::price::Price;
+use crate::quota::{Account, Cells, MICRO, Operation, Outcome, Short, Standing, read_account};
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
+/// The request header that routes match on when a call was sent to another model than it asked for.
+pub const MODEL_HEADER: &str = "x-farebox-model";
 
 const JSON: &str = "application/json";
 
@@ -33,6 +38,8 @@ pub struct Exchange {
     dialect: Option<Dialect>,
     /// The model that the path names, where the body need not (Azure).
     deployment: Option<String>,
+    /// Which of its seat's session accounts it falls to.
+    session: u8,
 }
 
 enum State {
@@ -43,10 +50,9 @@ enum State {
     Reading {
         seat: usize,
     },
-    /// Everything is known but the grant.
+    /// Everything is known but whether it fits: a grant is on its way, or the policy lets it wait.
     Waiting {
         prepared: Box<Prepared>,
-        deadline_ms: u64,
     },
     /// Admitted.
     Open(Box<Open>),
@@ -58,12 +64,21 @@ enum State {
 pub(super) struct Prepared {
     pub seat: usize,
     pub plan: usize,
+    pub session: u8,
     pub dialect: Dialect,
     pub call: Call,
+    /// The model that was asked for, also after a downgrade.
+    pub asked_model: String,
     pub model: Model,
+    /// Pinned: also a call that waits is charged at the price of the moment it came.
+    pub price: Price,
+    pub came_ms: u64,
     /// Input tokens as counted here.
     pub counted: u64,
     pub size: Size,
+    pub patience: Patience,
+    /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What a judgement came to, when it is not "go on".
@@ -81,7 +96,7 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None, deployment: None }
+        Self { bundle, handle, state: State::Fresh, dialect: None, deployment: None, session: 0 }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -95,7 +110,7 @@ impl Exchange {
     ) -> Flow {
         match event {
             Event::RequestHeaders { headers, peer, end } => {
-                let judged = self.judge_headers(headers, peer, effects);
+                let judged = self.judge_headers(headers, peer, now, effects);
                 match judged {
                     Ok(seat) if end => {
                         self.state = State::Reading { seat };
@@ -114,9 +129,9 @@ impl Exchange {
                 _ => Flow::Continue,
             },
             Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
-                State::Waiting { prepared, deadline_ms } => {
+                State::Waiting { prepared } => {
                     vm.stop_waiting(self.handle);
-                    self.admit(prepared, Some(deadline_ms), body, now, vm, cells, effects)
+                    self.admit(prepared, body, now, vm, cells, effects)
                 }
                 state => {
                     self.state = state;
@@ -198,6 +213,7 @@ impl Exchange {
         &mut self,
         headers: &[Header],
         peer: Option<std::net::IpAddr>,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<usize, Turn> {
         let bundle = Rc::clone(&self.bundle);
@@ -211,6 +227,8 @@ impl Exchange {
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
+        guard::subscription(who, now)?;
+        self.session = session_account(bundle.session.iter().find_map(|name| field(name)));
         guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
@@ -259,14 +277,14 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Flow {
         let State::Reading { seat } = self.state else { return Flow::Continue };
-        match self.prepare(seat, body) {
-            Ok(prepared) => self.admit(Box::new(prepared), None, body, now, vm, cells, effects),
+        match self.prepare(seat, body, now, vm) {
+            Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
             Err(turn) => self.turn(turn, now, vm, effects),
         }
     }
 
     /// Reads the call and puts it past every guard, cheapest first.
-    fn prepare(&self, seat: usize, body: &[u8]) -> Result<Prepared, Turn> {
+    fn prepare(&self, seat: usize, body: &[u8], now: Now, vm: &Vm) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
@@ -290,10 +308,39 @@ impl Exchange {
         let size = Size {
             input: bound.max(counted),
             output: declared,
+            expected: vm.expected_output(&model.pattern).unwrap_or(plan.hold.unstated_output),
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
+            prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
+            tools: call.tools,
         };
-        Ok(Prepared { seat, plan: plan_index, dialect, call, model, counted, size })
+        Ok(Prepared {
+            seat,
+            plan: plan_index,
+            session: self.session,
+            dialect,
+            asked_model: call.model.clone(),
+            call,
+            price: model.price(now.wall_ms, dialect, plan.round),
+            came_ms: now.wall_ms,
+            model,
+            counted,
+            size,
+            patience: Patience::default(),
+            deadline_ms: None,
+        })
+    }
+
+    /// Makes of a call one for another model: counted anew, at that model's price.
+    fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &Vm) {
+        let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
+        let round = prepared.price.round;
+        prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
+        let (counted, bound) = prepared.call.input(model.encoding);
+        prepared.counted = counted;
+        prepared.size.input = bound.max(counted);
+        prepared.size.expected = vm.expected_output(&model.pattern).unwrap_or(prepared.size.expected);
+        prepared.model = model.clone();
     }
 
     /// What can be read in two ways is never passed: the upstream might read the dearer one.
@@ -305,11 +352,9 @@ impl Exchange {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the contract's four, and what the wait was for")]
     fn admit(
         &mut self,
-        prepared: Box<Prepared>,
-        waited: Option<u64>,
+        mut prepared: Box<Prepared>,
         body: &[u8],
         now: Now,
         vm: &mut Vm,
@@ -320,25 +365,25 @@ impl Exchange {
         let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, effects);
         };
-        // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of times.
-        for _ in 0..8 {
-            let last = waited.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
-            let verdict =
-                admission::weigh(plan, seat, &prepared.model.weights, &prepared.size, last, |subject, quota| {
-                    vm.standing(subject, &quota.quota, now, cells)
-                });
-            match verdict {
-                Verdict::Fits { output } => match self.hold(&prepared, output, body, now, vm, cells, effects) {
+        // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of
+        // times. A downgrade weighs again too, once for each model of the policy's list.
+        let mut tries = 0;
+        while tries < 8 {
+            let bill = Bill::of(&bundle, plan, seat, prepared.session, &prepared.call.model, prepared.came_ms);
+            match weigh(&bundle, &bill, &mut prepared, now, vm, cells) {
+                Verdict::Fits(fit) => match self.hold(&bill, &prepared, fit, body, now, vm, cells, effects) {
                     Ok(flow) => return flow,
-                    Err(Retry::Again) => {}
+                    Err(Retry::Again) => tries += 1,
                     Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
                 },
-                Verdict::Wants(wants) => return self.fetch(prepared, wants, waited, now, vm, cells, effects),
-                Verdict::Short { short, needs } => {
+                Verdict::Wants(wants) => return self.fetch(&bill, prepared, wants, now, vm, cells, effects),
+                Verdict::Waits { wake_ms } => return self.wait(prepared, wake_ms, vm, effects),
+                Verdict::Downgrade(model) => self.send_to(&mut prepared, &model, vm),
+                Verdict::Short { short, needed } => {
                     if matches!(short, Short::Exhausted { .. }) {
-                        vm.doubt(plan, seat, now, cells, effects);
+                        vm.doubt(&bill, now, cells, effects);
                     }
-                    let denial = Denial::short(&short, &plan.quotas, &needs, now);
+                    let denial = Denial::short(&short, &bill.quotas, needed, now);
                     return self.turn(denial.into(), now, vm, effects);
                 }
             }
@@ -346,44 +391,49 @@ impl Exchange {
         self.turn(unavailable("contention", "the accounts changed too fast").into(), now, vm, effects)
     }
 
+    /// Waits until `wake_ms`, or until somebody wakes it.
+    fn wait(&mut self, prepared: Box<Prepared>, wake_ms: u64, vm: &mut Vm, effects: &mut Vec<Effect>) -> Flow {
+        vm.wait(self.handle, wake_ms);
+        effects.push(Effect::WakeAt(wake_ms));
+        self.state = State::Waiting { prepared };
+        Flow::Hold
+    }
+
     /// Waits for the ledger, until the deadline at the latest.
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is waited for")]
     fn fetch(
         &mut self,
-        prepared: Box<Prepared>,
-        wants: Vec<admission::Want>,
-        waited: Option<u64>,
+        bill: &Bill<'_>,
+        mut prepared: Box<Prepared>,
+        wants: Vec<Want>,
         now: Now,
         vm: &mut Vm,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Flow {
         let patience = self.bundle.collector.as_ref().map_or(0, |collector| collector.patience_ms);
-        let deadline_ms = waited.unwrap_or_else(|| now.mono_ms.saturating_add(patience));
+        let deadline_ms = prepared.deadline_ms.unwrap_or_else(|| now.mono_ms.saturating_add(patience));
+        prepared.deadline_ms = Some(deadline_ms);
         // The sync speaks for an incarnation, so there must be one before anything is admitted.
         match vm.place(now, cells, effects) {
             Ok(place) => vm.vacate(place),
             Err(no_place) => return self.turn(crowded(no_place).into(), now, vm, effects),
         }
-        let Some((seat, plan, _)) = seat_plan(&self.bundle, prepared.seat) else {
-            return self.turn(no_plan().into(), now, vm, effects);
-        };
-        vm.touch(plan, seat, now);
+        vm.touch(bill, now);
         for want in wants {
             vm.want(&want.subject, want.quota, want.missing);
         }
-        vm.wait(self.handle, deadline_ms);
-        effects.push(Effect::WakeAt(deadline_ms));
+        let flow = self.wait(prepared, deadline_ms, vm, effects);
         effects.push(Effect::SyncSoon);
-        self.state = State::Waiting { prepared, deadline_ms };
-        Flow::Hold
+        flow
     }
 
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is held")]
     fn hold(
         &mut self,
+        bill: &Bill<'_>,
         prepared: &Prepared,
-        output: u64,
+        fit: Fit,
         body: &[u8],
         now: Now,
         vm: &mut Vm,
@@ -391,20 +441,20 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<Flow, Retry> {
         let bundle = Rc::clone(&self.bundle);
-        let (seat, plan, _) = seat_plan(&bundle, prepared.seat).ok_or_else(|| Retry::Never(no_plan()))?;
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
+        let Fit { output, mut levels, passed } = fit;
         let size = Size { output, ..prepared.size };
-        let levels = admission::levels(plan, seat, |quota| {
-            vm.to_hold(admission::worst_amount(quota.unit, &prepared.model.weights, &size))
-        });
-        let mut open = Open::new(place, prepared, output, now);
-        let draft = open.draft(&bundle, plan, seat, &size, &levels);
+        for line in levels.iter_mut().flat_map(|level| &mut level.lines) {
+            line.amount = vm.to_hold(line.amount);
+        }
+        let mut open = Open::new(place, prepared, output, passed, bundle.mode, now);
+        let draft = open.draft(&bundle, bill, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);
         match operation.run(cells) {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
                 open.holds(operation.holds());
-                vm.touch(plan, seat, now);
+                vm.touch(bill, now);
                 open.announce(&bundle, &prepared.call, body, effects);
                 self.state = State::Open(Box::new(open));
                 Ok(Flow::Continue)
@@ -462,9 +512,35 @@ enum Retry {
     Never(Denial),
 }
 
+/// Weighs a call, each account read once.
+fn weigh(
+    bundle: &Bundle,
+    bill: &Bill<'_>,
+    prepared: &mut Prepared,
+    now: Now,
+    vm: &Vm,
+    cells: &mut dyn Cells,
+) -> Verdict {
+    let Prepared { price, size, patience, deadline_ms, call, dialect, .. } = prepared;
+    let last = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
+    let moment = Moment { now, last, observe: bundle.mode == Mode::Observe };
+    let mut accounts: BTreeMap<String, Option<Option<Account>>> = BTreeMap::new();
+    let mut standing = |subject: &str, quota: &PlanQuota| {
+        let known = accounts.entry(subject.to_owned()).or_insert_with(|| read_account(&vm.keys, subject, cells).ok());
+        match known {
+            Some(Some(account)) => account.standing(&quota.quota, now),
+            Some(None) => Standing::unused(&quota.quota, now),
+            None => None,
+        }
+    };
+    let can_go_to =
+        |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*dialect));
+    admission::weigh(bill, price, size, moment, patience, &mut standing, &can_go_to)
+}
+
 fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
     let seat = bundle.seats.get(seat)?;
-    let index = seat.plan?;
+    let index = seat.subscription?.plan;
     Some((seat, bundle.plans.get(index)?, index))
 }
 

@@ -7,14 +7,31 @@ use std::net::IpAddr;
 
 use super::denial::{Denial, Kind, quoted};
 use super::{secrets, source as place};
-use crate::policy::bundle::{Bundle, Plan, Seat};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, Plan, Seat, Subscription};
 
 /// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).
 pub fn plan<'b>(bundle: &'b Bundle, seat: &Seat) -> Result<&'b Plan, Denial> {
-    seat.plan.and_then(|index| bundle.plans.get(index)).ok_or_else(|| {
+    bundle.plan_for(seat).ok_or_else(|| {
         let inside = format!("no line of `assign` gives seat `{}` a plan", seat.name);
         Denial::guard(Kind::Forbidden, "assign", "this key has no plan; ask your administrator for one", inside)
     })
+}
+
+/// The seat's subscription runs (rule `subscription`).
+pub fn subscription(seat: &Seat, now: Now) -> Result<(), Denial> {
+    let Some(Subscription { term: (from, until), frozen, .. }) = seat.subscription else { return Ok(()) };
+    let (state, outside) = if frozen {
+        ("frozen", "this subscription is suspended; ask your administrator to resume it")
+    } else if now.wall_ms < from {
+        ("not begun", "this subscription has not begun yet")
+    } else if now.wall_ms >= until {
+        ("expired", "this subscription has expired; ask your administrator to renew it")
+    } else {
+        return Ok(());
+    };
+    let inside = format!("the subscription of seat `{}` is {state}", seat.name);
+    Err(Denial::guard(Kind::Forbidden, "subscription", outside, inside))
 }
 
 /// The caller is in one of the plan's networks (rule `sources`).
@@ -78,6 +95,10 @@ mod tests {
             name: "team".into(),
             version: None,
             quotas: Vec::new(),
+            packs: Vec::new(),
+            empty: Vec::new(),
+            continued_prompt: 0,
+            round: 1,
             hold: HoldRule { unstated_output: 1, shrink_to: 1, lost: Lost::Held },
             connectivity: Connectivity::default(),
             security: Security::default(),

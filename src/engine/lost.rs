@@ -1,9 +1,11 @@
 //! Ending an exchange whose VM died, from what its slot says.
 
-use crate::engine::admission;
+use crate::engine::bill::{Bill, held_amount};
+use crate::meter::dialect::Dialect;
 use crate::meter::usage::Source;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Lost};
+use crate::policy::unit::Consumed;
 use crate::quota::{Ending, Held, HeldLevel, HeldLine, Level, QuotaId};
 use crate::report::wire::{self, Outcome, Record};
 
@@ -30,10 +32,17 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     if plan.hold.lost != Lost::Delivered {
         return None;
     }
-    let model = bundle.models.find(&record.model)?;
+    let sent = if record.sent.is_empty() { &record.model } else { &record.sent };
+    let model = bundle.models.find(sent)?;
+    let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.name() == record.dialect)?;
+    let price = model.price(record.came_ms, dialect, plan.round);
+    let session = held.levels.iter().find_map(|level| level.subject.strip_prefix("session/")?.rsplit('/').next());
+    let session = session.and_then(|session| session.parse().ok()).unwrap_or(0);
+    let bill = Bill::of(bundle, plan, seat, session, sent, record.came_ms);
     let mut usage = record.usage;
     usage.output = held.delivered;
-    let mut used = admission::used(plan, seat, &usage, &model.weights);
+    let consumed = Consumed { usage, prompts: record.prompts, tool_calls: record.tool_calls };
+    let mut used = bill.used(&consumed, &price, &held.levels);
     // The accounts hold what the slot names. If the plan was edited since, all is charged as held where it does not
     // know a line; a line that is new to it is not charged, and a price that rose charges no more than was held.
     for level in &mut used {
@@ -51,13 +60,8 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
         }
     }
     record.usage = usage;
-    record.charges = admission::charges(plan, seat, &used, &held.levels);
+    record.charges = bill.charges(&used, &held.levels);
     Some(levels)
-}
-
-fn held_amount(levels: &[HeldLevel], subject: &str, quota: QuotaId) -> Option<u64> {
-    let level = levels.iter().find(|level| level.subject == subject)?;
-    level.lines.iter().find(|line| line.quota == quota).map(|line| line.amount)
 }
 
 fn amount(levels: &[Level], subject: &str, quota: QuotaId) -> Option<u64> {
@@ -79,12 +83,15 @@ fn pin(record: &mut Record, held: &Held) {
 mod tests {
     use std::fmt::Write;
 
-    use super::{admission, end};
+    use super::end;
+    use crate::engine::admission::{Moment, Patience, Verdict, weigh};
+    use crate::engine::bill::{Bill, Size};
+    use crate::meter::dialect::Dialect;
     use crate::meter::usage::Usage;
     use crate::now::Now;
     use crate::policy;
     use crate::policy::bundle::{Bundle, Lost};
-    use crate::quota::{Cells, Held, Keys, Operation, Outcome, Slot, first_claimable, read_slot};
+    use crate::quota::{self, Cells, Held, Keys, Operation, Outcome, Slot, first_claimable, read_slot};
     use crate::report::wire::{Record, decode_record, encode_record};
     use crate::sim::SharedData;
 
@@ -111,14 +118,21 @@ mod tests {
         let cells: &mut dyn Cells = &mut cells;
         let (plan, seat) = (&bundle.plans[0], &bundle.seats[0]);
         let usage = Usage { output, ..Usage::default() };
-        let weights = bundle.models.find("m").unwrap().weights;
-        let levels = admission::used(plan, seat, &usage, &weights);
+        let price = bundle.models.find("m").unwrap().price(0, Dialect::OpenAiChat, 1);
+        let bill = Bill::of(bundle, plan, seat, 0, "m", 0);
+        let size = Size { input: 0, output, expected: 0, choices: 1, floor: 0, prompts: 0, tools: false };
+        let moment = Moment { now, last: false, observe: false };
+        let mut unused = |_: &str, quota: &crate::policy::bundle::PlanQuota| quota::Standing::unused(&quota.quota, now);
+        let verdict = weigh(&bill, &price, &size, moment, &mut Patience::default(), &mut unused, &|_| false);
+        let Verdict::Fits(fit) = verdict else { panic!("{verdict:?}") };
+        let levels = fit.levels;
         let draft = encode_record(&Record {
             plan: plan.label(),
             seat: seat.name.clone(),
             model: "m".to_owned(),
             usage,
-            charges: admission::charges(plan, seat, &levels, &[]),
+            dialect: Dialect::OpenAiChat.name().to_owned(),
+            charges: bill.charges(&levels, &[]),
             ..Record::default()
         });
         let by = first_claimable(&keys, 1, true, now, cells).unwrap().unwrap().by();

@@ -35,7 +35,8 @@
 //! |---|---|
 //! | [`exchange`] | the states of a stream |
 //! | [`identity`], [`source`], [`guard`], [`secrets`] | who calls, from where, asking what |
-//! | [`admission`] | what a call may cost at most, and whether the accounts can pay |
+//! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
+//! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
 //! | `open` | metering the answer of an admitted exchange, settling it |
 //! | [`settlement`] | the outcome table: what each ending costs |
 //! | `lost` | ending an exchange whose VM died |
@@ -43,6 +44,7 @@
 //! | [`denial`], [`refusal`] | why not, and how that is said in each dialect |
 
 pub mod admission;
+pub mod bill;
 pub mod denial;
 pub mod effect;
 pub mod event;

@@ -1,9 +1,10 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
-use crate::engine::admission::{self, Size};
+use crate::engine::admission::{How, Passed};
+use crate::engine::bill::{Bill, Size};
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::{Cause, Header};
-use crate::engine::exchange::Prepared;
+use crate::engine::exchange::{MODEL_HEADER, Prepared};
 use crate::engine::settlement::{self, Observed, Rule};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::call::{self, Call};
@@ -11,9 +12,11 @@ use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Lost, Model, Plan, Seat};
+use crate::policy::bundle::{Bundle, HostMode, Lost, Mode, Model};
+use crate::policy::price::Price;
+use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, HeldLevel, Level, Operation};
-use crate::report::wire::{self, Outcome, Record};
+use crate::report::wire::{self, Outcome, Pass, Record};
 
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
@@ -23,15 +26,24 @@ pub(super) struct Open {
     place: Place,
     seat: usize,
     plan: usize,
+    session: u8,
     dialect: Dialect,
     model: Model,
+    price: Price,
     asked_model: String,
+    /// The model that it was sent to.
+    sent_model: String,
+    passed: Vec<Passed>,
+    /// Turns of a conversation that it begins, in micro-units.
+    prompts: u64,
     streams: bool,
     hides_usage: bool,
     counted: u64,
     clamp: Option<u64>,
     held: Vec<HeldLevel>,
     admitted_ms: u64,
+    /// When it came: packs that were good then pay, at the price of then.
+    came_ms: u64,
     answer: Answer,
     /// Tries upstream, as the response headers said.
     attempts: u32,
@@ -52,23 +64,38 @@ enum Answer {
 }
 
 impl Open {
-    pub(super) fn new(place: Place, prepared: &Prepared, output: u64, now: Now) -> Self {
-        let Prepared { seat, plan, dialect, call, model, counted, size } = prepared;
+    pub(super) fn new(
+        place: Place,
+        prepared: &Prepared,
+        output: u64,
+        passed: Vec<Passed>,
+        mode: Mode,
+        now: Now,
+    ) -> Self {
+        let Prepared { seat, plan, session, dialect, call, asked_model, model, price, came_ms, counted, size, .. } =
+            prepared;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
+        let clamp = clamp.filter(|_| mode == Mode::Enforce);
         Self {
             place,
             seat: *seat,
             plan: *plan,
+            session: *session,
             dialect: *dialect,
             model: model.clone(),
-            asked_model: call.model.clone(),
+            price: *price,
+            asked_model: asked_model.clone(),
+            sent_model: call.model.clone(),
+            passed,
+            prompts: size.prompts,
             streams: call.stream,
             hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
             counted: *counted,
             clamp,
             held: Vec::new(),
             admitted_ms: now.wall_ms,
+            came_ms: *came_ms,
             answer: Answer::None,
             attempts: 0,
             noted: 0,
@@ -78,12 +105,14 @@ impl Open {
 
     /// The record as recovery would send it if this VM died: charged by all that is held.
     /// (The windows of the charges are in the slot beside it.)
-    pub(super) fn draft(&self, bundle: &Bundle, plan: &Plan, seat: &Seat, size: &Size, levels: &[Level]) -> Vec<u8> {
+    pub(super) fn draft(&self, bundle: &Bundle, bill: &Bill<'_>, size: &Size, levels: &[Level]) -> Vec<u8> {
+        let worst = size.worst();
         let record = Record {
             outcome: Outcome::Unsettled,
-            usage: Usage { input: self.counted, ..size.worst() },
-            charges: admission::charges(plan, seat, levels, &[]),
-            ..self.record(bundle, plan, seat)
+            usage: Usage { input: self.counted, ..worst.usage },
+            tool_calls: worst.tool_calls,
+            charges: bill.charges(levels, &[]),
+            ..self.record(bundle, bill)
         };
         wire::encode_record(&record)
     }
@@ -93,7 +122,10 @@ impl Open {
         self.held = held.to_vec();
     }
 
-    fn record(&self, bundle: &Bundle, plan: &Plan, seat: &Seat) -> Record {
+    fn record(&self, bundle: &Bundle, bill: &Bill<'_>) -> Record {
+        let Bill { plan, seat, .. } = bill;
+        let pass = |passed: &Passed| Pass { how: passed.how.name().to_owned(), quota: passed.quota.clone() };
+        let sent = if self.sent_model == self.asked_model { "" } else { &self.sent_model };
         Record {
             id: self.place.id.to_string(),
             bundle: bundle.name.clone(),
@@ -102,6 +134,10 @@ impl Open {
             seat: seat.name.clone(),
             org: seat.org.clone(),
             model: self.asked_model.clone(),
+            sent: sent.to_owned(),
+            prompts: self.prompts,
+            passed: self.passed.iter().map(pass).collect(),
+            came_ms: self.came_ms,
             dialect: self.dialect.name().to_owned(),
             stream: self.streams,
             admitted_ms: self.admitted_ms,
@@ -118,9 +154,28 @@ impl Open {
         if bundle.headers == HostMode::Held {
             effects.push(Effect::Note("admitted", "yes".to_owned()));
         }
+        if self.sent_model != self.asked_model && bundle.headers == HostMode::Held {
+            effects.push(Effect::SetRequestHeader(MODEL_HEADER.to_owned(), self.sent_model.clone()));
+        }
+        self.show_passed(effects);
         effects.push(Effect::Note("decision", "allow".to_owned()));
         effects.push(Effect::Note("id", self.place.id.to_string()));
         effects.push(Effect::Note("model", self.asked_model.clone()));
+    }
+
+    /// Says what the policy let pass that would else have been refused.
+    fn show_passed(&self, effects: &mut Vec<Effect>) {
+        for Passed { how, quota } in &self.passed {
+            effects.push(Effect::Count {
+                metric: "passed_quotas_total",
+                labels: vec![("how", how.name().to_owned()), ("by", quota.clone())],
+                by: 1,
+            });
+        }
+        let observed = self.passed.iter().find(|passed| passed.how == How::Observed);
+        if let Some(Passed { quota, .. }) = observed {
+            effects.push(Effect::Note("would_deny", quota.clone()));
+        }
     }
 
     pub(super) fn response_headers(
@@ -259,13 +314,22 @@ impl Open {
         effects: &mut Vec<Effect>,
     ) {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let observed = self.observed(outcome);
         let (usage, source) = observed.charged(outcome);
-        let used = match settlement::rule(outcome) {
-            Rule::Nothing => admission::levels(plan, seat, |_| 0),
-            _ => admission::used(plan, seat, &usage, &self.model.weights),
+        let rule = settlement::rule(outcome);
+        let (prompts, tool_calls) = match rule {
+            Rule::Nothing => (0, 0),
+            _ => (self.prompts, self.tool_calls()),
         };
+        let used = match rule {
+            Rule::Nothing => bill.nothing(&self.held),
+            _ => bill.used(&Consumed { usage, prompts, tool_calls }, &self.price, &self.held),
+        };
+        if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
+            vm.learn_output(&self.model.pattern, usage.output);
+        }
         let record = Record {
             settled_ms: now.wall_ms,
             outcome,
@@ -276,8 +340,10 @@ impl Open {
             source,
             reported: observed.reported,
             delivered: observed.delivered,
-            charges: admission::charges(plan, seat, &used, &self.held),
-            ..self.record(bundle, plan, seat)
+            prompts,
+            tool_calls,
+            charges: bill.charges(&used, &self.held),
+            ..self.record(bundle, &bill)
         };
         let bytes = wire::encode_record(&record);
         let (keep, size) = (bundle.collector.is_some(), bytes.len());
@@ -289,7 +355,7 @@ impl Open {
             return;
         }
         match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
-            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, (plan, seat), now),
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, &bill, now),
             // Somebody has claimed this VM slot and ended the exchange from what its slot said.
             Ok(quota::Outcome::WrongSlot) => {}
             Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),
@@ -298,7 +364,7 @@ impl Open {
                 effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled here: {failed:?}")));
             }
         }
-        self.show(&record, plan, effects);
+        self.show(&record, &plan.name, effects);
     }
 
     fn served(&self) -> String {
@@ -315,14 +381,21 @@ impl Open {
         }
     }
 
-    fn show(&self, record: &Record, plan: &Plan, effects: &mut Vec<Effect>) {
+    fn tool_calls(&self) -> u64 {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.tool_calls(),
+            _ => 0,
+        }
+    }
+
+    fn show(&self, record: &Record, plan: &str, effects: &mut Vec<Effect>) {
         let outcome = record.outcome.name();
         effects.push(Effect::Note("outcome", outcome.to_owned()));
         effects.push(Effect::Note("input", record.usage.input_total().to_string()));
         effects.push(Effect::Note("output", record.usage.output.to_string()));
         effects.push(Effect::Note("source", record.source.name().to_owned()));
         let who =
-            || vec![("org", record.org.clone()), ("plan", plan.name.clone()), ("model", self.model.pattern.clone())];
+            || vec![("org", record.org.clone()), ("plan", plan.to_owned()), ("model", self.model.pattern.clone())];
         let with = |name: &'static str, value: &str| {
             let mut labels = who();
             labels.push((name, value.to_owned()));

@@ -3,6 +3,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use super::{IDLE_MS, SYNC_ACCOUNTS, TouchedQuota, Vm, wire};
+use crate::engine::bill::Bill;
 use crate::now::Now;
 use crate::policy;
 use crate::quota::{GrantLine, QuotaId, grant};
@@ -30,7 +31,7 @@ fn no_sync_says_more_than_the_ledger_takes_and_nothing_is_left_unsaid() {
     let (mut cells, mut effects, mut now) = (shared.cells(0), Vec::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
     vm.place(now, &mut cells, &mut effects).unwrap();
     for seat in &bundle.seats {
-        vm.touch(&bundle.plans[0], seat, now);
+        vm.touch(&Bill::of(&bundle, &bundle.plans[0], seat, 0, "m", 0), now);
     }
     let (mut said, mut syncs) = (BTreeSet::new(), 0);
     while said.len() < bundle.seats.len() {
@@ -51,7 +52,7 @@ fn one_account(shared: &SharedData, now: Now) -> (Vm, &'static str, QuotaId) {
     let bundle = Rc::new(crowd(1));
     let mut vm = Vm::new(Rc::clone(&bundle), 7);
     vm.place(now, &mut shared.cells(0), &mut Vec::new()).unwrap();
-    vm.touch(&bundle.plans[0], &bundle.seats[0], now);
+    vm.touch(&Bill::of(&bundle, &bundle.plans[0], &bundle.seats[0], 0, "m", 0), now);
     (vm, "seat/s0", bundle.plans[0].quotas[0].quota.id)
 }
 

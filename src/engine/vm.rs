@@ -6,15 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::engine::admission;
+use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Plan, Seat};
+use crate::policy::bundle::Bundle;
 use crate::quota::{
-    Cells, ExchangeId, Incarnation, Keys, Outcome, Quota, Standing, StoreError, beat, first_claimable, open_epoch,
-    read_account,
+    Cells, ExchangeId, Incarnation, Keys, MICRO, Outcome, Quota, StoreError, beat, first_claimable, open_epoch,
 };
 use crate::report::outbox::{Outbox, Ticket};
 
@@ -41,6 +40,8 @@ pub struct Vm {
     pub(super) random: u64,
     refusals: u64,
     last_beat_ms: u64,
+    /// Output tokens that calls lately had, by the model's line of the catalogue: micro-tokens.
+    outputs: BTreeMap<String, u64>,
     /// Check, then settle: see [`Vm::hold_nothing`].
     #[cfg(feature = "test-hooks")]
     holds_nothing: bool,
@@ -131,6 +132,7 @@ impl Vm {
             random,
             refusals: 0,
             last_beat_ms: 0,
+            outputs: BTreeMap::new(),
             #[cfg(feature = "test-hooks")]
             holds_nothing: false,
         }
@@ -213,12 +215,18 @@ impl Vm {
         }
     }
 
-    /// How a quota of `subject` stands; `None` when nothing is known of it.
-    pub(super) fn standing(&self, subject: &str, quota: &Quota, now: Now, cells: &mut dyn Cells) -> Option<Standing> {
-        match read_account(&self.keys, subject, cells) {
-            Ok(Some(account)) => account.standing(quota, now),
-            Ok(None) => Standing::unused(quota, now),
-            Err(_) => None,
+    /// How many output tokens calls of a model have lately had; `None`: there was none yet.
+    pub(super) fn expected_output(&self, pattern: &str) -> Option<u64> {
+        self.outputs.get(pattern).map(|micro| micro.div_ceil(MICRO))
+    }
+
+    /// A call of a model has come to so many output tokens: an eighth of what is expected of the next.
+    pub(super) fn learn_output(&mut self, pattern: &str, output: u64) {
+        let new = output.saturating_mul(MICRO);
+        match self.outputs.get_mut(pattern) {
+            Some(known) => *known = known.saturating_sub(*known / 8).saturating_add(new / 8),
+            // One entry a line of the catalogue: as many as the policy has.
+            None => drop(self.outputs.insert(pattern.to_owned(), new)),
         }
     }
 
@@ -304,10 +312,10 @@ impl Vm {
     }
 
     /// The exchange at `place` was settled. With `keep` its record waits in the slot to be sent, else the slot is free.
-    pub(super) fn settled(&mut self, place: Place, bytes: usize, keep: bool, (plan, seat): (&Plan, &Seat), now: Now) {
+    pub(super) fn settled(&mut self, place: Place, bytes: usize, keep: bool, bill: &Bill<'_>, now: Now) {
         if keep {
             self.outbox.settled(place.slot, place.id.by.vm, place.id, bytes);
-            self.touch(plan, seat, now);
+            self.touch(bill, now);
         } else {
             self.vacate(place);
         }
@@ -344,35 +352,25 @@ impl Vm {
     /// A call was refused because the ledger has nothing left, as it last said. Since then somebody may have given
     /// back, or a newer policy may have raised the limit: the next sync asks again. One a period, however many are
     /// refused.
-    pub(super) fn doubt(
-        &mut self,
-        plan: &Plan,
-        seat: &Seat,
-        now: Now,
-        cells: &mut dyn Cells,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn doubt(&mut self, bill: &Bill<'_>, now: Now, cells: &mut dyn Cells, effects: &mut Vec<Effect>) {
         // The sync speaks for an incarnation, and this VM may have admitted nothing yet.
         if self.bundle.collector.is_some()
             && let Ok(place) = self.place(now, cells, effects)
         {
             self.vacate(place);
-            self.touch(plan, seat, now);
+            self.touch(bill, now);
         }
     }
 
-    /// Remembers that an exchange changes the accounts of `seat`, so that the next sync reports them.
-    pub(super) fn touch(&mut self, plan: &Plan, seat: &Seat, now: Now) {
-        for quota in plan.quotas.iter().filter(|quota| quota.quota.granted) {
-            let subject = admission::subject(quota.per, seat);
+    /// Remembers that an exchange changes the accounts of `bill`, so that the next sync reports them.
+    pub(super) fn touch(&mut self, bill: &Bill<'_>, now: Now) {
+        for quota in bill.quotas.iter().filter(|quota| quota.quota.granted) {
+            let subject = bill.subject(quota.per);
             let touched = self.touched.entry(subject).or_default();
             touched.dirty = true;
             touched.used_ms = now.mono_ms.max(1);
-            let entry = TouchedQuota {
-                name: admission::ledger_name(plan, quota),
-                unit: quota.unit.name(),
-                quota: quota.quota.clone(),
-            };
+            let entry =
+                TouchedQuota { name: quota.ledger.clone(), unit: quota.unit.name(), quota: quota.quota.clone() };
             match touched.quotas.iter_mut().find(|known| known.quota.id == entry.quota.id) {
                 Some(known) => *known = entry,
                 None => touched.quotas.push(entry),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::lost;
 use crate::engine::vm::Vm;
@@ -133,7 +134,8 @@ impl Vm {
         let Some(record) = decode_record(record) else { return };
         let Some(seat) = bundle.seats.iter().find(|seat| seat.name == record.seat) else { return };
         if let Some(plan) = bundle.plan_of(&record.plan) {
-            self.touch(plan, seat, now);
+            let sent = if record.sent.is_empty() { &record.model } else { &record.sent };
+            self.touch(&Bill::of(bundle, plan, seat, 0, sent, record.came_ms), now);
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Answer {
     /// What the provider said about the input before it knew the output.
     pub opening: Option<Usage>,
     pub served: Option<String>,
+    /// Tools that it calls.
+    pub tool_calls: u64,
     /// The dialect's own end was seen.
     pub finished: bool,
     /// A reason for the end was given, although the dialect's own end may be missing.
@@ -45,6 +47,7 @@ impl Answer {
             said: Said::Nothing,
             opening: None,
             served: None,
+            tool_calls: 0,
             finished: false,
             ended: false,
             error: false,

@@ -100,6 +100,10 @@ pub struct Call {
     pub open: Option<&'static str>,
     /// The output limit may not be clamped below this many tokens: a thinking budget and one; else 0.
     pub floor: u64,
+    /// Whether it begins a turn of the conversation: one that ends with the result of a tool only goes on with it.
+    pub begins_turn: bool,
+    /// Whether the answer may call tools.
+    pub tools: bool,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
@@ -108,6 +112,10 @@ pub struct Call {
     limits: Vec<Limit>,
     /// The path names the model, as a deployment at Azure.
     deployed: bool,
+    /// The call goes to another model than the body says.
+    renamed: bool,
+    /// Where the model's name is.
+    model_at: Option<Range<usize>>,
     usage_at: UsageAt,
     /// Just behind the `{` that opens the body, and whether nothing but `}` follows.
     inside: (usize, bool),
@@ -200,6 +208,22 @@ impl Call {
         self.deployed = true;
     }
 
+    /// Whether the body names the model, so that [`send_to`](Self::send_to) can change it.
+    pub fn can_be_sent(&self) -> bool {
+        self.model_at.is_some() && !self.deployed
+    }
+
+    /// Sends the call to another model, as its [`edits`](Self::edits) then say. `false`: the path names the model, or
+    /// nothing does, so that the body cannot change it.
+    pub fn send_to(&mut self, model: &str) -> bool {
+        let named = self.can_be_sent();
+        if named {
+            model.clone_into(&mut self.model);
+            self.renamed = true;
+        }
+        named
+    }
+
     /// The changes that clamp the output to `clamp_output` tokens, and that ask for usage on a stream.
     ///
     /// Every limit field that is there and above the clamp (or null) is changed. When none is there that the
@@ -208,6 +232,10 @@ impl Call {
     pub fn edits(&self, clamp_output: Option<u64>, ask_usage: bool) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut add = Vec::new();
+        if let Some(at) = self.model_at.as_ref().filter(|_| self.renamed) {
+            let name = serde_json::Value::from(self.model.as_str()).to_string();
+            edits.push(Edit { at: at.clone(), with: name.into_bytes() });
+        }
         let hosted = self.deployed || is_openai_own(&self.model);
         let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted);
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
@@ -261,6 +289,8 @@ struct Head<'a> {
     body: &'a str,
     seen: u64,
     model: String,
+    model_at: Option<Range<usize>>,
+    tools: bool,
     stream: bool,
     choices: u64,
     asks_usage: bool,
@@ -275,6 +305,8 @@ impl<'a> Head<'a> {
             body,
             seen: 0,
             model: String::new(),
+            model_at: None,
+            tools: false,
             stream: false,
             choices: 1,
             asks_usage: false,
@@ -297,13 +329,19 @@ impl<'a> Head<'a> {
             }
             "n" | "best_of" => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
             "stream" => self.stream = optional_flag(name, raw)?.unwrap_or(false),
-            "model" => self.model = model(raw)?,
+            "model" => {
+                self.model = model(raw)?;
+                self.model_at = Some(range(self.body, raw));
+            }
             "stream_options" => self.stream_options(raw)?,
             "thinking" => {
                 self.floor = thinking_floor(raw)?;
                 parts.fixed = parts.fixed.saturating_add(THINKING);
             }
-            _ => dialect.read_entry(parts, name, raw),
+            _ => {
+                self.tools |= matches!(name, "tools" | "functions") && !json::is_null(raw) && raw != "[]";
+                dialect.read_entry(parts, name, raw);
+            }
         }
         Ok(())
     }
@@ -369,7 +407,11 @@ impl<'a> Head<'a> {
             fixed: parts.fixed,
             schemas: parts.schemas,
             limits: self.limits,
+            begins_turn: !parts.goes_on,
+            tools: self.tools,
             deployed: false,
+            renamed: false,
+            model_at: self.model_at,
             usage_at: self.usage_at,
             inside: (inside, empty),
         }

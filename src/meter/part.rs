@@ -45,11 +45,13 @@ pub struct Parts<'a> {
     pub open: Option<&'static str>,
     /// There are tools, or a schema for the output.
     pub schemas: bool,
+    /// The last message so far answers a tool call: it goes on with a turn and begins none.
+    pub goes_on: bool,
 }
 
 impl<'a> Parts<'a> {
     pub fn of(body: &'a str) -> Self {
-        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None, schemas: false }
+        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None, schemas: false, goes_on: false }
     }
 
     /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.

@@ -161,6 +161,11 @@ impl Reader {
         (200..300).contains(&self.status) && self.answer.error
     }
 
+    /// Tools that the answer calls, so far.
+    pub fn tool_calls(&self) -> u64 {
+        self.answer.tool_calls
+    }
+
     /// The model that the provider says it served.
     pub fn served(&self) -> Option<&str> {
         self.answer.served.as_deref()

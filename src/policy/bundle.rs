@@ -2,8 +2,10 @@
 
 use ipnet::IpNet;
 
+use super::price::{self, FactorLine, Price, Rates};
+use super::unit::Unit;
 use crate::meter::count::Encoding;
-use crate::meter::usage::Usage;
+use crate::meter::dialect::Dialect;
 use crate::quota::Quota;
 
 /// Everything one policy file says.
@@ -15,6 +17,8 @@ pub struct Bundle {
     pub version: String,
     /// First eight bytes of SHA-256 over the file as loaded; pinned in every record.
     pub hash: u64,
+    /// Whether decisions take effect.
+    pub mode: Mode,
     /// How the host hands over request headers.
     pub headers: HostMode,
     /// The header names that may carry a key, lower case, in the order of the policy.
@@ -27,12 +31,27 @@ pub struct Bundle {
     pub seats: Vec<Seat>,
     /// All models.
     pub models: Models,
-    /// All plans; [`Seat::plan`] points here.
+    /// All plans as they are assigned: one that is assigned with several subscription days stands here for each of
+    /// them. [`Subscription::plan`] points here.
     pub plans: Vec<Plan>,
+    /// Top-ups, soonest end first.
+    pub packs: Vec<Pack>,
+    /// What groups calls into sessions: header names in lower case, in the order in which they are looked for.
+    pub session: Vec<String>,
     /// What happens to calls that are no LLM call, or that cannot be read.
     pub unknown: Unknown,
     /// Where records go and grants come from. `None`: the limits are the grants, counters live as long as the process.
     pub collector: Option<Collector>,
+}
+
+/// Whether decisions take effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They do.
+    #[default]
+    Enforce,
+    /// Quotas are decided and reported, and no call is refused or changed for their sake.
+    Observe,
 }
 
 /// How the host hands over request headers.
@@ -58,10 +77,24 @@ pub struct Key {
 pub struct Seat {
     /// Its name; the account is `seat/<name>`.
     pub name: String,
-    /// Its organisation; the account is `org/<name>`.
+    /// Its organisation; empty where the policy has no such level.
     pub org: String,
-    /// Index into [`Bundle::plans`]; `None`: no plan is assigned, every call is refused.
-    pub plan: Option<usize>,
+    /// Its accounts by level: `seat/<name>` first, `org/<name>` and the like after it, in the order in which accounts
+    /// are written. Empty where it belongs to nothing of that level.
+    pub subjects: Vec<String>,
+    /// What it has subscribed to; `None`: no plan is assigned, every call is refused.
+    pub subscription: Option<Subscription>,
+}
+
+/// What a seat has, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Index into [`Bundle::plans`].
+    pub plan: usize,
+    /// Unix milliseconds, from the first up to and without the second.
+    pub term: (u64, u64),
+    /// Whether it is suspended.
+    pub frozen: bool,
 }
 
 impl Bundle {
@@ -70,6 +103,11 @@ impl Bundle {
         let name = label.split('@').next().unwrap_or_default();
         let exact = self.plans.iter().find(|plan| plan.label() == label);
         exact.or_else(|| self.plans.iter().find(|plan| plan.name == name))
+    }
+
+    /// The plan of a seat.
+    pub fn plan_for(&self, seat: &Seat) -> Option<&Plan> {
+        self.plans.get(seat.subscription?.plan)
     }
 }
 
@@ -89,23 +127,27 @@ pub struct Model {
     pub glob: Option<globset::GlobMatcher>,
     /// How its text is counted.
     pub encoding: Encoding,
-    /// What a token costs.
-    pub weights: Weights,
+    /// What it costs in credits.
+    pub credits: Rates,
+    /// What it costs in the bundle's currency.
+    pub money: Rates,
+    /// What its calls weigh, by hour, date and wire format: the first line that applies; else once.
+    pub factor: Vec<FactorLine>,
+    /// The wire formats that it is served in; empty: any.
+    pub speaks: Vec<Dialect>,
 }
 
-/// Micro-credits per token, by direction.
-///
-/// Rates are integers per million tokens; the sum is rounded up once an exchange.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Weights {
-    /// Micro-credits per million uncached input tokens.
-    pub input: u64,
-    /// Micro-credits per million input tokens read from a cache.
-    pub cache_read: u64,
-    /// Micro-credits per million input tokens written to a cache.
-    pub cache_write: u64,
-    /// Micro-credits per million output tokens.
-    pub output: u64,
+impl Model {
+    /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
+    pub fn price(&self, wall_ms: u64, dialect: Dialect, round: u64) -> Price {
+        let (factor, long) = price::factor(&self.factor, wall_ms, dialect);
+        Price { credits: self.credits, money: self.money, factor, long, round }
+    }
+
+    /// Whether it is served in this wire format.
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.speaks.is_empty() || self.speaks.contains(&dialect)
+    }
 }
 
 /// What is sold or assigned.
@@ -117,6 +159,14 @@ pub struct Plan {
     pub version: Option<String>,
     /// Funds in the order in which they pay, then caps, as written.
     pub quotas: Vec<PlanQuota>,
+    /// Where packs stand among the funds.
+    pub packs: Vec<PacksHere>,
+    /// What happens when no fund can pay, in order; what follows the last is a refusal.
+    pub empty: Vec<Relief>,
+    /// What a call that only goes on with tool results counts in prompts, in micro-units.
+    pub continued_prompt: u64,
+    /// Priced amounts are rounded up to a multiple of this many micro-units; at least 1.
+    pub round: u64,
     /// How exchanges are held.
     pub hold: HoldRule,
     /// Who may call from where, and how much at a time.
@@ -140,14 +190,79 @@ impl Plan {
 pub struct PlanQuota {
     /// Its name, unique in the plan: what refusals, records and metrics call it.
     pub name: String,
+    /// The name under which records and the ledger know it: `plan/quota`, the plan without its version, the quota by
+    /// the name it was first given.
+    pub ledger: String,
     /// Who pays, or how fast.
     pub role: Role,
     /// What it measures.
     pub unit: Unit,
     /// Whose account it is in.
     pub per: Per,
+    /// The models whose calls it takes; empty: all.
+    pub models: Vec<globset::GlobMatcher>,
+    /// What a hold takes of it.
+    pub hold: HoldSize,
+    /// What happens when it is full, in order; what follows the last is a refusal. Of a cap only.
+    pub full: Vec<Relief>,
     /// The arithmetic part.
     pub quota: Quota,
+}
+
+impl PlanQuota {
+    /// Whether calls of this model count.
+    pub fn takes(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|glob| glob.is_match(model))
+    }
+}
+
+/// What a hold takes of a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldSize {
+    /// The most that the call can come to.
+    #[default]
+    Worst,
+    /// What calls of this model have lately come to. The quota may be passed by what a call needs beyond that.
+    Expected,
+}
+
+/// What happens instead of a refusal when a quota cannot take a call.
+#[derive(Clone, Debug)]
+pub enum Relief {
+    /// Nothing: the call is refused.
+    Deny,
+    /// The call waits until it fits, this many milliseconds at most.
+    Wait(u64),
+    /// The call goes on beyond the quota, as fast as this bucket allows.
+    Throttle(Box<PlanQuota>),
+    /// The call goes to this model instead, where that speaks its wire format.
+    Downgrade(String),
+    /// The call goes on beyond the quota, up to this many micro-units in all.
+    Overage(u64),
+    /// The call goes on, and the record says that it would have been refused.
+    Observe,
+}
+
+/// A place among the funds where packs pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacksHere {
+    /// In front of this one of [`Plan::quotas`].
+    pub before: usize,
+    /// Packs in this unit.
+    pub unit: Unit,
+    /// Of this level.
+    pub per: Per,
+}
+
+/// A one-off top-up of one account, with an end of its own.
+#[derive(Clone, Debug)]
+pub struct Pack {
+    /// Whose it is: `org/acme`.
+    pub subject: String,
+    /// The fund that it is. Its window is its term.
+    pub fund: PlanQuota,
+    /// Unix milliseconds, from the first up to and without the second.
+    pub term: (u64, u64),
 }
 
 /// A fund or a cap.
@@ -159,66 +274,17 @@ pub enum Role {
     Cap,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// All tokens.
-    Tokens,
-    /// Input tokens, cached ones included.
-    InputTokens,
-    /// Output tokens, reasoning included.
-    OutputTokens,
-    /// Admitted exchanges.
-    Requests,
-    /// The weighted sum of [`Weights`].
-    Credits,
-}
-
-impl Unit {
-    /// Its name in records: `report::wire::Charge::unit`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input_tokens",
-            Self::OutputTokens => "output_tokens",
-            Self::Requests => "requests",
-            Self::Credits => "credits",
-        }
-    }
-
-    /// Micro-units that `usage` comes to: one exchange of a model with `weights`.
-    pub fn amount(self, usage: &Usage, weights: &Weights) -> u64 {
-        use crate::quota::MICRO;
-        match self {
-            Self::Tokens => usage.total().saturating_mul(MICRO),
-            Self::InputTokens => usage.input_total().saturating_mul(MICRO),
-            Self::OutputTokens => usage.output.saturating_mul(MICRO),
-            Self::Requests => MICRO,
-            Self::Credits => weights.charge(usage),
-        }
-    }
-}
-
-impl Weights {
-    /// Micro-credits for `usage`, rounded up once.
-    pub fn charge(&self, usage: &Usage) -> u64 {
-        let part = |tokens: u64, rate: u64| u128::from(tokens) * u128::from(rate);
-        let sum = part(usage.input, self.input)
-            .saturating_add(part(usage.cache_read, self.cache_read))
-            .saturating_add(part(usage.cache_write, self.cache_write))
-            .saturating_add(part(usage.output, self.output));
-        u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-    }
-}
-
 /// Whose account a quota is in. The order is the order in which accounts are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Per {
-    /// The seat's own.
-    Seat,
-    /// Shared by the seats of an organisation.
-    Org,
+    /// A session's: one of [`SESSIONS`] accounts of the seat, so that a session key can tighten and never widen.
+    Session,
+    /// A level's, by its place in [`Seat::subjects`]: 0 is the seat itself.
+    Level(u8),
 }
+
+/// How many accounts the sessions of a seat share.
+pub const SESSIONS: u8 = 64;
 
 /// How exchanges of a plan are held and charged.
 #[derive(Clone, Debug)]

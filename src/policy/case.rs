@@ -8,13 +8,14 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::Unit;
+use super::assign::Assigned;
 use super::diagnostic::{Code, Complaint, Faults, listed, shown};
-use super::document::{Document, SeatText, is_header_name, reference};
+use super::document::{Document, PackText, SeatText, is_header_name, reference};
 use super::fields::{Fields, choice, form, list, map, switch, text, whole};
 use super::plan::PlanText;
-use super::scalar::{amount, duration, unit_name};
+use super::scalar::{amount, duration};
 use super::tree::{Entry, Mark, Node, Spanned};
+use super::unit::Unit;
 
 /// One case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,9 +398,9 @@ fn retry_after(written: &str) -> Result<RetryAfter, Complaint> {
 }
 
 /// Looks up the names of seats and quotas, and compares units.
-pub(super) fn check(document: &Document, assigned: &[Option<usize>], faults: &mut Faults) {
+pub(super) fn check(document: &Document, assigned: &[Option<Assigned>], faults: &mut Faults) {
     let seats: HashMap<&str, usize> =
-        document.seats.iter().enumerate().map(|(index, seat)| (seat.name.as_str(), index)).collect();
+        document.seats.iter().enumerate().map(|(index, seat)| (seat.name.value.as_str(), index)).collect();
     // A seat without a plan may be the consequence of a fault that is noted already.
     let sound = faults.is_empty();
     for draft in &document.cases {
@@ -415,9 +416,9 @@ pub(super) fn check(document: &Document, assigned: &[Option<usize>], faults: &mu
             }
             Who::Key(key) => by_key(&document.seats, key),
         };
-        let plan = seat.and_then(|seat| assigned.get(seat).copied().flatten());
-        match plan.and_then(|plan| document.plans.get(plan)) {
-            Some(plan) => check_names(plan, draft, faults),
+        let assigned = seat.and_then(|seat| assigned.get(seat).copied().flatten());
+        match assigned.and_then(|assigned| document.plans.get(assigned.plan)).zip(seat) {
+            Some((plan, seat)) => check_names(plan, &packs_of(document, seat), draft, faults),
             None if sound => no_quotas(draft, faults),
             None => {}
         }
@@ -436,28 +437,29 @@ fn no_quotas(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-fn check_names(plan: &PlanText, draft: &Draft, faults: &mut Faults) {
+/// The packs of the accounts that a seat has.
+fn packs_of(document: &Document, seat: usize) -> Vec<&PackText> {
+    let Some(seat) = document.seats.get(seat) else { return Vec::new() };
+    let of_seat = |pack: &&PackText| seat.of(pack.owner.0) == Some(pack.owner.1.value.as_str());
+    document.packs.iter().filter(of_seat).collect()
+}
+
+fn check_names(plan: &PlanText, packs: &[&PackText], draft: &Draft, faults: &mut Faults) {
+    let units = plan.quotas.iter().map(|quota| (&quota.name.value, quota.terms.as_ref().map(|terms| terms.unit)));
+    let units: Vec<(&String, Option<Unit>)> =
+        units.chain(packs.iter().map(|pack| (&pack.name.value, Some(pack.unit)))).collect();
     for (name, unit) in &draft.named {
-        let Some(quota) = plan.quotas.iter().find(|quota| quota.name.value == name.value) else {
-            let known = plan.quotas.iter().map(|quota| quota.name.value.as_str());
+        let Some((_, stated)) = units.iter().find(|(known, _)| **known == name.value) else {
+            let known = units.iter().map(|(name, _)| name.as_str());
             let help = faults.meant(&name.value, known, "quotas");
             let message = format!("the plan {} has no quota {}", shown(&plan.name.value), shown(&name.value));
             faults.add(name.at, Code::UnknownName, message, help);
             continue;
         };
-        if let Some(terms) = quota.terms.filter(|terms| terms.unit != *unit) {
-            let message = format!(
-                "the quota {} is in {}, not in {}",
-                shown(&name.value),
-                unit_name(terms.unit),
-                unit_name(*unit)
-            );
-            faults.add(
-                name.at,
-                Code::Conflict,
-                message,
-                format!("state the amount in {}", listed(&[unit_name(terms.unit)])),
-            );
+        if let Some(stated) = stated.filter(|stated| stated != unit) {
+            let message = format!("the quota {} is in {}, not in {}", shown(&name.value), stated.words(), unit.words());
+            let help = format!("state the amount in {}", listed(&[stated.words()]));
+            faults.add(name.at, Code::Conflict, message, help);
         }
     }
 }

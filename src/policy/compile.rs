@@ -4,26 +4,31 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, PlanQuota, Seat, Security, Unit, Weights};
+use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
 use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
-use super::models::{self, ModelText, Price};
+use super::models::{self, ModelText, Priced};
 use super::plan::PlanText;
-use super::scalar::WindowText;
+use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
-use super::{assign, case};
+use super::unit::Unit;
+use super::{assign, case, funding};
 use crate::meter::count::Encoding;
-use crate::quota::{Quota, QuotaId, Window};
+use crate::meter::dialect::Dialect;
 
 /// Checks the whole document, and builds the bundle if no fault is left.
 pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Option<Bundle> {
     let assigned = assign::resolve(document, faults);
     keys_once(document, faults);
+    aliases_exist(document, faults);
     for plan in &document.plans {
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
+        downgrades_are_served(plan, document, faults);
     }
     prices_stated(document, faults);
+    one_currency(document, faults);
+    funding::check(document, &assigned, faults);
     case::check(document, &assigned, faults);
     faults.is_empty().then(|| build(document, &assigned, text))
 }
@@ -40,18 +45,75 @@ fn keys_once(document: &Document, faults: &mut Faults) {
     }
 }
 
-/// Each pattern of an allow-list must be able to match a model of the catalogue.
-fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
-    let catalogue = || document.models.iter().map(|row| row.pattern.value.as_str());
-    let in_vain = |pattern: &Spanned<String>| !catalogue().any(|row| models::overlap(&pattern.value, row));
-    for allowed in &plan.models {
-        if document.models.is_empty() || faults.are_full() || !in_vain(allowed) {
-            continue;
+/// An alias repeats a line that is there, and that is no alias itself.
+fn aliases_exist(document: &Document, faults: &mut Faults) {
+    for (row, alias) in document.models.iter().filter_map(|row| Some((row, row.alias.as_ref()?))) {
+        let target = document.models.iter().find(|other| other.pattern.value == alias.value);
+        match target {
+            Some(target) if target.alias.is_some() => {
+                let message = format!("{} is an alias itself", shown(&alias.value));
+                faults.add(alias.at, Code::Conflict, message, "name the line that has the price");
+            }
+            Some(_) => {}
+            None => {
+                let names = document.models.iter().map(|row| row.pattern.value.as_str());
+                let help = faults.meant(&alias.value, names.filter(|name| *name != row.pattern.value), "models");
+                faults.add(alias.at, Code::UnknownName, format!("there is no model {}", shown(&alias.value)), help);
+            }
         }
-        let help = faults.meant(&allowed.value, catalogue(), "models");
-        let message = format!("{} can match no model of the catalogue", shown(&allowed.value));
-        faults.add(allowed.at, Code::UnknownName, message, help);
     }
+}
+
+/// Each pattern of an allow-list, and each of a quota's models, must be able to match a model of the catalogue.
+fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
+    let quotas = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.models);
+    for pattern in plan.models.iter().chain(quotas) {
+        models_match(pattern, document, faults);
+    }
+    for pattern in document.packs.iter().flat_map(|pack| &pack.models) {
+        models_match(pattern, document, faults);
+    }
+}
+
+fn models_match(pattern: &Spanned<String>, document: &Document, faults: &mut Faults) {
+    let catalogue = || document.models.iter().map(|row| row.pattern.value.as_str());
+    let in_vain = || !catalogue().any(|row| models::overlap(&pattern.value, row));
+    if document.models.is_empty() || faults.are_full() || !in_vain() {
+        return;
+    }
+    let help = faults.meant(&pattern.value, catalogue(), "models");
+    let message = format!("{} can match no model of the catalogue", shown(&pattern.value));
+    faults.add(pattern.at, Code::UnknownName, message, help);
+}
+
+/// A downgrade goes to a model that is in the catalogue and that speaks whatever the caller may speak.
+fn downgrades_are_served(plan: &PlanText, document: &Document, faults: &mut Faults) {
+    let of_caps = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.full);
+    for step in plan.empty.iter().chain(of_caps) {
+        let ReliefText::Downgrade(name) = &step.value else { continue };
+        let row = model_text(document, name);
+        let Some(row) = row.filter(|_| !models::is_glob(name)) else {
+            let names = document.models.iter().map(|row| row.pattern.value.as_str());
+            let help = faults.meant(name, names, "models");
+            faults.add(step.at, Code::UnknownName, format!("there is no model {}", shown(name)), help);
+            continue;
+        };
+        let spoken =
+            |dialect: &Dialect| document.models.iter().any(|row| row.speaks.is_empty() || row.speaks.contains(dialect));
+        let mute = Dialect::ALL.iter().find(|d| !row.speaks.is_empty() && !row.speaks.contains(d) && spoken(d));
+        if let Some(dialect) = mute {
+            let words = models::DIALECTS.iter().find(|(_, known)| known == dialect).map_or("?", |(words, _)| words);
+            let message = format!("{} does not speak {words}, which callers may use", shown(name));
+            let help = "choose a model that speaks it, or say with `speaks` what the other models speak";
+            faults.add(step.at, Code::Conflict, message, help);
+        }
+    }
+}
+
+/// The line of the catalogue that a name falls to, before the catalogue is built.
+fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
+    let exact = document.models.iter().find(|row| row.pattern.value == name);
+    exact.or_else(|| document.models.iter().find(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name))))
 }
 
 fn tier_can_be_set(plan: &PlanText, document: &Document, faults: &mut Faults) {
@@ -62,57 +124,136 @@ fn tier_can_be_set(plan: &PlanText, document: &Document, faults: &mut Faults) {
     }
 }
 
-/// A quota in credits needs the price of every model, and one above zero to be of any effect.
+/// Units that are sums of prices.
+struct Family {
+    what: &'static str,
+    help: &'static str,
+    is: fn(Unit) -> bool,
+    price: fn(&ModelText) -> Priced,
+}
+
+/// A quota in credits or money needs the price of every model it takes, and one above zero to be of any effect.
 fn prices_stated(document: &Document, faults: &mut Faults) {
-    let in_credits =
-        |plan: &&PlanText| plan.quotas.iter().filter_map(|quota| quota.terms).any(|terms| terms.unit == Unit::Credits);
-    let Some(plan) = document.plans.iter().find(in_credits) else { return };
-    for row in document.models.iter().filter(|row| row.price == Price::NotStated) {
-        let message = format!(
-            "the model {} has no price, but the plan {} has a quota in credits",
-            shown(&row.pattern.value),
-            shown(&plan.name.value)
-        );
-        let help = "add `credits: {input: …, output: …}` per 1,000 tokens, or `credits: 0` for free";
-        faults.add(row.pattern.at, Code::NoPrice, message, help);
-    }
-    let free = |row: &ModelText| row.price == Price::Stated(Weights::default());
-    if !document.models.is_empty() && document.models.iter().all(free) {
-        let message = format!("the plan {} has a quota in credits, but every model is free", shown(&plan.name.value));
-        faults.add(plan.name.at, Code::Conflict, message, "price a model, or state the quota in tokens or requests");
+    let families = [
+        Family {
+            what: "credits",
+            help: "add `credits: {input: …, output: …}` per 1,000 tokens, or `credits: 0` for free",
+            is: |unit| unit == Unit::Credits,
+            price: |row| row.credits,
+        },
+        Family {
+            what: "money",
+            help: "add `money: {currency: …, input: …, output: …}` per million tokens, or `money: 0` for free",
+            is: |unit| matches!(unit, Unit::Money(_)),
+            price: |row| row.money,
+        },
+    ];
+    for Family { what, help, is, price } in families {
+        let priced = |terms: &&Terms| is(terms.unit);
+        let of = |plan: &PlanText| {
+            let terms = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref());
+            let open = terms.filter(priced).any(|terms| terms.models.is_empty());
+            open || plan.packs.iter().any(|packs| is(packs.unit))
+        };
+        let Some(plan) = document.plans.iter().find(|plan| of(plan)) else { continue };
+        let rows = || document.models.iter().filter(|row| row.alias.is_none());
+        for row in rows().filter(|row| price(row) == Priced::NotStated) {
+            let message = format!(
+                "the model {} has no price, but the plan {} has a quota in {what}",
+                shown(&row.pattern.value),
+                shown(&plan.name.value)
+            );
+            faults.add(row.pattern.at, Code::NoPrice, message, help);
+        }
+        let free = |row: &ModelText| matches!(price(row), Priced::Stated(rates) if rates.is_free());
+        if rows().next().is_some() && rows().all(free) {
+            let message =
+                format!("the plan {} has a quota in {what}, but every model is free", shown(&plan.name.value));
+            let help = "price a model, or state the quota in tokens or requests";
+            faults.add(plan.name.at, Code::Conflict, message, help);
+        }
     }
 }
 
-fn build(document: &Document, assigned: &[Option<usize>], text: &str) -> Bundle {
-    let seats = document.seats.iter().zip(assigned).map(|(seat, plan)| Seat {
-        name: seat.name.clone(),
-        org: seat.org.clone().unwrap_or_default(),
-        plan: *plan,
-    });
+/// All money of a file is in one currency: nothing here knows a rate of exchange.
+fn one_currency(document: &Document, faults: &mut Faults) {
+    let priced = document.models.iter().filter_map(|row| row.currency.as_ref()).map(|c| (c.at, c.value));
+    let quotas = document.plans.iter().flat_map(|plan| &plan.quotas);
+    let of_quota = |terms: &Terms| match terms.unit {
+        Unit::Money(currency) => Some((terms.window.at, currency)),
+        _ => None,
+    };
+    let in_money = quotas.filter_map(|quota| of_quota(quota.terms.as_ref()?));
+    let mut all = priced.chain(in_money);
+    let Some((first_at, first)) = all.next() else { return };
+    for (at, other) in all.filter(|(_, other)| *other != first) {
+        let message = format!("this is in {other}, but line {} is in {first}", first_at.line);
+        faults.add(at, Code::Conflict, message, "state all prices and amounts in one currency");
+    }
+}
+
+fn build(document: &Document, assigned: &[Option<assign::Assigned>], text: &str) -> Bundle {
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut built: HashMap<(usize, Option<jiff::civil::Date>), usize> = HashMap::new();
+    let mut seats = Vec::with_capacity(document.seats.len());
+    let org = document.levels.iter().position(|level| level == "org");
+    for (seat, assigned) in document.seats.iter().zip(assigned) {
+        let subscription = assigned.and_then(|assigned| {
+            let terms = document.assign.rules.get(assigned.rule)?.terms;
+            let text = document.plans.get(assigned.plan)?;
+            let day = funding::counts_anniversaries(text).then_some(terms.anniversary).flatten();
+            let plan = *built.entry((assigned.plan, day)).or_insert_with(|| {
+                plans.push(build_plan(text, document, day));
+                plans.len().saturating_sub(1)
+            });
+            Some(Subscription { plan, term: terms.term, frozen: terms.frozen })
+        });
+        let name = |level: usize, name: &str| format!("{}/{name}", document.levels.get(level).map_or("", |l| l));
+        seats.push(Seat {
+            name: seat.name.value.clone(),
+            org: org.and_then(|org| seat.of(org)).unwrap_or_default().to_owned(),
+            subjects: seat
+                .of
+                .iter()
+                .enumerate()
+                .map(|(level, of)| of.as_deref().map_or_else(String::new, |of| name(level, of)))
+                .collect(),
+            subscription,
+        });
+    }
     let keys = document.seats.iter().enumerate();
     let keys = keys.flat_map(|(seat, text)| text.keys.iter().map(move |key| Key { sha256: key.value, seat }));
-    let rows = document.models.iter().map(|row| Model {
-        pattern: row.pattern.value.clone(),
-        glob: row.glob.clone(),
-        encoding: row.encoding.unwrap_or(Encoding::O200kBase),
-        weights: match row.price {
-            Price::Stated(weights) => weights,
-            Price::NotStated | Price::AtFault => Default::default(),
-        },
-    });
+    let rows = document.models.iter().map(|row| build_model(row, document));
     Bundle {
         name: document.name.clone(),
         version: document.version.clone(),
         hash: hash(text),
+        mode: document.mode,
         headers: document.headers,
         credentials: document.credentials.clone(),
         trusted_proxies: document.trusted_proxies,
         keys: keys.collect(),
-        seats: seats.collect(),
+        seats,
         models: Models::sorted(rows.collect()),
-        plans: document.plans.iter().map(|plan| build_plan(plan, document)).collect(),
+        plans,
+        packs: funding::packs(document),
+        session: document.session.clone(),
         unknown: document.unknown,
         collector: document.collector.clone(),
+    }
+}
+
+fn build_model(row: &ModelText, document: &Document) -> Model {
+    let named = row.alias.as_ref().and_then(|alias| document.models.iter().find(|of| of.pattern.value == alias.value));
+    let terms = named.unwrap_or(row);
+    Model {
+        pattern: row.pattern.value.clone(),
+        glob: row.glob.clone(),
+        encoding: terms.encoding.unwrap_or(Encoding::O200kBase),
+        credits: terms.credits.rates(),
+        money: terms.money.rates(),
+        factor: terms.factor.clone(),
+        speaks: terms.speaks.clone(),
     }
 }
 
@@ -122,31 +263,15 @@ fn hash(text: &str) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-fn build_plan(plan: &PlanText, document: &Document) -> Plan {
-    let quotas = plan.quotas.iter().filter_map(|written| {
-        let terms = written.terms?;
-        let window = match terms.window {
-            WindowText::CalendarMonth => Window::CalendarMonth { zone: document.zone.clone() },
-            WindowText::FirstUse(length_ms) => Window::FirstUse { length_ms },
-            WindowText::Bucket(period_ms) => Window::Bucket { period_ms },
-            WindowText::Concurrent => Window::Concurrent,
-        };
-        let shared = matches!(window, Window::CalendarMonth { .. } | Window::FirstUse { .. });
-        let granted = shared && document.collector.is_some();
-        let id = QuotaId::of(&plan.base, &written.name.value);
-        Some(PlanQuota {
-            name: written.name.value.clone(),
-            role: written.role,
-            unit: terms.unit,
-            per: terms.per,
-            quota: Quota { id, limit: terms.limit, window, granted },
-        })
-    });
-    let quotas: Vec<PlanQuota> = quotas.collect();
+fn build_plan(plan: &PlanText, document: &Document, anniversary: Option<jiff::civil::Date>) -> Plan {
     Plan {
         name: plan.base.clone(),
         version: plan.version.clone(),
-        quotas,
+        quotas: funding::quotas(plan, document, anniversary),
+        packs: funding::packs_here(plan),
+        empty: funding::empty(plan),
+        continued_prompt: plan.continued_prompt,
+        round: plan.round,
         hold: plan.hold.clone(),
         connectivity: plan.connectivity.clone(),
         security: Security {

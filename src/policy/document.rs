@@ -1,7 +1,7 @@
 //! The policy file as written: every section read for itself, nothing resolved.
 
 use super::assign::{self, Assign};
-use super::bundle::{Collector, HostMode, OnUnknown, Unknown};
+use super::bundle::{Collector, HostMode, Mode, OnUnknown, Unknown};
 use super::case::{self, Draft};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
@@ -9,18 +9,23 @@ use super::keys;
 use super::models::{self, ModelText};
 use super::plan::{self, PlanText};
 use super::scalar::{duration, duration_text, size};
+use super::tokens;
 use super::tree::{Entry, Mark, Node, Spanned};
+use super::unit::Unit;
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 16] = [
     "farebox",
     "bundle",
     "zone",
     "envoy",
     "identity",
+    "session",
     "network",
     "models",
     "plans",
+    "levels",
     "seats",
+    "packs",
     "assign",
     "unknown",
     "collector",
@@ -32,6 +37,7 @@ const SECTIONS: [&str; 13] = [
 pub(super) struct Document {
     pub name: String,
     pub version: String,
+    pub mode: Mode,
     /// An IANA name.
     pub zone: String,
     pub headers: HostMode,
@@ -39,7 +45,11 @@ pub(super) struct Document {
     pub trusted_proxies: u8,
     pub models: Vec<ModelText>,
     pub plans: Vec<PlanText>,
+    /// What seats belong to, the seat itself first: the order in which accounts are written.
+    pub levels: Vec<String>,
+    pub session: Vec<String>,
     pub seats: Vec<SeatText>,
+    pub packs: Vec<PackText>,
     pub assign: Assign,
     pub unknown: Unknown,
     pub collector: Option<Collector>,
@@ -49,10 +59,32 @@ pub(super) struct Document {
 /// A seat as written.
 #[derive(Debug)]
 pub(super) struct SeatText {
-    pub name: String,
-    /// `None`: at fault, and noted.
-    pub org: Option<String>,
+    pub name: Spanned<String>,
+    /// What it belongs to, level by level; its own name first. `None`: to nothing of that level, or at fault.
+    pub of: Vec<Option<String>>,
+    /// Whether something about what it belongs to was at fault, and noted.
+    pub unsound: bool,
     pub keys: Vec<Spanned<[u8; 32]>>,
+}
+
+impl SeatText {
+    /// What it belongs to of a level.
+    pub fn of(&self, level: usize) -> Option<&str> {
+        self.of.get(level).and_then(|of| of.as_deref())
+    }
+}
+
+/// A pack as written.
+#[derive(Debug)]
+pub(super) struct PackText {
+    pub name: Spanned<String>,
+    /// The level and the name of whose it is.
+    pub owner: (usize, Spanned<String>),
+    /// In micro-units.
+    pub amount: u64,
+    pub unit: Unit,
+    pub term: (u64, u64),
+    pub models: Vec<Spanned<String>>,
 }
 
 /// Reads all sections. `None` only where the file is no mapping at all.
@@ -62,7 +94,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     if let Some(node) = format {
         whole(node, "the version of the policy format", 1, 1, faults);
     }
-    let (name, version) = policy
+    let (name, version, mode) = policy
         .required("bundle", "write `bundle: {name: …, version: …}`", faults)
         .map(|node| bundle(node, faults))
         .unwrap_or_default();
@@ -70,21 +102,31 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     let section = |key: &str, help: &str, faults: &mut Faults| policy.required(key, help, faults);
     let identity_help = "say which headers carry a key, for example `identity: [{key: [authorization, x-api-key]}]`";
     let credentials = section("identity", identity_help, faults).map(|node| identity(node, faults));
-    let models =
-        section("models", "list the models that may be asked for", faults).map(|node| models::read(node, faults));
-    let plans = section("plans", "define at least one plan", faults).map(|node| plan::read(node, faults));
-    let seats = section("seats", "list who may call", faults).map(|node| seats(node, faults));
-    let assign = section("assign", "say which seats have which plan", faults).map(|node| assign::read(node, faults));
+    let zone = zone.map_or("UTC".to_owned(), |zone| zone.value);
+    let models = section("models", "list the models that may be asked for", faults)
+        .map(|node| models::read(node, &zone, faults));
+    let stated = policy.optional("levels").map(|node| levels(node, faults));
+    let plain = stated.is_none();
+    let levels = stated.unwrap_or_else(|| vec!["seat".to_owned(), "org".to_owned()]);
+    let plans = section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, faults));
+    let seats = section("seats", "list who may call", faults).map(|node| seats(node, &levels, plain, faults));
+    let packs = policy.optional("packs").map(|node| packs(node, &levels, &zone, faults));
+    let assign = section("assign", "say which seats have which plan", faults)
+        .map(|node| assign::read(node, &levels, &zone, faults));
     Some(Document {
         name,
         version,
-        zone: zone.map_or("UTC".to_owned(), |zone| zone.value),
+        mode,
+        zone,
         headers: policy.optional("envoy").and_then(|node| envoy(node, faults)).unwrap_or(HostMode::Held),
         credentials: credentials.unwrap_or_default(),
         trusted_proxies: policy.optional("network").and_then(|node| network(node, faults)).unwrap_or(0),
         models: models.unwrap_or_default(),
         plans: plans.unwrap_or_default(),
+        levels,
+        session: policy.optional("session").map(|node| session(node, faults)).unwrap_or_default(),
         seats: seats.unwrap_or_default(),
+        packs: packs.unwrap_or_default(),
         assign: assign.unwrap_or_default(),
         unknown: unknown(policy.optional("unknown"), faults),
         collector: policy.optional("collector").and_then(|node| collector(node, faults)),
@@ -92,15 +134,19 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     })
 }
 
-fn bundle(node: &Node, faults: &mut Faults) -> (String, String) {
-    let Some(fields) = Fields::of(node, "bundle", &["name", "version"], faults) else { return Default::default() };
+fn bundle(node: &Node, faults: &mut Faults) -> (String, String, Mode) {
+    let known = ["name", "version", "mode"];
+    let Some(fields) = Fields::of(node, "bundle", &known, faults) else { return Default::default() };
     let name = fields
         .required("name", "name the bundle: its counters are kept under this name", faults)
         .and_then(|node| named(node, "bundle.name", faults));
     let version = fields
         .required("version", "say which version of the bundle this is, for example today's date", faults)
         .and_then(|node| form(node, "bundle.version", faults, version));
-    (name.map(|name| name.value).unwrap_or_default(), version.map(|version| version.value).unwrap_or_default())
+    let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
+    let mode = fields.optional("mode").and_then(|node| choice(node, "bundle.mode", &modes, faults));
+    let (name, version) = (name.map(|name| name.value), version.map(|version| version.value));
+    (name.unwrap_or_default(), version.unwrap_or_default(), mode.unwrap_or_default())
 }
 
 fn version(written: &str) -> Result<String, Complaint> {
@@ -112,7 +158,7 @@ fn version(written: &str) -> Result<String, Complaint> {
 }
 
 /// The zone's name as the database spells it.
-fn zone(written: &str) -> Result<String, Complaint> {
+pub(super) fn zone(written: &str) -> Result<String, Complaint> {
     let found = jiff::tz::TimeZone::get(written).ok();
     let name = found.and_then(|zone| zone.iana_name().map(str::to_owned));
     name.ok_or_else(|| {
@@ -183,26 +229,137 @@ fn network(node: &Node, faults: &mut Faults) -> Option<u8> {
     u8::try_from(count).ok()
 }
 
-fn seats(node: &Node, faults: &mut Faults) -> Vec<SeatText> {
+/// The most levels of accounts: every call may write one of each.
+const MOST_LEVELS: usize = 8;
+
+/// `[seat, team, org]`.
+fn levels(node: &Node, faults: &mut Faults) -> Vec<String> {
+    let mut levels: Vec<String> = Vec::new();
+    let items = list(node, "levels", faults).unwrap_or_default();
+    if let Some(beyond) = items.get(MOST_LEVELS) {
+        let message = format!("more than {MOST_LEVELS} levels are listed");
+        faults.add(beyond.at, Code::TooLarge, message, "keep those that have quotas");
+    }
+    for item in items.iter().take(MOST_LEVELS) {
+        let Some(level) = named(item, "levels", faults) else { continue };
+        if levels.contains(&level.value) {
+            let message = format!("the level {} is listed twice", shown(&level.value));
+            faults.add(level.at, Code::Duplicate, message, "keep one of them");
+        } else if ["session", "keys", "packs"].contains(&level.value.as_str()) {
+            let message = format!("a level cannot be called {}: the word has a meaning", shown(&level.value));
+            faults.add(level.at, Code::Conflict, message, "give it another name");
+        } else {
+            levels.push(level.value);
+        }
+    }
+    if levels.first().is_none_or(|first| first != "seat") {
+        faults.add(node.at, Code::BadValue, "the first level is always the seat", "begin with `seat`: `[seat, org]`");
+        levels.retain(|level| level != "seat");
+        levels.insert(0, "seat".to_owned());
+    }
+    levels
+}
+
+/// Headers that group calls into sessions.
+fn session(node: &Node, faults: &mut Faults) -> Vec<String> {
+    let items = list(node, "session", faults).unwrap_or_default();
+    let headers = items.iter().filter_map(|item| form(item, "session", faults, header));
+    headers.map(|header| header.value).collect()
+}
+
+fn seats(node: &Node, levels: &[String], plain: bool, faults: &mut Faults) -> Vec<SeatText> {
     let entries = map(node, "seats", faults).unwrap_or_default();
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no seat is listed", "list at least one seat");
     }
-    entries.iter().map(|entry| seat(entry, faults)).collect()
+    entries.iter().map(|entry| seat(entry, levels, plain, faults)).collect()
 }
 
-fn seat(entry: &Entry, faults: &mut Faults) -> SeatText {
+/// `plain`: levels are not stated, and every seat is in an organisation.
+fn seat(entry: &Entry, levels: &[String], plain: bool, faults: &mut Faults) -> SeatText {
     faults.keep(entry.at, name(&entry.key, "a seat"));
-    let mut seat = SeatText { name: entry.key.clone(), org: None, keys: Vec::new() };
+    let mut seat = SeatText {
+        name: Spanned { at: entry.at, value: entry.key.clone() },
+        of: vec![Some(entry.key.clone())],
+        unsound: true,
+        keys: Vec::new(),
+    };
     let what = format!("seats.{}", entry.key);
-    let Some(fields) = Fields::of(&entry.value, what, &["org", "keys"], faults) else { return seat };
-    let org = fields.required("org", "say which organisation the seat belongs to, for example `org: acme`", faults);
-    seat.org = org.and_then(|node| named(node, &fields.path("org"), faults)).map(|org| org.value);
+    let groups = || levels.iter().skip(1).map(String::as_str);
+    let known: Vec<&str> = groups().chain(["keys"]).collect();
+    let Some(fields) = Fields::of(&entry.value, what, &known, faults) else { return seat };
+    seat.unsound = false;
+    for level in groups() {
+        let node = match plain {
+            true => {
+                let help = "say which organisation the seat belongs to, for example `org: acme`";
+                let node = fields.required(level, help, faults);
+                seat.unsound |= node.is_none();
+                node
+            }
+            false => fields.optional(level),
+        };
+        let group = node.map(|node| named(node, &fields.path(level), faults));
+        seat.unsound |= matches!(group, Some(None));
+        seat.of.push(group.flatten().map(|group| group.value));
+    }
     let help = "list the hashes of its keys, for example `keys: [\"sha256:…\"]`";
     let keys = fields.required("keys", help, faults).and_then(|node| list(node, &fields.path("keys"), faults));
     let hashes = keys.unwrap_or_default().iter();
     seat.keys = hashes.filter_map(|node| form(node, &fields.path("keys"), faults, keys::hash)).collect();
     seat
+}
+
+/// The most packs of a file: each call looks through those of its accounts.
+const MOST_PACKS: usize = 10_000;
+
+fn packs(node: &Node, levels: &[String], zone: &str, faults: &mut Faults) -> Vec<PackText> {
+    let entries = map(node, "packs", faults).unwrap_or_default();
+    if let Some(beyond) = entries.get(MOST_PACKS) {
+        let message = format!("more than {MOST_PACKS} packs are listed");
+        faults.add(beyond.at, Code::TooLarge, message, "remove those that have ended");
+    }
+    entries.iter().take(MOST_PACKS).filter_map(|entry| pack(entry, levels, zone, faults)).collect()
+}
+
+fn pack(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Option<PackText> {
+    faults.keep(entry.at, name(&entry.key, "a pack"));
+    let what = format!("packs.{}", entry.key);
+    let fields = Fields::of(&entry.value, what, &["for", "amount", "from", "until", "models"], faults)?;
+    let help = "say whose it is, for example `for: {org: acme}`";
+    let owner = fields.required("for", help, faults).and_then(|node| {
+        let known: Vec<&str> = levels.iter().map(String::as_str).collect();
+        let owner = Fields::of(node, fields.path("for"), &known, faults)?;
+        let mut named = levels.iter().enumerate().filter_map(|(at, level)| Some((at, owner.optional(level)?)));
+        match (named.next(), named.next()) {
+            (Some((level, node)), None) => Some((level, reference(node, "packs.for", faults)?)),
+            _ => {
+                faults.add(node.at, Code::BadValue, "a pack belongs to one account", help);
+                None
+            }
+        }
+    });
+    let help = "say how much, for example `amount: 625000 credits`";
+    let amount = fields
+        .required("amount", help, faults)
+        .and_then(|node| form(node, &fields.path("amount"), faults, super::scalar::amount));
+    if let Some(amount) = amount.as_ref().filter(|amount| amount.value.0 == 0) {
+        faults.add(amount.at, Code::BadValue, "a pack must have something in it", help);
+    }
+    let at = |key: &str, faults: &mut Faults| {
+        let node = fields.optional(key)?;
+        form(node, &fields.path(key), faults, |written| super::scalar::moment(written, zone)).map(|at| at.value)
+    };
+    fields.required("until", "say when it ends, for example `until: 2026-12-01`", faults);
+    let term = (at("from", faults).unwrap_or(1), at("until", faults).unwrap_or(u64::MAX));
+    if term.0 >= term.1 {
+        let message = "the pack ends before it begins";
+        faults.add(fields.key_at("until"), Code::Conflict, message, "`until` is the first moment it is not good for");
+    }
+    let models = fields.optional("models").map(|node| tokens::model_patterns(node, &fields.path("models"), faults));
+    let (amount, unit) = amount?.value;
+    let name = Spanned { at: entry.at, value: entry.key.clone() };
+    Some(PackText { name, owner: owner?, amount, unit, term, models: models.unwrap_or_default() })
 }
 
 fn unknown(node: Option<&Node>, faults: &mut Faults) -> Unknown {

@@ -14,27 +14,50 @@
 //!
 //! ```yaml
 //! farebox: 1                           # the version of this format
-//! bundle: {name: acme-ai, version: 2026-11-25}   # counters are kept under the name; records state the version
+//! bundle: {name: acme-ai, version: 2026-11-25, mode: enforce}   # counters are kept under the name; `mode` is optional:
+//!                                      # `observe` decides and reports quotas, and refuses nothing for their sake
 //! zone: Asia/Shanghai                  # optional, UTC: where calendar months begin
 //! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
 //! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
 //!   - {key: [authorization, x-api-key]}
+//! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
 //! models:                              # exact name, else the longest glob, else refused; case counts
 //!   demo-small:                        # credits per 1,000 tokens, up to nine places
 //!     count: o200k_base                # or cl100k_base
-//!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, output: 4}   # cached: optional, as input
-//!   demo-*: {count: cl100k_base, credits: 0}   # free; `credits` is optional where no quota is in credits
+//!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, output: 4, reasoning: 4}   # cached: optional, as input;
+//!                                      # reasoning: optional, as output. By the piece: request, prompt, tool_call
+//!     money: {currency: CNY, per: 1m tokens, input: 2, output: 8}   # optional; `per` too: 1, 1000 or 1m tokens
+//!     speaks: [openai chat, anthropic messages]   # optional: the wire formats it is served in; all
+//!     factor:                          # optional: what its calls weigh in credits, money and weighted units; the first
+//!       - {factor: 3, times: 14:00-18:00, days: [mon, fri], zone: Asia/Shanghai}   # line that applies; else 1
+//!       - {factor: 0.5, from: 2026-11-01, until: 2026-12-01, api: openai chat}     # `until` is outside
+//!       - {factor: 2, above: 200000 tokens}   # for longer inputs
+//!   demo-latest: {alias: demo-small}   # another name of the same
+//!   demo-*: {count: cl100k_base, credits: 0, money: 0}   # free; optional where no quota is in credits or money
 //! plans:
 //!   team@2026-11:                      # `@version` is optional: plans of one name share their counters
 //!     tokens:                          # all parts of a plan are optional
-//!       funds:                         # who pays: one, of window `calendar month` or `first-use`
-//!         month: {amount: 1.5m credits, per: org, window: calendar month}   # `m` million, `b` billion
-//!       empty: [deny]                  # optional: what happens when the fund cannot pay
-//!       caps:                          # how fast: all must hold
+//!       funds:                         # who pays, in this order; those in one unit pay a call together
+//!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits}   # optional: what
+//!                                      # goes over of what is unused; else it lapses
+//!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly}   # `m` million, `b` billion;
+//!                                      # `was`: the name it had, under which its counters go on
+//!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first
+//!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn
+//!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
+//!                                      # cache read, cache write, reasoning, weighted; requests, weighted requests;
+//!                                      # prompts, weighted prompts; tool calls; credits; a currency such as CNY
 //!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
-//!         pace:  {limit: 200000 tokens, per: seat, window: bucket 1m}           # refills steadily
+//!         pace:  {limit: 200000 fresh tokens, per: seat, window: bucket 1m, burst: 400000 fresh tokens, hold: expected,
+//!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or what
+//!                                      # calls of the model lately came to; `full`: as `empty`; also `observe`
+//!         large: {limit: 50 weighted requests, per: seat, window: calendar month, models: ["demo-l*"]}   # only their calls
+//!         turns: {limit: 80 prompts, per: seat, window: first-use 5h}   # a call that ends with a tool's result begins none
+//!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`
 //!         live:  {limit: 4 requests, per: seat, window: concurrent}             # what runs at this moment
+//!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn
+//!       round: 0.01                    # optional: credits and money are rounded up to a multiple of this, once a call
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
 //!         shrink_to: 16                # a limit is never clamped below this
@@ -45,12 +68,17 @@
 //!     security:
 //!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
 //!       input: {longest: 128000 tokens, secrets: deny}   # each optional
+//! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
 //!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
 //!     org: acme
 //!     keys: ["sha256:8be25d9c6da5f3b7d9b5a8e3f6b1dbf3c34d8b4a8d7b5e5c8a0e4f3d2c1b0a99"]
+//! packs:                               # optional: one-off top-ups of an account
+//!   top-up-1: {for: {org: acme}, amount: 625000 credits, from: 2026-11-01, until: 2026-12-01}   # optional: from, models
 //! assign:                              # the first line that matches; what none matches is refused
-//!   - {when: {seat: alice}, plan: team@2026-11}   # or {org: …}, or both; `plan: deny` refuses
+//!   - {when: {seat: alice}, plan: team@2026-11, from: 2026-11-03, until: 2027-11-03, state: active}   # any levels;
+//!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
+//!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
 //! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
@@ -62,7 +90,7 @@
 //!   - name: an admitted call is charged to the token
 //!     as: {seat: alice}                # or {key: …}, in clear
 //!     at: 2026-11-25T10:00:00+08:00    # optional
-//!     used: {pace: 100 tokens}         # optional: already used in the current windows of the caller's plan
+//!     used: {pace: 100 fresh tokens}         # optional: already used in the current windows of the caller's plan
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
 //!     answer: {output: 50, input: 500, cached: 0, status: 200, silent: false}   # optional, as are its keys
 //!     expect: {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1}
@@ -76,15 +104,19 @@
 pub mod bundle;
 pub mod case;
 pub mod diagnostic;
+pub mod price;
+pub mod unit;
 
 mod assign;
 mod compile;
 mod document;
 mod fields;
+mod funding;
 mod keys;
 mod models;
 mod plan;
 mod scalar;
+mod tokens;
 mod tree;
 
 pub use bundle::Bundle;

@@ -2,12 +2,15 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::bundle::{Model, Models, Weights};
+use super::bundle::{Model, Models};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
-use super::fields::{Fields, form, map, text};
-use super::scalar::price;
-use super::tree::{Entry, Node, Spanned, Value};
+use super::fields::{Fields, choice, form, list, map, text};
+use super::price::{FactorLine, Rates};
+use super::scalar::{PricedPer, moment, number, price, times};
+use super::tree::{Entry, Mark, Node, Spanned, Value};
+use super::unit;
 use crate::meter::count::Encoding;
+use crate::meter::dialect::Dialect;
 
 /// The longest catalogue: every call looks through it.
 const MOST: usize = 1000;
@@ -45,22 +48,43 @@ impl Models {
 pub(super) struct ModelText {
     pub pattern: Spanned<String>,
     pub glob: Option<GlobMatcher>,
-    /// `None`: at fault, and noted.
+    /// The model whose line this one repeats.
+    pub alias: Option<Spanned<String>>,
+    /// `None`: at fault, and noted; or an alias.
     pub encoding: Option<Encoding>,
-    pub price: Price,
+    pub credits: Priced,
+    pub money: Priced,
+    /// What `money` is in, and where that is said.
+    pub currency: Option<Spanned<&'static str>>,
+    pub factor: Vec<FactorLine>,
+    pub speaks: Vec<Dialect>,
 }
 
 /// What was said of a model's price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Price {
-    Stated(Weights),
+pub(super) enum Priced {
+    Stated(Rates),
     NotStated,
     /// Noted among the faults.
     AtFault,
 }
 
+impl Priced {
+    /// The rates, or nothing where none were stated.
+    pub fn rates(self) -> Rates {
+        match self {
+            Self::Stated(rates) => rates,
+            Self::NotStated | Self::AtFault => Rates::default(),
+        }
+    }
+}
+
+/// The wire formats, as policies write them.
+pub(super) const DIALECTS: [(&str, Dialect); 2] =
+    [("openai chat", Dialect::OpenAiChat), ("anthropic messages", Dialect::AnthropicMessages)];
+
 /// Reads the `models` section.
-pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ModelText> {
+pub(super) fn read(node: &Node, zone: &str, faults: &mut Faults) -> Vec<ModelText> {
     let entries = map(node, "models", faults).unwrap_or_default();
     if entries.is_empty() {
         faults.add(
@@ -78,21 +102,55 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ModelText> {
             "let globs stand for families",
         );
     }
-    let row = |entry: &Entry, faults: &mut Faults| {
-        let glob = faults.keep(entry.at, glob(&entry.key))?;
-        let what = format!("models.{}", entry.key);
-        let fields = Fields::of(&entry.value, what, &["count", "credits"], faults)?;
-        let encoding = fields
-            .required("count", "name the vocabulary that counts its text, for example `count: o200k_base`", faults)
-            .and_then(|node| encoding(node, faults));
-        let price = match fields.optional("credits") {
-            None => Price::NotStated,
-            Some(node) => weights(node, &fields.path("credits"), faults).map_or(Price::AtFault, Price::Stated),
-        };
-        let pattern = Spanned { at: entry.at, value: entry.key.clone() };
-        Some(ModelText { pattern, glob: is_glob(&entry.key).then_some(glob), encoding, price })
+    entries.iter().take(MOST).filter_map(|entry| row(entry, zone, faults)).collect()
+}
+
+fn row(entry: &Entry, zone: &str, faults: &mut Faults) -> Option<ModelText> {
+    let glob = faults.keep(entry.at, glob(&entry.key))?;
+    let mut row = ModelText {
+        pattern: Spanned { at: entry.at, value: entry.key.clone() },
+        glob: is_glob(&entry.key).then_some(glob),
+        alias: None,
+        encoding: None,
+        credits: Priced::NotStated,
+        money: Priced::NotStated,
+        currency: None,
+        factor: Vec::new(),
+        speaks: Vec::new(),
     };
-    entries.iter().take(MOST).filter_map(|entry| row(entry, faults)).collect()
+    let what = format!("models.{}", entry.key);
+    let known = ["count", "credits", "money", "factor", "speaks", "alias"];
+    let fields = Fields::of(&entry.value, what, &known, faults)?;
+    if let Some(node) = fields.optional("alias") {
+        row.alias = super::document::reference(node, &fields.path("alias"), faults);
+        let others = ["count", "credits", "money", "factor", "speaks"];
+        if let Some(other) = others.into_iter().find(|key| fields.optional(key).is_some()) {
+            let message = format!("an alias has no `{other}` of its own");
+            faults.add(fields.key_at(other), Code::Conflict, message, "remove it, or do not make this line an alias");
+        }
+        return Some(row);
+    }
+    row.encoding = fields
+        .required("count", "name the vocabulary that counts its text, for example `count: o200k_base`", faults)
+        .and_then(|node| encoding(node, faults));
+    let priced = |key: &str, per: PricedPer, faults: &mut Faults| match fields.optional(key) {
+        None => (Priced::NotStated, None),
+        Some(node) => {
+            let mut currency = None;
+            let rates = rates(node, &fields.path(key), key == "money", per, &mut currency, faults);
+            (rates.map_or(Priced::AtFault, Priced::Stated), currency)
+        }
+    };
+    (row.credits, _) = priced("credits", PricedPer::Thousand, faults);
+    (row.money, row.currency) = priced("money", PricedPer::Million, faults);
+    if let Some(node) = fields.optional("factor") {
+        row.factor = factor(node, &fields.path("factor"), zone, faults);
+    }
+    if let Some(node) = fields.optional("speaks") {
+        let items = list(node, &fields.path("speaks"), faults).unwrap_or_default();
+        row.speaks = items.iter().filter_map(|item| choice(item, &fields.path("speaks"), &DIALECTS, faults)).collect();
+    }
+    Some(row)
 }
 
 fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
@@ -105,27 +163,153 @@ fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     known.map(|(_, encoding)| *encoding)
 }
 
-/// `0`, or a price for each direction. Cached input costs what input costs unless it is said.
-fn weights(node: &Node, what: &str, faults: &mut Faults) -> Option<Weights> {
+const TOKEN_RATES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];
+const OTHER_RATES: [&str; 3] = ["request", "prompt", "tool_call"];
+
+/// `0`, or a price for each direction. Cached input costs what input costs, and reasoning what output costs, unless it
+/// is said. Calls, prompts and tools are priced by the piece. A price by the piece alone leaves tokens free.
+fn rates(
+    node: &Node,
+    what: &str,
+    money: bool,
+    per: PricedPer,
+    currency: &mut Option<Spanned<&'static str>>,
+    faults: &mut Faults,
+) -> Option<Rates> {
+    let example = if money { "{currency: CNY, input: …, output: …}" } else { "{input: …, output: …}" };
     if let Value::Plain(number) = &node.value {
-        if price(number) == Ok(0) {
-            return Some(Weights::default());
+        if price(number, per) == Ok(0) {
+            return Some(Rates::default());
         }
         let message = format!("{what} cannot be {}: input and output are priced apart", shown(number));
-        faults.add(node.at, Code::BadValue, message, "write `0` for free, or `{input: …, output: …}` per 1,000 tokens");
+        let help = match money {
+            false => "write `0` for free, or `{input: …, output: …}` per 1,000 tokens".to_owned(),
+            true => format!("write `0` for free, or `{example}` per million tokens"),
+        };
+        faults.add(node.at, Code::BadValue, message, help);
         return None;
     }
-    let fields = Fields::of(node, what, &["input", "cache_read", "cache_write", "output"], faults)?;
-    let help = "state credits per 1,000 tokens for `input` and `output`; cached input costs as much as `input` unless it is said";
-    let rate = |node: &Node, faults: &mut Faults| form(node, what, faults, price).map(|rate| rate.value);
-    let input = fields.required("input", help, faults).and_then(|node| rate(node, faults));
-    let output = fields.required("output", help, faults).and_then(|node| rate(node, faults));
-    let cached = |key: &str, faults: &mut Faults| match fields.optional(key) {
-        None => input,
-        Some(node) => rate(node, faults),
+    let mut known = [&TOKEN_RATES[..], &OTHER_RATES[..], &["per"]].concat();
+    if money {
+        known.push("currency");
+    }
+    let fields = Fields::of(node, what, &known, faults)?;
+    let words = [("1 token", PricedPer::One), ("1000 tokens", PricedPer::Thousand), ("1m tokens", PricedPer::Million)];
+    let per = match fields.optional("per") {
+        None => per,
+        Some(node) => choice(node, &fields.path("per"), &words, faults)?,
     };
-    let (cache_read, cache_write) = (cached("cache_read", faults), cached("cache_write", faults));
-    Some(Weights { input: input?, cache_read: cache_read?, cache_write: cache_write?, output: output? })
+    if money {
+        let help = "say which currency the price is in, for example `currency: CNY`";
+        let code = fields.required("currency", help, faults)?;
+        *currency = form(code, &fields.path("currency"), faults, code_of);
+    }
+    let rate = |key: &str, per: PricedPer, faults: &mut Faults| {
+        let node = fields.optional(key)?;
+        Some(form(node, what, faults, |written| price(written, per)).map(|rate| rate.value))
+    };
+    let piece = |key: &str, faults: &mut Faults| rate(key, PricedPer::One, faults).unwrap_or(Some(0));
+    let (request, prompt, tool_call) = (piece("request", faults), piece("prompt", faults), piece("tool_call", faults));
+    let by_piece = OTHER_RATES.iter().any(|key| fields.optional(key).is_some());
+    let by_token = TOKEN_RATES.iter().any(|key| fields.optional(key).is_some());
+    let free = by_piece && !by_token;
+    let help = "state the price of `input` and `output`; cached input costs as much as `input` unless it is said";
+    let base = |key: &str, faults: &mut Faults| match free {
+        true => Some(0),
+        false => fields.required(key, help, faults).and_then(|_| rate(key, per, faults).flatten()),
+    };
+    let (input, output) = (base("input", faults), base("output", faults));
+    let other = |key: &str, otherwise: Option<u64>, faults: &mut Faults| rate(key, per, faults).unwrap_or(otherwise);
+    let (cache_read, cache_write) = (other("cache_read", input, faults), other("cache_write", input, faults));
+    let reasoning = other("reasoning", output, faults);
+    Some(Rates {
+        input: input?,
+        cache_read: cache_read?,
+        cache_write: cache_write?,
+        output: output?,
+        reasoning: reasoning?,
+        request: request?,
+        prompt: prompt?,
+        tool_call: tool_call?,
+    })
+}
+
+fn code_of(written: &str) -> Result<&'static str, Complaint> {
+    unit::currency(written).ok_or_else(|| {
+        let message = format!("{} is no currency that is known", shown(written));
+        Complaint::new(Code::UnknownUnit, message, "write its ISO 4217 code, for example `CNY` or `USD`")
+    })
+}
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// `2`, or a list of lines of which the first that applies decides.
+fn factor(node: &Node, what: &str, zone: &str, faults: &mut Faults) -> Vec<FactorLine> {
+    let always = |factor: u64| FactorLine {
+        factor,
+        times: None,
+        days: [false; 7],
+        zone: zone.to_owned(),
+        dates: (0, u64::MAX),
+        dialects: Vec::new(),
+        above: None,
+    };
+    if let Value::Plain(_) = &node.value {
+        return form(node, what, faults, number).map(|factor| always(factor.value)).into_iter().collect();
+    }
+    let mut lines = Vec::new();
+    let mut last: Option<Mark> = None;
+    for item in list(node, what, faults).unwrap_or_default() {
+        if let Some(last) = last {
+            let message = format!("this line has no effect: line {} comes first and always applies", last.line);
+            faults.add(item.at, Code::Shadowed, message, "move it up, or remove it");
+            break;
+        }
+        let Some(line) = factor_line(item, what, always(0), faults) else { continue };
+        let bare = FactorLine { factor: line.factor, ..always(0) };
+        if line == bare {
+            last = Some(item.at);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn factor_line(node: &Node, what: &str, mut line: FactorLine, faults: &mut Faults) -> Option<FactorLine> {
+    let known = ["factor", "times", "days", "zone", "from", "until", "api", "above"];
+    let fields = Fields::of(node, what, &known, faults)?;
+    let stated = fields.required("factor", "say what the calls weigh, for example `factor: 3`", faults)?;
+    line.factor = form(stated, &fields.path("factor"), faults, number)?.value;
+    if let Some(node) = fields.optional("zone") {
+        line.zone = form(node, &fields.path("zone"), faults, super::document::zone)?.value;
+    }
+    if let Some(node) = fields.optional("times") {
+        line.times = Some(form(node, &fields.path("times"), faults, times)?.value);
+    }
+    for item in fields.optional("days").and_then(|node| list(node, &fields.path("days"), faults)).unwrap_or_default() {
+        let words: Vec<(&str, usize)> = DAYS.iter().enumerate().map(|(at, day)| (*day, at)).collect();
+        let day = choice(item, &fields.path("days"), &words, faults)?;
+        if let Some(day) = line.days.get_mut(day) {
+            *day = true;
+        }
+    }
+    let zone = line.zone.clone();
+    let at = |key: &str, faults: &mut Faults| {
+        let node = fields.optional(key)?;
+        form(node, &fields.path(key), faults, |written| moment(written, &zone)).map(|at| at.value)
+    };
+    line.dates = (at("from", faults).unwrap_or(0), at("until", faults).unwrap_or(u64::MAX));
+    if line.dates.0 >= line.dates.1 {
+        let message = "the dates end before they begin";
+        faults.add(fields.key_at("until"), Code::Conflict, message, "`until` is the first moment that is outside");
+    }
+    if let Some(node) = fields.optional("api") {
+        line.dialects.push(choice(node, &fields.path("api"), &DIALECTS, faults)?);
+    }
+    if let Some(node) = fields.optional("above") {
+        line.above = Some(form(node, &fields.path("above"), faults, super::plan::tokens_only)?.value);
+    }
+    Some(line)
 }
 
 /// Whether a pattern is more than an exact name.
@@ -207,7 +391,10 @@ mod tests {
             pattern: (*pattern).to_owned(),
             glob: is_glob(pattern).then(|| glob(pattern).unwrap()),
             encoding: Encoding::O200kBase,
-            weights: Weights::default(),
+            credits: Rates::default(),
+            money: Rates::default(),
+            factor: Vec::new(),
+            speaks: Vec::new(),
         };
         Models::sorted(patterns.iter().map(row).collect())
     }

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::bundle::{Connectivity, HoldRule, Lost, Per, Role, Unit};
+use super::bundle::{Connectivity, HoldRule, Lost};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, choice, form, list, map, name, text, whole};
-use super::models;
-use super::scalar::{WindowText, amount, unit_name, window};
+use super::fields::{Fields, choice, form, list, map, name, whole};
+use super::scalar::amount;
+use super::tokens::{self, PacksText, QuotaText, ReliefText};
 use super::tree::{Entry, Mark, Node, Spanned};
+use super::unit::Unit;
 
 const MOST_PLANS: usize = 256;
 /// The most quotas of a plan, and the most patterns of its allow-list: every call goes through all of them.
-const MOST_LINES: usize = 64;
+pub(super) const MOST_LINES: usize = 64;
 
 /// A plan as written.
 #[derive(Debug)]
@@ -26,6 +27,12 @@ pub(super) struct PlanText {
     pub version: Option<String>,
     /// Funds, then caps.
     pub quotas: Vec<QuotaText>,
+    pub packs: Vec<PacksText>,
+    pub empty: Vec<Spanned<ReliefText>>,
+    /// In micro-units.
+    pub continued_prompt: u64,
+    /// In micro-units.
+    pub round: u64,
     pub hold: HoldRule,
     pub connectivity: Connectivity,
     /// Where the tier is stated.
@@ -35,27 +42,8 @@ pub(super) struct PlanText {
     pub deny_secrets: bool,
 }
 
-/// A quota as written.
-#[derive(Debug)]
-pub(super) struct QuotaText {
-    pub name: Spanned<String>,
-    pub role: Role,
-    /// `None`: at fault, and noted.
-    pub terms: Option<Terms>,
-}
-
-/// What a quota says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// In micro-units.
-    pub limit: u64,
-    pub unit: Unit,
-    pub per: Per,
-    pub window: WindowText,
-}
-
 /// Reads the `plans` section.
-pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<PlanText> {
+pub(super) fn read(node: &Node, levels: &[String], faults: &mut Faults) -> Vec<PlanText> {
     let entries = map(node, "plans", faults).unwrap_or_default();
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no plan is listed", "define at least one plan");
@@ -68,10 +56,10 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<PlanText> {
             "split the file into several bundles",
         );
     }
-    entries.iter().take(MOST_PLANS).map(|entry| plan(entry, faults)).collect()
+    entries.iter().take(MOST_PLANS).map(|entry| plan(entry, levels, faults)).collect()
 }
 
-fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
+fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
     let (base, version) = match entry.key.split_once('@') {
         Some((base, version)) => (base, Some(version)),
         None => (entry.key.as_str(), None),
@@ -84,6 +72,10 @@ fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
         base: base.to_owned(),
         version: version.map(str::to_owned),
         quotas: Vec::new(),
+        packs: Vec::new(),
+        empty: Vec::new(),
+        continued_prompt: 0,
+        round: 1,
         hold: HoldRule { unstated_output: 1024, shrink_to: 16, lost: Lost::Held },
         connectivity: Connectivity::default(),
         tier_at: entry.at,
@@ -96,7 +88,7 @@ fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
         return plan;
     };
     if let Some(node) = fields.optional("tokens") {
-        tokens(node, &fields.path("tokens"), &mut plan, faults);
+        tokens::read(node, &fields.path("tokens"), levels, &mut plan, faults);
     }
     if let Some(node) = fields.optional("connectivity") {
         connectivity(node, &fields.path("connectivity"), &mut plan, faults);
@@ -107,97 +99,15 @@ fn plan(entry: &Entry, faults: &mut Faults) -> PlanText {
     plan
 }
 
-fn tokens(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
-    let Some(fields) = Fields::of(node, what, &["funds", "empty", "caps", "hold"], faults) else { return };
-    for (key, role) in [("funds", Role::Fund), ("caps", Role::Cap)] {
-        let Some(node) = fields.optional(key) else { continue };
-        let entries = map(node, &fields.path(key), faults).unwrap_or_default();
-        if let (Role::Fund, Some(second)) = (role, entries.get(1)) {
-            let help = "keep one; several funds that pay in order are not built yet";
-            faults.add(second.at, Code::TooLarge, "a plan has at most one fund", help);
-        }
-        few(entries.get(MOST_LINES).map(|entry| entry.at), &fields.path(key), faults);
-        for entry in entries.iter().take(MOST_LINES) {
-            let quota = quota(entry, role, &fields.path(key), faults);
-            if let Some(first) = plan.quotas.iter().find(|first| first.name.value == quota.name.value) {
-                let message = format!("the plan has two quotas named {}", shown(&entry.key));
-                let help = format!("give one another name; the first is in line {}", first.name.at.line);
-                faults.add(entry.at, Code::Duplicate, message, help);
-            }
-            plan.quotas.push(quota);
-        }
-    }
-    if let Some(node) = fields.optional("empty") {
-        for step in list(node, &fields.path("empty"), faults).unwrap_or_default() {
-            choice(step, &fields.path("empty"), &[("deny", ())], faults);
-        }
-        if fields.optional("funds").is_none() {
-            let help = "remove it, or define a fund";
-            faults.add(
-                fields.key_at("empty"),
-                Code::Conflict,
-                "`empty` says what happens without funds, but there is no fund",
-                help,
-            );
-        }
-    }
-    if let Some(node) = fields.optional("hold") {
-        hold(node, &fields.path("hold"), plan, faults);
-    }
-}
-
 /// Notes the first line that is one too many.
-fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
+pub(super) fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
     if let Some(at) = beyond {
         faults.add(at, Code::TooLarge, format!("{what} has more than {MOST_LINES} lines"), "keep fewer");
     }
 }
 
-fn quota(entry: &Entry, role: Role, section: &str, faults: &mut Faults) -> QuotaText {
-    faults.keep(entry.at, name(&entry.key, "a quota"));
-    let terms = terms(entry, role, &format!("{section}.{}", entry.key), faults);
-    QuotaText { name: Spanned { at: entry.at, value: entry.key.clone() }, role, terms }
-}
-
-fn terms(entry: &Entry, role: Role, what: &str, faults: &mut Faults) -> Option<Terms> {
-    let key = match role {
-        Role::Fund => "amount",
-        Role::Cap => "limit",
-    };
-    let fields = Fields::of(&entry.value, what, &[key, "per", "window"], faults)?;
-    let help = format!("say how much, for example `{key}: 20000 tokens`");
-    let limit = fields.required(key, &help, faults).and_then(|node| form(node, &fields.path(key), faults, amount));
-    let per = fields
-        .required("per", "say whose account it is in: `per: seat` or `per: org`", faults)
-        .and_then(|node| choice(node, &fields.path("per"), &[("seat", Per::Seat), ("org", Per::Org)], faults));
-    let window = fields
-        .required("window", "say when it begins anew, for example `window: calendar month`", faults)
-        .and_then(|node| form(node, &fields.path("window"), faults, window));
-    if let Some(limit) = &limit
-        && limit.value.0 == 0
-    {
-        let help = "to refuse all calls, assign no plan; to set no limit, leave the quota out";
-        faults.add(limit.at, Code::BadValue, format!("the {key} of a quota must be above zero"), help);
-    }
-    let (limit, window) = (limit?, window?);
-    let (unit_at, (limit, unit)) = (limit.at, limit.value);
-    fits(role, unit, unit_at, &window, faults);
-    Some(Terms { limit, unit, per: per?, window: window.value })
-}
-
-/// Which windows a quota may have.
-fn fits(role: Role, unit: Unit, unit_at: Mark, window: &Spanned<WindowText>, faults: &mut Faults) {
-    let rate = matches!(window.value, WindowText::Bucket(_) | WindowText::Concurrent);
-    if role == Role::Fund && rate {
-        let help = "give the fund `calendar month` or `first-use …`, or make it a cap";
-        faults.add(window.at, Code::Conflict, "a fund says who pays, not how fast: it cannot have this window", help);
-    } else if window.value == WindowText::Concurrent && unit != Unit::Requests {
-        let message = format!("`concurrent` counts requests that run, not {}", unit_name(unit));
-        faults.add(unit_at, Code::Conflict, message, "write the limit in requests, for example `4 requests`");
-    }
-}
-
-fn hold(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+/// Reads the `hold` section of a plan's tokens.
+pub(super) fn hold(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
     const MOST: u64 = 10_000_000;
     let Some(fields) = Fields::of(node, what, &["unstated_output", "shrink_to", "lost"], faults) else { return };
     let mut tokens = |key: &str, otherwise: u64| {
@@ -258,15 +168,7 @@ fn network(written: &str) -> Result<IpNet, Complaint> {
 fn security(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
     let Some(fields) = Fields::of(node, what, &["models", "input"], faults) else { return };
     if let Some(node) = fields.optional("models") {
-        let what = fields.path("models");
-        let items = list(node, &what, faults).unwrap_or_default();
-        few(items.get(MOST_LINES).map(|item| item.at), &what, faults);
-        for item in items.iter().take(MOST_LINES) {
-            let Some(pattern) = text(item, &what, faults) else { continue };
-            if faults.keep(item.at, models::glob(pattern)).is_some() {
-                plan.models.push(Spanned { at: item.at, value: pattern.to_owned() });
-            }
-        }
+        plan.models = tokens::model_patterns(node, &fields.path("models"), faults);
     }
     let Some(node) = fields.optional("input") else { return };
     let Some(input) = Fields::of(node, fields.path("input"), &["longest", "secrets"], faults) else { return };
@@ -279,7 +181,7 @@ fn security(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
 }
 
 /// An amount of tokens, in whole tokens.
-fn tokens_only(written: &str) -> Result<u64, Complaint> {
+pub(super) fn tokens_only(written: &str) -> Result<u64, Complaint> {
     match amount(written)? {
         (0, _) => Err(Complaint::new(
             Code::BadValue,
@@ -288,7 +190,7 @@ fn tokens_only(written: &str) -> Result<u64, Complaint> {
         )),
         (micro, Unit::Tokens | Unit::InputTokens) => Ok(micro / crate::quota::MICRO),
         (_, unit) => {
-            let message = format!("the longest input is stated in tokens, not in {}", unit_name(unit));
+            let message = format!("the longest input is stated in tokens, not in {}", unit.words());
             Err(Complaint::new(Code::BadValue, message, "write for example `128000 tokens`"))
         }
     }

@@ -2,54 +2,55 @@
 //!
 //! Nothing is rounded and nothing has two readings: `200k` is refused, because it may mean 200,000 or 204,800.
 
-use super::bundle::Unit;
 use super::diagnostic::{Code, Complaint, listed, meant, shown};
-use crate::quota::MICRO;
+use super::unit::{Unit, currency};
+use crate::quota::{AnniversaryPeriod, CalendarPeriod, MICRO, Window};
 
 type Parsed<T> = Result<T, Complaint>;
 
 /// The largest amount, in whole units: a trillion. Sums of many stay far from the end of `u64`.
 const LARGEST_AMOUNT: u64 = 1_000_000_000_000;
 
-const UNITS: [(&str, Unit); 5] = [
-    ("tokens", Unit::Tokens),
-    ("input tokens", Unit::InputTokens),
-    ("output tokens", Unit::OutputTokens),
-    ("requests", Unit::Requests),
-    ("credits", Unit::Credits),
-];
-
 const AMOUNT_HELP: &str =
     "write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`";
 
-/// The unit as the policy writes it.
-pub(super) fn unit_name(unit: Unit) -> &'static str {
-    UNITS.iter().find(|(_, known)| *known == unit).map_or("units", |(name, _)| name)
-}
-
 /// `20000 tokens`: micro-units and their unit.
 pub(super) fn amount(text: &str) -> Parsed<(u64, Unit)> {
-    let Some((number, unit)) = text.trim().split_once(char::is_whitespace) else {
+    let Some((number, words)) = text.trim().split_once(char::is_whitespace) else {
         let message = format!("the amount {} has no unit", shown(text));
         return Err(Complaint::new(Code::UnknownUnit, message, AMOUNT_HELP));
     };
-    let unit = unit_of(unit.trim())?;
+    let unit = unit(words)?;
     let micro = scaled(number)?;
-    if unit != Unit::Credits && micro % MICRO != 0 {
-        let message = format!("{} is no whole number of {}", shown(number), unit_name(unit));
-        return Err(Complaint::new(Code::BadValue, message, "only credits may have a fraction"));
+    if !unit.has_fractions() && micro % MICRO != 0 {
+        let message = format!("{} is no whole number of {}", shown(number), unit.words());
+        return Err(Complaint::new(
+            Code::BadValue,
+            message,
+            "only credits, money, prompts and what is weighted may have a fraction",
+        ));
     }
     Ok((micro, unit))
 }
 
-fn unit_of(written: &str) -> Parsed<Unit> {
+/// A unit by its words: `fresh tokens`, `requests`, `CNY`.
+pub(super) fn unit(written: &str) -> Parsed<Unit> {
     let words: Vec<&str> = written.split_whitespace().collect();
     let words = words.join(" ");
-    let same = |name: &str| words == name || name.strip_suffix('s') == Some(words.as_str());
-    UNITS.iter().find(|(name, _)| same(name)).map(|(_, unit)| *unit).ok_or_else(|| {
-        let help = meant(&words, UNITS.map(|(name, _)| name), "units");
+    Unit::from_words(&words).ok_or_else(|| {
+        if currency(&words.to_uppercase()).is_some() {
+            let help = format!("write {}", shown(&words.to_uppercase()));
+            return Complaint::new(Code::UnknownUnit, format!("unknown unit {}", shown(written)), help);
+        }
+        let help = meant(&words, Unit::all_words(), "units");
         Complaint::new(Code::UnknownUnit, format!("unknown unit {}", shown(written)), help)
     })
+}
+
+/// A number with up to six places, in micro-units.
+pub(super) fn number(written: &str) -> Parsed<u64> {
+    let help = "write a plain number with up to six places, for example `0.8`";
+    decimal(written, 6, 1).map_err(|fault| fault.about("number", written, help.to_owned()))
 }
 
 /// A number with an optional `m` (million) or `b` (billion), in micro-units.
@@ -80,14 +81,64 @@ fn amount_help(written: &str) -> String {
     }
 }
 
-/// A price per 1,000 tokens in credits, as micro-credits per million tokens: exact up to nine places.
-pub(super) fn price(written: &str) -> Parsed<u64> {
-    let help = "write credits per 1,000 tokens as a plain number with up to nine places, for example `0.25`";
-    let rate = decimal(written, 9, 1).map_err(|fault| fault.about("price", written, help.to_owned()))?;
-    match rate <= MICRO * MICRO * 1000 {
+/// How many of a thing a price is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PricedPer {
+    One,
+    Thousand,
+    Million,
+}
+
+/// A price for so many of a thing, as micro-units for a million of them: exact up to twelve, nine or six places.
+pub(super) fn price(written: &str, per: PricedPer) -> Parsed<u64> {
+    let (places, example) = match per {
+        PricedPer::One => (12, "0.25"),
+        PricedPer::Thousand => (9, "0.25"),
+        PricedPer::Million => (6, "2.5"),
+    };
+    let help = format!("write a plain number with up to {places} places, for example `{example}`");
+    let rate = decimal(written, places, 1).map_err(|fault| fault.about("price", written, help.clone()))?;
+    match rate <= MICRO * MICRO * 100_000 {
         true => Ok(rate),
-        false => Err(Fault::TooLarge.about("price", written, help.to_owned())),
+        false => Err(Fault::TooLarge.about("price", written, help)),
     }
+}
+
+/// `14:00-18:00`: minutes of the day. The end may be 24:00, and may lie before the beginning.
+pub(super) fn times(written: &str) -> Parsed<(u16, u16)> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(hour) || !digits(minute) {
+            return None;
+        }
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (minute < 60 && (hour < 24 || hour == 24 && minute == 0)).then_some(hour * 60 + minute)
+    };
+    let read = written.split_once('-').and_then(|(from, until)| Some((minute(from)?, minute(until)?)));
+    read.filter(|(from, until)| from != until && *from < 24 * 60).ok_or_else(|| {
+        let message = format!("{} is no band of hours", shown(written));
+        Complaint::new(Code::BadValue, message, "write for example `14:00-18:00`, or `22:00-06:00` over midnight")
+    })
+}
+
+/// A day in a zone, `2026-11-03`, at its first moment, or a moment with its offset (RFC 3339): Unix milliseconds.
+pub(super) fn moment(written: &str, zone: &str) -> Parsed<u64> {
+    let day = || {
+        let date: jiff::civil::Date = written.parse().ok()?;
+        let zone = jiff::tz::TimeZone::get(zone).ok()?;
+        Some(date.to_zoned_datetime(zone).ok()?.timestamp())
+    };
+    let moment = || written.parse::<jiff::Timestamp>().ok();
+    let at = if written.len() == "2026-11-03".len() { day() } else { moment() };
+    at.and_then(|at| u64::try_from(at.as_millisecond()).ok()).ok_or_else(|| {
+        let message = format!("{} is no day and no moment since 1970", shown(written));
+        Complaint::new(
+            Code::BadValue,
+            message,
+            "write a day such as `2026-11-03`, or a moment such as `2026-11-03T10:00:00+08:00`",
+        )
+    })
 }
 
 /// Why a number is none.
@@ -173,10 +224,47 @@ pub(super) fn size(written: &str) -> Parsed<u64> {
 /// A window as written: a calendar month's zone is the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WindowText {
-    CalendarMonth,
+    Calendar(CalendarPeriod),
+    Anniversary(AnniversaryPeriod),
     FirstUse(u64),
+    #[allow(dead_code, reason = "written next")]
+    Sliding(u64),
     Bucket(u64),
+    Term(u64, u64),
+    Lifetime,
     Concurrent,
+}
+
+impl WindowText {
+    /// Whether it says how fast, and not how much.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Self::Bucket(_) | Self::Sliding(_) | Self::Concurrent)
+    }
+
+    /// Whether another window of the same length follows it.
+    pub fn begins_anew(self) -> bool {
+        matches!(self, Self::Calendar(_) | Self::Anniversary(_) | Self::FirstUse(_))
+    }
+
+    /// Whether it is counted from the subscription day.
+    pub fn is_anniversary(self) -> bool {
+        matches!(self, Self::Anniversary(_))
+    }
+
+    /// The window itself: in the file's zone, with a bucket's burst, from the subscription day.
+    pub fn window(self, zone: &str, burst: u64, day: Option<jiff::civil::Date>) -> Window {
+        let zone = zone.to_owned();
+        match self {
+            Self::Calendar(period) => Window::Calendar { period, zone },
+            Self::Anniversary(every) => Window::Anniversary { every, anchor: day.unwrap_or_default(), zone },
+            Self::FirstUse(length_ms) => Window::FirstUse { length_ms },
+            Self::Sliding(length_ms) => Window::Sliding { length_ms },
+            Self::Bucket(period_ms) => Window::Bucket { period_ms, burst },
+            Self::Term(from_ms, until_ms) => Window::Term { from_ms, until_ms },
+            Self::Lifetime => Window::Lifetime,
+            Self::Concurrent => Window::Concurrent,
+        }
+    }
 }
 
 const WINDOWS: [&str; 4] = ["calendar month", "first-use 5h", "bucket 1m", "concurrent"];
@@ -191,7 +279,12 @@ pub(super) fn window(written: &str) -> Parsed<WindowText> {
         if ms < least { Err(Complaint::new(Code::BadValue, message, help)) } else { Ok(ms) }
     };
     match words.as_slice() {
-        ["calendar", "month"] => Ok(WindowText::CalendarMonth),
+        ["calendar", "month"] => Ok(WindowText::Calendar(CalendarPeriod::Month)),
+        ["calendar", "week"] => Ok(WindowText::Calendar(CalendarPeriod::Week { starts: 0 })),
+        ["calendar", "day"] => Ok(WindowText::Calendar(CalendarPeriod::Day)),
+        ["anniversary", "month"] => Ok(WindowText::Anniversary(AnniversaryPeriod::Month)),
+        ["lifetime"] => Ok(WindowText::Lifetime),
+        ["term", from, "until", until] => Ok(WindowText::Term(moment(from, "UTC")?, moment(until, "UTC")?)),
         ["concurrent"] => Ok(WindowText::Concurrent),
         ["first-use", length] => longer_than(1000, length).map(WindowText::FirstUse),
         ["bucket", period] => longer_than(1000, period).map(WindowText::Bucket),
@@ -231,18 +324,24 @@ mod tests {
         insta::assert_snapshot!(said(amount("2M tokens")), @"bad-value: the amount `2M` is no number; write `2m`");
         insta::assert_snapshot!(said(amount("200,000 tokens")), @"bad-value: the amount `200,000` is no number; write the number without separators, for example `200000`");
         insta::assert_snapshot!(said(amount("20000 toknes")), @"unknown-unit: unknown unit `toknes`; did you mean `tokens`?");
-        insta::assert_snapshot!(said(amount("0.5 tokens")), @"bad-value: `0.5` is no whole number of tokens; only credits may have a fraction");
+        insta::assert_snapshot!(said(amount("0.5 tokens")), @"bad-value: `0.5` is no whole number of tokens; only credits, money, prompts and what is weighted may have a fraction");
         insta::assert_snapshot!(said(amount("0.0000001 credits")), @"bad-value: the amount `0.0000001` has more than 6 places; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
         insta::assert_snapshot!(said(amount("99999b tokens")), @"bad-value: the amount `99999b` is too large; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
     }
 
     #[test]
     fn prices_are_micro_credits_per_million_tokens() {
-        assert_eq!(price("1"), Ok(1_000_000_000));
-        assert_eq!(price("0.1"), Ok(100_000_000));
-        assert_eq!(price("0.000000001"), Ok(1));
-        assert!(price("0.0000000001").is_err());
-        assert!(["", ".", "1.", ".5", "-1", "+1", "1e3", "0x1", "1 ", "١"].iter().all(|bad| price(bad).is_err()));
+        assert_eq!(price("1", PricedPer::Thousand), Ok(1_000_000_000));
+        assert_eq!(price("0.1", PricedPer::Thousand), Ok(100_000_000));
+        assert_eq!(price("0.000000001", PricedPer::Thousand), Ok(1));
+        assert!(price("0.0000000001", PricedPer::Thousand).is_err());
+        assert!(
+            ["", ".", "1.", ".5", "-1", "+1", "1e3", "0x1", "1 ", "١"].iter().all(|bad| price(
+                bad,
+                PricedPer::Thousand
+            )
+            .is_err())
+        );
     }
 
     #[test]
@@ -264,7 +363,7 @@ mod tests {
 
     #[test]
     fn windows() {
-        assert_eq!(window("calendar month"), Ok(WindowText::CalendarMonth));
+        assert_eq!(window("calendar month"), Ok(WindowText::Calendar(CalendarPeriod::Month)));
         assert_eq!(window("first-use 5h"), Ok(WindowText::FirstUse(18_000_000)));
         assert_eq!(window("bucket 1m"), Ok(WindowText::Bucket(60_000)));
         assert_eq!(window("concurrent"), Ok(WindowText::Concurrent));
@@ -282,7 +381,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC{0,24}") {
-            let _ = (amount(&text), price(&text), duration(&text), size(&text), window(&text));
+            let _ = (amount(&text), price(&text, PricedPer::One), duration(&text), size(&text), window(&text));
         }
     }
 }

@@ -1,10 +1,13 @@
 use proptest::prelude::*;
 
-use super::bundle::{HostMode, Lost, OnUnknown, Per, Role, Unit, Weights};
+use super::bundle::{HostMode, Lost, OnUnknown, Per, Role};
 use super::case::{Amount, Decision, Prompt, RetryAfter, Who};
+use super::price::{Price, Rates};
+use super::unit::{Consumed, Unit};
 use super::*;
+use crate::meter::dialect::Dialect;
 use crate::meter::usage::Usage;
-use crate::quota::{MICRO, Quota, QuotaId, Window};
+use crate::quota::{CalendarPeriod, MICRO, Quota, QuotaId, Window};
 
 const QUICKSTART: &str = include_str!("../../examples/quickstart/policy.yaml");
 
@@ -39,19 +42,25 @@ fn the_quickstart_policy_compiles_to_what_it_says() {
     let month = &team.quotas[0];
     assert_eq!(
         (month.name.as_str(), month.role, month.unit, month.per),
-        ("month", Role::Fund, Unit::Credits, Per::Org)
+        ("month", Role::Fund, Unit::Credits, Per::Level(1))
     );
     let zone = "Asia/Shanghai".to_owned();
     let id = QuotaId::of("team", "month");
     assert_eq!(
         month.quota,
-        Quota { id, limit: 100_000 * MICRO, window: Window::CalendarMonth { zone }, granted: true }
+        Quota {
+            id,
+            limit: 100_000 * MICRO,
+            window: Window::Calendar { period: CalendarPeriod::Month, zone },
+            granted: true,
+            rollover: 0
+        }
     );
     let granted: Vec<(&str, bool)> = team.quotas.iter().map(|q| (q.name.as_str(), q.quota.granted)).collect();
     let local = [("pace", false), ("live", false)];
     assert_eq!(granted[1..5], [("seat-5h", true), ("out-5h", true), ("in-org", true), ("calls", true)]);
     assert_eq!(granted[5..], local);
-    assert_eq!(team.quotas[5].quota.window, Window::Bucket { period_ms: 60_000 });
+    assert_eq!(team.quotas[5].quota.window, Window::Bucket { period_ms: 60_000, burst: team.quotas[5].quota.limit });
     assert_eq!(team.hold.lost, Lost::Held);
     assert_eq!((team.connectivity.tier.as_deref(), team.connectivity.sources.len()), (Some("gold"), 2));
     assert!(team.security.deny_secrets && team.security.longest_input == Some(128_000));
@@ -63,7 +72,7 @@ fn seats_get_the_plan_of_the_first_line_and_are_found_by_key() {
     let bundle = compiled(QUICKSTART);
     let plan = |key: &str| {
         let seat = &bundle.seats[bundle.seat_by_key(&sha256(key))?];
-        Some((seat.name.as_str(), seat.org.as_str(), bundle.plans[seat.plan?].name.as_str()))
+        Some((seat.name.as_str(), seat.org.as_str(), bundle.plan_for(seat)?.name.as_str()))
     };
     assert_eq!(plan("demo-alice"), Some(("alice", "acme", "team")));
     assert_eq!(plan("demo-bob"), Some(("bob", "acme", "trial")));
@@ -75,14 +84,21 @@ fn seats_get_the_plan_of_the_first_line_and_are_found_by_key() {
 fn prices_come_out_exact() {
     let bundle = compiled(QUICKSTART);
     let small = bundle.models.find("demo-small").unwrap();
-    let expected =
-        Weights { input: 1_000_000_000, cache_read: 100_000_000, cache_write: 1_250_000_000, output: 4_000_000_000 };
-    assert_eq!(small.weights, expected);
+    let expected = Rates {
+        input: 1_000_000_000,
+        cache_read: 100_000_000,
+        cache_write: 1_250_000_000,
+        output: 4_000_000_000,
+        reasoning: 4_000_000_000,
+        ..Rates::default()
+    };
+    assert_eq!(small.credits, expected);
     let usage = Usage { input: 500, output: 50, ..Usage::default() };
-    assert_eq!(small.weights.charge(&usage), 700_000);
+    let price: Price = small.price(0, Dialect::OpenAiChat, 1);
+    assert_eq!(Unit::Credits.amount(&Consumed { usage, ..Consumed::default() }, &price), 700_000);
     // Cached input costs what input costs unless it is said.
-    assert_eq!(bundle.models.find("demo-large").unwrap().weights.cache_write, 2_000_000_000);
-    assert_eq!(bundle.models.find("gemma3").unwrap().weights, Weights::default());
+    assert_eq!(bundle.models.find("demo-large").unwrap().credits.cache_write, 2_000_000_000);
+    assert_eq!(bundle.models.find("gemma3").unwrap().credits, Rates::default());
     assert!(bundle.models.find("unknown").is_none());
 }
 
@@ -129,7 +145,7 @@ fn the_documented_language_is_the_language() {
     let text: String = block.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
     let bundle = compiled(&text);
     assert_eq!(cases(&text, "docs").unwrap().len(), 2);
-    assert_eq!(bundle.plans[0].quotas.len(), 4);
+    assert_eq!((bundle.plans[0].quotas.len(), bundle.packs.len()), (8, 1));
 
     let optional = ["zone:", "envoy:", "network:", "unknown:", "      empty:"];
     let line_of = |line: &str| optional.iter().any(|key| line.starts_with(key));
@@ -165,8 +181,8 @@ fn json_is_read_by_the_same_parser() {
       help: write up to 64 ASCII letters, digits or `.`, `_`, `-`, `@` or `+`, beginning with a letter or digit
     ");
     let bundle = compiled(&text.replace("\\/", ""));
-    assert_eq!((bundle.seats[0].name.as_str(), bundle.seats[0].plan), ("alice", Some(0)));
-    assert_eq!(bundle.models.find("anything").unwrap().weights.input, 100_000_000);
+    assert_eq!((bundle.seats[0].name.as_str(), bundle.plan_for(&bundle.seats[0]).is_some()), ("alice", true));
+    assert_eq!(bundle.models.find("anything").unwrap().credits.input, 100_000_000);
     assert_eq!(bundle.unknown.path, OnUnknown::Pass);
 }
 
@@ -204,7 +220,8 @@ fn a_large_policy_compiles() {
     let mut hash = [0; 32];
     hash[30..].copy_from_slice(&19_999_u16.to_be_bytes());
     assert_eq!(bundle.seat_by_key(&hash), Some(19_999));
-    assert_eq!((bundle.seats[7].plan, bundle.seats[8].plan), (Some(1), Some(0)));
+    let plan = |seat: usize| bundle.plan_for(&bundle.seats[seat]).map(|plan| plan.name.as_str());
+    assert_eq!((plan(7), plan(8)), (Some("trial"), Some("team")));
 }
 
 /// Pieces that steer a mutation into the corners of the language.

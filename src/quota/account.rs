@@ -55,9 +55,9 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(window: &Window) -> Self {
         match window {
-            Window::CalendarMonth { .. } | Window::FirstUse { .. } => Self::Windowed,
             Window::Bucket { .. } => Self::Bucket,
             Window::Concurrent => Self::Concurrent,
+            _ => Self::Windowed,
         }
     }
 }

@@ -70,17 +70,17 @@ impl Account {
     pub(super) fn hold(&mut self, line: &Line, pinned: Option<u64>, now: Now) -> Result<u64, Lack> {
         let quota = &line.quota;
         match quota.window {
-            Window::CalendarMonth { .. } | Window::FirstUse { .. } => self.hold_window(line, pinned, now),
-            Window::Bucket { period_ms } => {
+            Window::Bucket { period_ms, burst } => {
                 let rate = Rate { limit: quota.limit, period_ms };
-                self.hold_bucket(line, rate, now).map(|()| pinned.unwrap_or(now.wall_ms))
+                self.hold_bucket(line, rate, burst, now).map(|()| pinned.unwrap_or(now.wall_ms))
             }
             Window::Concurrent => self.hold_concurrent(line).map(|()| 0),
+            _ => self.hold_window(line, pinned, now),
         }
     }
 
     fn hold_window(&mut self, line: &Line, pinned: Option<u64>, now: Now) -> Result<u64, Lack> {
-        let Line { quota, amount } = line;
+        let Line { quota, amount, over } = line;
         if pinned.is_none() {
             match place(self.entry(quota.id, Kind::Windowed), quota, now) {
                 Place::Current => {}
@@ -99,7 +99,7 @@ impl Account {
         let window = pinned.unwrap_or(entry.current.start);
         // An exchange that outlived two windows cannot be extended where it was admitted.
         let Some(period) = entry.kept(window) else { return Err(gone) };
-        let allowed = allowance(quota, period);
+        let allowed = allowance(quota, period).saturating_add(*over);
         let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
         let ignored = super::fault::seeded(super::fault::Fault::AdmissionIgnoresHeld);
@@ -117,22 +117,23 @@ impl Account {
         }
     }
 
-    fn hold_bucket(&mut self, line: &Line, rate: Rate, now: Now) -> Result<(), Lack> {
+    fn hold_bucket(&mut self, line: &Line, rate: Rate, burst: u64, now: Now) -> Result<(), Lack> {
+        let most = burst.saturating_add(line.over);
         let standing = self.standing(&line.quota, now).unwrap_or_default();
         let Some(entry) = self.entry_of(line.quota.id, Kind::Bucket) else { return Err(Lack::Exhausted(standing)) };
         entry.drain(rate, now.wall_ms);
         let level = &mut entry.current;
         let remainder = level.ends;
         let missing = match level.used.checked_add(line.amount) {
-            Some(wanted) if wanted <= rate.limit => {
+            Some(wanted) if wanted <= most => {
                 level.used = wanted;
                 return Ok(());
             }
-            Some(wanted) => wanted - rate.limit,
+            Some(wanted) => wanted.saturating_sub(most),
             None => u64::MAX,
         };
         // More than a full bucket never fits, however long one waits.
-        if line.amount > rate.limit {
+        if line.amount > most {
             Err(Lack::Exhausted(standing))
         } else {
             Err(Lack::Busy(standing, rate.time_for(missing, remainder)))
@@ -144,7 +145,7 @@ impl Account {
         let entry = self.entry_of(line.quota.id, Kind::Concurrent);
         let Some(level) = entry.map(|entry| &mut entry.current) else { return Err(Lack::Busy(standing, None)) };
         match level.held.checked_add(line.amount) {
-            Some(held) if held <= line.quota.limit => {
+            Some(held) if held <= line.quota.limit.saturating_add(line.over) => {
                 level.held = held;
                 Ok(())
             }
@@ -219,7 +220,7 @@ impl Standing {
         let current = entry.map_or_else(Period::default, |entry| entry.current);
         let nothing = Self { granted: quota.limit, ledger_left: u64::MAX, ..Self::default() };
         match quota.window {
-            Window::Bucket { period_ms } => {
+            Window::Bucket { period_ms, burst } => {
                 let rate = Rate { limit: quota.limit, period_ms };
                 let (used, remainder) = entry.map_or((0, 0), |entry| {
                     let mut entry = entry.clone();
@@ -228,10 +229,10 @@ impl Standing {
                 });
                 let wait = rate.time_for(used, remainder).unwrap_or(u64::MAX);
                 let resets_ms = if used == 0 { 0 } else { now.wall_ms.saturating_add(wait) };
-                Some(Self { window: now.wall_ms, used, resets_ms, ..nothing })
+                Some(Self { window: now.wall_ms, granted: burst, used, resets_ms, ..nothing })
             }
             Window::Concurrent => Some(Self { held: current.held, ..nothing }),
-            Window::CalendarMonth { .. } | Window::FirstUse { .. } => match place(entry, quota, now) {
+            _ => match place(entry, quota, now) {
                 Place::Unknown => None,
                 Place::New(_) if matches!(quota.window, Window::FirstUse { .. }) => Some(nothing),
                 Place::New(span) => Some(Self { window: span.start, resets_ms: span.ends, ..nothing }),

@@ -224,8 +224,8 @@ mod tests {
     }
 
     fn levels() -> Vec<Level> {
-        let quota = Quota { id: QuotaId(1), limit: 100, window: Window::Concurrent, granted: false };
-        vec![Level { subject: "s".to_owned(), lines: vec![Line { quota, amount: 1 }] }]
+        let quota = Quota { id: QuotaId(1), limit: 100, window: Window::Concurrent, granted: false, rollover: 0 };
+        vec![Level { subject: "s".to_owned(), lines: vec![Line { quota, amount: 1, over: 0 }] }]
     }
 
     fn never(_: &Held) -> Ending {

@@ -43,15 +43,15 @@ const HOUR: u64 = 3_600_000;
 const START: u64 = 1_790_800_000_000;
 
 fn quota(name: &str, limit: u64, window: Window, granted: bool) -> Quota {
-    Quota { id: QuotaId::of("plan", name), limit, window, granted }
+    Quota { id: QuotaId::of("plan", name), limit, window, granted, rollover: 0 }
 }
 
 fn quotas() -> [Vec<Quota>; 2] {
-    let month = || Window::CalendarMonth { zone: "Asia/Shanghai".to_owned() };
+    let month = || Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "Asia/Shanghai".to_owned() };
     [
         vec![
             quota("five hours", 60, Window::FirstUse { length_ms: 5 * HOUR }, false),
-            quota("pace", 90, Window::Bucket { period_ms: HOUR }, false),
+            quota("pace", 90, Window::Bucket { period_ms: HOUR, burst: 90 }, false),
             quota("live", 3, Window::Concurrent, false),
         ],
         vec![quota("fund", 200, month(), true), quota("month", 150, month(), false)],
@@ -110,7 +110,7 @@ impl World {
     fn levels(amount: u64) -> Vec<Level> {
         let line = |quota: Quota| {
             let amount = if quota.window == Window::Concurrent { 1 } else { amount };
-            Line { quota, amount }
+            Line { quota, amount, over: 0 }
         };
         let level = |(subject, quotas): (&str, Vec<Quota>)| Level {
             subject: subject.to_owned(),
@@ -306,7 +306,7 @@ proptest! {
     fn a_bucket_is_never_over(
         steps in prop::collection::vec((0_u64..40, 0_u64..8, 1_u64..30, 0_u64..30), 1..60),
     ) {
-        let bucket = quota("pace", 40, Window::Bucket { period_ms: 100 }, false);
+        let bucket = quota("pace", 40, Window::Bucket { period_ms: 100, burst: 40 }, false);
         let keys = Keys::new("bucket");
         let mut shared = Shared::default();
         let by = first_claimable(&keys, 1, false, Now::default(), &mut shared).unwrap().unwrap().by();
@@ -317,7 +317,7 @@ proptest! {
         for (sequence, (wait, slot, hold, used)) in (1..).zip(steps) {
             wall_ms += wait;
             let (now, slot) = (Now { wall_ms, mono_ms: 0 }, u32::try_from(slot).unwrap());
-            let level = |amount| vec![Level { subject: "s".to_owned(), lines: vec![Line { quota: bucket.clone(), amount }] }];
+            let level = |amount| vec![Level { subject: "s".to_owned(), lines: vec![Line { quota: bucket.clone(), amount, over: 0 }] }];
             if let Some(index) = running.remove(&slot) {
                 let Slot::Held(held) = read_slot(&keys, by.vm, slot, &mut shared).unwrap().unwrap() else { panic!() };
                 let used = used.min(charges[index].1);

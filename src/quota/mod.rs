@@ -26,6 +26,8 @@
 
 use std::fmt;
 
+pub use jiff::civil::Date;
+
 mod account;
 mod booking;
 mod claim;
@@ -124,15 +126,28 @@ pub struct Quota {
     /// When the amount begins anew.
     pub window: Window,
     /// Whether the ledger grants this quota (true), or `limit` itself is the grant.
-    /// Buckets and concurrent quotas are always local to the process: false.
+    /// Buckets, sliding and concurrent quotas are always local to the process: false.
     pub granted: bool,
+    /// Most micro-units of what the last window left unspent that go over into the next; 0: unused lapses.
+    pub rollover: u64,
 }
 
 /// When a quota's amount begins anew.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Window {
-    /// The calendar month in an IANA zone.
-    CalendarMonth {
+    /// A calendar period in an IANA zone.
+    Calendar {
+        /// How long it is.
+        period: CalendarPeriod,
+        /// The zone's IANA name, known to be valid.
+        zone: String,
+    },
+    /// A month or year counted from the subscription day. Where a month has no such day, it begins on its last one.
+    Anniversary {
+        /// How long it is.
+        every: AnniversaryPeriod,
+        /// The subscription day: no window begins before it.
+        anchor: Date,
         /// The zone's IANA name, known to be valid.
         zone: String,
     },
@@ -141,13 +156,58 @@ pub enum Window {
         /// Its length in milliseconds, above zero.
         length_ms: u64,
     },
-    /// Refills steadily: `limit` per this many milliseconds, and never holds more than `limit`.
-    Bucket {
-        /// The time a drained bucket needs to be full again, in milliseconds, above zero.
-        period_ms: u64,
+    /// Whatever moment it ends at: no stretch of this many milliseconds has more than the limit.
+    Sliding {
+        /// Its length in milliseconds, above zero.
+        length_ms: u64,
     },
+    /// Refills steadily: `limit` per this many milliseconds, and never holds more than the burst.
+    Bucket {
+        /// The time in which `limit` is refilled, in milliseconds, above zero.
+        period_ms: u64,
+        /// What it holds when it is full, in micro-units.
+        burst: u64,
+    },
+    /// One window only.
+    Term {
+        /// Its first moment, Unix milliseconds, above zero.
+        from_ms: u64,
+        /// The first moment after it.
+        until_ms: u64,
+    },
+    /// One window that never ends.
+    Lifetime,
     /// Counts what runs at this moment; settles to nothing.
     Concurrent,
+}
+
+/// How long a calendar window is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CalendarPeriod {
+    /// From second 0 of a minute.
+    Minute,
+    /// From minute 0 of an hour.
+    Hour,
+    /// From the first moment of a day.
+    Day,
+    /// From the first moment of a weekday.
+    Week {
+        /// Which, from Monday 0 to Sunday 6.
+        starts: u8,
+    },
+    /// From the first of a month.
+    Month,
+    /// From the first of January.
+    Year,
+}
+
+/// How long a window is that is counted from the subscription day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnniversaryPeriod {
+    /// A month.
+    Month,
+    /// A year.
+    Year,
 }
 
 /// Who writes: a VM slot of a process epoch, in its present generation.
@@ -195,6 +255,8 @@ pub struct Line {
     pub quota: Quota,
     /// Micro-units to hold, or micro-units used.
     pub amount: u64,
+    /// Micro-units by which this hold may pass what may be spent: overage as debt; `u64::MAX`: observed only.
+    pub over: u64,
 }
 
 /// What one quota of an account looks like at one moment.

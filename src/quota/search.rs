@@ -162,7 +162,7 @@ impl Searcher {
             subject: SUBJECTS[index].to_owned(),
             lines: (self.case.quotas)(index, self.case.limits[index])
                 .into_iter()
-                .map(|(quota, factor)| Line { quota, amount: if factor == 0 { 1 } else { amount * factor } })
+                .map(|(quota, factor)| Line { quota, amount: if factor == 0 { 1 } else { amount * factor }, over: 0 })
                 .collect(),
         };
         vec![level(0), level(1)]
@@ -170,7 +170,11 @@ impl Searcher {
 
     /// One answer of the ledger. Two store calls: were there others between them, they would be made again.
     fn grant(&self, level: usize, granted: u64, shelf: &mut Shelf) {
-        let span = super::window::opening(&Window::CalendarMonth { zone: "UTC".to_owned() }, NOW.wall_ms).unwrap();
+        let span = super::window::opening(
+            &Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() },
+            NOW.wall_ms,
+        )
+        .unwrap();
         let line = |(quota, _): (Quota, u64)| {
             quota.granted.then_some(GrantLine {
                 quota: quota.id,

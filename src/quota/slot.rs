@@ -61,6 +61,21 @@ pub struct HeldLine {
     pub(super) used: u64,
 }
 
+#[cfg(test)]
+impl HeldLevel {
+    /// An account of which these amounts are held.
+    pub fn holding(subject: &str, lines: impl IntoIterator<Item = (super::Quota, u64)>) -> Self {
+        let line = |(quota, amount): (super::Quota, u64)| HeldLine {
+            quota: quota.id,
+            window: 1,
+            amount,
+            rule: Rule::of(&quota),
+            used: 0,
+        };
+        Self { subject: subject.to_owned(), lines: lines.into_iter().map(line).collect() }
+    }
+}
+
 impl HeldLine {
     /// The start of the window that it is charged in; 0 where windows have no start.
     pub fn begun(&self) -> u64 {
@@ -83,10 +98,10 @@ pub(super) enum Rule {
 impl Rule {
     pub(super) fn of(quota: &super::Quota) -> Self {
         match quota.window {
-            Window::CalendarMonth { .. } => Self::Calendar,
             Window::FirstUse { .. } => Self::FirstUse { granted: quota.granted },
-            Window::Bucket { period_ms } => Self::Bucket { limit: quota.limit, period_ms },
+            Window::Bucket { period_ms, .. } => Self::Bucket { limit: quota.limit, period_ms },
             Window::Concurrent => Self::Concurrent,
+            _ => Self::Calendar,
         }
     }
 

@@ -1,9 +1,10 @@
 //! Which window a moment falls into, and how a bucket drains.
 
-use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
-use super::Window;
+use super::{AnniversaryPeriod, CalendarPeriod, Window};
 use crate::now::Now;
 
 /// A window that time opens.
@@ -18,12 +19,17 @@ pub(super) struct Span {
 /// The window that would open at `wall_ms`, or `None` where time opens none (buckets, concurrency).
 pub(super) fn opening(window: &Window, wall_ms: u64) -> Option<Span> {
     match window {
-        Window::CalendarMonth { zone } => Some(month(zone, wall_ms)),
+        Window::Calendar { period, zone } => Some(within(zone, wall_ms, |at| calendar(*period, at))),
+        Window::Anniversary { every, anchor, zone } => {
+            Some(within(zone, wall_ms, |at| anniversary(*every, *anchor, at)))
+        }
         Window::FirstUse { length_ms } => {
             let start = wall_ms.max(1);
             Some(Span { start, ends: start.saturating_add((*length_ms).max(1)) })
         }
-        Window::Bucket { .. } | Window::Concurrent => None,
+        Window::Term { from_ms, until_ms } => Some(Span { start: (*from_ms).max(1), ends: *until_ms }),
+        Window::Lifetime => Some(Span { start: 1, ends: u64::MAX }),
+        Window::Sliding { .. } | Window::Bucket { .. } | Window::Concurrent => None,
     }
 }
 
@@ -32,23 +38,72 @@ pub fn next_window(window: &Window, now: Now) -> Option<(u64, u64)> {
     opening(window, now.wall_ms).map(|span| (span.start, span.ends))
 }
 
-/// The calendar month around `wall_ms` in an IANA zone. An unknown zone, which `farebox check` refuses, is UTC.
-fn month(zone: &str, wall_ms: u64) -> Span {
+/// The span around `wall_ms` in an IANA zone. An unknown zone, which `farebox check` refuses, is UTC. Beyond the year
+/// 9999 time ends, and with it the counting of windows.
+fn within(zone: &str, wall_ms: u64, bounds: impl Fn(&ZonedDateTime) -> Option<(ZonedDateTime, ZonedDateTime)>) -> Span {
     let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-    bounds(&zone, wall_ms).unwrap_or(Span { start: wall_ms.max(1), ends: u64::MAX })
+    let ms = |at: &ZonedDateTime| u64::try_from(at.timestamp().as_millisecond()).unwrap_or(0);
+    let at = i64::try_from(wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let span = at.and_then(|at| bounds(&at.to_zoned_datetime(zone)));
+    span.map_or(Span { start: wall_ms.max(1), ends: u64::MAX }, |(start, ends)| Span {
+        start: ms(&start).max(1),
+        ends: ms(&ends),
+    })
 }
 
-/// `None` only beyond the year 9999: there time ends, and with it the counting of months.
-fn bounds(zone: &TimeZone, wall_ms: u64) -> Option<Span> {
-    let at = Timestamp::from_millisecond(i64::try_from(wall_ms).ok()?).ok()?;
-    let first = at.to_zoned_datetime(zone.clone()).date().first_of_month();
-    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
-    // A day starts at its first moment that exists in the zone: not always 00:00.
-    let moment = |date: jiff::civil::Date| {
-        let zoned = date.to_zoned_datetime(zone.clone()).ok()?;
-        Some(u64::try_from(zoned.timestamp().as_millisecond()).unwrap_or(0))
+/// A day starts at its first moment that exists in the zone: not always 00:00.
+fn first_moment(date: Date, zone: &TimeZone) -> Option<ZonedDateTime> {
+    date.to_zoned_datetime(zone.clone()).ok()
+}
+
+fn calendar(period: CalendarPeriod, at: &ZonedDateTime) -> Option<(ZonedDateTime, ZonedDateTime)> {
+    let date = at.date();
+    let (first, length) = match period {
+        CalendarPeriod::Minute => return even(at, 60),
+        CalendarPeriod::Hour => return even(at, 3600),
+        CalendarPeriod::Day => (date, jiff::Span::new().days(1)),
+        CalendarPeriod::Week { starts } => {
+            let today = i64::from(date.weekday().to_monday_zero_offset());
+            let since = (today - i64::from(starts % 7)).rem_euclid(7);
+            (date.checked_sub(jiff::Span::new().days(since)).ok()?, jiff::Span::new().days(7))
+        }
+        CalendarPeriod::Month => (date.first_of_month(), jiff::Span::new().months(1)),
+        CalendarPeriod::Year => (date.first_of_year(), jiff::Span::new().years(1)),
     };
-    Some(Span { start: moment(first)?.max(1), ends: moment(next)? })
+    let zone = at.time_zone();
+    Some((first_moment(first, zone)?, first_moment(first.checked_add(length).ok()?, zone)?))
+}
+
+/// Minutes and hours are told by the offset that the zone has at this moment, so that an hour that clocks repeat is
+/// two windows.
+fn even(at: &ZonedDateTime, seconds: i64) -> Option<(ZonedDateTime, ZonedDateTime)> {
+    let offset = i64::from(at.offset().seconds());
+    let now = at.timestamp().as_second();
+    let since = (now + offset).rem_euclid(seconds);
+    let moment = |second: i64| {
+        Timestamp::from_second(second).ok().map(|moment| moment.to_zoned_datetime(at.time_zone().clone()))
+    };
+    Some((moment(now - since)?, moment(now - since + seconds)?))
+}
+
+fn anniversary(every: AnniversaryPeriod, anchor: Date, at: &ZonedDateTime) -> Option<(ZonedDateTime, ZonedDateTime)> {
+    let zone = at.time_zone();
+    let step = match every {
+        AnniversaryPeriod::Month => 1,
+        AnniversaryPeriod::Year => 12,
+    };
+    // Always counted from the anchor itself: from a clamped day it would stay clamped.
+    let begins = |count: i64| {
+        let months = jiff::Span::new().try_months(count.checked_mul(step)?).ok()?;
+        first_moment(anchor.checked_add(months).ok()?, zone)
+    };
+    let date = at.date();
+    let months = i64::from(date.year() - anchor.year()) * 12 + i64::from(date.month() - anchor.month());
+    let mut count = months.div_euclid(step).max(0);
+    if count > 0 && begins(count)? > *at {
+        count -= 1;
+    }
+    Some((begins(count)?, begins(count + 1)?))
 }
 
 /// A bucket: `limit` micro-units that refill in `period_ms`.
@@ -86,13 +141,17 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rate, Span, month, opening};
-    use crate::quota::Window;
+    use super::{Rate, Span, opening};
+    use crate::quota::{CalendarPeriod, Window};
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     fn ms(text: &str) -> u64 {
         let at: jiff::Timestamp = text.parse().unwrap();
         u64::try_from(at.as_millisecond()).unwrap()
+    }
+
+    fn month(zone: &str, wall_ms: u64) -> Span {
+        opening(&Window::Calendar { period: CalendarPeriod::Month, zone: zone.to_owned() }, wall_ms).unwrap()
     }
 
     #[test]

@@ -80,12 +80,16 @@ pub struct Record {
     pub org: String,
     /// The model that was asked for.
     pub model: String,
+    /// The model that it was sent to instead; empty: to the one asked for.
+    pub sent: String,
     /// The model that the provider says it served; empty when it did not say.
     pub served: String,
     /// `openai-chat` or `anthropic-messages`.
     pub dialect: String,
     /// Whether the answer was a stream.
     pub stream: bool,
+    /// When it came: its price is that of then.
+    pub came_ms: u64,
     /// When it was admitted.
     pub admitted_ms: u64,
     /// When it was settled.
@@ -104,9 +108,26 @@ pub struct Record {
     pub reported: Option<Usage>,
     /// Output tokens that passed through to the client, counted here.
     pub delivered: u64,
+    /// Turns of a conversation that are charged for, in micro-units.
+    pub prompts: u64,
+    /// Tools that the answer called.
+    pub tool_calls: u64,
+    /// What the policy let pass that a quota would have refused.
+    #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
+    pub passed: Vec<Pass>,
     /// What was charged, quota by quota.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,
+}
+
+/// A quota that was in the way, and what was done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pass {
+    /// `observed`, `overage`, `throttled`, `downgraded` or `waited`.
+    pub how: String,
+    /// The quota's name.
+    pub quota: String,
 }
 
 /// An amount taken from one quota.
@@ -117,7 +138,7 @@ pub struct Charge {
     pub subject: String,
     /// `plan/quota`, the plan without version.
     pub quota: String,
-    /// `tokens`, `input_tokens`, `output_tokens`, `requests` or `credits`.
+    /// `tokens`, `input_tokens`, `requests`, `credits`, `CNY` and so on: the policy's words, joined by `_`.
     pub unit: String,
     /// Start of the window it was admitted in; 0 where windows have no start.
     pub window: u64,

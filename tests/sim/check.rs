@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use farebox::engine::admission::{ledger_name, subject};
+use farebox::engine::bill::Bill;
 use farebox::engine::event::Cause;
 use farebox::meter::usage::Source;
 use farebox::policy::bundle::{Plan, PlanQuota, Seat};
@@ -16,11 +16,11 @@ use super::run::Figures;
 fn quotas(world: &World) -> BTreeMap<(String, String), (PlanQuota, Seat)> {
     let bundle = world.bundle();
     let of = |seat: &Seat, plan: &Plan| {
-        let each =
-            |quota: &PlanQuota| ((subject(quota.per, seat), ledger_name(plan, quota)), (quota.clone(), seat.clone()));
+        let bill = Bill { plan, seat, session: 0, quotas: Vec::new() };
+        let each = |quota: &PlanQuota| ((bill.subject(quota.per), quota.ledger.clone()), (quota.clone(), seat.clone()));
         plan.quotas.iter().map(each).collect::<Vec<_>>()
     };
-    bundle.seats.iter().flat_map(|seat| of(seat, &bundle.plans[seat.plan.unwrap()])).collect()
+    bundle.seats.iter().flat_map(|seat| of(seat, bundle.plan_for(seat).unwrap())).collect()
 }
 
 /// What is used and held in a process, by subject and quota.
@@ -274,7 +274,7 @@ fn never_over(world: &World, records: &[Record], restarted: &[u64]) -> Result<()
     // A bucket holds its limit and refills at its rate, by a wall clock that somebody sets forth a few times.
     let elapsed = world.now().mono_ms + 60_000;
     for ((subject, name), (quota, _)) in &quotas {
-        let Window::Bucket { period_ms } = quota.quota.window else { continue };
+        let Window::Bucket { period_ms, .. } = quota.quota.window else { continue };
         let mut by_epoch: BTreeMap<u64, u64> = BTreeMap::new();
         for record in records.iter().filter(|record| !restarted.contains(&incarnation(&record.id).epoch)) {
             let charges = record.charges.iter().filter(|charge| charge.subject == *subject && charge.quota == *name);

@@ -10,16 +10,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::preload;
-use super::request::{caller, quota, request, unanswerable};
+use super::request::{quota, quotas, request, unanswerable};
 use super::verdict::{Observed, codes};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
 use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
 use crate::collector::store::reader;
-use crate::engine::admission::subject;
 use crate::now::Now;
 use crate::policy::Bundle;
-use crate::policy::bundle::{HostMode, Plan, Seat};
+use crate::policy::bundle::HostMode;
 use crate::policy::case::{Case, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
@@ -297,25 +296,23 @@ impl Host for Envoy<'_> {
 
 /// The accounts that a case may use.
 fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
-    let of = |(seat, plan): (&Seat, &Plan)| plan.quotas.iter().map(|quota| subject(quota.per, seat)).collect();
-    caller(case, bundle).map(of).unwrap_or_default()
+    quotas(case, bundle).into_iter().map(|(subject, _)| subject).collect()
 }
 
 /// A wait for the calendar is another one every day; that for a first-use window is the same.
 fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
     let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
     let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
-    timed && by.is_none_or(|(_, _, quota)| matches!(quota.quota.window, Window::CalendarMonth { .. }))
+    timed && by.is_none_or(|(_, quota)| matches!(quota.quota.window, Window::Calendar { .. }))
 }
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {
     let mut charged = BTreeMap::new();
-    let Some((seat, plan)) = caller(case, bundle) else { return charged };
-    for quota in &plan.quotas {
-        let (name, of) = (crate::engine::admission::ledger_name(plan, quota), subject(quota.per, seat));
+    for (of, quota) in quotas(case, bundle) {
+        let name = &quota.ledger;
         let charges = records.iter().flat_map(|record| &record.charges);
         let sum = charges
-            .filter(|charge| charge.quota == name && charge.subject == of)
+            .filter(|charge| charge.quota == *name && charge.subject == of)
             .fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));
         charged.insert(quota.name.clone(), sum);
     }

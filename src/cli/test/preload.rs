@@ -1,10 +1,9 @@
 //! What a case says was used before.
 
 use super::request::quota;
-use crate::engine::admission::{ledger_name, subject};
 use crate::now::Now;
 use crate::policy::Bundle;
-use crate::policy::bundle::{PlanQuota, Seat};
+use crate::policy::bundle::PlanQuota;
 use crate::policy::case::Case;
 use crate::quota::{
     Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, next_window,
@@ -18,9 +17,9 @@ pub(super) const EPOCH: u64 = 0x7573_6564;
 /// The sync by which that Envoy tells the ledger what it used; `None`: nothing that the ledger keeps.
 pub(super) fn for_ledger(case: &Case, bundle: &Bundle, now: Now) -> Option<Vec<u8>> {
     let used = case.used.iter().filter_map(|used| {
-        let (seat, plan, quota) = quota(case, &used.quota, bundle)?;
-        let report = report(ledger_name(plan, quota), quota, used.micro, now)?;
-        Some(AccountReport { subject: subject(quota.per, seat), quotas: vec![report] })
+        let (subject, quota) = quota(case, &used.quota, bundle)?;
+        let report = report(quota.ledger.clone(), quota, used.micro, now)?;
+        Some(AccountReport { subject, quotas: vec![report] })
     });
     let accounts: Vec<AccountReport> = used.collect();
     let head = SyncHead {
@@ -58,9 +57,9 @@ fn report(name: String, quota: &PlanQuota, used: u64, now: Now) -> Option<QuotaR
 }
 
 /// The quotas among those used that no ledger keeps.
-pub(super) fn local<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(&'b Seat, &'b PlanQuota, u64)> {
-    let of = |name: &str| quota(case, name, bundle).filter(|(_, _, quota)| !quota.quota.granted);
-    case.used.iter().filter_map(|used| of(&used.quota).map(|(seat, _, quota)| (seat, quota, used.micro))).collect()
+pub(super) fn local<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota, u64)> {
+    let of = |name: &str| quota(case, name, bundle).filter(|(_, quota)| !quota.quota.granted);
+    case.used.iter().filter_map(|used| of(&used.quota).map(|(subject, quota)| (subject, quota, used.micro))).collect()
 }
 
 /// Uses them: by two exchanges in a VM slot of their own, one that has ended and one that goes on and on.
@@ -75,12 +74,11 @@ pub(super) fn use_local(case: &Case, bundle: &Bundle, cells: &mut dyn Cells, now
     let running = |quota: &PlanQuota| quota.quota.window == Window::Concurrent;
     let levels = |amount: &dyn Fn(&PlanQuota, u64) -> u64| -> Vec<Level> {
         let mut levels: Vec<Level> = Vec::new();
-        for (seat, quota, micro) in &used {
-            let line = Line { quota: quota.quota.clone(), amount: amount(quota, *micro) };
-            let subject = subject(quota.per, seat);
-            match levels.iter_mut().find(|level| level.subject == subject) {
+        for (subject, quota, micro) in &used {
+            let line = Line { quota: quota.quota.clone(), amount: amount(quota, *micro), over: 0 };
+            match levels.iter_mut().find(|level| level.subject == *subject) {
                 Some(level) => level.lines.push(line),
-                None => levels.push(Level { subject, lines: vec![line] }),
+                None => levels.push(Level { subject: subject.clone(), lines: vec![line] }),
             }
         }
         levels

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::engine::bill::{Bill, session_account};
 use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
@@ -68,11 +69,21 @@ pub(super) fn caller<'b>(case: &Case, bundle: &'b Bundle) -> Option<(&'b Seat, &
         Who::Seat(name) => bundle.seats.iter().find(|seat| seat.name == *name)?,
         Who::Key(key) => bundle.seats.get(crate::engine::identity::seat_by_key(key.as_bytes(), &bundle.keys)?)?,
     };
-    Some((seat, bundle.plans.get(seat.plan?)?))
+    Some((seat, bundle.plan_for(seat)?))
 }
 
-/// A quota of the caller's plan.
-pub(super) fn quota<'b>(case: &Case, name: &str, bundle: &'b Bundle) -> Option<(&'b Seat, &'b Plan, &'b PlanQuota)> {
-    let (seat, plan) = caller(case, bundle)?;
-    Some((seat, plan, plan.quotas.iter().find(|quota| quota.name == name)?))
+/// All quotas that the caller's calls may fall to, whatever the model: those of the plan and its account's packs.
+pub(super) fn quotas<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota)> {
+    let Some((seat, plan)) = caller(case, bundle) else { return Vec::new() };
+    let session = case.call.headers.iter().find(|(name, _)| bundle.session.contains(name));
+    let session = session_account(session.map(|(_, value)| value.as_bytes()));
+    let bill = Bill { plan, seat, session, quotas: Vec::new() };
+    let of_plan = plan.quotas.iter().map(|quota| (bill.subject(quota.per), quota));
+    let packs = bundle.packs.iter().filter(|pack| seat.subjects.contains(&pack.subject));
+    of_plan.chain(packs.map(|pack| (pack.subject.clone(), &pack.fund))).collect()
+}
+
+/// One of these by its name, and the account that it is in.
+pub(super) fn quota<'b>(case: &Case, name: &str, bundle: &'b Bundle) -> Option<(String, &'b PlanQuota)> {
+    quotas(case, bundle).into_iter().find(|(_, quota)| quota.name == name)
 }

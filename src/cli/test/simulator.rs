@@ -6,10 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::Host;
 use super::preload;
-use super::request::{caller, request, unanswerable};
+use super::request::{self, request, unanswerable};
 use super::verdict::{Mismatch, Observed, codes};
 use crate::collector::amount::Amount;
-use crate::engine::admission::{ledger_name, subject};
 use crate::policy::Bundle;
 use crate::policy::bundle::Key;
 use crate::policy::case::{Case, Who};
@@ -107,13 +106,10 @@ fn standings(case: &Case, world: &World) -> Result<Standings, String> {
     let keys = Keys::new(&world.bundle().name);
     let mut cells = world.shared(0).ok_or("the world is empty")?.cells(u16::MAX);
     let mut quotas = BTreeMap::new();
-    if let Some((seat, plan)) = caller(case, world.bundle()) {
-        for quota in &plan.quotas {
-            let account =
-                read_account(&keys, &subject(quota.per, seat), &mut cells).map_err(|error| error.to_string())?;
-            let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
-            quotas.insert(quota.name.clone(), standing.unwrap_or_default());
-        }
+    for (subject, quota) in request::quotas(case, world.bundle()) {
+        let account = read_account(&keys, &subject, &mut cells).map_err(|error| error.to_string())?;
+        let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
+        quotas.insert(quota.name.clone(), standing.unwrap_or_default());
     }
     Ok(Standings { quotas, slots: world.taken_slots(0).map_err(|error| error.to_string())?.len() })
 }
@@ -143,11 +139,10 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         expected: "something possible".to_owned(),
         seen: what.clone(),
     }));
-    let Some((seat, plan)) = caller(case, world.bundle()) else { return Ok(observed) };
-    for quota in &plan.quotas {
+    for (subject, quota) in request::quotas(case, world.bundle()) {
         let (was, is) = (before.of(&quota.name), after.of(&quota.name));
         let by_account = is.used.saturating_sub(was.used);
-        let of_quota = |name: &str, of: &str| name == ledger_name(plan, quota) && of == subject(quota.per, seat);
+        let of_quota = |name: &str, of: &str| name == quota.ledger && of == subject;
         let charges = records.iter().flat_map(|record| &record.charges);
         let charges = charges.filter(|charge| of_quota(&charge.quota, &charge.subject));
         let by_record = charges.fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::request::quota;
 use crate::collector::amount::Amount;
-use crate::engine::denial::unit_name;
 use crate::policy::Bundle;
 use crate::policy::case::{self, Case, Decision, RetryAfter};
 
@@ -97,7 +96,7 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
 
 /// An amount with the unit of its quota.
 fn amount(case: &Case, bundle: &Bundle, name: &str, micro: u64) -> String {
-    let unit = quota(case, name, bundle).map_or("micro-units", |(_, _, quota)| unit_name(quota.unit));
+    let unit = quota(case, name, bundle).map_or("micro-units", |(_, quota)| quota.unit.words());
     format!("{} {unit}", Amount::from(micro))
 }
 

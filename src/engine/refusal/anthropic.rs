@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::limits::{Columns, columns};
 use crate::engine::denial::{Denial, Kind, LimitView};
 use crate::now::Now;
-use crate::policy::bundle::Unit;
+use crate::policy::unit::Unit;
 
 /// `{"type": "error", "error": {type, message}, "request_id"}`.
 pub fn body(denial: &Denial, message: &str, decision_id: &str) -> Value {
@@ -43,7 +43,7 @@ pub fn limit_headers(limit: &LimitView, now: Now) -> Vec<(String, String)> {
         Unit::Tokens => "tokens",
         Unit::InputTokens => "input-tokens",
         Unit::OutputTokens => "output-tokens",
-        Unit::Credits => return Vec::new(),
+        _ => return Vec::new(),
     };
     let Some(Columns { limit: all, remaining, reset_ms }) = columns(limit, now) else { return Vec::new() };
     let mut headers = vec![

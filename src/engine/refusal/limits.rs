@@ -1,8 +1,8 @@
 //! `RateLimit` and `RateLimit-Policy`: draft-ietf-httpapi-ratelimit-headers-10, in the structured fields of RFC 9651.
 
-use crate::engine::denial::{LimitView, unit_name};
+use crate::engine::denial::LimitView;
 use crate::now::Now;
-use crate::policy::bundle::Unit;
+use crate::policy::unit::Unit;
 
 /// What the vendors' three headers say.
 pub struct Columns {
@@ -30,7 +30,7 @@ pub fn ietf(limit: &LimitView, retry_ms: Option<u64>, now: Now) -> [(String, Str
     let unit = match (limit.unit, limit.window_s) {
         (Unit::Requests, Some(_)) => String::new(),
         (Unit::Requests, None) => ";qu=\"concurrent-requests\"".to_owned(),
-        (unit, _) => format!(";farebox-unit={}", string(unit_name(unit))),
+        (unit, _) => format!(";farebox-unit={}", string(unit.words())),
     };
     let window = limit.window_s.map_or_else(String::new, |seconds| format!(";w={}", integer(seconds)));
     let more = retry_ms.or_else(|| limit.resets_in_ms(now)).map(|ms| ms.div_ceil(1000));
@@ -68,7 +68,7 @@ mod tests {
     use super::{ietf, string};
     use crate::engine::denial::LimitView;
     use crate::now::Now;
-    use crate::policy::bundle::Unit;
+    use crate::policy::unit::Unit;
 
     fn view(unit: Unit, window_s: Option<u64>) -> LimitView {
         LimitView { name: "calls".into(), limit: 1200, remaining: 7, resets_ms: Some(61_001), unit, window_s }

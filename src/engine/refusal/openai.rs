@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::limits::{Columns, columns};
 use crate::engine::denial::{Denial, Kind, LimitView};
 use crate::now::Now;
-use crate::policy::bundle::Unit;
+use crate::policy::unit::Unit;
 
 /// `{"error": {message, type, param, code}}`.
 pub fn body(denial: &Denial, message: &str) -> Value {
@@ -52,8 +52,8 @@ fn words(denial: &Denial) -> (&'static str, &'static str) {
 pub fn limit_headers(limit: &LimitView, now: Now) -> Vec<(String, String)> {
     let unit = match limit.unit {
         Unit::Requests => "requests",
-        Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => "tokens",
-        Unit::Credits => return Vec::new(),
+        Unit::Tokens | Unit::InputTokens | Unit::OutputTokens | Unit::FreshTokens => "tokens",
+        _ => return Vec::new(),
     };
     let Some(Columns { limit: all, remaining, reset_ms }) = columns(limit, now) else { return Vec::new() };
     let mut headers = vec![

@@ -9,7 +9,7 @@ use crate::engine::denial::{Denial, Kind, LimitView};
 use crate::engine::effect::Reply;
 use crate::meter::dialect::Dialect;
 use crate::now::Now;
-use crate::policy::bundle::Unit;
+use crate::policy::unit::Unit;
 
 const DIALECTS: [(&str, Option<Dialect>); 3] = [
     ("openai-chat", Some(Dialect::OpenAiChat)),

@@ -14,7 +14,7 @@ fn at(ms: u64) -> Now {
 }
 
 fn quota(window: Window, limit: u64, granted: bool) -> Quota {
-    Quota { id: QuotaId(7), limit, window, granted }
+    Quota { id: QuotaId(7), limit, window, granted, rollover: 0 }
 }
 
 fn five_hours() -> Window {
@@ -22,11 +22,11 @@ fn five_hours() -> Window {
 }
 
 fn month() -> Window {
-    Window::CalendarMonth { zone: "UTC".to_owned() }
+    Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() }
 }
 
 fn hold(account: &mut Account, quota: &Quota, amount: u64, now: Now) -> Result<HeldLine, Lack> {
-    let window = account.hold(&Line { quota: quota.clone(), amount }, None, now)?;
+    let window = account.hold(&Line { quota: quota.clone(), amount, over: 0 }, None, now)?;
     Ok(HeldLine { quota: quota.id, window, amount, rule: Rule::of(quota), used: 0 })
 }
 
@@ -46,7 +46,7 @@ fn an_exchange_is_charged_in_the_window_it_was_admitted_in() {
     let new = hold(&mut account, &quota, 100, at(5 * HOUR)).unwrap();
     assert_eq!((old.window, new.window), (START, START + 5 * HOUR));
     // The old window has room of its own, also for more of the same exchange.
-    let more = Line { quota: quota.clone(), amount: 5 };
+    let more = Line { quota: quota.clone(), amount: 5, over: 0 };
     assert_eq!(account.hold(&more, Some(old.window), at(5 * HOUR)), Ok(START));
     let held = HeldLine { amount: 15, ..old };
     settle(&mut account, &held, 20, at(5 * HOUR));
@@ -63,7 +63,7 @@ fn what_outlives_two_windows_is_a_debt_of_the_current() {
     for window in [5, 10] {
         hold(&mut account, &quota, 90, at(window * HOUR)).unwrap();
     }
-    let more = Line { quota: quota.clone(), amount: 5 };
+    let more = Line { quota: quota.clone(), amount: 5, over: 0 };
     assert!(matches!(account.hold(&more, Some(held.window), at(10 * HOUR)), Err(Lack::Exhausted(_))));
     settle(&mut account, &held, 30, at(10 * HOUR));
     assert_eq!(stands(&account, &quota, at(10 * HOUR)), (START + 10 * HOUR, 30, 90));
@@ -112,7 +112,11 @@ fn time_that_steps_back_charges_the_current_window() {
 fn a_zone_that_moves_opens_no_fresh_month() {
     let mut account = Account::new("s");
     hold(&mut account, &quota(month(), 100, false), 60, at(0)).unwrap();
-    let moved = quota(Window::CalendarMonth { zone: "Asia/Shanghai".to_owned() }, 100, false);
+    let moved = quota(
+        Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "Asia/Shanghai".to_owned() },
+        100,
+        false,
+    );
     // It is December in Shanghai, and still November in the month that was opened in UTC.
     let now = at(6 * 24 * HOUR - HOUR);
     assert_eq!(stands(&account, &moved, now).2, 60);
@@ -175,7 +179,7 @@ fn a_granted_first_use_window_that_came_to_nothing_needs_a_new_grant() {
 #[test]
 fn what_is_larger_than_a_bucket_never_fits_and_what_runs_only_counts() {
     let mut account = Account::new("s");
-    let bucket = quota(Window::Bucket { period_ms: 60_000 }, 100, false);
+    let bucket = quota(Window::Bucket { period_ms: 60_000, burst: 100 }, 100, false);
     assert!(matches!(hold(&mut account, &bucket, 101, at(0)), Err(Lack::Exhausted(_))));
     hold(&mut account, &bucket, 100, at(0)).unwrap();
     assert!(matches!(hold(&mut account, &bucket, 50, at(0)), Err(Lack::Busy(_, Some(30_000)))));
@@ -198,7 +202,7 @@ fn a_fund_that_was_something_else_for_a_while_is_not_granted_twice() {
     let held = hold(&mut account, &fund, 80, at(0)).unwrap();
     let running = hold(&mut account, &fund, 10, at(0)).unwrap();
     settle(&mut account, &held, 80, at(0));
-    let bucket = quota(Window::Bucket { period_ms: 60_000 }, 100, false);
+    let bucket = quota(Window::Bucket { period_ms: 60_000, burst: 100 }, 100, false);
     hold(&mut account, &bucket, 100, at(1)).unwrap();
     settle(&mut account, &running, 10, at(1));
     // The ledger has granted no more than before, and says so again.

@@ -9,10 +9,14 @@ use crate::quota::{Quota, QuotaId, Window};
 
 /// A month, and on the second level a bucket of the same size and a number of exchanges at once.
 fn months(level: usize, limit: u64) -> Vec<(Quota, u64)> {
-    let quota = |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false };
-    let mut quotas = vec![(quota("month", limit, Window::CalendarMonth { zone: "UTC".to_owned() }), 1)];
+    let quota =
+        |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false, rollover: 0 };
+    let mut quotas = vec![(
+        quota("month", limit, Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() }),
+        1,
+    )];
     if level == 1 {
-        quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000 }), 10));
+        quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000, burst: 10 * limit }), 10));
         quotas.push((quota("live", 2, Window::Concurrent), 0));
     }
     quotas
@@ -42,7 +46,7 @@ fn small(claims: &[u16]) -> Case {
 /// First-use windows that two VMs open at different moments.
 fn first_use(_: usize, limit: u64) -> Vec<(Quota, u64)> {
     let window = Window::FirstUse { length_ms: 18_000_000 };
-    vec![(Quota { id: QuotaId::of("p", "five hours"), limit, window, granted: false }, 1)]
+    vec![(Quota { id: QuotaId::of("p", "five hours"), limit, window, granted: false, rollover: 0 }, 1)]
 }
 
 /// Months without a bucket, which would drain from one to the next.

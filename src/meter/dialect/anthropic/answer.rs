@@ -84,6 +84,7 @@ fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
     }
     if let Some(name) = name.and_then(json::text) {
         answer.tally.whole(&name);
+        answer.tool_calls = answer.tool_calls.saturating_add(1);
     }
     // A streamed input begins as an empty object and comes as deltas.
     if let Some(input) = input.filter(|raw| json::Strings::of(raw).next().is_some() || raw.len() > 2) {

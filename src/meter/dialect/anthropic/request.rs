@@ -40,6 +40,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
 fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |message| {
         parts.frame();
+        parts.goes_on = false;
         let object = json::entries(message, |key, value| match key {
             b"role" => parts.role(value),
             b"content" => content(parts, value, DEEPEST_CONTENT),
@@ -68,7 +69,11 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
     let object = json::entries(raw, |key, value| match key {
         b"type" => block_type(parts, value),
-        b"id" | b"tool_use_id" => parts.add(Kind::Label, value),
+        b"id" => parts.add(Kind::Label, value),
+        b"tool_use_id" => {
+            parts.goes_on = true;
+            parts.add(Kind::Label, value);
+        }
         b"cache_control" | b"is_error" | b"citations" => {}
         b"text" | b"thinking" | b"name" | b"title" | b"context" => parts.text(value),
         b"input" => parts.add(Kind::Json, value),

@@ -96,6 +96,7 @@ fn called(answer: &mut Answer, voice: Voice, raw: &str) {
         && !name.is_empty()
     {
         answer.tally.whole(&name);
+        answer.tool_calls = answer.tool_calls.saturating_add(1);
         // From now on known, also without arguments.
         answer.tally.open(voice);
     }

@@ -39,6 +39,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
 fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |message| {
         parts.frame();
+        parts.goes_on = false;
         if json::entries(message, |key, value| message_entry(parts, key, value)).is_none() {
             parts.add(Kind::Schema, message);
         }
@@ -50,7 +51,10 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
     match key {
-        b"role" => parts.role(raw),
+        b"role" => {
+            parts.goes_on |= matches!(json::text(raw).as_deref(), Some("tool" | "function"));
+            parts.role(raw);
+        }
         b"tool_call_id" | b"id" => parts.add(Kind::Label, raw),
         b"type" | b"cache_control" => {}
         b"content" => content(parts, raw),

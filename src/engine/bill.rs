@@ -1,0 +1,206 @@
+//! The accounts that one call of one seat is charged to, and how much each of them.
+
+use crate::meter::usage::Usage;
+use crate::policy::bundle::{Bundle, Per, Plan, PlanQuota, Role, SESSIONS, Seat};
+use crate::policy::price::Price;
+use crate::policy::unit::{Consumed, Unit};
+use crate::quota::{HeldLevel, HeldLine, Level, Line, QuotaId, Window};
+use crate::report::wire::Charge;
+
+/// What is known of a call before it is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Input tokens: a sound upper bound.
+    pub input: u64,
+    /// Output tokens that one choice may have, as declared or assumed.
+    pub output: u64,
+    /// Output tokens that one choice will have, as calls of this model lately had.
+    pub expected: u64,
+    /// Choices asked for, at least 1.
+    pub choices: u64,
+    /// Output limits below this many tokens are of no use to the caller, or forbidden by the dialect.
+    pub floor: u64,
+    /// Turns of a conversation that it begins, in micro-units.
+    pub prompts: u64,
+    /// Whether the answer may call tools. How many is not known before it comes: one is held.
+    pub tools: bool,
+}
+
+impl Size {
+    /// The dearest that this size can come to.
+    pub fn worst(&self) -> Consumed {
+        self.consumed(self.output)
+    }
+
+    /// What it will come to, as far as that can be told.
+    pub fn expectation(&self) -> Consumed {
+        self.consumed(self.expected.min(self.output))
+    }
+
+    fn consumed(&self, output: u64) -> Consumed {
+        let usage = Usage { input: self.input, output: output.saturating_mul(self.choices), ..Usage::default() };
+        Consumed { usage, prompts: self.prompts, tool_calls: u64::from(self.tools) }
+    }
+}
+
+/// Every quota that one call is charged to: funds in the order in which they pay, packs among them, then caps.
+#[derive(Clone)]
+pub struct Bill<'b> {
+    /// The plan.
+    pub plan: &'b Plan,
+    /// The seat.
+    pub seat: &'b Seat,
+    /// Which of the seat's session accounts.
+    pub session: u8,
+    /// The quotas that take a call of this model.
+    pub quotas: Vec<&'b PlanQuota>,
+}
+
+impl<'b> Bill<'b> {
+    /// The quotas that a call of `model` falls to which is admitted at `wall_ms`. A pack whose term has not begun or
+    /// is over does not pay.
+    pub fn of(bundle: &'b Bundle, plan: &'b Plan, seat: &'b Seat, session: u8, model: &str, wall_ms: u64) -> Self {
+        let mut bill = Self { plan, seat, session, quotas: Vec::with_capacity(plan.quotas.len()) };
+        for (index, quota) in plan.quotas.iter().enumerate() {
+            bill.packs_before(index, bundle, model, wall_ms);
+            if quota.takes(model) {
+                bill.quotas.push(quota);
+            }
+        }
+        bill.packs_before(plan.quotas.len(), bundle, model, wall_ms);
+        bill
+    }
+
+    fn packs_before(&mut self, index: usize, bundle: &'b Bundle, model: &str, wall_ms: u64) {
+        for here in self.plan.packs.iter().filter(|here| here.before == index) {
+            let whose = self.subject(here.per);
+            let good = bundle.packs.iter().filter(|pack| {
+                let (from, until) = pack.term;
+                pack.subject == whose && pack.fund.unit == here.unit && from <= wall_ms && wall_ms < until
+            });
+            self.quotas.extend(good.map(|pack| &pack.fund).filter(|fund| fund.takes(model)));
+        }
+    }
+
+    /// The account that a quota of this level is in. Empty where the seat belongs to nothing of that level, which
+    /// `farebox check` refuses.
+    pub fn subject(&self, per: Per) -> String {
+        match per {
+            Per::Session => format!("session/{}/{}", self.seat.name, self.session),
+            Per::Level(level) => self.seat.subjects.get(usize::from(level)).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// One level an account, in the total order in which accounts are written, of the lines that `line` gives:
+    /// micro-units, and how far they may pass the quota.
+    pub fn levels(&self, mut line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>) -> Vec<Level> {
+        let mut levels: Vec<(Per, Level)> = Vec::new();
+        for (index, quota) in self.quotas.iter().enumerate() {
+            let Some((amount, over)) = line(index, quota) else { continue };
+            add(&mut levels, quota.per, || self.subject(quota.per), Line { quota: quota.quota.clone(), amount, over });
+        }
+        levels.sort_by_key(|(per, _)| *per);
+        levels.into_iter().map(|(_, level)| level).collect()
+    }
+
+    /// What each account is charged for `consumed`, of what `held` was held of it. Caps take their measure. Funds pay
+    /// in their order, each up to what is held of it, and what is beyond all that is a debt of the last one. Quotas
+    /// that nothing is held of are not charged.
+    pub fn used(&self, consumed: &Consumed, price: &Price, held: &[HeldLevel]) -> Vec<Level> {
+        let held_of = |quota: &PlanQuota| held_amount(held, &self.subject(quota.per), quota.quota.id);
+        let paying: Vec<(usize, u64)> = self
+            .quotas
+            .iter()
+            .enumerate()
+            .filter(|(_, quota)| quota.role == Role::Fund)
+            .filter_map(|(index, quota)| Some((index, held_of(quota)?)))
+            .collect();
+        let mut rest = paying
+            .first()
+            .and_then(|(index, _)| self.quotas.get(*index))
+            .map_or(0, |quota| quota.unit.amount(consumed, price));
+        let mut paid = Vec::with_capacity(paying.len());
+        for (position, (index, held)) in paying.iter().enumerate() {
+            let last = position.saturating_add(1) == paying.len();
+            let part = if last { rest } else { rest.min(*held) };
+            rest = rest.saturating_sub(part);
+            paid.push((*index, part));
+        }
+        self.levels(|index, quota| match quota.role {
+            Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),
+            Role::Cap => {
+                held_of(quota)?;
+                Some((measure(quota, consumed, price), 0))
+            }
+        })
+    }
+
+    /// A charge of nothing, of all that is held.
+    pub fn nothing(&self, held: &[HeldLevel]) -> Vec<Level> {
+        self.levels(|_, quota| held_amount(held, &self.subject(quota.per), quota.quota.id).map(|_| (0, 0)))
+    }
+
+    /// The charges of a record: `levels` with the names that the ledger knows, in the windows that `held` was taken in.
+    pub fn charges(&self, levels: &[Level], held: &[HeldLevel]) -> Vec<Charge> {
+        let amount = |subject: &str, id: QuotaId| {
+            let level = levels.iter().find(|level| level.subject == subject)?;
+            level.lines.iter().find(|line| line.quota.id == id).map(|line| line.amount)
+        };
+        let window = |subject: &str, id: QuotaId| {
+            let mut lines = held.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
+            lines.find(|line| line.quota == id).map_or(0, HeldLine::begun)
+        };
+        let charged = self.quotas.iter().filter(|quota| quota.quota.window != Window::Concurrent);
+        charged
+            .filter_map(|quota| {
+                let subject = self.subject(quota.per);
+                let amount = amount(&subject, quota.quota.id)?;
+                let (window, unit) = (window(&subject, quota.quota.id), quota.unit.name().to_owned());
+                Some(Charge { window, subject, quota: quota.ledger.clone(), unit, amount })
+            })
+            .collect()
+    }
+}
+
+fn add(levels: &mut Vec<(Per, Level)>, per: Per, subject: impl Fn() -> String, line: Line) {
+    match levels.iter_mut().find(|(of, _)| *of == per) {
+        Some((_, level)) => level.lines.push(line),
+        None => levels.push((per, Level { subject: subject(), lines: vec![line] })),
+    }
+}
+
+/// What `consumed` comes to in a quota. A concurrent one settles to nothing.
+fn measure(quota: &PlanQuota, consumed: &Consumed, price: &Price) -> u64 {
+    match quota.quota.window {
+        Window::Concurrent => 0,
+        _ => quota.unit.amount(consumed, price),
+    }
+}
+
+/// Micro-units of `unit` that `consumed` comes to at most, whatever is cached or reasoned: what a hold takes.
+pub fn most(unit: Unit, consumed: &Consumed, price: &Price) -> u64 {
+    let Consumed { usage, .. } = consumed;
+    let dear = price.dearest();
+    let worst = match unit {
+        // Which part of the input is cached, and which of the output is reasoning, is told by the answer.
+        Unit::CacheReadTokens => Usage { cache_read: usage.input_total(), ..Usage::default() },
+        Unit::CacheWriteTokens => Usage { cache_write: usage.input_total(), ..Usage::default() },
+        Unit::ReasoningTokens => Usage { reasoning: usage.output, output: usage.output, ..Usage::default() },
+        _ => *usage,
+    };
+    unit.amount(&Consumed { usage: worst, ..*consumed }, &dear)
+}
+
+/// What is held of one quota of an account.
+pub fn held_amount(levels: &[HeldLevel], subject: &str, quota: QuotaId) -> Option<u64> {
+    let level = levels.iter().find(|level| level.subject == subject)?;
+    level.lines.iter().find(|line| line.quota == quota).map(|line| line.amount)
+}
+
+/// Which of its seat's session accounts a session key falls to. Without one it is the first, which all such calls share.
+pub fn session_account(key: Option<&[u8]>) -> u8 {
+    use sha2::{Digest, Sha256};
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return 0 };
+    let first = Sha256::digest(key).first().copied().unwrap_or(0);
+    first % SESSIONS
+}

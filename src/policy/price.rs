@@ -1,0 +1,253 @@
+//! What a call of a model costs: rates by direction, and the factor of the hour. All in integers.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::unit::Consumed;
+use crate::meter::dialect::Dialect;
+use crate::meter::usage::Usage;
+use crate::quota::MICRO;
+
+/// Micro-units of credits or money for a million of each thing that a call consumes.
+///
+/// Rates are integers; the sum is rounded up once an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Uncached input tokens.
+    pub input: u64,
+    /// Input tokens read from a cache.
+    pub cache_read: u64,
+    /// Input tokens written to a cache.
+    pub cache_write: u64,
+    /// Output tokens that are no reasoning.
+    pub output: u64,
+    /// Output tokens that are reasoning.
+    pub reasoning: u64,
+    /// Requests.
+    pub request: u64,
+    /// Turns of a conversation.
+    pub prompt: u64,
+    /// Tools called in the answer.
+    pub tool_call: u64,
+}
+
+impl Rates {
+    /// The rates with every input token at the dearest input rate, and every output token at the dearest output rate:
+    /// which of them are cached, or reasoning, is not known before the answer.
+    pub fn dearest(&self) -> Self {
+        let input = self.input.max(self.cache_read).max(self.cache_write);
+        let output = self.output.max(self.reasoning);
+        Self { input, cache_read: input, cache_write: input, output, reasoning: output, ..*self }
+    }
+
+    /// Whether nothing costs anything.
+    pub fn is_free(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Micro-units for `consumed`, times a million.
+    fn sum(&self, consumed: &Consumed) -> u128 {
+        let Consumed { usage, prompts, tool_calls } = consumed;
+        let part = |count: u64, rate: u64| u128::from(count).saturating_mul(u128::from(rate));
+        let reasoning = usage.reasoning.min(usage.output);
+        [
+            part(usage.input, self.input),
+            part(usage.cache_read, self.cache_read),
+            part(usage.cache_write, self.cache_write),
+            part(usage.output.saturating_sub(reasoning), self.output),
+            part(reasoning, self.reasoning),
+            part(1, self.request),
+            part(*prompts, self.prompt) / u128::from(MICRO),
+            part(*tool_calls, self.tool_call),
+        ]
+        .into_iter()
+        .fold(0, u128::saturating_add)
+    }
+}
+
+/// The price at which one exchange is admitted: pinned then, whatever the clock or the policy says when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// In credits.
+    pub credits: Rates,
+    /// In the bundle's currency.
+    pub money: Rates,
+    /// What the model's calls weigh at this moment, in micro-units: 1,000,000 is once.
+    pub factor: u64,
+    /// What they weigh instead where the input has more than so many tokens.
+    pub long: Option<(u64, u64)>,
+    /// Priced amounts are rounded up to a multiple of this many micro-units; at least 1.
+    pub round: u64,
+}
+
+impl Default for Price {
+    fn default() -> Self {
+        Self { credits: Rates::default(), money: Rates::default(), factor: MICRO, long: None, round: 1 }
+    }
+}
+
+impl Price {
+    /// The dearest that this price can come to, whatever is cached, reasoned, or longer than thought.
+    pub fn dearest(&self) -> Self {
+        let factor = self.long.map_or(self.factor, |(_, factor)| factor.max(self.factor));
+        Self { credits: self.credits.dearest(), money: self.money.dearest(), factor, long: None, ..*self }
+    }
+
+    fn factor_for(&self, usage: &Usage) -> u128 {
+        let factor = self.long.filter(|(above, _)| usage.input_total() > *above).map_or(self.factor, |(_, f)| f);
+        u128::from(factor)
+    }
+
+    /// `amount` micro-units times the factor, rounded up.
+    pub(super) fn weighted(&self, amount: u64, usage: &Usage) -> u64 {
+        let product = u128::from(amount).saturating_mul(self.factor_for(usage));
+        u64::try_from(product.div_ceil(u128::from(MICRO))).unwrap_or(u64::MAX)
+    }
+
+    /// Micro-units that `consumed` costs at `rates`, rounded up once.
+    pub(super) fn charge(&self, rates: &Rates, consumed: &Consumed) -> u64 {
+        let sum = rates.sum(consumed).saturating_mul(self.factor_for(&consumed.usage));
+        let micro = sum.div_ceil(u128::from(MICRO).saturating_mul(u128::from(MICRO)));
+        let round = u128::from(self.round.max(1));
+        u64::try_from(micro.div_ceil(round).saturating_mul(round)).unwrap_or(u64::MAX)
+    }
+}
+
+/// One line of a model's `factor`: what its calls weigh when all that it names is so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactorLine {
+    /// In micro-units.
+    pub factor: u64,
+    /// Minutes of the day, from the first up to and without the second; one that ends before it begins spans midnight.
+    pub times: Option<(u16, u16)>,
+    /// Days of the week, Monday first; all false where none is named. Of a band that spans midnight: where it begins.
+    pub days: [bool; 7],
+    /// The zone that times and days are told in.
+    pub zone: String,
+    /// Unix milliseconds, from the first up to and without the second.
+    pub dates: (u64, u64),
+    /// The wire formats; empty: any.
+    pub dialects: Vec<Dialect>,
+    /// Inputs of more tokens than this.
+    pub above: Option<u64>,
+}
+
+impl FactorLine {
+    fn applies(&self, wall_ms: u64, dialect: Dialect) -> bool {
+        let (from, until) = self.dates;
+        let served = self.dialects.is_empty() || self.dialects.contains(&dialect);
+        served && from <= wall_ms && wall_ms < until && self.in_band(wall_ms).unwrap_or(false)
+    }
+
+    /// Whether the moment lies in the band of hours and days. `None`: beyond the calendar.
+    fn in_band(&self, wall_ms: u64) -> Option<bool> {
+        let any_day = !self.days.contains(&true);
+        if self.times.is_none() && any_day {
+            return Some(true);
+        }
+        let zone = TimeZone::get(&self.zone).unwrap_or(TimeZone::UTC);
+        let at = Timestamp::from_millisecond(i64::try_from(wall_ms).ok()?).ok()?.to_zoned_datetime(zone);
+        let minute = u16::try_from(i32::from(at.hour()) * 60 + i32::from(at.minute())).ok()?;
+        let (from, until) = self.times.unwrap_or((0, 24 * 60));
+        let spans = until <= from;
+        let inside = if spans { minute >= from || minute < until } else { (from..until).contains(&minute) };
+        let began_yesterday = spans && minute < until;
+        let today = usize::try_from(at.weekday().to_monday_zero_offset()).ok()?;
+        let day = if began_yesterday { (today + 6) % 7 } else { today };
+        Some(inside && (any_day || self.days.get(day).copied().unwrap_or(false)))
+    }
+}
+
+/// The factor that a call admitted now has, and the one it has instead with a longer input than so many tokens.
+pub(super) fn factor(lines: &[FactorLine], wall_ms: u64, dialect: Dialect) -> (u64, Option<(u64, u64)>) {
+    let mut applying = lines.iter().filter(|line| line.applies(wall_ms, dialect));
+    let long = applying.clone().find_map(|line| line.above.map(|above| (above, line.factor)));
+    let plain = applying.find(|line| line.above.is_none()).map_or(MICRO, |line| line.factor);
+    (plain, long)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(text: &str) -> u64 {
+        let at: Timestamp = text.parse().unwrap();
+        u64::try_from(at.as_millisecond()).unwrap()
+    }
+
+    fn line(factor: u64) -> FactorLine {
+        FactorLine {
+            factor: factor * MICRO,
+            times: None,
+            days: [false; 7],
+            zone: "Asia/Shanghai".to_owned(),
+            dates: (0, u64::MAX),
+            dialects: Vec::new(),
+            above: None,
+        }
+    }
+
+    fn at(lines: &[FactorLine], moment: &str) -> u64 {
+        factor(lines, ms(moment), Dialect::OpenAiChat).0 / MICRO
+    }
+
+    #[test]
+    fn the_first_band_that_the_moment_lies_in_decides() {
+        let peak = FactorLine { times: Some((14 * 60, 18 * 60)), ..line(3) };
+        let lines = [peak, line(2)];
+        assert_eq!(at(&lines, "2026-11-25T13:59:59+08:00"), 2);
+        assert_eq!(at(&lines, "2026-11-25T14:00:00+08:00"), 3);
+        assert_eq!(at(&lines, "2026-11-25T17:59:59+08:00"), 3);
+        assert_eq!(at(&lines, "2026-11-25T18:00:00+08:00"), 2);
+        assert_eq!(at(&[], "2026-11-25T18:00:00+08:00"), 1);
+    }
+
+    #[test]
+    fn a_band_over_midnight_belongs_to_the_day_it_begins_on() {
+        let friday_night = FactorLine {
+            times: Some((22 * 60, 6 * 60)),
+            days: [false, false, false, false, true, false, false],
+            ..line(5)
+        };
+        let lines = [friday_night];
+        // 27 November 2026 is a Friday.
+        assert_eq!(at(&lines, "2026-11-27T21:59:00+08:00"), 1);
+        assert_eq!(at(&lines, "2026-11-27T22:00:00+08:00"), 5);
+        assert_eq!(at(&lines, "2026-11-28T05:59:00+08:00"), 5);
+        assert_eq!(at(&lines, "2026-11-28T06:00:00+08:00"), 1);
+        assert_eq!(at(&lines, "2026-11-28T22:00:00+08:00"), 1);
+        assert_eq!(at(&lines, "2026-11-27T05:00:00+08:00"), 1);
+    }
+
+    #[test]
+    fn dates_end_before_their_end() {
+        let promo = FactorLine { dates: (ms("2026-11-01T00:00:00+08:00"), ms("2026-12-01T00:00:00+08:00")), ..line(1) };
+        let lines = [promo, line(2)];
+        assert_eq!(at(&lines, "2026-10-31T23:59:59+08:00"), 2);
+        assert_eq!(at(&lines, "2026-11-30T23:59:59+08:00"), 1);
+        assert_eq!(at(&lines, "2026-12-01T00:00:00+08:00"), 2);
+    }
+
+    #[test]
+    fn a_long_input_weighs_by_its_own_line_and_the_hold_takes_the_dearer() {
+        let lines = [FactorLine { above: Some(200_000), ..line(2) }, line(1)];
+        let (plain, long) = factor(&lines, 0, Dialect::OpenAiChat);
+        let rates = Rates { input: MICRO * MICRO, ..Rates::default() };
+        let price = Price { credits: rates, factor: plain, long, ..Price::default() };
+        let charge = |input| {
+            price.charge(&rates, &Consumed { usage: Usage { input, ..Usage::default() }, ..Consumed::default() })
+        };
+        assert_eq!(charge(200_000), 200_000 * MICRO);
+        assert_eq!(charge(200_001), 400_002 * MICRO);
+        assert_eq!(price.dearest().factor, 2 * MICRO);
+    }
+
+    #[test]
+    fn the_example_of_alibaba_rounds_up_to_the_hundredth() {
+        // Model Studio's help, "Token Plan": 8,349 tokens in, 40,794 cached, 573 out of qwen3.6-plus are 3.18 credits.
+        let rates = Rates { input: 200_000_000, cache_read: 20_000_000, output: 1_200_000_000, ..Rates::default() };
+        let usage = Usage { input: 8_349, cache_read: 40_794, output: 573, ..Usage::default() };
+        let price = Price { credits: rates, round: MICRO / 100, ..Price::default() };
+        assert_eq!(price.charge(&rates, &Consumed { usage, ..Consumed::default() }), 3_180_000);
+    }
+}
