@@ -36,6 +36,9 @@ const RATES: Rates = Rates {
     request: 0,
     prompt: 0,
     tool_call: 0,
+    image: 0,
+    character: 0,
+    second: 0,
 };
 const PRICE: Price = Price { credits: RATES, money: RATES, factor: 1_500_000, long: None, round: 1 };
 
@@ -418,6 +421,7 @@ proptest! {
             cache_write,
             output,
             reasoning: output * thought / 100,
+            ..Usage::default()
         };
         let consumed = Consumed { usage, prompts: MICRO, tool_calls: 0 };
         prop_assert!(unit.amount(&consumed, &PRICE) <= most(unit, &size.worst(), &PRICE));

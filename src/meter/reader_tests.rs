@@ -33,7 +33,7 @@ fn openai(body: &str) -> Reader {
 /// All that a reader tells, as one text.
 fn told(reader: &Reader) -> String {
     let usage = |usage: Usage| {
-        let Usage { input, cache_read, cache_write, output, reasoning } = usage;
+        let Usage { input, cache_read, cache_write, output, reasoning, .. } = usage;
         format!(
             "input {input}, cache read {cache_read}, cache write {cache_write}, output {output}, reasoning {reasoning}"
         )

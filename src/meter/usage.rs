@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Tokens of one exchange. The fields do not overlap: the whole input is
+/// What one exchange consumed. The token fields do not overlap: the whole input is
 /// `input + cache_read + cache_write`, the whole output is `output` (reasoning is a part of it).
+///
+/// Each dialect writes down, where it reads them, what its provider's figures include and exclude.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -17,6 +19,23 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning.
     pub reasoning: u64,
+    /// Images: made, or given where the provider counts those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// Characters: of text that is spoken or translated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
+    /// Seconds of sound or film, begun ones whole.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub seconds: u64,
+    /// The total that the provider stated, in its own sum; 0: none. Told, never charged for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub provider_total: u64,
+}
+
+/// What few exchanges have costs the others no byte on the wire.
+fn is_zero(figure: &u64) -> bool {
+    *figure == 0
 }
 
 impl Usage {

@@ -26,7 +26,8 @@
 //!   demo-small:                        # credits per 1,000 tokens, up to nine places
 //!     count: o200k_base                # or cl100k_base
 //!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, output: 4, reasoning: 4}   # cached: optional, as input;
-//!                                      # reasoning: optional, as output. By the piece: request, prompt, tool_call
+//!                                      # reasoning: optional, as output. By the piece: request, prompt, tool_call,
+//!                                      # image, character, second
 //!     money: {currency: CNY, per: 1m tokens, input: 2, output: 8}   # optional; `per` too: 1, 1000 or 1m tokens
 //!     speaks: [openai chat, anthropic messages]   # optional: the wire formats it is served in; all
 //!     factor:                          # optional: what its calls weigh in credits, money and weighted units; the first
@@ -47,7 +48,7 @@
 //!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn
 //!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
 //!                                      # cache read, cache write, reasoning, weighted; requests, weighted requests;
-//!                                      # prompts, weighted prompts; tool calls; credits; a currency such as CNY
+//!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY
 //!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
 //!         pace:  {limit: 200000 fresh tokens, per: seat, window: bucket 1m, burst: 400000 fresh tokens, hold: expected,
 //!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or what

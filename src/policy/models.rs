@@ -164,10 +164,11 @@ fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
 }
 
 const TOKEN_RATES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];
-const OTHER_RATES: [&str; 3] = ["request", "prompt", "tool_call"];
+const OTHER_RATES: [&str; 6] = ["request", "prompt", "tool_call", "image", "character", "second"];
 
 /// `0`, or a price for each direction. Cached input costs what input costs, and reasoning what output costs, unless it
-/// is said. Calls, prompts and tools are priced by the piece. A price by the piece alone leaves tokens free.
+/// is said. Calls, prompts, tools, images, characters and
+/// seconds are priced by the piece. A price by the piece alone leaves tokens free.
 fn rates(
     node: &Node,
     what: &str,
@@ -210,6 +211,7 @@ fn rates(
     };
     let piece = |key: &str, faults: &mut Faults| rate(key, PricedPer::One, faults).unwrap_or(Some(0));
     let (request, prompt, tool_call) = (piece("request", faults), piece("prompt", faults), piece("tool_call", faults));
+    let (image, character, second) = (piece("image", faults), piece("character", faults), piece("second", faults));
     let by_piece = OTHER_RATES.iter().any(|key| fields.optional(key).is_some());
     let by_token = TOKEN_RATES.iter().any(|key| fields.optional(key).is_some());
     let free = by_piece && !by_token;
@@ -231,6 +233,9 @@ fn rates(
         request: request?,
         prompt: prompt?,
         tool_call: tool_call?,
+        image: image?,
+        character: character?,
+        second: second?,
     })
 }
 

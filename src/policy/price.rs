@@ -29,6 +29,12 @@ pub struct Rates {
     pub prompt: u64,
     /// Tools called in the answer.
     pub tool_call: u64,
+    /// Images made.
+    pub image: u64,
+    /// Characters read aloud.
+    pub character: u64,
+    /// Seconds of sound or film.
+    pub second: u64,
 }
 
 impl Rates {
@@ -59,6 +65,9 @@ impl Rates {
             part(1, self.request),
             part(*prompts, self.prompt) / u128::from(MICRO),
             part(*tool_calls, self.tool_call),
+            part(usage.images, self.image),
+            part(usage.characters, self.character),
+            part(usage.seconds, self.second),
         ]
         .into_iter()
         .fold(0, u128::saturating_add)

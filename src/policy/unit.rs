@@ -35,6 +35,12 @@ pub enum Unit {
     WeightedPrompts,
     /// Tools called in answers.
     ToolCalls,
+    /// Images made.
+    Images,
+    /// Characters read aloud.
+    Characters,
+    /// Seconds of sound or film.
+    Seconds,
     /// The weighted sum of the model's [`Rates`](super::price::Rates).
     Credits,
     /// The same in a currency (ISO 4217).
@@ -42,7 +48,7 @@ pub enum Unit {
 }
 
 /// Every unit but money: the words of policies and messages, and the name in records.
-const UNITS: [(Unit, &str, &str); 15] = [
+const UNITS: [(Unit, &str, &str); 18] = [
     (Unit::Tokens, "tokens", "tokens"),
     (Unit::InputTokens, "input tokens", "input_tokens"),
     (Unit::FreshTokens, "fresh tokens", "fresh_tokens"),
@@ -57,6 +63,9 @@ const UNITS: [(Unit, &str, &str); 15] = [
     (Unit::Prompts, "prompts", "prompts"),
     (Unit::WeightedPrompts, "weighted prompts", "weighted_prompts"),
     (Unit::ToolCalls, "tool calls", "tool_calls"),
+    (Unit::Images, "images", "images"),
+    (Unit::Characters, "characters", "characters"),
+    (Unit::Seconds, "seconds", "seconds"),
     (Unit::Credits, "credits", "credits"),
 ];
 
@@ -138,6 +147,9 @@ impl Unit {
             Self::Requests => MICRO,
             Self::Prompts => *prompts,
             Self::ToolCalls => whole(*tool_calls),
+            Self::Images => whole(usage.images),
+            Self::Characters => whole(usage.characters),
+            Self::Seconds => whole(usage.seconds),
             Self::WeightedTokens => price.weighted(whole(usage.total()), usage),
             Self::WeightedRequests => price.weighted(MICRO, usage),
             Self::WeightedPrompts => price.weighted(*prompts, usage),
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn each_unit_takes_its_part() {
-        let usage = Usage { input: 1, cache_read: 20, cache_write: 300, output: 4_000, reasoning: 1_000 };
+        let usage = Usage { input: 1, cache_read: 20, cache_write: 300, output: 4_000, reasoning: 1_000, images: 5, characters: 6, seconds: 7, ..Usage::default() };
         let consumed = Consumed { usage, prompts: MICRO / 2, tool_calls: 3 };
         let rates = Rates { input: MICRO * MICRO, ..Rates::default() };
         let price = Price { credits: rates, factor: 2 * MICRO, ..Price::default() };
@@ -189,6 +201,9 @@ mod tests {
             ("prompts", 0.5),
             ("weighted prompts", 1.0),
             ("tool calls", 3.0),
+            ("images", 5.0),
+            ("characters", 6.0),
+            ("seconds", 7.0),
             ("credits", 2.0),
         ] {
             assert_eq!(of(words), amount, "{words}");

@@ -28,9 +28,16 @@ fn record() -> Record {
         outcome: Outcome::Complete,
         status: 200,
         attempts: 1,
-        usage: Usage { input: 120, cache_read: 1000, cache_write: 0, output: 64, reasoning: 16 },
+        usage: Usage { input: 120, cache_read: 1000, cache_write: 0, output: 64, reasoning: 16, ..Usage::default() },
         source: Source::Reported,
-        reported: Some(Usage { input: 120, cache_read: 1000, cache_write: 0, output: 64, reasoning: 16 }),
+        reported: Some(Usage {
+            input: 120,
+            cache_read: 1000,
+            cache_write: 0,
+            output: 64,
+            reasoning: 16,
+            ..Usage::default()
+        }),
         delivered: 48,
         prompts: 1_000_000,
         tool_calls: 2,
@@ -183,12 +190,9 @@ fn lists_and_nesting_are_bounded() {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u64; 5]>().prop_map(|[input, cache_read, cache_write, output, reasoning]| Usage {
-        input,
-        cache_read,
-        cache_write,
-        output,
-        reasoning,
+    any::<[u64; 9]>().prop_map(|figures| {
+        let [input, cache_read, cache_write, output, reasoning, images, characters, seconds, provider_total] = figures;
+        Usage { input, cache_read, cache_write, output, reasoning, images, characters, seconds, provider_total }
     })
 }
 

@@ -21,7 +21,7 @@ fn record(sequence: u64, seat: &str, minutes: u64) -> Record {
         org: "acme".to_owned(),
         model: "qwen-max".to_owned(),
         admitted_ms: EVENING_MS + minutes * MINUTE_MS,
-        usage: Usage { input: 1, cache_read: 2, cache_write: 3, output: 4, reasoning: 1 },
+        usage: Usage { input: 1, cache_read: 2, cache_write: 3, output: 4, reasoning: 1, ..Usage::default() },
         source: if sequence == 1 { Source::Estimated } else { Source::Reported },
         charges: vec![charge("seat/x", 1_500_000), charge("org/acme", 1_500_000)],
         ..Record::default()

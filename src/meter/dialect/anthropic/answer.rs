@@ -73,6 +73,7 @@ fn closing(answer: &mut Answer, said: Option<&str>) {
         cache_write: usage.cache_write.max(before.cache_write),
         output: usage.output.max(before.output),
         reasoning: usage.reasoning.max(before.reasoning),
+        ..usage
     })));
 }
 
@@ -124,6 +125,7 @@ fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
             cache_write: count(written)?.unwrap_or(0),
             output,
             reasoning: count(thinking)?.or(count(reasoning)?).unwrap_or(0).min(output),
+            ..Usage::default()
         })
     };
     Some(read())

@@ -216,6 +216,8 @@ impl Details {
             cache_write: written,
             output: completion,
             reasoning: reasoning.min(completion),
+            provider_total: total,
+            ..Usage::default()
         })
     }
 }
