@@ -68,6 +68,7 @@ fn plan(quotas: Vec<PlanQuota>) -> Plan {
         quotas,
         packs: Vec::new(),
         empty: Vec::new(),
+        warn: crate::policy::bundle::Warn::default(),
         continued_prompt: 0,
         round: 1,
         hold: HoldRule { unstated_output: 1_000, shrink_to: 16, lost: Lost::Held },

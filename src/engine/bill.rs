@@ -71,6 +71,17 @@ impl<'b> Bill<'b> {
         bill
     }
 
+    /// Every quota of the seat's plan, whatever the model, and all packs that are good at `wall_ms`.
+    pub fn all(bundle: &'b Bundle, plan: &'b Plan, seat: &'b Seat, session: u8, wall_ms: u64) -> Self {
+        let mut bill = Self { plan, seat, session, quotas: plan.quotas.iter().collect() };
+        let good = bundle.packs.iter().filter(|pack| {
+            let (from, until) = pack.term;
+            seat.subjects.contains(&pack.subject) && from <= wall_ms && wall_ms < until
+        });
+        bill.quotas.extend(good.map(|pack| &pack.fund));
+        bill
+    }
+
     fn packs_before(&mut self, index: usize, bundle: &'b Bundle, model: &str, wall_ms: u64) {
         for here in self.plan.packs.iter().filter(|here| here.before == index) {
             let whose = self.subject(here.per);

@@ -15,7 +15,7 @@ use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::Open;
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::{guard, identity, refusal, source};
+use crate::engine::{balance, guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Malformed};
 use crate::meter::dialect::{self, Dialect};
 use crate::now::Now;
@@ -85,6 +85,8 @@ pub(super) struct Prepared {
 enum Turn {
     Deny(Box<Denial>),
     Pass,
+    /// Tell the seat how its quotas stand.
+    Balance(usize),
 }
 
 impl From<Denial> for Turn {
@@ -120,6 +122,7 @@ impl Exchange {
                         self.state = State::Reading { seat };
                         self.await_body(effects)
                     }
+                    Err(Turn::Balance(seat)) => self.tell_balance(seat, now, vm, cells, effects),
                     Err(turn) => self.turn(turn, now, vm, effects),
                 }
             }
@@ -141,6 +144,9 @@ impl Exchange {
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
                     open.response_headers(headers, upstream, attempts, effects);
+                    if upstream {
+                        open.tell_standing(&self.bundle, now, vm, cells, effects);
+                    }
                     if end && upstream {
                         self.ended(Cause::Finished, None, now, vm, cells, effects);
                     }
@@ -230,6 +236,10 @@ impl Exchange {
         guard::subscription(who, now)?;
         self.session = session_account(bundle.session.iter().find_map(|name| field(name)));
         guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
+        let plain = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        if method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain) {
+            return Err(Turn::Balance(seat));
+        }
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
         }
@@ -480,9 +490,31 @@ impl Exchange {
         }
     }
 
+    /// Answers for the upstream: how the quotas of the seat stand.
+    fn tell_balance(
+        &mut self,
+        seat: usize,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let bundle = Rc::clone(&self.bundle);
+        let Some((seat, plan, _)) = seat_plan(&bundle, seat) else {
+            return self.turn(no_plan().into(), now, vm, effects);
+        };
+        self.state = State::Over;
+        effects.push(Effect::Note("decision", "balance".to_owned()));
+        effects.push(Effect::Note("seat", seat.name.clone()));
+        effects.push(Effect::Count { metric: "balances_total", labels: vec![], by: 1 });
+        let bill = Bill::all(&bundle, plan, seat, self.session, now.wall_ms);
+        let mut accounts = Accounts::default();
+        Flow::Reply(balance::page(&bill, now, |subject, quota| accounts.standing(subject, quota, now, vm, cells)))
+    }
+
     fn turn(&mut self, turn: Turn, now: Now, vm: &mut Vm, effects: &mut Vec<Effect>) -> Flow {
         match turn {
-            Turn::Pass => {
+            Turn::Pass | Turn::Balance(_) => {
                 effects.push(Effect::Note("admitted", "passed".to_owned()));
                 effects.push(Effect::Count { metric: "passed_total", labels: vec![], by: 1 });
                 self.state = State::Passing;
@@ -524,18 +556,36 @@ fn weigh(
     let Prepared { price, size, patience, deadline_ms, call, dialect, .. } = prepared;
     let last = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
     let moment = Moment { now, last, observe: bundle.mode == Mode::Observe };
-    let mut accounts: BTreeMap<String, Option<Option<Account>>> = BTreeMap::new();
-    let mut standing = |subject: &str, quota: &PlanQuota| {
-        let known = accounts.entry(subject.to_owned()).or_insert_with(|| read_account(&vm.keys, subject, cells).ok());
-        match known {
+    let mut accounts = Accounts::default();
+    let mut standing = |subject: &str, quota: &PlanQuota| accounts.standing(subject, quota, now, vm, cells);
+    let can_go_to =
+        |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*dialect));
+    admission::weigh(bill, price, size, moment, patience, &mut standing, &can_go_to)
+}
+
+/// Accounts, each read once.
+#[derive(Default)]
+pub(super) struct Accounts(BTreeMap<String, Option<Option<Account>>>);
+
+impl Accounts {
+    /// How a quota of `subject` stands; `None` when nothing is known of it.
+    pub(super) fn standing(
+        &mut self,
+        subject: &str,
+        quota: &PlanQuota,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+    ) -> Option<Standing> {
+        if !self.0.contains_key(subject) {
+            self.0.insert(subject.to_owned(), read_account(&vm.keys, subject, cells).ok());
+        }
+        match self.0.get(subject)? {
             Some(Some(account)) => account.standing(&quota.quota, now),
             Some(None) => Standing::unused(&quota.quota, now),
             None => None,
         }
-    };
-    let can_go_to =
-        |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*dialect));
-    admission::weigh(bill, price, size, moment, patience, &mut standing, &can_go_to)
+    }
 }
 
 fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {

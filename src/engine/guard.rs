@@ -97,6 +97,7 @@ mod tests {
             quotas: Vec::new(),
             packs: Vec::new(),
             empty: Vec::new(),
+            warn: crate::policy::bundle::Warn::default(),
             continued_prompt: 0,
             round: 1,
             hold: HoldRule { unstated_output: 1, shrink_to: 1, lost: Lost::Held },

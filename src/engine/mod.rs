@@ -37,6 +37,7 @@
 //! | [`identity`], [`source`], [`guard`], [`secrets`] | who calls, from where, asking what |
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
+//! | [`balance`] | how the quotas of a key stand, told to that key |
 //! | `open` | metering the answer of an admitted exchange, settling it |
 //! | [`settlement`] | the outcome table: what each ending costs |
 //! | `lost` | ending an exchange whose VM died |
@@ -44,6 +45,7 @@
 //! | [`denial`], [`refusal`] | why not, and how that is said in each dialect |
 
 pub mod admission;
+pub mod balance;
 pub mod bill;
 pub mod denial;
 pub mod effect;

@@ -1,10 +1,13 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
 use crate::engine::admission::{How, Passed};
+use crate::engine::balance;
 use crate::engine::bill::{Bill, Size};
+use crate::engine::denial::LimitView;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::{Cause, Header};
-use crate::engine::exchange::{MODEL_HEADER, Prepared};
+use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
+use crate::engine::refusal;
 use crate::engine::settlement::{self, Observed, Rule};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::call::{self, Call};
@@ -12,11 +15,11 @@ use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Reader};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Lost, Mode, Model};
+use crate::policy::bundle::{Bundle, HostMode, Lost, Mode, Model, PlanQuota};
 use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, HeldLevel, Level, Operation};
-use crate::report::wire::{self, Outcome, Pass, Record};
+use crate::report::wire::{self, Outcome, Pass, Reached, Record};
 
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
@@ -178,6 +181,38 @@ impl Open {
         }
     }
 
+    /// Tells the caller how the quotas of the call stand, where the plan says so: the standard headers for each, and
+    /// one of ours with the percents.
+    pub(super) fn tell_standing(
+        &self,
+        bundle: &Bundle,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
+        if !plan.warn.headers {
+            return;
+        }
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
+        let mut accounts = Accounts::default();
+        let (mut lists, mut percents): ([Vec<String>; 2], Vec<String>) = Default::default();
+        for quota in &bill.quotas {
+            let Some(stands) = accounts.standing(&bill.subject(quota.per), quota, now, vm, cells) else { continue };
+            let view = LimitView::of(quota, &stands, now);
+            for (list, (_, value)) in lists.iter_mut().zip(refusal::limit_headers(None, &view, None, now)) {
+                list.push(value);
+            }
+            percents.extend(balance::percent(quota, &stands).map(|percent| format!("{}={percent}", quota.name)));
+        }
+        let values = lists.map(|list| list.join(", "));
+        for (name, value) in ["ratelimit-policy", "ratelimit"].into_iter().zip(values) {
+            effects.push(Effect::SetResponseHeader(name.to_owned(), value));
+        }
+        effects.push(Effect::SetResponseHeader("x-farebox-used-percent".to_owned(), percents.join(", ")));
+    }
+
     pub(super) fn response_headers(
         &mut self,
         headers: &[Header],
@@ -330,7 +365,9 @@ impl Open {
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             vm.learn_output(&self.model.pattern, usage.output);
         }
+        let reached = self.reached(&bill, &used, now, vm, cells);
         let record = Record {
+            reached,
             settled_ms: now.wall_ms,
             outcome,
             served: self.served(),
@@ -365,6 +402,21 @@ impl Open {
             }
         }
         self.show(&record, &plan.name, effects);
+    }
+
+    /// What quotas this exchange fills up, as far as nobody in this VM has said so before.
+    fn reached(&self, bill: &Bill<'_>, used: &[Level], now: Now, vm: &mut Vm, cells: &mut dyn Cells) -> Vec<Reached> {
+        if bill.plan.warn.at.is_empty() {
+            return Vec::new();
+        }
+        let charged = |subject: &str, quota: &PlanQuota| {
+            let level = used.iter().find(|level| level.subject == subject)?;
+            level.lines.iter().find(|line| line.quota.id == quota.quota.id).map(|line| line.amount)
+        };
+        let mut accounts = Accounts::default();
+        let reached =
+            balance::reached(bill, charged, |subject, quota| accounts.standing(subject, quota, now, vm, cells));
+        reached.into_iter().filter(|reached| vm.is_news(reached)).collect()
     }
 
     fn served(&self) -> String {

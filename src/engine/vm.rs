@@ -16,6 +16,7 @@ use crate::quota::{
     Cells, ExchangeId, Incarnation, Keys, MICRO, Outcome, Quota, StoreError, beat, first_claimable, open_epoch,
 };
 use crate::report::outbox::{Outbox, Ticket};
+use crate::report::wire::Reached;
 
 /// Exchanges that one VM can have open or unacknowledged at a time. Beyond that calls are refused (503).
 pub const SLOTS: u32 = 8_192;
@@ -42,6 +43,9 @@ pub struct Vm {
     last_beat_ms: u64,
     /// Output tokens that calls lately had, by the model's line of the catalogue: micro-tokens.
     outputs: BTreeMap<String, u64>,
+    /// How full each quota of an account was said to be, and in which window it was said: one entry for each that has
+    /// reached a percent of its plan's list.
+    reached: BTreeMap<(String, String), (u64, u8)>,
     /// Check, then settle: see [`Vm::hold_nothing`].
     #[cfg(feature = "test-hooks")]
     holds_nothing: bool,
@@ -133,6 +137,7 @@ impl Vm {
             refusals: 0,
             last_beat_ms: 0,
             outputs: BTreeMap::new(),
+            reached: BTreeMap::new(),
             #[cfg(feature = "test-hooks")]
             holds_nothing: false,
         }
@@ -213,6 +218,17 @@ impl Vm {
         if self.incarnation() == Some(by) {
             self.fenced(effects);
         }
+    }
+
+    /// Whether nobody in this VM has said yet that a quota is that full in that window.
+    pub(super) fn is_news(&mut self, reached: &Reached) -> bool {
+        let key = (reached.subject.clone(), reached.quota.clone());
+        let said = self.reached.entry(key).or_insert((0, 0));
+        let news = *said < (reached.window, reached.percent);
+        if news {
+            *said = (reached.window, reached.percent);
+        }
+        news
     }
 
     /// How many output tokens calls of a model have lately had; `None`: there was none yet.

@@ -38,6 +38,8 @@ pub struct Bundle {
     pub packs: Vec<Pack>,
     /// What groups calls into sessions: header names in lower case, in the order in which they are looked for.
     pub session: Vec<String>,
+    /// The path at which a key is told how its own quotas stand; `None`: nowhere.
+    pub balance: Option<String>,
     /// What happens to calls that are no LLM call, or that cannot be read.
     pub unknown: Unknown,
     /// Where records go and grants come from. `None`: the limits are the grants, counters live as long as the process.
@@ -163,6 +165,8 @@ pub struct Plan {
     pub packs: Vec<PacksHere>,
     /// What happens when no fund can pay, in order; what follows the last is a refusal.
     pub empty: Vec<Relief>,
+    /// When somebody is told how full a quota is.
+    pub warn: Warn,
     /// What a call that only goes on with tool results counts in prompts, in micro-units.
     pub continued_prompt: u64,
     /// Priced amounts are rounded up to a multiple of this many micro-units; at least 1.
@@ -183,6 +187,15 @@ impl Plan {
             None => self.name.clone(),
         }
     }
+}
+
+/// When somebody is told how full a quota is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warn {
+    /// Percents of a quota, ascending: the record of the exchange that reaches one says so.
+    pub at: Vec<u8>,
+    /// Whether answers tell their callers how the quotas stand, in headers.
+    pub headers: bool,
 }
 
 /// A quota of a plan.

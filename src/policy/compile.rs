@@ -238,6 +238,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], text: &str)
         plans,
         packs: funding::packs(document),
         session: document.session.clone(),
+        balance: document.balance.clone(),
         unknown: document.unknown,
         collector: document.collector.clone(),
     }
@@ -270,6 +271,7 @@ fn build_plan(plan: &PlanText, document: &Document, anniversary: Option<jiff::ci
         quotas: funding::quotas(plan, document, anniversary),
         packs: funding::packs_here(plan),
         empty: funding::empty(plan),
+        warn: plan.warn.clone(),
         continued_prompt: plan.continued_prompt,
         round: plan.round,
         hold: plan.hold.clone(),

@@ -12,14 +12,16 @@ use super::scalar::{duration, duration_text, size};
 use super::tokens;
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
+use crate::meter::dialect::Dialect;
 
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "farebox",
     "bundle",
     "zone",
     "envoy",
     "identity",
     "session",
+    "balance",
     "network",
     "models",
     "plans",
@@ -48,6 +50,7 @@ pub(super) struct Document {
     /// What seats belong to, the seat itself first: the order in which accounts are written.
     pub levels: Vec<String>,
     pub session: Vec<String>,
+    pub balance: Option<String>,
     pub seats: Vec<SeatText>,
     pub packs: Vec<PackText>,
     pub assign: Assign,
@@ -125,6 +128,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         plans: plans.unwrap_or_default(),
         levels,
         session: policy.optional("session").map(|node| session(node, faults)).unwrap_or_default(),
+        balance: policy.optional("balance").and_then(|node| form(node, "balance", faults, path)).map(|at| at.value),
         seats: seats.unwrap_or_default(),
         packs: packs.unwrap_or_default(),
         assign: assign.unwrap_or_default(),
@@ -258,6 +262,22 @@ fn levels(node: &Node, faults: &mut Faults) -> Vec<String> {
         levels.insert(0, "seat".to_owned());
     }
     levels
+}
+
+/// A path that is asked for plainly, and that no dialect speaks at.
+fn path(written: &str) -> Result<String, Complaint> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+    let segments = || written.split('/').skip(1);
+    let odd = written == "/" || segments().any(|segment| segment.is_empty() || segment == "." || segment == "..");
+    if !written.starts_with('/') || written.len() > 128 || !written.chars().all(plain) || odd {
+        let message = format!("{} is no plain path", shown(written));
+        return Err(Complaint::new(Code::BadValue, message, "write for example `/v1/farebox/balance`"));
+    }
+    if Dialect::of(b"POST", written.as_bytes()).is_some() {
+        let message = format!("{} is where models are asked", shown(written));
+        return Err(Complaint::new(Code::Conflict, message, "write for example `/v1/farebox/balance`"));
+    }
+    Ok(written.to_owned())
 }
 
 /// Headers that group calls into sessions.

@@ -21,6 +21,7 @@
 //! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
 //!   - {key: [authorization, x-api-key]}
 //! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
+//! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
 //! models:                              # exact name, else the longest glob, else refused; case counts
 //!   demo-small:                        # credits per 1,000 tokens, up to nine places
@@ -58,6 +59,8 @@
 //!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`
 //!         live:  {limit: 4 requests, per: seat, window: concurrent}             # what runs at this moment
 //!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn
+//!       warn: {at: [50, 80, 100], headers: true}   # optional: percents of a quota that records note when they are reached;
+//!                                      # `headers`: whether answers tell how the quotas stand
 //!       round: 0.01                    # optional: credits and money are rounded up to a multiple of this, once a call
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit

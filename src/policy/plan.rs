@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::bundle::{Connectivity, HoldRule, Lost};
+use super::bundle::{Connectivity, HoldRule, Lost, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, whole};
 use super::scalar::amount;
@@ -29,6 +29,7 @@ pub(super) struct PlanText {
     pub quotas: Vec<QuotaText>,
     pub packs: Vec<PacksText>,
     pub empty: Vec<Spanned<ReliefText>>,
+    pub warn: Warn,
     /// In micro-units.
     pub continued_prompt: u64,
     /// In micro-units.
@@ -74,6 +75,7 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         quotas: Vec::new(),
         packs: Vec::new(),
         empty: Vec::new(),
+        warn: Warn::default(),
         continued_prompt: 0,
         round: 1,
         hold: HoldRule { unstated_output: 1024, shrink_to: 16, lost: Lost::Held },

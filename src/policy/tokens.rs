@@ -1,8 +1,8 @@
 //! The tokens third of a plan as written: funds, caps, and what happens when they are empty or full.
 
-use super::bundle::{HoldSize, Per, Role};
+use super::bundle::{HoldSize, Per, Role, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, choice, form, list, map, name, text};
+use super::fields::{Fields, choice, form, list, map, name, switch, text, whole};
 use super::models;
 use super::plan::{MOST_LINES, PlanText, few};
 use super::scalar::{WindowText, amount, duration, unit, window};
@@ -62,7 +62,7 @@ pub(super) enum ReliefText {
 
 /// Reads the `tokens` section of a plan.
 pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanText, faults: &mut Faults) {
-    let known = ["funds", "empty", "caps", "hold", "prompts", "round"];
+    let known = ["funds", "empty", "caps", "hold", "prompts", "round", "warn"];
     let Some(fields) = Fields::of(node, what, &known, faults) else { return };
     for (key, role) in [("funds", Role::Fund), ("caps", Role::Cap)] {
         let Some(node) = fields.optional(key) else { continue };
@@ -88,6 +88,13 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
     if let Some(node) = fields.optional("prompts") {
         plan.continued_prompt = continued(node, &fields.path("prompts"), faults).unwrap_or(0);
     }
+    if let Some(node) = fields.optional("warn") {
+        plan.warn = warn(node, &fields.path("warn"), faults).unwrap_or_default();
+        if plan.quotas.is_empty() && plan.packs.is_empty() {
+            let help = "remove it, or define a fund or a cap";
+            faults.add(fields.key_at("warn"), Code::Conflict, "there is no quota to warn of", help);
+        }
+    }
     if let Some(node) = fields.optional("round") {
         plan.round = form(node, &fields.path("round"), faults, round).map_or(1, |round| round.value);
     }
@@ -105,6 +112,24 @@ fn continued(node: &Node, what: &str, faults: &mut Faults) -> Option<u64> {
         return None;
     }
     Some(micro)
+}
+
+/// `{at: [50, 80, 100], headers: true}`.
+fn warn(node: &Node, what: &str, faults: &mut Faults) -> Option<Warn> {
+    let fields = Fields::of(node, what, &["at", "headers"], faults)?;
+    let mut warn = Warn::default();
+    let items = fields.optional("at").and_then(|node| list(node, &fields.path("at"), faults)).unwrap_or_default();
+    for item in items {
+        let Some(percent) = whole(item, &fields.path("at"), 1, 100, faults) else { continue };
+        let percent = u8::try_from(percent).unwrap_or(100);
+        if warn.at.last().is_some_and(|last| *last >= percent) {
+            faults.add(item.at, Code::BadValue, "percents ascend, each once", "write for example `at: [50, 80, 100]`");
+        }
+        warn.at.push(percent);
+    }
+    let headers = fields.optional("headers").and_then(|node| switch(node, &fields.path("headers"), faults));
+    warn.headers = headers.unwrap_or(false);
+    Some(warn)
 }
 
 /// `0.01`: what priced amounts are rounded up to a multiple of.

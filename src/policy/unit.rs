@@ -181,7 +181,17 @@ mod tests {
 
     #[test]
     fn each_unit_takes_its_part() {
-        let usage = Usage { input: 1, cache_read: 20, cache_write: 300, output: 4_000, reasoning: 1_000, images: 5, characters: 6, seconds: 7, ..Usage::default() };
+        let usage = Usage {
+            input: 1,
+            cache_read: 20,
+            cache_write: 300,
+            output: 4_000,
+            reasoning: 1_000,
+            images: 5,
+            characters: 6,
+            seconds: 7,
+            ..Usage::default()
+        };
         let consumed = Consumed { usage, prompts: MICRO / 2, tool_calls: 3 };
         let rates = Rates { input: MICRO * MICRO, ..Rates::default() };
         let price = Price { credits: rates, factor: 2 * MICRO, ..Price::default() };

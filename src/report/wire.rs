@@ -115,9 +115,27 @@ pub struct Record {
     /// What the policy let pass that a quota would have refused.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub passed: Vec<Pass>,
+    /// Quotas that this exchange has filled up to a percent that the policy asks to be told of. More than one exchange
+    /// may say the same: each VM says it once a window.
+    #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
+    pub reached: Vec<Reached>,
     /// What was charged, quota by quota.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,
+}
+
+/// How full a quota has become.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reached {
+    /// The account.
+    pub subject: String,
+    /// `plan/quota`, as in a charge.
+    pub quota: String,
+    /// Start of the window.
+    pub window: u64,
+    /// The percent that it has reached.
+    pub percent: u8,
 }
 
 /// A quota that was in the way, and what was done about it.

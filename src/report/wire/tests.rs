@@ -42,6 +42,12 @@ fn record() -> Record {
         prompts: 1_000_000,
         tool_calls: 2,
         passed: vec![super::Pass { how: "downgraded".to_owned(), quota: "seat".to_owned() }],
+        reached: vec![super::Reached {
+            subject: "seat/alice".to_owned(),
+            quota: "team-seat/seat".to_owned(),
+            window: 1_793_462_400_000,
+            percent: 80,
+        }],
         charges: vec![Charge {
             subject: "seat/alice".to_owned(),
             quota: "team-seat/seat".to_owned(),
