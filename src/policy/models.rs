@@ -15,9 +15,6 @@ const MOST: usize = 1000;
 /// The longest name of a model, in bytes.
 const LONGEST_NAME: usize = 256;
 
-/// The vocabularies that are built in.
-const ENCODINGS: [(&str, Encoding); 2] = [("o200k_base", Encoding::O200kBase), ("cl100k_base", Encoding::Cl100kBase)];
-
 impl Models {
     /// The line that a model's name belongs to: the exact name, else the longest glob that matches.
     ///
@@ -97,12 +94,12 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ModelText> {
 
 fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     let written = text(node, "count", faults)?;
-    let known = ENCODINGS.iter().find(|(name, _)| *name == written);
+    let known = Encoding::from_name(written);
     if known.is_none() {
-        let help = meant(written, ENCODINGS.map(|(name, _)| name), "vocabularies");
+        let help = meant(written, Encoding::ALL.map(Encoding::name), "vocabularies");
         faults.add(node.at, Code::UnknownEncoding, format!("unknown vocabulary {}", shown(written)), help);
     }
-    known.map(|(_, encoding)| *encoding)
+    known
 }
 
 /// `0`, or a price for each direction. Cached input costs what input costs unless it is said.
