@@ -18,12 +18,12 @@ pub mod call;
 pub mod count;
 pub mod dialect;
 pub mod reader;
-pub mod running;
+
 pub mod usage;
 
 mod answer;
 mod bound;
-mod cut;
+
 mod json;
 mod part;
 mod partial;

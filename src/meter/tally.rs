@@ -1,7 +1,7 @@
 //! Output tokens counted as they pass.
 
 use super::count::Encoding;
-use super::running::Running;
+use super::count::running::Running;
 
 /// The most texts that are counted side by side; beyond that the oldest is taken as ended.
 const MOST: usize = 64;
@@ -91,8 +91,8 @@ impl Tally {
         growing.iter().for_each(|(_, running)| self.add(running.total()));
     }
 
-    /// Tokens so far, cheaply: see [`Running::so_far`].
+    /// Tokens so far, cheaply: see [`Running::total`].
     pub fn so_far(&self) -> u64 {
-        self.growing.iter().fold(self.ended, |sum, (_, running)| sum.saturating_add(running.so_far()))
+        self.growing.iter().fold(self.ended, |sum, (_, running)| sum.saturating_add(running.total()))
     }
 }

@@ -18,9 +18,6 @@ const MOST: usize = 1000;
 /// The longest name of a model, in bytes.
 const LONGEST_NAME: usize = 256;
 
-/// The vocabularies that are built in.
-const ENCODINGS: [(&str, Encoding); 2] = [("o200k_base", Encoding::O200kBase), ("cl100k_base", Encoding::Cl100kBase)];
-
 impl Models {
     /// The line that a model's name belongs to: the exact name, else the longest glob that matches.
     ///
@@ -155,12 +152,12 @@ fn row(entry: &Entry, zone: &str, faults: &mut Faults) -> Option<ModelText> {
 
 fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     let written = text(node, "count", faults)?;
-    let known = ENCODINGS.iter().find(|(name, _)| *name == written);
+    let known = Encoding::from_name(written);
     if known.is_none() {
-        let help = meant(written, ENCODINGS.map(|(name, _)| name), "vocabularies");
+        let help = meant(written, Encoding::ALL.map(Encoding::name), "vocabularies");
         faults.add(node.at, Code::UnknownEncoding, format!("unknown vocabulary {}", shown(written)), help);
     }
-    known.map(|(_, encoding)| *encoding)
+    known
 }
 
 const TOKEN_RATES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];

@@ -1,0 +1,50 @@
+//! Build script: writes the counter's tables into `OUT_DIR`.
+//!
+//! The vocabularies come from `tiktoken-rs`, the classes of characters from the tables of `regex-syntax`, which
+//! tiktoken-rs matches with too. The same versions give the same bytes. See the docs of the module `meter::count` for
+//! what the tables are for, and `layout.rs` for how they look.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "runs at build time on tables of ours: stopping the build is the right answer to every surprise"
+)]
+
+mod classes;
+#[path = "../layout.rs"]
+#[allow(dead_code, reason = "the half that reads is not used here")]
+mod layout;
+mod merges;
+mod trie;
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/meter/count/build");
+    println!("cargo::rerun-if-changed=src/meter/count/layout.rs");
+    let write = |name: &str, bytes: Vec<u8>| {
+        let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names OUT_DIR"));
+        std::fs::write(folder.join(name), bytes).expect("OUT_DIR can be written");
+    };
+    write("classes", classes::table());
+    let vocabularies = [("o200k", tiktoken_rs::o200k_base()), ("cl100k", tiktoken_rs::cl100k_base())];
+    for (name, vocabulary) in vocabularies {
+        let tokens = tokens(&vocabulary.expect("tiktoken-rs carries its vocabularies"));
+        let tokens_table = merges::tokens(&tokens);
+        write(&format!("{name}.trie"), words(trie::table(&tokens).into_iter().map(|node| node.0)));
+        write(&format!("{name}.merges"), words(merges::table(&tokens_table)));
+        write(&format!("{name}.tokens"), tokens_table.iter().flat_map(|token| token.pack().to_le_bytes()).collect());
+    }
+}
+
+/// The bytes of every token, in the order of the ranks. Special tokens have numbers above a gap.
+fn tokens(vocabulary: &tiktoken_rs::CoreBPE) -> Vec<Vec<u8>> {
+    let tokens: Vec<Vec<u8>> = (0..).map_while(|rank| vocabulary.decode_bytes(&[rank]).ok()).collect();
+    assert!(tokens.len() > 100_000 && tokens.len() < layout::NO_TOKEN as usize, "{} tokens", tokens.len());
+    tokens
+}
+
+fn words(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
+}

@@ -1,0 +1,125 @@
+//! Counting text: cut into pieces, each looked up among those that were counted lately, else encoded.
+
+use std::marker::PhantomData;
+
+use super::class::Scan;
+use super::long::Long;
+use super::merge::Merger;
+use super::pattern::Pattern;
+use super::window::Window;
+
+/// Pieces of up to 15 bytes whose counts are remembered: a power of two. 256 KiB.
+const REMEMBERED: usize = 1 << 14;
+
+/// What can be asked of a counter, whatever its vocabulary.
+pub trait Count {
+    /// Tokens of a text that is whole: nothing follows. It stops soon after there are more than `most`.
+    fn count(&mut self, text: &str, most: u64) -> u64;
+
+    /// Tokens of those pieces at the beginning of a text that stay as they are whatever follows, and how long these are.
+    fn settled(&mut self, text: &str) -> (usize, u64);
+
+    /// As [`Long::push`].
+    fn grow(&mut self, long: &mut Long, text: &str) -> Option<(u64, String)>;
+
+    /// Begins a piece that is long already, and grows it by all of `text`.
+    fn begin(&mut self, text: &str) -> Result<Long, (u64, String)>;
+}
+
+/// A vocabulary with what makes counting in it fast. Everything it remembers is exact, so it shows in nothing but speed;
+/// one serves a whole thread.
+#[derive(Debug)]
+pub struct Counter<P> {
+    pub merger: Merger,
+    /// By a hash of its bytes: a piece with its length and count, exactly. See [`Counter::short`].
+    remembered: Vec<[u64; 2]>,
+    pattern: PhantomData<P>,
+}
+
+impl<P: Pattern> Counter<P> {
+    pub fn new() -> Self {
+        Self { merger: Merger::new(P::TABLES), remembered: vec![[0; 2]; REMEMBERED], pattern: PhantomData }
+    }
+
+    /// Tokens of the piece between two offsets.
+    #[inline(always)]
+    fn piece(&mut self, text: &[u8], from: usize, to: usize) -> u64 {
+        match to - from {
+            0..=1 => 1,
+            length @ 2..=15 => {
+                let window = Window::full(text, from);
+                let window = window.unwrap_or_else(|| Window::padded(text.get(from..to).unwrap_or_default()));
+                self.short(&window, length)
+            }
+            _ => self.merger.count(text.get(from..to).unwrap_or_default()),
+        }
+    }
+
+    /// Tokens of the first `length` bytes of a window, 2 to 15. The top byte of the key has room for the length and the
+    /// count, which are below 16 both.
+    #[inline(always)]
+    fn short(&mut self, window: &Window, length: usize) -> u64 {
+        let (low, high) = window.key(length);
+        let key = [low, high | (length as u64) << 56];
+        let [a, b] = key;
+        let hash = (a ^ b.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = (hash >> 32) as usize % REMEMBERED;
+        let [low, high] = self.remembered.get(slot).copied().unwrap_or_default();
+        if low == a && (high ^ b) << 4 == 0 {
+            return high >> 60;
+        }
+        self.learn(window, length, key, slot)
+    }
+
+    #[inline(never)]
+    fn learn(&mut self, window: &Window, length: usize, [low, high]: [u64; 2], slot: usize) -> u64 {
+        let count = self.merger.count(window.first(length));
+        if let Some(slot) = self.remembered.get_mut(slot) {
+            *slot = [low, high | count << 60];
+        }
+        count
+    }
+}
+
+impl<P: Pattern> Count for Counter<P> {
+    fn count(&mut self, text: &str, most: u64) -> u64 {
+        let text = text.as_bytes();
+        let (mut scan, mut at, mut sum) = (Scan::new(text), 0, 0u64);
+        while at < text.len() && sum <= most {
+            if let Some(window) = Window::full(text, at) {
+                let length = P::glance(&window);
+                if length > 1 {
+                    sum += self.short(&window, length);
+                    at += length;
+                    continue;
+                }
+            }
+            let end = P::next(&mut scan, at);
+            sum += self.piece(text, at, end);
+            at = end;
+        }
+        sum
+    }
+
+    fn settled(&mut self, text: &str) -> (usize, u64) {
+        let text = text.as_bytes();
+        let (mut scan, mut at, mut sum) = (Scan::new(text), 0, 0u64);
+        while at < text.len() {
+            let end = P::next(&mut scan, at);
+            if scan.saw_end {
+                break;
+            }
+            sum += self.piece(text, at, end);
+            at = end;
+        }
+        (at, sum)
+    }
+
+    fn grow(&mut self, long: &mut Long, text: &str) -> Option<(u64, String)> {
+        long.push(self, text)
+    }
+
+    fn begin(&mut self, text: &str) -> Result<Long, (u64, String)> {
+        Long::begin(self, text)
+    }
+}

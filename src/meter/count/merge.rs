@@ -1,0 +1,162 @@
+//! Byte pair encoding of one piece, without merging.
+//!
+//! The definition merges: a piece begins as single bytes, and the two neighbours that merge to the lowest rank are
+//! merged, until no two neighbours merge. That is slow. The way here finds the same tokens from left to right, and rests
+//! on two facts:
+//!
+//! 1. **Whether a list of tokens is an encoding can be told from its neighbours alone.** A list is what merging makes of
+//!    its bytes if and only if each two neighbours are what merging makes of their own bytes. (If merging the whole list's
+//!    bytes went another way, the first merge that crosses a border between two tokens would also happen when these
+//!    two stand alone, because up to it nothing from outside has taken part.) So each text has one such list.
+//! 2. **Whether two tokens can be neighbours is told by undoing their merges** from the highest rank down, looking at the
+//!    border: the tokens that meet there may not merge to a rank that would have come before the merge that is undone.
+//!    That takes as many steps as the two tokens have merges along the border, a handful.
+//!
+//! So: take the longest token that can stand here beside its left neighbour; if none can, the left neighbour was wrong:
+//! go back, and take the next shorter one there. An offset that has turned out to lead nowhere is never entered again,
+//! so the work is linear in the length of the piece: at most one visit an offset, with at most 128 lengths to try.
+//! Going back is rare and short; see [`KEPT`] for what is done so that memory stays small all the same.
+//!
+//! Method: "backtracking" in GitHub's write-up of their crate `bpe` ("So many tokens, so little time", 2024).
+
+use super::layout::NO_TOKEN;
+use super::tables::Tables;
+use super::walk::Walks;
+
+/// So many of the last tokens of a piece are kept to go back to. Should a piece ever need more, it is counted anew in a
+/// slower way that needs no going back ([`Walks`]).
+const KEPT: usize = 4_096;
+
+/// Verdicts on neighbours that are remembered: a power of two. 128 KiB.
+const VERDICTS: usize = 1 << 14;
+
+/// Counts tokens of single pieces. All it keeps from one to the next are verdicts, which are facts of the vocabulary.
+#[derive(Debug)]
+pub struct Merger {
+    pub tables: &'static Tables,
+    verdicts: Vec<u64>,
+    /// The tokens of the piece so far, without those that were let go.
+    tokens: Vec<u32>,
+    /// One bit an offset: it leads nowhere.
+    dead: Vec<u64>,
+    kept: usize,
+}
+
+impl Merger {
+    pub fn new(tables: &'static Tables) -> Self {
+        Self { tables, verdicts: vec![0; VERDICTS], tokens: Vec::new(), dead: Vec::new(), kept: KEPT }
+    }
+
+    /// Tokens of one piece.
+    #[inline]
+    pub fn count(&mut self, piece: &[u8]) -> u64 {
+        if piece.len() <= 1 {
+            return piece.len() as u64;
+        }
+        let first = self.tables.longest(piece);
+        if self.tables.token(first).length as usize == piece.len() {
+            return 1;
+        }
+        match self.search(piece, first) {
+            Some(count) => count,
+            None => Walks::over(self, piece),
+        }
+    }
+
+    /// See the module's docs. `None`: it would have to go back further than is kept.
+    fn search(&mut self, piece: &[u8], first: u32) -> Option<u64> {
+        self.tokens.clear();
+        self.dead.clear();
+        // Tokens let go, and the offset where those that are kept begin, in words of `dead`.
+        let (mut gone, mut origin) = (0u64, 0);
+        let (mut at, mut token) = (0, first);
+        loop {
+            let last = self.tokens.last().copied();
+            let known = self.tables.token(token);
+            let end = at + known.length as usize;
+            if !self.is_dead(origin, end) && last.is_none_or(|last| self.neighbours(last, token)) {
+                self.tokens.push(token);
+                at = end;
+                if at == piece.len() {
+                    return Some(gone + self.tokens.len() as u64);
+                }
+                if self.tokens.len() > 2 * self.kept {
+                    gone += self.let_go(at, &mut origin);
+                }
+                token = self.tables.longest(piece.get(at..)?);
+            } else if known.prefix != NO_TOKEN {
+                token = known.prefix;
+            } else {
+                self.bury(origin, at);
+                token = self.tokens.pop()?;
+                at -= self.tables.token(token).length as usize;
+            }
+        }
+    }
+
+    /// Lets the older half go. How many these were.
+    fn let_go(&mut self, at: usize, origin: &mut usize) -> u64 {
+        let going = self.tokens.len() - self.kept;
+        let kept = self.tokens.drain(..going).as_slice().len();
+        let bytes: usize = self.tokens.iter().map(|token| self.tables.token(*token).length as usize).sum();
+        let words = (at - bytes) / 64;
+        self.dead.drain(..(words - *origin).min(self.dead.len()));
+        *origin = words;
+        kept as u64
+    }
+
+    #[inline]
+    fn is_dead(&self, origin: usize, at: usize) -> bool {
+        self.dead.get((at / 64).wrapping_sub(origin)).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn bury(&mut self, origin: usize, at: usize) {
+        let word = at / 64 - origin;
+        if self.dead.len() <= word {
+            self.dead.resize(word + 1, 0);
+        }
+        if let Some(word) = self.dead.get_mut(word) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    /// Whether two tokens can be neighbours in an encoding.
+    #[inline]
+    pub fn neighbours(&mut self, left: u32, right: u32) -> bool {
+        // Never 0, which is what empty slots have.
+        let key = (u64::from(left) << 18 | u64::from(right)) + 1;
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
+        let known = self.verdicts.get(slot).copied().unwrap_or(0);
+        if known >> 1 == key {
+            return known & 1 == 1;
+        }
+        let verdict = judge(self.tables, left, right);
+        if let Some(slot) = self.verdicts.get_mut(slot) {
+            *slot = key << 1 | u64::from(verdict);
+        }
+        verdict
+    }
+}
+
+/// Undoes the merges of two tokens along their border, the latest first. What then meets at the border must not merge to
+/// a token of lower rank than the merge that was undone last: it would have come first. Of equal ranks the left comes first.
+fn judge(tables: &Tables, mut left: u32, mut right: u32) -> bool {
+    // What meets at the border may not merge to a rank below this.
+    let mut limit = u32::MAX;
+    // A single byte is its own half: there is nothing to undo.
+    let undo_left = |left: u32| Some(tables.token(left).right).filter(|half| *half != left);
+    let undo_right = |right: u32| Some(tables.token(right).left).filter(|half| *half != right);
+    loop {
+        if tables.merged(left, right).is_some_and(|merged| merged < limit) {
+            return false;
+        }
+        let (left_half, right_half) = (undo_left(left), undo_right(right));
+        if let Some(half) = left_half.filter(|_| left > right || right_half.is_none()) {
+            (limit, left) = (left, half);
+        } else if let Some(half) = right_half {
+            (limit, right) = (right + 1, half);
+        } else {
+            return true;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The patterns by which the vocabularies cut text into pieces, made by hand.
+//!
+//! Each is a regular expression with alternatives that are tried in order, published in OpenAI's tiktoken
+//! (`tiktoken_ext/openai_public.py`). Here each is a function that finds where the piece at an offset ends, and that
+//! never looks further than a character or two behind it: time is linear, whatever the text.
+
+mod cl100k;
+mod o200k;
+
+pub use cl100k::Cl100k;
+pub use o200k::O200k;
+
+use super::class::{BLANK, LETTER, LINE, NUMBER, Scan};
+use super::tables::Tables;
+use super::window::Window;
+
+/// How one vocabulary cuts text into pieces.
+pub trait Pattern {
+    /// The vocabulary.
+    const TABLES: &'static Tables;
+    /// Words are told apart by case, may end with a contraction, and signs may be followed by slashes: `o200k`.
+    const CASED: bool;
+
+    /// Behind the piece that begins at `at`, which is inside the text. [`Scan::saw_end`]: more text might change that.
+    fn next(scan: &mut Scan<'_>, at: usize) -> usize;
+
+    /// The length of the piece that a window begins with, whatever follows the window, if that can be told at a
+    /// glance: ASCII words shorter than it. Else 0.
+    fn glance(window: &Window) -> usize;
+}
+
+/// Behind a contraction (`(?i:'s|'t|'re|'ve|'m|'ll|'d)`) at `at`; else `at`. The long s is an s.
+#[inline(always)]
+pub fn contraction(scan: &mut Scan<'_>, at: usize) -> usize {
+    if scan.byte(at) != Some(b'\'') {
+        return at;
+    }
+    let last = match scan.byte(at + 1).map(|byte| byte.to_ascii_lowercase()) {
+        Some(b's' | b't' | b'm' | b'd') => return at + 2,
+        Some(b'r' | b'v') => b'e',
+        Some(b'l') => b'l',
+        // U+017F is C5 BF.
+        Some(0xc5) => 0xbf,
+        _ => return at,
+    };
+    if scan.byte(at + 2).is_some_and(|byte| byte.to_ascii_lowercase() == last) { at + 3 } else { at }
+}
+
+/// Behind up to three numbers, the first of which ends at `at`.
+#[inline(always)]
+fn number(scan: &mut Scan<'_>, mut at: usize) -> usize {
+    for _ in 0..2 {
+        match scan.class(at) {
+            Some((NUMBER, behind)) => at = behind,
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Behind signs (`[^\s\p{L}\p{N}]+`) from `at` on, and the line ends that follow them; with `slashes`, slashes too.
+#[inline(always)]
+fn signs(scan: &mut Scan<'_>, mut at: usize, slashes: bool) -> usize {
+    while let Some((class, behind)) = scan.class(at)
+        && class & (LETTER | NUMBER | BLANK) == 0
+    {
+        at = behind;
+    }
+    while let Some(byte) = scan.byte(at)
+        && (matches!(byte, b'\r' | b'\n') || (slashes && byte == b'/'))
+    {
+        at += 1;
+    }
+    at
+}
+
+/// Behind white space from `at` on: up to the last line end in it, or all but its last character when text follows.
+/// `whole_at_end`: a run that ends the text is one piece, whatever is in it.
+#[inline(always)]
+fn blanks(scan: &mut Scan<'_>, at: usize, whole_at_end: bool) -> usize {
+    let (mut line, mut last, mut end) = (None, at, at);
+    let ended = loop {
+        let Some((class, behind)) = scan.class(end) else { break true };
+        if class & BLANK == 0 {
+            break false;
+        }
+        (last, end) = (end, behind);
+        if class == LINE {
+            line = Some(end);
+        }
+    };
+    match line {
+        _ if ended && whole_at_end => end,
+        Some(line) => line,
+        None if ended || last == at => end,
+        None => last,
+    }
+}

@@ -1,0 +1,95 @@
+//! The generated tables of a vocabulary, and single steps in them.
+
+use super::layout::{NO_BYTE, NO_MERGE, NO_TOKEN, Node, TOKEN_BITS, Token, merge_slot};
+
+/// The tables of one vocabulary. They are part of the binary: nothing is loaded, and all threads read the same.
+#[derive(Debug)]
+pub struct Tables {
+    trie: &'static [[u8; 4]],
+    merges: &'static [[u8; 4]],
+    tokens: &'static [[u8; 8]],
+}
+
+macro_rules! tables {
+    ($name:literal) => {
+        Tables {
+            trie: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".trie")).as_chunks().0,
+            merges: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".merges")).as_chunks().0,
+            tokens: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".tokens")).as_chunks().0,
+        }
+    };
+}
+
+/// `o200k_base` and `o200k_harmony`: they differ in special tokens only.
+pub static O200K: Tables = tables!("o200k");
+/// `cl100k_base`.
+pub static CL100K: Tables = tables!("cl100k");
+
+impl Tables {
+    /// Where every token begins.
+    #[inline]
+    pub fn root(&self) -> Node {
+        self.node(0)
+    }
+
+    /// From the node of some bytes to that of one byte more, if any token goes on like this. Not from a leaf.
+    #[inline]
+    pub fn step(&self, from: Node, byte: u8) -> Option<Node> {
+        let node = self.node(from.child(byte));
+        (node.label() == byte).then_some(node)
+    }
+
+    /// The token that ends at a node which says that one does.
+    #[inline]
+    pub fn token_at(&self, node: Node) -> u32 {
+        if node.is_leaf() { node.value() } else { self.node(node.child(NO_BYTE)).value() }
+    }
+
+    /// What is known of a token.
+    #[inline]
+    pub fn token(&self, token: u32) -> Token {
+        Token::unpack(self.tokens.get(token as usize).map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    /// The longest token that `text` begins with; [`NO_TOKEN`] if it is empty.
+    #[inline]
+    pub fn longest(&self, text: &[u8]) -> u32 {
+        let (mut node, mut longest) = (self.root(), None);
+        for byte in text {
+            let Some(next) = self.step(node, *byte) else { break };
+            node = next;
+            if node.ends() {
+                longest = Some(node);
+                if node.is_leaf() {
+                    break;
+                }
+            }
+        }
+        longest.map_or(NO_TOKEN, |node| self.token_at(node))
+    }
+
+    /// The token that two tokens merge to, if they do.
+    #[inline]
+    pub fn merged(&self, left: u32, right: u32) -> Option<u32> {
+        let (mut slot, fingerprint) = merge_slot(left, right, self.merges.len());
+        loop {
+            let found = self.merges.get(slot).map_or(NO_MERGE, |bytes| u32::from_le_bytes(*bytes));
+            if found == NO_MERGE {
+                return None;
+            }
+            if found >> TOKEN_BITS == fingerprint {
+                let merged = found & NO_TOKEN;
+                let token = self.token(merged);
+                if (token.left, token.right) == (left, right) {
+                    return Some(merged);
+                }
+            }
+            slot = (slot + 1) & (self.merges.len() - 1);
+        }
+    }
+
+    #[inline]
+    fn node(&self, at: usize) -> Node {
+        self.trie.get(at).map_or(Node::FREE, |bytes| Node(u32::from_le_bytes(*bytes)))
+    }
+}

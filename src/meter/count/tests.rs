@@ -1,0 +1,110 @@
+use super::Encoding;
+use super::running::Running;
+use crate::meter::count::texts::{self, Texts};
+
+#[test]
+fn names_are_found_again() {
+    for encoding in Encoding::ALL {
+        assert_eq!(Encoding::from_name(encoding.name()), Some(encoding));
+    }
+    assert_eq!(Encoding::from_name("p50k_base"), None);
+}
+
+#[test]
+fn known_counts() {
+    // Counts published in OpenAI's cookbook, "How to count tokens with tiktoken".
+    assert_eq!(Encoding::Cl100kBase.count("antidisestablishmentarianism"), 6);
+    assert_eq!(Encoding::O200kBase.count("antidisestablishmentarianism"), 6);
+    assert_eq!(Encoding::Cl100kBase.count("2 + 2 = 4"), 7);
+    assert_eq!(Encoding::O200kBase.count("お誕生日おめでとう"), 8);
+    assert_eq!(Encoding::O200kBase.count(""), 0);
+}
+
+#[test]
+fn special_tokens_are_plain_text() {
+    assert!(Encoding::O200kBase.count("<|endoftext|>") > 1);
+}
+
+/// Random texts, whole and in random pieces, beside tiktoken-rs. `make count` runs more of them.
+#[test]
+fn no_difference_from_tiktoken() {
+    let texts = std::env::var("FAREBOX_COUNT_TEXTS").ok().and_then(|texts| texts.parse().ok()).unwrap_or(20_000);
+    for (encoding, oracle) in [
+        (Encoding::O200kBase, tiktoken_rs::o200k_base_singleton()),
+        (Encoding::Cl100kBase, tiktoken_rs::cl100k_base_singleton()),
+    ] {
+        let mut random = Texts::new(texts);
+        let (mut bytes, mut totals) = (0, 0);
+        for _ in 0..texts {
+            let text = random.text();
+            let expected = oracle.count_ordinary(&text) as u64;
+            assert_eq!(encoding.count(&text), expected, "{encoding:?} {text:?}");
+            totals += stream(encoding, &text, expected, &mut random);
+            bytes += text.len();
+        }
+        println!("{}: {texts} texts, {bytes} bytes, {totals} totals on the way: no difference", encoding.name());
+    }
+}
+
+/// Feeds a text in pieces of 1 to 6 characters, now and then more; compares some of the totals on the way. How many.
+fn stream(encoding: Encoding, text: &str, expected: u64, random: &mut Texts) -> usize {
+    let mut running = Running::new(encoding);
+    let (mut at, mut totals) = (0, 0);
+    while at < text.len() {
+        let most = if random.below(20) == 0 { 200 } else { 6 };
+        let end = texts::boundary(text, at + 1 + random.below(most));
+        running.push(&text[at..end]);
+        at = end;
+        if random.below(8) == 0 {
+            totals += 1;
+            assert_eq!(running.total(), encoding.count(&text[..at]), "{encoding:?} {text:?} up to {at}");
+        }
+    }
+    assert_eq!(running.total(), expected, "{encoding:?} {text:?} streamed");
+    totals
+}
+
+/// Long pieces of every kind, and what may follow them.
+#[test]
+fn long_pieces_stream_exactly() {
+    let mut random = Texts::new(7);
+    for (encoding, oracle) in [
+        (Encoding::O200kBase, tiktoken_rs::o200k_base_singleton()),
+        (Encoding::Cl100kBase, tiktoken_rs::cl100k_base_singleton()),
+    ] {
+        for _ in 0..3_000 {
+            let text = random.long();
+            let expected = oracle.count_ordinary(&text) as u64;
+            assert_eq!(encoding.count(&text), expected, "{encoding:?} {text:?}");
+            stream(encoding, &text, expected, &mut random);
+        }
+    }
+}
+
+#[test]
+fn monsters_are_counted_whole_and_in_pieces() {
+    for (unit, repeats) in [
+        (" ", 300_000),
+        ("a", 300_000),
+        ("=", 20_000),
+        ("\n", 300_000),
+        ("你", 100_000),
+        ("\u{301}", 50_000),
+        ("A", 30_000),
+        ("-", 20_000),
+        ("中A", 20_000),
+        ("\n ", 50_000),
+    ] {
+        let text = unit.repeat(repeats);
+        for encoding in Encoding::ALL {
+            let count = encoding.count(&text);
+            let mut running = Running::new(encoding);
+            text.as_bytes().chunks(3 * unit.len()).for_each(|chunk| running.push(std::str::from_utf8(chunk).unwrap()));
+            assert_eq!(running.total(), count, "{encoding:?} {unit:?}");
+            let mut running = Running::new(encoding);
+            running.push(&text);
+            running.push("x'");
+            assert_eq!(running.total(), encoding.count(&format!("{text}x'")), "{encoding:?} {unit:?}");
+        }
+    }
+}
