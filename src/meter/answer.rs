@@ -2,6 +2,7 @@
 
 use super::count::Encoding;
 use super::json;
+use super::loose::LooseEnds;
 use super::tally::Tally;
 use super::usage::Usage;
 
@@ -18,6 +19,8 @@ pub struct Answer {
     pub served: Option<String>,
     /// Tools that it calls.
     pub tool_calls: u64,
+    /// What it has begun and not ended, on a stream.
+    pub loose: LooseEnds,
     /// The dialect's own end was seen.
     pub finished: bool,
     /// A reason for the end was given, although the dialect's own end may be missing.
@@ -48,6 +51,7 @@ impl Answer {
             opening: None,
             served: None,
             tool_calls: 0,
+            loose: LooseEnds::default(),
             finished: false,
             ended: false,
             error: false,

@@ -10,7 +10,7 @@
 //!                     │        ▼                      ▼      │
 //!                     │      dialect: one module a wire format
 //!                     ▼               │               │      ▼
-//!                   bound           json             sse   tally
+//!                   bound           json     stream, sse   tally
 //!                     └──────▶ count, running ◀──────────────┘
 //! ```
 
@@ -25,9 +25,11 @@ mod answer;
 mod bound;
 
 mod json;
+mod loose;
 mod part;
 mod partial;
 mod sse;
+mod stream;
 mod tally;
 
 #[cfg(test)]

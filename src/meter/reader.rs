@@ -4,9 +4,10 @@ use std::mem;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
-use super::dialect::{Dialect, Shape};
+use super::dialect::Dialect;
+use super::loose::Ending;
 use super::partial;
-use super::sse::{Frames, Piece};
+use super::stream::{Report, Stream};
 use super::usage::Usage;
 
 /// The longest JSON answer that is read, in bytes.
@@ -28,7 +29,10 @@ pub enum Forward {
 ///
 /// Feed it every chunk of the body, in order; the cuts between them change nothing. Memory is bounded: 8 MiB
 /// for a JSON answer (a longer one is unreadable), 1 MiB and what is being forwarded for an event of a
-/// stream (a longer one is skipped and makes the answer unreadable), some KiB a text for counting.
+/// stream (a longer one is skipped and makes the answer unreadable), as much again for what waits, some KiB a
+/// text for counting.
+///
+/// A stream can be [kept to](Self::keep_to) a number of output tokens: see [`stream`](super::stream).
 #[derive(Clone, Debug)]
 pub struct Reader {
     dialect: Dialect,
@@ -36,9 +40,38 @@ pub struct Reader {
     status: u16,
     hide_usage: bool,
     declared_stream: bool,
+    terms: Option<Terms>,
     body: Body,
+    ended: Ended,
     answer: Answer,
     unreadable: Option<&'static str>,
+}
+
+/// What a stream is kept to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Output tokens that may be delivered, by the count that is kept here.
+    pub allowance: u64,
+    /// How many answers were asked for.
+    pub choices: u64,
+    /// Whether the client asked for usage on the stream.
+    pub tells_usage: bool,
+}
+
+/// What must be allowed so that a stream can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// So many output tokens in all.
+    Tokens(u64),
+    /// No allowance helps: an event above 1 MiB, or more behind an event than is kept.
+    Never,
+}
+
+/// What remains to be told of a stream that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    cut_at: Option<u64>,
+    graced: u64,
 }
 
 /// How the body is framed.
@@ -57,15 +90,6 @@ struct Json {
     kept: Vec<u8>,
     /// Output tokens when they were last counted, and the length then.
     counted: (u64, usize),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Stream {
-    frames: Frames,
-    /// Bytes of the event under way, when events may have to be dropped.
-    held: Vec<u8>,
-    /// The last event was dropped, and an LF of its line end may still come.
-    dropped: bool,
 }
 
 impl Reader {
@@ -90,7 +114,9 @@ impl Reader {
             status,
             hide_usage: hide_usage && dialect == Dialect::OpenAiChat,
             declared_stream: kind.starts_with(b"text/"),
+            terms: None,
             body: if compressed { Body::Deaf } else { Body::Unknown },
+            ended: Ended::default(),
             answer: Answer::new(encoding),
             unreadable: compressed.then_some("compressed"),
         }
@@ -98,28 +124,18 @@ impl Reader {
 
     /// The next chunk of the body, and whether it is the last. Says what leaves in its place.
     ///
-    /// Bytes are only ever held back when usage is to be hidden, on a stream: an incomplete event waits for its
-    /// end, for the end of the body, or until it is longer than 1 MiB.
+    /// Bytes are only ever held back on a stream, when usage is to be hidden or the stream is kept to terms: an
+    /// incomplete event waits for its end, for the end of the body, or until it is longer than 1 MiB; and what would
+    /// pass the allowance waits until more is allowed ([`waits`](Self::waits)).
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Forward {
         let lead = self.sniff(chunk, end);
         let rest = chunk.get(lead..).unwrap_or_default();
         let forward = match &mut self.body {
             Body::Stream(stream) => {
                 let mut forward = chunk.get(..lead).unwrap_or_default().to_vec();
-                let mut reading = Reading {
-                    dialect: self.dialect,
-                    hide: self.hide_usage,
-                    answer: &mut self.answer,
-                    unreadable: &mut self.unreadable,
-                    held: &mut stream.held,
-                    dropped: &mut stream.dropped,
-                    out: &mut forward,
-                };
-                stream.frames.push(rest, end, |piece| reading.piece(piece));
-                if end {
-                    forward.append(&mut stream.held);
-                }
-                if self.hide_usage && forward != chunk { Forward::Replace(forward) } else { Forward::Same }
+                let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
+                stream.push(rest, end, report, &mut forward);
+                if stream.changes() && forward != chunk { Forward::Replace(forward) } else { Forward::Same }
             }
             Body::Json(json) => {
                 if !json.push(rest, self.encoding) {
@@ -133,16 +149,108 @@ impl Reader {
             }
             Body::Unknown | Body::Deaf => Forward::Same,
         };
-        if end {
+        if end && self.waits().is_none() {
             self.end();
         }
         forward
+    }
+
+    /// Keeps a stream to terms, from before its first chunk.
+    pub fn keep_to(&mut self, terms: Terms) {
+        self.terms = Some(terms);
+    }
+
+    /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.
+    pub fn is_kept(&self) -> bool {
+        self.terms.is_some() && matches!(self.body, Body::Stream(_)) && self.cut_at().is_none()
+    }
+
+    /// The output tokens that must be allowed so that the event that comes next can leave. `None`: nothing waits.
+    pub fn waits(&self) -> Option<Need> {
+        let Body::Stream(stream) = &self.body else { return None };
+        stream.waits().map(|needs| needs.map_or(Need::Never, Need::Tokens))
+    }
+
+    /// Allows a stream that is kept to terms so many output tokens in all. What waits leaves by [`go_on`](Self::go_on).
+    pub fn allow(&mut self, tokens: u64) {
+        if let (Some(terms), Body::Stream(stream)) = (&mut self.terms, &mut self.body) {
+            terms.allowance = tokens;
+            stream.allow(tokens);
+        }
+    }
+
+    /// Lets the calls of tools that are under way end within `tokens` more, once. `false`: there is none.
+    pub fn give_grace(&mut self, tokens: u64) -> bool {
+        let Body::Stream(stream) = &mut self.body else { return false };
+        self.terms.is_some() && stream.give_grace(tokens, &mut self.answer)
+    }
+
+    /// Output tokens that were delivered by grace.
+    pub fn graced(&self) -> u64 {
+        match &self.body {
+            Body::Stream(stream) => stream.graced(),
+            _ => self.ended.graced,
+        }
+    }
+
+    /// What leaves now of that which waited.
+    pub fn go_on(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Body::Stream(stream) = &mut self.body else { return out };
+        let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
+        if stream.go_on(report, &mut out) {
+            self.end();
+        }
+        out
+    }
+
+    /// Ends the stream towards the client. Answers the bytes by which its dialect ends a stream at its length limit;
+    /// nothing may follow them. What still comes is read for what the provider reports, and nothing of it leaves.
+    /// `input`: the input tokens, for a client that asked for usage, where the provider has not said them.
+    pub fn cut(&mut self, input: u64) -> Vec<u8> {
+        let (Some(terms), Body::Stream(stream)) = (self.terms, &mut self.body) else { return Vec::new() };
+        if stream.cut_at().is_some() {
+            return Vec::new();
+        }
+        let mut loose = self.answer.loose.clone();
+        let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
+        let over = stream.cut(report);
+        // The first event may be the one that waited; it names the answer.
+        loose.named(self.answer.loose.id.as_deref(), self.answer.loose.created.as_deref());
+        let output = stream.cut_at().unwrap_or(0);
+        let usage = Usage { output, ..self.answer.opening.unwrap_or(Usage { input, ..Usage::default() }) };
+        let bytes = self.dialect.ending(&Ending {
+            loose: &loose,
+            model: self.answer.served.as_deref(),
+            usage,
+            tells_usage: terms.tells_usage,
+            choices: terms.choices,
+        });
+        if over {
+            self.end();
+        }
+        bytes
+    }
+
+    /// Whether it was cut.
+    pub fn is_cut(&self) -> bool {
+        self.cut_at().is_some()
+    }
+
+    fn cut_at(&self) -> Option<u64> {
+        match &self.body {
+            Body::Stream(stream) => stream.cut_at(),
+            _ => self.ended.cut_at,
+        }
     }
 
     /// Output tokens passed to the client so far: text, thinking, names and arguments of tool calls. Exact for
     /// the vocabulary once the body has ended; before that a few tokens of an unfinished word may be off. Of an
     /// oversized JSON answer only the first 8 MiB are counted.
     pub fn delivered(&self) -> u64 {
+        if let Some(delivered) = self.cut_at() {
+            return delivered;
+        }
         let json = match &self.body {
             Body::Json(json) => json.so_far(self.encoding),
             _ => 0,
@@ -207,7 +315,10 @@ impl Reader {
         let lead = chunk.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, 0xef | 0xbb | 0xbf)).count();
         self.body = match chunk.get(lead) {
             Some(b'{' | b'[') => Body::Json(Json::default()),
-            Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared_stream => Body::Stream(Stream::default()),
+            Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared_stream => {
+                let allowance = self.terms.map(|terms| terms.allowance);
+                Body::Stream(Stream::new(self.dialect, self.hide_usage, allowance))
+            }
             Some(_) => {
                 self.unreadable = Some("neither JSON nor an event stream");
                 Body::Deaf
@@ -232,7 +343,10 @@ impl Reader {
                     self.answer.tally.add(partial::count(self.encoding, &json.kept));
                 }
             }
-            Body::Stream(_) => self.answer.finished |= self.answer.ended,
+            Body::Stream(stream) => {
+                self.answer.finished |= self.answer.ended;
+                self.ended = Ended { cut_at: stream.cut_at(), graced: stream.graced() };
+            }
             Body::Unknown | Body::Deaf => {}
         }
         self.answer.tally.end_all();
@@ -260,61 +374,6 @@ impl Json {
             return partial::count(encoding, &self.kept);
         }
         tokens.saturating_add(self.kept.len().saturating_sub(length) as u64 / 4)
-    }
-}
-
-/// The parts of a reader that one piece of a stream touches.
-struct Reading<'a> {
-    dialect: Dialect,
-    hide: bool,
-    answer: &'a mut Answer,
-    unreadable: &'a mut Option<&'static str>,
-    held: &'a mut Vec<u8>,
-    dropped: &'a mut bool,
-    out: &'a mut Vec<u8>,
-}
-
-impl Reading<'_> {
-    fn piece(&mut self, piece: Piece<'_>) {
-        match piece {
-            Piece::Raw { bytes, pending } if self.hide => self.raw(bytes, pending),
-            Piece::LineFeed if self.hide => self.line_feed(),
-            Piece::Raw { .. } | Piece::LineFeed => {}
-            Piece::Event(data) => {
-                let shape = self.dialect.read_event(self.answer, &String::from_utf8_lossy(data));
-                *self.dropped = self.hide && shape == Shape::UsageOnly;
-                if *self.dropped {
-                    self.held.clear();
-                } else {
-                    self.out.append(self.held);
-                }
-            }
-            Piece::Oversized(bytes) => {
-                *self.unreadable = Some("an event above 1 MiB");
-                // Delivered it was: four bytes a token.
-                self.answer.tally.add(bytes.div_ceil(4));
-            }
-        }
-    }
-
-    fn raw(&mut self, bytes: &[u8], pending: bool) {
-        *self.dropped = false;
-        self.held.extend_from_slice(bytes);
-        if !pending {
-            self.out.append(self.held);
-        }
-    }
-
-    /// The second half of a line end goes where the first half went.
-    fn line_feed(&mut self) {
-        if *self.dropped {
-            return;
-        }
-        if self.held.is_empty() {
-            self.out.push(b'\n');
-        } else {
-            self.held.push(b'\n');
-        }
     }
 }
 

@@ -295,3 +295,6 @@ fn an_error_status_is_no_error_inside() {
     assert!(read(new(200), [&error[..]]).0.error_inside());
     assert!(!read(new(429), [&error[..]]).0.error_inside());
 }
+
+#[path = "reader_cut_tests.rs"]
+mod cutting;

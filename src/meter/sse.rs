@@ -4,6 +4,7 @@
 //! body. Of an event only its `data` is kept, at most [`LONGEST`] bytes of it.
 
 use std::mem;
+use std::ops::ControlFlow;
 
 /// The longest event that is read, in bytes.
 pub const LONGEST: usize = 1024 * 1024;
@@ -11,13 +12,16 @@ pub const LONGEST: usize = 1024 * 1024;
 /// What a piece of a body turned out to be, in the order of the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Bytes of the body. Strung together these, and one LF for each [`Piece::LineFeed`], are the body.
+    /// Bytes of the body. Strung together these, those of [`Piece::Huge`], and one LF for each [`Piece::LineFeed`], are
+    /// the body.
     Raw {
         /// The bytes.
         bytes: &'a [u8],
         /// An event is under way, which these bytes belong to.
         pending: bool,
     },
+    /// Bytes of an event above [`LONGEST`], which is not read.
+    Huge(&'a [u8]),
     /// The event whose bytes went before is complete: its data lines, joined by LF.
     Event(&'a [u8]),
     /// An event above [`LONGEST`] is complete: it had this many bytes.
@@ -43,19 +47,29 @@ pub struct Frames {
 
 impl Frames {
     /// Cuts `chunk` into pieces; at the `end` the last line and event are complete as they are.
-    pub fn push(&mut self, chunk: &[u8], end: bool, mut each: impl FnMut(Piece<'_>)) {
+    ///
+    /// Behind an [`Piece::Event`] `each` may ask for a break: then the rest of the chunk is given back, to be pushed
+    /// again later. What it says to other pieces does not matter.
+    pub fn push<'a>(
+        &mut self,
+        chunk: &'a [u8],
+        end: bool,
+        mut each: impl FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> &'a [u8] {
         let mut rest = chunk;
         while let Some((first, tail)) = rest.split_first() {
             if mem::take(&mut self.after_cr) && *first == b'\n' {
-                each(Piece::LineFeed);
+                let _ = each(Piece::LineFeed);
                 rest = tail;
                 continue;
             }
             match memchr::memchr2(b'\n', b'\r', rest).and_then(|at| rest.split_at_checked(at.saturating_add(1))) {
                 Some((line, tail)) => {
                     self.after_cr = line.ends_with(b"\r");
-                    self.complete(line, &mut each);
                     rest = tail;
+                    if self.complete(line, &mut each).is_break() {
+                        return rest;
+                    }
                 }
                 None => {
                     self.hold(rest, &mut each);
@@ -64,25 +78,27 @@ impl Frames {
             }
         }
         if end {
-            self.complete(b"", &mut each);
-            self.dispatch(&mut each);
+            // A line without its end is not blank: it completes no event.
+            let _ = self.complete(b"", &mut each);
+            let _ = self.dispatch(&mut each);
         }
+        &[]
     }
 
     /// Keeps the beginning of a line, or lets it pass when the event is too long.
-    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
         if self.oversized == 0 && self.line.len().saturating_add(bytes.len()) <= LONGEST {
             self.line.extend_from_slice(bytes);
             return;
         }
         let held = mem::take(&mut self.line);
         self.give_up(held.len().saturating_add(self.data.len()));
-        each(Piece::Raw { bytes: &held, pending: false });
+        let _ = each(Piece::Huge(&held));
         self.pass(bytes, each);
     }
 
     /// Takes in the line that `last` ends.
-    fn complete(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn complete(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         if self.oversized > 0 {
             return self.complete_oversized(last, each);
         }
@@ -91,26 +107,28 @@ impl Frames {
         }
         let mut line = mem::take(&mut self.line);
         line.extend_from_slice(last);
-        self.line(&line, each);
+        self.line(&line, each)
     }
 
     /// Within an oversized event a blank line still ends it; everything passes.
-    fn complete_oversized(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn complete_oversized(
+        &mut self,
+        last: &[u8],
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let blank = self.line.is_empty() && matches!(last, b"\n" | b"\r");
         self.pass(last, each);
         // From here on `line` only says whether the line under way has bytes.
         self.line.clear();
-        if blank {
-            self.dispatch(each);
-        }
+        if blank { self.dispatch(each) } else { ControlFlow::Continue(()) }
     }
 
-    fn pass(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn pass(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
         if let Some(byte) = bytes.first().filter(|_| self.line.is_empty()) {
             self.line.push(*byte);
         }
         self.oversized = self.oversized.saturating_add(bytes.len() as u64);
-        each(Piece::Raw { bytes, pending: false });
+        let _ = each(Piece::Huge(bytes));
     }
 
     fn give_up(&mut self, bytes: usize) {
@@ -124,13 +142,13 @@ impl Frames {
     }
 
     /// A whole line with its end.
-    fn line(&mut self, raw: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn line(&mut self, raw: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         if raw.is_empty() {
-            return;
+            return ControlFlow::Continue(());
         }
         let line = raw.strip_suffix(b"\n").or_else(|| raw.strip_suffix(b"\r")).unwrap_or(raw);
         if line.is_empty() {
-            each(Piece::Raw { bytes: raw, pending: self.pending });
+            let _ = each(Piece::Raw { bytes: raw, pending: self.pending });
             return self.dispatch(each);
         }
         if !line.starts_with(b":") {
@@ -143,7 +161,7 @@ impl Frames {
             self.give_up(self.data.len());
             self.pass(raw, each);
             self.line.clear();
-            return;
+            return ControlFlow::Continue(());
         }
         self.other = if self.pending { other } else { 0 };
         if let Some(value) = value {
@@ -152,22 +170,25 @@ impl Frames {
             }
             self.data.extend_from_slice(value);
         }
-        each(Piece::Raw { bytes: raw, pending: self.pending });
+        let _ = each(Piece::Raw { bytes: raw, pending: self.pending });
+        ControlFlow::Continue(())
     }
 
-    fn dispatch(&mut self, each: &mut impl FnMut(Piece<'_>)) {
+    fn dispatch(&mut self, each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         if !mem::take(&mut self.pending) {
-            return;
+            return ControlFlow::Continue(());
         }
-        let oversized = mem::take(&mut self.oversized);
-        if oversized > 0 {
-            each(Piece::Oversized(oversized));
-        } else {
-            each(Piece::Event(&self.data));
-        }
+        let flow = match mem::take(&mut self.oversized) {
+            0 => each(Piece::Event(&self.data)),
+            bytes => {
+                let _ = each(Piece::Oversized(bytes));
+                ControlFlow::Continue(())
+            }
+        };
         self.data.clear();
         self.has_data = false;
         self.other = 0;
+        flow
     }
 }
 
@@ -184,19 +205,32 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
 mod tests {
     use proptest::prelude::{prop_assert_eq, proptest};
 
+    use std::ops::ControlFlow;
+
     use super::{Frames, LONGEST, Piece};
 
     /// The body strung together again, the events, and the oversized ones.
     fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<String>, Vec<u64>) {
         let (mut frames, mut raw, mut events, mut oversized) = (Frames::default(), Vec::new(), Vec::new(), Vec::new());
-        let mut take = |piece: Piece<'_>| match piece {
-            Piece::Raw { bytes, .. } => raw.extend_from_slice(bytes),
-            Piece::LineFeed => raw.push(b'\n'),
-            Piece::Event(data) => events.push(String::from_utf8_lossy(data).into_owned()),
-            Piece::Oversized(bytes) => oversized.push(bytes),
+        let mut take = |piece: Piece<'_>| {
+            match piece {
+                Piece::Raw { bytes, .. } | Piece::Huge(bytes) => raw.extend_from_slice(bytes),
+                Piece::LineFeed => raw.push(b'\n'),
+                Piece::Event(data) => {
+                    events.push(String::from_utf8_lossy(data).into_owned());
+                    return ControlFlow::Break(());
+                }
+                Piece::Oversized(bytes) => oversized.push(bytes),
+            }
+            ControlFlow::Continue(())
         };
-        chunks.into_iter().for_each(|chunk| frames.push(chunk, false, &mut take));
-        frames.push(b"", true, take);
+        for chunk in chunks {
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                rest = frames.push(rest, false, &mut take);
+            }
+        }
+        assert!(frames.push(b"", true, take).is_empty());
         (raw, events, oversized)
     }
 
@@ -248,7 +282,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut frames = Frames::default();
         for _ in 0..2000 {
-            frames.push(&[b'x'; 4096], false, |_| {});
+            frames.push(&[b'x'; 4096], false, |_| ControlFlow::Continue(()));
         }
         assert!(frames.line.capacity() + frames.data.capacity() <= 3 * LONGEST);
     }

@@ -91,7 +91,12 @@ impl Tally {
         growing.iter().for_each(|(_, running)| self.add(running.total()));
     }
 
-    /// Tokens so far, cheaply: see [`Running::total`].
+    /// No fewer than there are so far, told without counting: see [`Running::ceiling`].
+    pub fn ceiling(&self) -> u64 {
+        self.growing.iter().fold(self.ended, |sum, (_, running)| sum.saturating_add(running.ceiling()))
+    }
+
+    /// Tokens so far: see [`Running::total`].
     pub fn so_far(&self) -> u64 {
         self.growing.iter().fold(self.ended, |sum, (_, running)| sum.saturating_add(running.total()))
     }

@@ -7,6 +7,8 @@ use super::long::Long;
 const DRAIN: usize = 64;
 /// What is still held back then and longer than this is one long piece.
 const LONG: usize = 128;
+/// Tokens by which the end of a long piece may grow when it merges anew.
+const SLACK: u64 = 128;
 
 /// Tokens of one text, fed in pieces of any size; exact after each of them.
 ///
@@ -57,6 +59,17 @@ impl Running {
         let tail = match &self.tail {
             Tail::Short(tail) => self.encoding.count(tail),
             Tail::Long(long) => long.tokens().saturating_add(self.encoding.count(long.behind())),
+        };
+        self.settled.saturating_add(tail)
+    }
+
+    /// No fewer than [`total`](Self::total), told without counting: a token has a byte at least. With so many bytes more
+    /// as a text then has it is no fewer than its total either; a long piece may merge its end anew, which the slack
+    /// covers.
+    pub fn ceiling(&self) -> u64 {
+        let tail = match &self.tail {
+            Tail::Short(tail) => tail.len() as u64,
+            Tail::Long(long) => long.tokens().saturating_add(long.behind().len() as u64).saturating_add(SLACK),
         };
         self.settled.saturating_add(tail)
     }

@@ -58,6 +58,7 @@ fn stream(encoding: Encoding, text: &str, expected: u64, random: &mut Texts) -> 
         if random.below(8) == 0 {
             totals += 1;
             assert_eq!(running.total(), encoding.count(&text[..at]), "{encoding:?} {text:?} up to {at}");
+            assert!(running.ceiling() >= running.total(), "{encoding:?} {text:?} up to {at}");
         }
     }
     assert_eq!(running.total(), expected, "{encoding:?} {text:?} streamed");

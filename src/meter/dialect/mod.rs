@@ -9,6 +9,7 @@ pub use path::suspicious;
 pub(super) use openai::answer::Shape;
 
 use super::answer::Answer;
+use super::loose::Ending;
 use super::part::Parts;
 
 /// A provider's wire format.
@@ -80,6 +81,14 @@ impl Dialect {
                 anthropic::answer::event(answer, data);
                 Shape::Other
             }
+        }
+    }
+
+    /// The bytes by which a stream ends at its length limit.
+    pub(super) fn ending(self, ending: &Ending<'_>) -> Vec<u8> {
+        match self {
+            Self::OpenAiChat => openai::ending::ending(ending),
+            Self::AnthropicMessages => anthropic::ending::ending(ending),
         }
     }
 

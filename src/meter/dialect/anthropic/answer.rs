@@ -12,12 +12,22 @@ pub fn event(answer: &mut Answer, data: &str) {
     let voice = Voice { kind: Kind::Block, answer: 0, part: index.and_then(json::whole).unwrap_or(0) };
     match kind.and_then(json::text).as_deref() {
         Some("message_start") => opening(answer, message),
-        Some("content_block_start") => block_start(answer, voice, block),
+        Some("content_block_start") => {
+            answer.loose.begin(voice.part);
+            if block.and_then(|raw| json::fields(raw, ["name"])).is_some_and(|[name]| name.is_some()) {
+                answer.loose.calling(voice.part, 0);
+            }
+            block_start(answer, voice, block);
+        }
         Some("content_block_delta") => block_delta(answer, voice, delta),
-        Some("content_block_stop") => answer.tally.end(voice),
+        Some("content_block_stop") => {
+            answer.tally.end(voice);
+            answer.loose.end(voice.part);
+        }
         Some("message_delta") => {
             let reason = delta.and_then(|raw| json::fields(raw, ["stop_reason"]));
             answer.ended |= matches!(reason, Some([Some(_)]));
+            answer.loose.stopped |= answer.ended;
             closing(answer, said);
         }
         Some("message_stop") => answer.finished = true,

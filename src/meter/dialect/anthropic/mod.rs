@@ -1,4 +1,5 @@
 //! Anthropic messages.
 
 pub mod answer;
+pub mod ending;
 pub mod request;

@@ -25,9 +25,10 @@ pub fn event(answer: &mut Answer, data: &str) -> Shape {
 
 /// Reads a chunk, or a whole completion, which has the same frame. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<Shape> {
-    let names = ["choices", "usage", "x_groq", "error", "model", "object"];
-    let [choices, said, groq, error, model, object] = json::fields(raw, names)?;
+    let names = ["choices", "usage", "x_groq", "error", "model", "object", "id", "created"];
+    let [choices, said, groq, error, model, object, id, created] = json::fields(raw, names)?;
     answer.served_by(model);
+    answer.loose.named(id, created);
     answer.error |= error.is_some() || object == Some("\"error\"");
     let mut some = false;
     if let Some(choices) = choices {
@@ -48,12 +49,16 @@ fn choice(answer: &mut Answer, raw: &str) {
     let names = ["index", "delta", "message", "text", "finish_reason", "usage"];
     let Some([index, delta, message, plain, finish, said]) = json::fields(raw, names) else { return };
     let index = index.and_then(json::whole).unwrap_or(0);
+    answer.loose.begin(index);
     // Perplexity sends the message so far beside each delta.
     if let Some(raw) = delta.or(message) {
         spoken(answer, index, raw);
     }
     speak(answer, Voice { kind: Kind::Text, answer: index, part: 0 }, plain);
     answer.ended |= finish.is_some();
+    if finish.is_some() {
+        answer.loose.end(index);
+    }
     // Moonshot.
     answer.hear(said.and_then(usage));
 }
@@ -67,6 +72,9 @@ fn spoken(answer: &mut Answer, index: u64, raw: &str) {
     let thinking = thinking.filter(|raw| *raw != "\"\"").or(reasoning);
     speak(answer, voice(Kind::Thinking), thinking);
     speak(answer, voice(Kind::Text), content);
+    if content.is_some_and(|raw| raw != "\"\"") {
+        answer.loose.speaking(index);
+    }
     speak(answer, voice(Kind::Refusal), refusal);
     let mut position = 0;
     if let Some(calls) = calls {
@@ -90,6 +98,7 @@ fn tool_call(answer: &mut Answer, index: u64, position: u64, raw: &str) {
 
 /// The name is said once, although some providers repeat it with each delta.
 fn called(answer: &mut Answer, voice: Voice, raw: &str) {
+    answer.loose.calling(voice.answer, voice.part);
     let Some([name, arguments, input]) = json::fields(raw, ["name", "arguments", "input"]) else { return };
     if !answer.tally.knows(voice)
         && let Some(name) = name.and_then(json::text)

@@ -1,4 +1,5 @@
 //! OpenAI chat completions, and what its many imitators add.
 
 pub mod answer;
+pub mod ending;
 pub mod request;
