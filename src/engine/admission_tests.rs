@@ -4,9 +4,7 @@ use super::{Fit, How, Moment, Patience, Verdict, weigh};
 use crate::engine::bill::{Bill, Size, most};
 use crate::meter::usage::Usage;
 use crate::now::Now;
-use crate::policy::bundle::{
-    Connectivity, HoldRule, HoldSize, Lost, Per, Plan, PlanQuota, Relief, Role, Seat, Security,
-};
+use crate::policy::bundle::{Connectivity, HoldRule, HoldSize, Per, Plan, PlanQuota, Relief, Role, Seat, Security};
 use crate::policy::price::{Price, Rates};
 use crate::policy::unit::{Consumed, Unit};
 use crate::quota::{HeldLevel, MICRO, Quota, QuotaId, Short, Standing, Window};
@@ -71,7 +69,7 @@ fn plan(quotas: Vec<PlanQuota>) -> Plan {
         warn: crate::policy::bundle::Warn::default(),
         continued_prompt: 0,
         round: 1,
-        hold: HoldRule { unstated_output: 1_000, shrink_to: 16, lost: Lost::Held },
+        hold: HoldRule { unstated_output: 1_000, shrink_to: 16, ..HoldRule::default() },
         connectivity: Connectivity::default(),
         security: Security::default(),
     }

@@ -7,6 +7,7 @@ pub enum Flow {
     Continue,
     /// Hold the request: more body is needed, or the exchange waits until woken. Where headers leave first, only the
     /// body is held, and the host takes `content-length` off the headers, because the body may be replaced.
+    /// For a response body or its trailers: nothing of it leaves, nor what follows, until woken.
     Hold,
     /// Answer the client in the upstream's place. Nothing goes upstream.
     Reply(Reply),
@@ -36,9 +37,9 @@ pub enum Effect {
     RemoveResponseHeader(String),
     /// Set a response header. Only in [`Event::ResponseHeaders`](super::event::Event).
     SetResponseHeader(String, String),
-    /// Send these bytes instead of the chunk just shown.
+    /// Send these bytes instead of the chunk just shown; after a [`Flow::Hold`] instead of all that was held.
     ReplaceChunk(Vec<u8>),
-    /// Break the stream off, on both sides: no legal end is possible any more.
+    /// Break the stream off, on both sides. What leaves in the same callback is lost.
     Break,
     /// Show a value to access logs and later filters: filter state `wasm.farebox.<key>`.
     Note(&'static str, String),

@@ -26,7 +26,7 @@ pub enum Event<'a> {
     },
     /// What the exchange waited for may be there now, or its deadline has passed.
     Woken {
-        /// The whole request body again, as the host buffers it; empty when there was none.
+        /// The whole request body again, as the host buffers it; empty when there was none, or once it has left.
         body: &'a [u8],
     },
     /// The response headers are here.

@@ -13,7 +13,7 @@ use crate::engine::bill::{Bill, Size, session_account};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
-use crate::engine::open::Open;
+use crate::engine::open::{Course, Desk, Open};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Malformed};
@@ -136,6 +136,11 @@ impl Exchange {
                     vm.stop_waiting(self.handle);
                     self.admit(prepared, body, now, vm, cells, effects)
                 }
+                State::Open(open) => {
+                    vm.stop_waiting(self.handle);
+                    self.state = State::Open(open);
+                    self.answer_goes_on(Turned::Woken, now, vm, cells, effects)
+                }
                 state => {
                     self.state = state;
                     Flow::Continue
@@ -154,18 +159,9 @@ impl Exchange {
                 Flow::Continue
             }
             Event::ResponseBody { chunk, end } => {
-                self.response_body(chunk, end, now, vm, cells, effects);
-                Flow::Continue
+                self.answer_goes_on(Turned::Chunk(chunk, end), now, vm, cells, effects)
             }
-            Event::ResponseTrailers => {
-                if let State::Open(open) = &mut self.state {
-                    let upstream = open.response_trailers();
-                    if upstream {
-                        self.ended(Cause::Finished, None, now, vm, cells, effects);
-                    }
-                }
-                Flow::Continue
-            }
+            Event::ResponseTrailers => self.answer_goes_on(Turned::Trailers, now, vm, cells, effects),
             Event::Over { cause, attempts } => {
                 vm.stop_waiting(self.handle);
                 self.ended(cause, Some(attempts), now, vm, cells, effects);
@@ -175,26 +171,33 @@ impl Exchange {
         }
     }
 
-    fn response_body(
+    /// Something has happened to the answer.
+    fn answer_goes_on(
         &mut self,
-        chunk: &[u8],
-        end: bool,
+        turned: Turned<'_>,
         now: Now,
         vm: &mut Vm,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
-    ) {
-        let State::Open(open) = &mut self.state else { return };
-        if open.is_fenced(vm) {
-            effects.push(Effect::ReplaceChunk(Vec::new()));
-            effects.push(Effect::Break);
-            self.state = State::Over;
-            return;
-        }
-        let upstream = open.response_body(chunk, end, effects);
-        match end {
-            true if upstream => self.ended(Cause::Finished, None, now, vm, cells, effects),
-            _ => open.progress(&self.bundle, now, vm, cells, effects),
+    ) -> Flow {
+        let State::Open(open) = &mut self.state else { return Flow::Continue };
+        let desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
+        let course = match turned {
+            Turned::Chunk(chunk, end) => open.response_body(chunk, end, desk),
+            Turned::Trailers => open.response_trailers(desk),
+            Turned::Woken => open.woken(desk),
+        };
+        match course {
+            Course::On => Flow::Continue,
+            Course::Waits => Flow::Hold,
+            Course::Over(cause) => {
+                self.ended(cause, None, now, vm, cells, effects);
+                Flow::Continue
+            }
+            Course::Fenced => {
+                self.state = State::Over;
+                Flow::Continue
+            }
         }
     }
 
@@ -454,10 +457,11 @@ impl Exchange {
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
         let Fit { output, mut levels, passed } = fit;
         let size = Size { output, ..prepared.size };
+        let mut open = Open::new(place, bill.plan, prepared, &size, passed, bundle.mode, now);
+        let size = open.first_hold(bill, &size, &mut levels);
         for line in levels.iter_mut().flat_map(|level| &mut level.lines) {
             line.amount = vm.to_hold(line.amount);
         }
-        let mut open = Open::new(place, prepared, output, passed, bundle.mode, now);
         let draft = open.draft(&bundle, bill, &size, &levels);
         let mut operation = Operation::hold(&vm.keys, place.id.by, place.slot, place.id, levels, draft, now);
         match operation.run(cells) {
@@ -536,6 +540,13 @@ impl Exchange {
             }
         }
     }
+}
+
+/// What happened to an answer.
+enum Turned<'a> {
+    Chunk(&'a [u8], bool),
+    Trailers,
+    Woken,
 }
 
 /// A hold that was not made.

@@ -88,7 +88,7 @@ pub fn no_secrets<T: AsRef<str>>(plan: &Plan, texts: impl IntoIterator<Item = T>
 mod tests {
     use super::{longest_input, model, no_secrets, source};
     use crate::engine::denial::Kind;
-    use crate::policy::bundle::{Connectivity, HoldRule, Lost, Plan, Security};
+    use crate::policy::bundle::{Connectivity, HoldRule, Plan, Security};
 
     fn plan() -> Plan {
         Plan {
@@ -100,7 +100,7 @@ mod tests {
             warn: crate::policy::bundle::Warn::default(),
             continued_prompt: 0,
             round: 1,
-            hold: HoldRule { unstated_output: 1, shrink_to: 1, lost: Lost::Held },
+            hold: HoldRule::default(),
             connectivity: Connectivity::default(),
             security: Security::default(),
         }

@@ -6,7 +6,7 @@ use crate::meter::usage::Source;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Lost};
 use crate::policy::unit::Consumed;
-use crate::quota::{Ending, Held, HeldLevel, HeldLine, Level, QuotaId};
+use crate::quota::{Ending, Held, HeldLevel, Level, QuotaId};
 use crate::report::wire::{self, Outcome, Record};
 
 /// What a lost exchange costs, and its record.
@@ -20,6 +20,7 @@ pub(super) fn end(bundle: &Bundle, held: &Held, now: Now) -> Ending {
     record.source = Source::Estimated;
     record.settled_ms = now.wall_ms;
     record.delivered = held.delivered;
+    record.usage.output = record.usage.output.max(held.delivered);
     pin(&mut record, held);
     // What only counts running exchanges settles to nothing, whatever stands in its line.
     let used = delivered(bundle, held, &mut record).unwrap_or_else(|| held.levels.clone());
@@ -69,13 +70,14 @@ fn amount(levels: &[Level], subject: &str, quota: QuotaId) -> Option<u64> {
     level.lines.iter().find(|line| line.quota.id == quota).map(|line| line.amount)
 }
 
-/// The draft was written before its windows were known.
+/// The draft was written before its windows were known, and before the hold was extended.
 fn pin(record: &mut Record, held: &Held) {
     for charge in &mut record.charges {
         let Some((plan, name)) = charge.quota.split_once('/') else { continue };
         let id = QuotaId::of(plan, name);
         let mut lines = held.levels.iter().filter(|level| level.subject == charge.subject).flat_map(|l| &l.lines);
-        charge.window = lines.find(|line| line.quota == id).map_or(0, HeldLine::begun);
+        let Some(line) = lines.find(|line| line.quota == id) else { continue };
+        (charge.window, charge.amount) = (line.begun(), line.amount);
     }
 }
 

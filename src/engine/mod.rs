@@ -21,6 +21,11 @@
 //! order, and returns a [`Flow`](effect::Flow) for the stream. After [`Flow::Reply`](effect::Flow::Reply) the host
 //! tells that stream only `Over`. While it is held the host goes on buffering its body.
 //!
+//! **Holding an answer.** A stream whose hold must be extended by the ledger's leave returns
+//! [`Flow::Hold`](effect::Flow::Hold) to a piece of its body (or to its trailers). The host then passes nothing on, not
+//! even the end, until [`Woken`](event::Event::Woken) answers [`Continue`](effect::Flow::Continue), with all that leaves
+//! then in one [`ReplaceChunk`](effect::Effect::ReplaceChunk). Pieces that arrive meanwhile are shown as ever.
+//!
 //! **Waiting.** An exchange that must wait for a grant returns [`Flow::Hold`](effect::Flow::Hold), with
 //! [`SyncSoon`](effect::Effect::SyncSoon) and [`WakeAt`](effect::Effect::WakeAt). The host sends what
 //! [`Vm::sync`](vm::Vm::sync) gives it, brings the answer to [`Vm::answered`](vm::Vm::answered), and wakes whom
@@ -38,7 +43,7 @@
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
 //! | [`balance`] | how the quotas of a key stand, told to that key |
-//! | `open` | metering the answer of an admitted exchange, settling it |
+//! | `open`, `slices` | metering the answer of an admitted exchange, extending its hold, cutting it, settling it |
 //! | [`settlement`] | the outcome table: what each ending costs |
 //! | `lost` | ending an exchange whose VM died |
 //! | [`vm`], [`sync`], `watch` | what a VM owns, what it tells the collector, whom it watches |
@@ -58,6 +63,7 @@ mod open;
 pub mod refusal;
 pub mod secrets;
 pub mod settlement;
+mod slices;
 pub mod source;
 pub mod sync;
 pub mod vm;

@@ -1,28 +1,33 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
+use std::collections::BTreeMap;
+
 use crate::engine::admission::{How, Passed};
 use crate::engine::balance;
 use crate::engine::bill::{Bill, Size};
 use crate::engine::denial::LimitView;
-use crate::engine::effect::{Effect, Severity};
+use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::event::{Cause, Header};
 use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
 use crate::engine::refusal;
-use crate::engine::settlement::{self, Observed, Rule};
+use crate::engine::settlement::{self, Observed};
+use crate::engine::slices::{self, Room, Slices};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::call::{self, Call};
 use crate::meter::dialect::Dialect;
-use crate::meter::reader::{Forward, Reader};
+use crate::meter::reader::{Forward, Need, Reader, Terms};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Lost, Mode, Model, PlanQuota};
+use crate::policy::bundle::{Bundle, Charge, Cut, HostMode, Lost, Mode, Model, Plan, PlanQuota, StreamHold};
 use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
-use crate::quota::{self, Cells, HeldLevel, Level, Operation};
+use crate::quota::{self, Cells, HeldLevel, Level, Operation, QuotaId};
 use crate::report::wire::{self, Outcome, Pass, Reached, Record};
 
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
+/// How often an extension is tried when the accounts move between weighing and holding.
+const TRIES: u32 = 8;
 
 /// See the module's docs.
 pub(super) struct Open {
@@ -41,12 +46,21 @@ pub(super) struct Open {
     prompts: u64,
     streams: bool,
     hides_usage: bool,
+    asks_usage: bool,
     counted: u64,
+    /// As it was admitted, with the output limit that the upstream was given.
+    size: Size,
     clamp: Option<u64>,
     held: Vec<HeldLevel>,
+    /// `None`: all that its limit allows is held.
+    slices: Option<Slices>,
+    /// How far the policy lets quotas be passed.
+    over: BTreeMap<QuotaId, u64>,
     admitted_ms: u64,
     /// When it came: packs that were good then pay, at the price of then.
     came_ms: u64,
+    /// By the monotonic clock.
+    began_ms: u64,
     answer: Answer,
     /// Tries upstream, as the response headers said.
     attempts: u32,
@@ -54,6 +68,36 @@ pub(super) struct Open {
     noted: u64,
     /// Bytes that passed since the reader was asked.
     unasked: u64,
+    /// The answer is held until the ledger has spoken, or this moment of the monotonic clock; and what leaves then.
+    held_back: Option<(u64, Vec<u8>)>,
+    /// The body has ended, perhaps while it was held.
+    body_ended: bool,
+    /// The last event is on its way to the client; then the stream is broken off.
+    breaks: bool,
+    /// The next slice was asked for before it was needed.
+    asked_early: bool,
+}
+
+/// How an answer goes on.
+pub(super) enum Course {
+    /// It flows.
+    On,
+    /// It is held.
+    Waits,
+    /// The exchange is over.
+    Over(Cause),
+    /// Somebody else has ended it.
+    Fenced,
+}
+
+/// What the contract gives with an event.
+pub(super) struct Desk<'a> {
+    pub bundle: &'a Bundle,
+    pub handle: Handle,
+    pub now: Now,
+    pub vm: &'a mut Vm,
+    pub cells: &'a mut dyn Cells,
+    pub effects: &'a mut Vec<Effect>,
 }
 
 /// What has come back so far.
@@ -67,16 +111,19 @@ enum Answer {
 }
 
 impl Open {
+    /// `admitted`: its size with the output limit that the accounts can pay.
     pub(super) fn new(
         place: Place,
+        rule: &Plan,
         prepared: &Prepared,
-        output: u64,
+        admitted: &Size,
         passed: Vec<Passed>,
         mode: Mode,
         now: Now,
     ) -> Self {
         let Prepared { seat, plan, session, dialect, call, asked_model, model, price, came_ms, counted, size, .. } =
             prepared;
+        let output = admitted.output;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
         let clamp = clamp.filter(|_| mode == Mode::Enforce);
@@ -94,27 +141,47 @@ impl Open {
             prompts: size.prompts,
             streams: call.stream,
             hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
+            asks_usage: call.asks_usage,
             counted: *counted,
+            size: *admitted,
             clamp,
             held: Vec::new(),
+            // Where nothing is enforced, nothing is cut.
+            slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce),
+            over: BTreeMap::new(),
             admitted_ms: now.wall_ms,
             came_ms: *came_ms,
+            began_ms: now.mono_ms,
             answer: Answer::None,
             attempts: 0,
             noted: 0,
             unasked: 0,
+            held_back: None,
+            body_ended: false,
+            breaks: false,
+            asked_early: false,
         }
+    }
+
+    /// Makes of what all of the call would hold what is held at first. Answers the size of that.
+    pub(super) fn first_hold(&mut self, bill: &Bill<'_>, size: &Size, levels: &mut [Level]) -> Size {
+        let Some(slices) = self.slices else { return *size };
+        let lines = levels.iter().flat_map(|level| &level.lines);
+        self.over = lines.filter(|line| line.over > 0).map(|line| (line.quota.id, line.over)).collect();
+        slices::shrink(bill, &self.price, size, &slices, levels);
+        slices.size(size)
     }
 
     /// The record as recovery would send it if this VM died: charged by all that is held.
     /// (The windows of the charges are in the slot beside it.)
     pub(super) fn draft(&self, bundle: &Bundle, bill: &Bill<'_>, size: &Size, levels: &[Level]) -> Vec<u8> {
         let worst = size.worst();
+        let further = if self.slices.is_some() { slices::further(bill, levels) } else { Vec::new() };
         let record = Record {
             outcome: Outcome::Unsettled,
             usage: Usage { input: self.counted, ..worst.usage },
             tool_calls: worst.tool_calls,
-            charges: bill.charges(levels, &[]),
+            charges: [bill.charges(levels, &[]), bill.charges(&further, &[])].concat(),
             ..self.record(bundle, bill)
         };
         wire::encode_record(&record)
@@ -233,7 +300,7 @@ impl Open {
             self.answer = Answer::Local;
             return;
         }
-        let reader = Reader::new(
+        let mut reader = Reader::new(
             self.dialect,
             self.model.encoding,
             status,
@@ -241,65 +308,274 @@ impl Open {
             field(b"content-encoding"),
             self.hides_usage,
         );
-        if self.hides_usage && field(b"content-length").is_some() {
+        if let Some(slices) = self.slices.filter(|_| status < 400) {
+            let choices = self.size.choices.max(1);
+            reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
+        }
+        if (self.hides_usage || self.slices.is_some()) && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
         self.answer = Answer::Upstream { status, reader: Box::new(reader) };
     }
 
-    /// Meters a piece of the answer. Tells whether it is an upstream's answer.
-    pub(super) fn response_body(&mut self, chunk: &[u8], end: bool, effects: &mut Vec<Effect>) -> bool {
-        let Answer::Upstream { reader, .. } = &mut self.answer else { return false };
-        if let Forward::Replace(bytes) = reader.push(chunk, end) {
-            effects.push(Effect::ReplaceChunk(bytes));
+    /// Meters a piece of the answer.
+    pub(super) fn response_body(&mut self, chunk: &[u8], end: bool, mut desk: Desk<'_>) -> Course {
+        if self.is_fenced(&mut desk) {
+            return Course::Fenced;
         }
+        if self.breaks {
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            desk.effects.push(Effect::Break);
+            return Course::Over(Cause::Other);
+        }
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+        let forward = reader.push(chunk, end);
+        self.body_ended |= end;
         self.unasked = self.unasked.saturating_add(chunk.len() as u64);
-        true
+        if let Some((_, ready)) = &mut self.held_back {
+            if let Forward::Replace(mut bytes) = forward {
+                ready.append(&mut bytes);
+            }
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            // More than is kept waits: nothing but a cut is left.
+            return if reader.waits() == Some(Need::Never) { self.woken(desk) } else { Course::Waits };
+        }
+        let waits = reader.waits().is_some();
+        match forward {
+            Forward::Same if !waits => {}
+            Forward::Same => return self.make_way(chunk.to_vec(), &mut desk),
+            Forward::Replace(bytes) if waits => return self.make_way(bytes, &mut desk),
+            Forward::Replace(bytes) => desk.effects.push(Effect::ReplaceChunk(bytes)),
+        }
+        if end {
+            return Course::Over(Cause::Finished);
+        }
+        self.progress(&mut desk)
+    }
+
+    /// What it waited for may be there, or it is time to break off.
+    pub(super) fn woken(&mut self, mut desk: Desk<'_>) -> Course {
+        if self.breaks {
+            desk.effects.push(Effect::Break);
+            return Course::Over(Cause::Other);
+        }
+        let Some((deadline_ms, ready)) = self.held_back.take() else { return Course::On };
+        if self.is_fenced(&mut desk) {
+            return Course::Fenced;
+        }
+        let last = desk.now.mono_ms >= deadline_ms;
+        self.make_way_until(Some(deadline_ms), last, ready, &mut desk)
+    }
+
+    /// The answer ended by trailers.
+    pub(super) fn response_trailers(&mut self, mut desk: Desk<'_>) -> Course {
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+        // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
+        reader.push(&[], true);
+        self.body_ended = true;
+        if self.held_back.is_some() && !self.is_fenced(&mut desk) {
+            return Course::Waits;
+        }
+        if reader_waits(&self.answer) {
+            self.cut();
+        }
+        Course::Over(Cause::Finished)
+    }
+
+    /// An event waits for a larger hold. `ready`: what leaves before it.
+    fn make_way(&mut self, ready: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        self.make_way_until(None, false, ready, desk)
+    }
+
+    /// `last`: there is no time left to ask the ledger.
+    fn make_way_until(
+        &mut self,
+        deadline_ms: Option<u64>,
+        last: bool,
+        mut ready: Vec<u8>,
+        desk: &mut Desk<'_>,
+    ) -> Course {
+        loop {
+            let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+            let Some(need) = reader.waits() else { break };
+            let made = match need {
+                Need::Tokens(tokens) => self.extend(tokens, desk),
+                Need::Never => Extension::Refused,
+            };
+            match made {
+                Extension::Made => {}
+                Extension::Fenced => {
+                    desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+                    desk.effects.push(Effect::Break);
+                    return Course::Fenced;
+                }
+                Extension::Asked if !last => return self.wait(deadline_ms, ready, desk),
+                Extension::Asked | Extension::Refused => {
+                    if !self.give_grace() {
+                        ready.extend(self.cut());
+                        return self.after_cut(ready, desk);
+                    }
+                }
+            }
+            let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+            ready.extend(reader.go_on());
+        }
+        desk.effects.push(Effect::ReplaceChunk(ready));
+        if self.body_ended { Course::Over(Cause::Finished) } else { self.progress(desk) }
+    }
+
+    fn wait(&mut self, deadline_ms: Option<u64>, ready: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        let patience = desk.bundle.collector.as_ref().map_or(0, |collector| collector.patience_ms);
+        let deadline_ms = deadline_ms.unwrap_or_else(|| desk.now.mono_ms.saturating_add(patience));
+        self.held_back = Some((deadline_ms, ready));
+        desk.vm.wait(desk.handle, deadline_ms);
+        desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+        desk.effects.push(Effect::WakeAt(deadline_ms));
+        desk.effects.push(Effect::SyncSoon);
+        Course::Waits
+    }
+
+    /// Ends the stream towards the client; answers the last events.
+    fn cut(&mut self) -> Vec<u8> {
+        match &mut self.answer {
+            Answer::Upstream { reader, .. } => reader.cut(self.counted),
+            Answer::None | Answer::Local => Vec::new(),
+        }
+    }
+
+    fn after_cut(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        let how = match desk.bundle.plans.get(self.plan).map(|plan| plan.hold.stream) {
+            Some(StreamHold::Slices { cut: Cut::Stop, .. }) => Cut::Stop,
+            _ => Cut::Clean,
+        };
+        desk.effects.push(Effect::ReplaceChunk(last));
+        let name = if how == Cut::Stop { "stop" } else { "clean" };
+        desk.effects.push(Effect::Note("cut", name.to_owned()));
+        desk.effects.push(Effect::Count { metric: "cuts_total", labels: vec![("how", name.to_owned())], by: 1 });
+        if self.body_ended {
+            return Course::Over(Cause::Finished);
+        }
+        if how == Cut::Stop {
+            // In this callback it would take the last events with it.
+            self.breaks = true;
+            desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
+        }
+        Course::On
+    }
+
+    fn give_grace(&mut self) -> bool {
+        let grace = self.slices.map_or(0, |slices| slices.grace());
+        match &mut self.answer {
+            Answer::Upstream { reader, .. } => grace > 0 && reader.give_grace(grace),
+            Answer::None | Answer::Local => false,
+        }
+    }
+
+    /// Holds enough so that `needs` output tokens can be delivered, and up to a slice more.
+    fn extend(&mut self, needs: u64, desk: &mut Desk<'_>) -> Extension {
+        let Desk { bundle, now, vm, cells, effects, .. } = desk;
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else {
+            return Extension::Refused;
+        };
+        let (Some(slices), Answer::Upstream { reader, .. }) = (&mut self.slices, &mut self.answer) else {
+            return Extension::Refused;
+        };
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
+        let known = slices::Known { price: &self.price, size: &self.size, held: &self.held, over: &self.over };
+        for _ in 0..TRIES {
+            let mut accounts = Accounts::default();
+            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota| {
+                accounts.standing(subject, quota, *now, vm, *cells)
+            });
+            let (held, mut more) = match found {
+                Room::Not => return Extension::Refused,
+                Room::Wants(wants) => {
+                    vm.touch(&bill, *now);
+                    wants.iter().for_each(|want| vm.want(&want.subject, want.quota, want.missing));
+                    return Extension::Asked;
+                }
+                Room::Made { held, more } => (held, more),
+            };
+            more.iter_mut().flat_map(|level| &mut level.lines).for_each(|line| line.amount = vm.to_hold(line.amount));
+            let (Place { id, slot }, delivered) = (self.place, reader.delivered());
+            let mut operation = Operation::extend(&vm.keys, id.by, slot, id, more, delivered, *now);
+            match operation.run(*cells) {
+                Ok(quota::Outcome::Done) => {
+                    slices::add(&mut self.held, operation.holds());
+                    slices.held = held;
+                    reader.allow(slices.allowance());
+                    self.noted = delivered;
+                    self.asked_early = false;
+                    vm.touch(&bill, *now);
+                    effects.push(Effect::Note("delivered", delivered.to_string()));
+                    return Extension::Made;
+                }
+                // The accounts moved between weighing and holding.
+                Ok(quota::Outcome::Refused(_)) => {}
+                _ => {
+                    vm.fenced_as(id.by, effects);
+                    return Extension::Fenced;
+                }
+            }
+        }
+        Extension::Refused
     }
 
     /// Writes down what has been delivered, every so often: for the access log, which outlives this process, and where
-    /// the plan charges a lost exchange by it, for whoever ends this one if the VM dies.
-    pub(super) fn progress(
-        &mut self,
-        bundle: &Bundle,
-        now: Now,
-        vm: &mut Vm,
-        cells: &mut dyn Cells,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Answer::Upstream { reader, .. } = &self.answer else { return };
+    /// the plan charges a lost exchange by it, for whoever ends this one if the VM dies. And asks for the next slice
+    /// before this one is at its end.
+    fn progress(&mut self, desk: &mut Desk<'_>) -> Course {
+        let Answer::Upstream { reader, .. } = &self.answer else { return Course::On };
         // A token has a byte at least, and asking may count again: not for each byte of an answer that drips.
-        if self.unasked < NOTED_EVERY {
-            return;
+        if self.unasked < NOTED_EVERY || reader.is_cut() {
+            return Course::On;
         }
         self.unasked = 0;
         let delivered = reader.delivered();
+        if self.slices.is_some_and(|slices| slices.is_near(delivered)) && !self.asked_early {
+            return self.ask_early(delivered, desk);
+        }
         if delivered < self.noted.saturating_add(NOTED_EVERY) {
-            return;
+            return Course::On;
         }
         self.noted = delivered;
-        effects.push(Effect::Note("delivered", delivered.to_string()));
-        if bundle.plans.get(self.plan).is_none_or(|plan| plan.hold.lost != Lost::Delivered) {
-            return;
+        desk.effects.push(Effect::Note("delivered", delivered.to_string()));
+        if desk.bundle.plans.get(self.plan).is_none_or(|plan| plan.hold.lost != Lost::Delivered) {
+            return Course::On;
         }
         let Place { id, slot } = self.place;
-        let extended = Operation::extend(&vm.keys, id.by, slot, id, Vec::new(), delivered, now).run(cells);
-        if extended != Ok(quota::Outcome::Done) {
-            vm.fenced_as(id.by, effects);
+        let extended = Operation::extend(&desk.vm.keys, id.by, slot, id, Vec::new(), delivered, desk.now);
+        let mut extended = extended;
+        if extended.run(desk.cells) != Ok(quota::Outcome::Done) {
+            desk.vm.fenced_as(id.by, desk.effects);
         }
+        Course::On
+    }
+
+    /// Extends the hold before it must be, once a slice. What cannot be had now is asked of the ledger.
+    fn ask_early(&mut self, delivered: u64, desk: &mut Desk<'_>) -> Course {
+        self.asked_early = true;
+        let needs = self.slices.map_or(0, |slices| slices.allowance()).max(delivered).saturating_add(1);
+        match self.extend(needs, desk) {
+            Extension::Asked => desk.effects.push(Effect::SyncSoon),
+            Extension::Fenced => {
+                desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+                desk.effects.push(Effect::Break);
+                return Course::Fenced;
+            }
+            Extension::Made | Extension::Refused => {}
+        }
+        Course::On
     }
 
     /// Whether somebody else has ended this exchange: what it was charged stands, so nothing more may be delivered.
-    pub(super) fn is_fenced(&self, vm: &Vm) -> bool {
-        vm.incarnation() != Some(self.place.id.by)
-    }
-
-    /// The answer ended by trailers. Tells whether it is an upstream's answer.
-    pub(super) fn response_trailers(&mut self) -> bool {
-        let Answer::Upstream { reader, .. } = &mut self.answer else { return false };
-        // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
-        reader.push(&[], true);
-        true
+    fn is_fenced(&self, desk: &mut Desk<'_>) -> bool {
+        let fenced = desk.vm.incarnation() != Some(self.place.id.by);
+        if fenced {
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            desk.effects.push(Effect::Break);
+        }
+        fenced
     }
 
     fn outcome(&self, cause: Cause, attempts: Option<u32>) -> Outcome {
@@ -308,6 +584,7 @@ impl Open {
             Answer::Upstream { reader, .. } => {
                 let complete = reader.finished() || cause == Cause::Finished;
                 match cause {
+                    _ if reader.is_cut() => Outcome::CutByUs,
                     _ if reader.error_inside() => Outcome::ErrorInside,
                     _ if complete && reader.reported().is_some() => Outcome::Complete,
                     _ if complete => Outcome::CompleteSilent,
@@ -324,15 +601,21 @@ impl Open {
         }
     }
 
-    fn observed(&self, outcome: Outcome) -> Observed {
-        let Answer::Upstream { reader, .. } = &self.answer else {
-            return Observed { input: self.counted, ..Observed::default() };
-        };
-        Observed {
+    fn observed(&self, outcome: Outcome, now: Now) -> Observed {
+        let limit = self.size.output.saturating_mul(self.size.choices.max(1));
+        let seen = Observed {
             input: self.counted,
+            limit: self.slices.map_or(limit, |slices| slices.held),
+            ran_ms: now.mono_ms.saturating_sub(self.began_ms),
+            ..Observed::default()
+        };
+        let Answer::Upstream { reader, .. } = &self.answer else { return seen };
+        Observed {
             delivered: reader.delivered(),
             reported: reader.reported().or(reader.reported_input()),
             complete: reader.reported().is_some() && (outcome == Outcome::Complete || reader.finished()),
+            cut: reader.is_cut(),
+            ..seen
         }
     }
 
@@ -351,15 +634,15 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
-        let observed = self.observed(outcome);
-        let (usage, source) = observed.charged(outcome);
-        let rule = settlement::rule(outcome);
+        let observed = self.observed(outcome, now);
+        let rule = settlement::rule(outcome, &plan.hold);
+        let (usage, source) = observed.charged(rule);
         let (prompts, tool_calls) = match rule {
-            Rule::Nothing => (0, 0),
+            Charge::Nothing => (0, 0),
             _ => (self.prompts, self.tool_calls()),
         };
         let used = match rule {
-            Rule::Nothing => bill.nothing(&self.held),
+            Charge::Nothing => bill.nothing(&self.held),
             _ => bill.used(&Consumed { usage, prompts, tool_calls }, &self.price, &self.held),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
@@ -377,6 +660,7 @@ impl Open {
             source,
             reported: observed.reported,
             delivered: observed.delivered,
+            graced: self.graced(),
             prompts,
             tool_calls,
             charges: bill.charges(&used, &self.held),
@@ -401,7 +685,7 @@ impl Open {
                 effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled here: {failed:?}")));
             }
         }
-        self.show(&record, &plan.name, effects);
+        self.show(&record, &plan.name, rule != Charge::Nothing, effects);
     }
 
     /// What quotas this exchange fills up, as far as nobody in this VM has said so before.
@@ -417,6 +701,13 @@ impl Open {
         let reached =
             balance::reached(bill, charged, |subject, quota| accounts.standing(subject, quota, now, vm, cells));
         reached.into_iter().filter(|reached| vm.is_news(reached)).collect()
+    }
+
+    fn graced(&self) -> u64 {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.graced(),
+            _ => 0,
+        }
     }
 
     fn served(&self) -> String {
@@ -440,7 +731,7 @@ impl Open {
         }
     }
 
-    fn show(&self, record: &Record, plan: &str, effects: &mut Vec<Effect>) {
+    fn show(&self, record: &Record, plan: &str, charged: bool, effects: &mut Vec<Effect>) {
         let outcome = record.outcome.name();
         effects.push(Effect::Note("outcome", outcome.to_owned()));
         effects.push(Effect::Note("input", record.usage.input_total().to_string()));
@@ -459,8 +750,21 @@ impl Open {
         effects.push(count("tokens_total", with("direction", "cache_read"), record.usage.cache_read));
         effects.push(count("tokens_total", with("direction", "cache_write"), record.usage.cache_write));
         effects.push(count("tokens_total", with("direction", "output"), record.usage.output));
-        if record.source != Source::Reported && settlement::rule(record.outcome) != Rule::Nothing {
+        if record.source != Source::Reported && charged {
             effects.push(count("estimated_total", who(), 1));
         }
     }
+}
+
+/// What became of an extension.
+enum Extension {
+    Made,
+    /// The ledger may have more.
+    Asked,
+    Refused,
+    Fenced,
+}
+
+fn reader_waits(answer: &Answer) -> bool {
+    matches!(answer, Answer::Upstream { reader, .. } if reader.waits().is_some())
 }

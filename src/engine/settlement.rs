@@ -1,47 +1,43 @@
 //! What an exchange costs, by how it ended: the outcome table of the product, in one place.
 
 use crate::meter::usage::{Source, Usage};
+use crate::policy::bundle::{Charge, HoldRule, Lost};
 use crate::report::wire::Outcome;
 
 /// What an outcome is charged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Nothing, on any quota.
-    Nothing,
-    /// The input, as counted here: the upstream has read it, and nothing came back.
-    Input,
-    /// What the provider reported, and what was counted here where it did not.
-    Observed,
-    /// All that was held.
-    Held,
-}
-
-/// The table: one row an outcome.
 ///
-/// | outcome | charged |
-/// |---|---|
-/// | never sent | nothing |
-/// | connect failure | nothing |
-/// | reset or timeout before headers | input |
-/// | upstream 4xx/5xx | nothing |
-/// | 200 with an error inside | observed |
-/// | aborted by the client | observed |
-/// | cut by us | observed |
-/// | cut by the upstream | observed |
-/// | complete, usage reported | observed (the provider's figures) |
-/// | complete, usage silent | observed (counted here) |
-/// | VM lost | held, or observed where the policy says so |
-pub const fn rule(outcome: Outcome) -> Rule {
+/// One row an outcome, and its record is of that kind. Where a plan may say otherwise, by the key in its `hold`, what
+/// stands here is the default.
+///
+/// | outcome | record | charged | key |
+/// |---|---|---|---|
+/// | never sent | `never_sent` | nothing | |
+/// | connect failure | `connect_failure` | nothing | |
+/// | reset or timeout before headers | `no_response` | input | `no_response` |
+/// | upstream 4xx/5xx | `upstream_error` | nothing | `upstream_error` |
+/// | 200 with an error inside | `error_inside` | delivered | `error_inside` |
+/// | aborted by the client | `aborted` | delivered | `aborted` |
+/// | cut by us | `cut_by_us` | delivered, whatever the upstream ran on to | |
+/// | cut by the upstream | `cut_by_upstream` | delivered | `cut_by_upstream` |
+/// | complete, usage reported | `complete` | what the provider reported | |
+/// | complete, usage silent | `complete_silent` | delivered | |
+/// | VM lost | `unsettled` | held | `lost` |
+///
+/// `Delivered` is the input as counted here and the output that passed to the client, and in their place whatever the
+/// provider reported.
+pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
     match outcome {
-        Outcome::NeverSent | Outcome::ConnectFailure | Outcome::UpstreamError => Rule::Nothing,
-        Outcome::NoResponse => Rule::Input,
-        Outcome::ErrorInside
-        | Outcome::Aborted
-        | Outcome::CutByUs
-        | Outcome::CutByUpstream
-        | Outcome::Complete
-        | Outcome::CompleteSilent => Rule::Observed,
-        Outcome::Unsettled => Rule::Held,
+        Outcome::NeverSent | Outcome::ConnectFailure => Charge::Nothing,
+        Outcome::NoResponse => hold.charges.no_response,
+        Outcome::UpstreamError => hold.charges.upstream_error,
+        Outcome::ErrorInside => hold.charges.error_inside,
+        Outcome::Aborted => hold.charges.aborted,
+        Outcome::CutByUpstream => hold.charges.cut_by_upstream,
+        Outcome::CutByUs | Outcome::Complete | Outcome::CompleteSilent => Charge::Delivered,
+        Outcome::Unsettled => match hold.lost {
+            Lost::Held => Charge::Held,
+            Lost::Delivered => Charge::Delivered,
+        },
     }
 }
 
@@ -56,29 +52,59 @@ pub struct Observed {
     pub reported: Option<Usage>,
     /// Whether `reported` is the provider's last word.
     pub complete: bool,
+    /// Whether the stream was cut here: what the provider reports then was not all delivered.
+    pub cut: bool,
+    /// Output tokens that its limit allowed, all choices together.
+    pub limit: u64,
+    /// Milliseconds since it was admitted.
+    pub ran_ms: u64,
 }
 
 impl Observed {
-    /// The usage that is charged for, and where it came from.
-    pub fn usage(&self) -> (Usage, Source) {
-        match self.reported {
-            Some(reported) if self.complete => (reported, Source::Reported),
-            Some(reported) => {
-                // An early report knows the input, and of the output only what had been written by then.
-                let input = if reported.input_total() == 0 { self.input } else { reported.input };
-                let output = reported.output.max(self.delivered);
-                (Usage { input, output, ..reported }, Source::Mixed)
-            }
-            None => (Usage { input: self.input, output: self.delivered, ..Usage::default() }, Source::Estimated),
+    /// The input that is charged for, and whether the provider said it.
+    fn input(&self) -> (Usage, bool) {
+        match self.reported.filter(|reported| reported.input_total() > 0) {
+            Some(reported) => (Usage { output: 0, reasoning: 0, ..reported }, true),
+            None => (Usage { input: self.input, ..Usage::default() }, false),
         }
     }
 
-    /// The usage that `outcome` is charged for: nothing at all, the input alone, or all that was observed.
-    pub fn charged(&self, outcome: Outcome) -> (Usage, Source) {
-        match rule(outcome) {
-            Rule::Nothing => (Usage::default(), Source::Estimated),
-            Rule::Input => (Usage { input: self.input, ..Usage::default() }, Source::Estimated),
-            Rule::Observed | Rule::Held => self.usage(),
+    /// Input and output as delivered, and where they came from.
+    fn delivered(&self) -> (Usage, Source) {
+        let (input, said) = self.input();
+        match self.reported {
+            Some(reported) if self.cut => {
+                let usage =
+                    Usage { output: self.delivered, reasoning: reported.reasoning.min(self.delivered), ..input };
+                (usage, if said { Source::Mixed } else { Source::Estimated })
+            }
+            Some(reported) if self.complete => (reported, Source::Reported),
+            // An early report knows the input, and of the output only what had been written by then.
+            Some(reported) => {
+                let output = reported.output.max(self.delivered);
+                (Usage { output, reasoning: reported.reasoning, ..input }, Source::Mixed)
+            }
+            None => (Usage { output: self.delivered, ..input }, Source::Estimated),
+        }
+    }
+
+    /// The usage that is charged for by this rule, and where it came from.
+    pub fn charged(&self, rule: Charge) -> (Usage, Source) {
+        let at_least = |tokens: u64| {
+            let (usage, source) = self.delivered();
+            let more = tokens.min(self.limit).max(usage.output);
+            let estimated = more > usage.output && source == Source::Reported;
+            (Usage { output: more, ..usage }, if estimated { Source::Mixed } else { source })
+        };
+        match rule {
+            Charge::Nothing => (Usage::default(), Source::Estimated),
+            Charge::Input => {
+                let (input, said) = self.input();
+                (input, if said { Source::Reported } else { Source::Estimated })
+            }
+            Charge::Delivered => self.delivered(),
+            Charge::Pace(pace) => at_least(pace.saturating_mul(self.ran_ms) / 1_000),
+            Charge::Held => at_least(u64::MAX),
         }
     }
 }
@@ -86,12 +112,55 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy;
+    use Charge::{Delivered, Held, Input, Nothing, Pace};
 
-    const SEEN: Observed = Observed { input: 10, delivered: 7, reported: None, complete: false };
+    const SEEN: Observed =
+        Observed { input: 10, delivered: 7, reported: None, complete: false, cut: false, limit: 100, ran_ms: 500 };
+    const ALL: [Outcome; 11] = [
+        Outcome::NeverSent,
+        Outcome::ConnectFailure,
+        Outcome::NoResponse,
+        Outcome::UpstreamError,
+        Outcome::ErrorInside,
+        Outcome::Aborted,
+        Outcome::CutByUs,
+        Outcome::CutByUpstream,
+        Outcome::Complete,
+        Outcome::CompleteSilent,
+        Outcome::Unsettled,
+    ];
+
+    fn plan(hold: &str) -> HoldRule {
+        let text = format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
+             models: {{m: {{count: o200k_base}}}}\n\
+             plans: {{p: {{tokens: {{hold: {{{hold}}}, caps: {{c: {{limit: 9 requests, per: seat, window: first-use 5h}}}}}}}}}}\n\
+             assign: [{{otherwise: p}}]\nseats:\n  s: {{org: o, keys: ['sha256:{:064x}']}}\n",
+            1
+        );
+        policy::compile(&text, "b").unwrap().plans[0].hold.clone()
+    }
+
+    /// The rows of the table in this order, by default and as a plan may have them.
+    #[test]
+    fn the_table() {
+        let rows = |hold: &str| ALL.map(|outcome| rule(outcome, &plan(hold)));
+        assert_eq!(
+            rows(""),
+            [Nothing, Nothing, Input, Nothing, Delivered, Delivered, Delivered, Delivered, Delivered, Delivered, Held]
+        );
+        let hold = "no_response: held, upstream_error: input, error_inside: nothing, aborted: 50 tokens a second, \
+                    cut_by_upstream: input, lost: delivered";
+        assert_eq!(
+            rows(hold),
+            [Nothing, Nothing, Held, Input, Nothing, Pace(50), Delivered, Input, Delivered, Delivered, Delivered]
+        );
+    }
 
     #[test]
     fn silence_is_counted_here() {
-        let (usage, source) = SEEN.charged(Outcome::CompleteSilent);
+        let (usage, source) = SEEN.charged(Delivered);
         assert_eq!((usage.input, usage.output, source), (10, 7, Source::Estimated));
     }
 
@@ -99,27 +168,44 @@ mod tests {
     fn the_last_word_of_the_provider_is_the_truth() {
         let reported = Usage { input: 3, cache_read: 8, output: 5, ..Usage::default() };
         let seen = Observed { reported: Some(reported), complete: true, ..SEEN };
-        assert_eq!(seen.charged(Outcome::Complete), (reported, Source::Reported));
+        assert_eq!(seen.charged(Delivered), (reported, Source::Reported));
     }
 
     #[test]
     fn an_early_report_gives_the_input_and_the_count_gives_the_output() {
         let reported = Usage { input: 3, cache_read: 8, output: 1, ..Usage::default() };
         let seen = Observed { reported: Some(reported), ..SEEN };
-        let (usage, source) = seen.charged(Outcome::Aborted);
+        let (usage, source) = seen.charged(Delivered);
         assert_eq!((usage.input, usage.cache_read, usage.output, source), (3, 8, 7, Source::Mixed));
     }
 
     #[test]
-    fn what_never_reached_a_model_is_free() {
-        for outcome in [Outcome::NeverSent, Outcome::ConnectFailure, Outcome::UpstreamError] {
-            assert_eq!(rule(outcome), Rule::Nothing);
-            assert_eq!(SEEN.charged(outcome).0, Usage::default());
-        }
+    fn of_a_cut_stream_only_what_was_delivered_is_charged() {
+        let reported = Usage { input: 3, cache_read: 8, output: 500, reasoning: 9, ..Usage::default() };
+        let seen = Observed { reported: Some(reported), complete: true, cut: true, ..SEEN };
+        assert_eq!(seen.charged(Delivered), (Usage { output: 7, reasoning: 7, ..reported }, Source::Mixed));
+        assert_eq!(Observed { reported: None, ..seen }.charged(Delivered), SEEN.charged(Delivered));
     }
 
     #[test]
-    fn a_lost_answer_still_costs_its_input() {
-        assert_eq!(SEEN.charged(Outcome::NoResponse).0, Usage { input: 10, ..Usage::default() });
+    fn what_nobody_saw_is_priced_by_time_or_by_the_limit() {
+        let output = |seen: Observed, rule| seen.charged(rule).0.output;
+        assert_eq!(output(SEEN, Pace(50)), 25);
+        assert_eq!(output(SEEN, Pace(2)), 7, "no less than was delivered");
+        assert_eq!(output(SEEN, Pace(u64::MAX)), 100, "no more than the limit");
+        assert_eq!(output(SEEN, Held), 100);
+        assert_eq!(output(Observed { delivered: 120, ..SEEN }, Held), 120);
+        let reported = Usage { input: 3, output: 5, ..Usage::default() };
+        let seen = Observed { reported: Some(reported), complete: true, ..SEEN };
+        assert_eq!(seen.charged(Held), (Usage { output: 100, ..reported }, Source::Mixed));
+    }
+
+    #[test]
+    fn nothing_and_the_input() {
+        assert_eq!(SEEN.charged(Nothing).0, Usage::default());
+        assert_eq!(SEEN.charged(Input).0, Usage { input: 10, ..Usage::default() });
+        let reported = Usage { input: 3, cache_read: 8, output: 1, ..Usage::default() };
+        let seen = Observed { reported: Some(reported), ..SEEN };
+        assert_eq!(seen.charged(Input), (Usage { output: 0, ..reported }, Source::Reported));
     }
 }

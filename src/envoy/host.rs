@@ -251,6 +251,13 @@ pub fn resume_request() -> Result<(), Status> {
     check(unsafe { proxy_continue_stream(0) })
 }
 
+/// Lets a held answer go on.
+pub fn resume_response() -> Result<(), Status> {
+    const RESPONSE: u32 = 1;
+    // SAFETY: no pointers.
+    check(unsafe { proxy_continue_stream(RESPONSE) })
+}
+
 /// Breaks the current stream off, on both sides. What was written to the client in this callback is lost.
 pub fn break_off() -> Result<(), Status> {
     const RESPONSE: u32 = 1;

@@ -132,6 +132,9 @@ pub struct Passage {
     content_length: bool,
     chunk: usize,
     response_ended: bool,
+    /// The answer is held until the exchange is woken.
+    answer_held: bool,
+    broken: bool,
 }
 
 impl Passage {
@@ -148,6 +151,8 @@ impl Passage {
             content_length: false,
             chunk: 0,
             response_ended: false,
+            answer_held: false,
+            broken: false,
         }
     }
 
@@ -225,8 +230,10 @@ impl Passage {
     /// its own.
     pub fn woken(this: &Rc<RefCell<Self>>, station: &Station) {
         let Ok(mut passage) = this.try_borrow_mut() else { return };
-        if passage.stage != Stage::Waiting {
-            return;
+        match passage.stage {
+            Stage::Waiting => {}
+            Stage::Open => return passage.answer_woken(station),
+            _ => return,
         }
         let body = if passage.has_body { host::buffer(Buffer::Request).unwrap_or_default() } else { Vec::new() };
         match passage.step(station, Event::Woken { body: &body }) {
@@ -299,16 +306,39 @@ impl Passage {
         #[cfg(feature = "test-hooks")]
         super::probe::response_body(&chunk);
         self.chunk = chunk.len();
-        self.decide(station, Event::ResponseBody { chunk: &chunk, end }, None);
-        Action::Continue
+        let flow = self.decide(station, Event::ResponseBody { chunk: &chunk, end }, Some(&[]));
+        self.answer_flows(station, &flow)
     }
 
     fn response_trailers(&mut self, station: &Station) -> Action {
         self.response_ended = true;
-        if self.stage == Stage::Open {
-            self.decide(station, Event::ResponseTrailers, None);
+        if self.stage != Stage::Open {
+            return Action::Continue;
         }
-        Action::Continue
+        let flow = self.decide(station, Event::ResponseTrailers, Some(&[]));
+        self.answer_flows(station, &flow)
+    }
+
+    /// What the exchange said to a piece of the answer. Of an answer that is held the host keeps nothing: the exchange has
+    /// all of it, so each piece that arrives meanwhile is shown alone.
+    fn answer_flows(&mut self, station: &Station, flow: &Flow) -> Action {
+        self.answer_held = *flow == Flow::Hold;
+        match self.wake_at_ms.take() {
+            Some(at) => station.hold(self.own, self.root, Weak::clone(&self.me), Some(at)),
+            None if !self.answer_held => station.release(self.own),
+            None => {}
+        }
+        if self.answer_held { Action::Pause } else { Action::Continue }
+    }
+
+    /// What a running answer waited for may be there, or its stream is to be broken off.
+    fn answer_woken(&mut self, station: &Station) {
+        let held = self.answer_held;
+        let flow = self.step(station, Event::Woken { body: &[] });
+        self.answer_flows(station, &flow);
+        if held && !self.answer_held && !self.broken {
+            complain("resume the answer", host::resume_response());
+        }
     }
 
     fn over(&mut self, station: &Station) {
@@ -359,7 +389,10 @@ impl Passage {
                 complain("remove a response header", host::remove_header(Map::Response, &name));
             }
             Effect::ReplaceChunk(bytes) => self.replace_chunk(&bytes),
-            Effect::Break => complain("break the stream off", host::break_off()),
+            Effect::Break => {
+                self.broken = true;
+                complain("break the stream off", host::break_off());
+            }
             Effect::Note(key, value) => complain("set filter state", host::note(key, &value)),
             Effect::WakeAt(at) => self.wake_at_ms = Some(at),
             // The station has carried these out.

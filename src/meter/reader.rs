@@ -43,6 +43,8 @@ pub struct Reader {
     terms: Option<Terms>,
     body: Body,
     ended: Ended,
+    /// Tools that the answer had called when it was cut.
+    calls_at_cut: Option<u64>,
     answer: Answer,
     unreadable: Option<&'static str>,
 }
@@ -117,6 +119,7 @@ impl Reader {
             terms: None,
             body: if compressed { Body::Deaf } else { Body::Unknown },
             ended: Ended::default(),
+            calls_at_cut: None,
             answer: Answer::new(encoding),
             unreadable: compressed.then_some("compressed"),
         }
@@ -213,6 +216,7 @@ impl Reader {
             return Vec::new();
         }
         let mut loose = self.answer.loose.clone();
+        self.calls_at_cut = Some(self.answer.tool_calls);
         let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
         let over = stream.cut(report);
         // The first event may be the one that waited; it names the answer.
@@ -271,7 +275,7 @@ impl Reader {
 
     /// Tools that the answer calls, so far.
     pub fn tool_calls(&self) -> u64 {
-        self.answer.tool_calls
+        self.calls_at_cut.unwrap_or(self.answer.tool_calls)
     }
 
     /// The model that the provider says it served.

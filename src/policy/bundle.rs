@@ -306,8 +306,96 @@ pub struct HoldRule {
     pub unstated_output: u64,
     /// An output limit is never clamped below this many tokens; what does not fit then is refused.
     pub shrink_to: u64,
+    /// How much is held of a stream's output.
+    pub stream: StreamHold,
+    /// What the ends cost that a plan may price.
+    pub charges: Charges,
     /// What an exchange costs whose VM died.
     pub lost: Lost,
+}
+
+/// What holds where a plan says nothing.
+impl Default for HoldRule {
+    fn default() -> Self {
+        Self {
+            unstated_output: 1024,
+            shrink_to: 16,
+            stream: StreamHold::Full,
+            charges: Charges {
+                no_response: Charge::Input,
+                upstream_error: Charge::Nothing,
+                error_inside: Charge::Delivered,
+                aborted: Charge::Delivered,
+                cut_by_upstream: Charge::Delivered,
+            },
+            lost: Lost::Held,
+        }
+    }
+}
+
+/// How much is held of a stream's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamHold {
+    /// All that its limit allows: it is never cut.
+    Full,
+    /// A slice, and then the next one. Where there is none the stream is cut.
+    Slices {
+        /// Output tokens.
+        slice: u64,
+        /// Output tokens by which a call of a tool that is under way may end beyond the last slice; they are held from
+        /// the beginning, of calls that offer tools.
+        grace: u64,
+        /// What happens to the upstream when a stream is cut.
+        cut: Cut,
+    },
+}
+
+/// What happens to the upstream when a stream is cut. The client sees the end of its dialect either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It runs on, and what it says is swallowed.
+    Clean,
+    /// Its connection is broken off, and so is the client's behind the last event.
+    Stop,
+}
+
+/// What the ends cost that a plan may price; the table of all ends is in `engine::settlement`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charges {
+    /// A reset or a timeout before the response headers.
+    pub no_response: Charge,
+    /// The upstream answered 4xx or 5xx.
+    pub upstream_error: Charge,
+    /// A 200 with an error inside.
+    pub error_inside: Charge,
+    /// The client hung up.
+    pub aborted: Charge,
+    /// The upstream broke off.
+    pub cut_by_upstream: Charge,
+}
+
+impl Charges {
+    /// All of them, in the order in which they are written above.
+    pub fn all_mut(&mut self) -> [&mut Charge; 5] {
+        let Self { no_response, upstream_error, error_inside, aborted, cut_by_upstream } = self;
+        [no_response, upstream_error, error_inside, aborted, cut_by_upstream]
+    }
+}
+
+/// What an end of an exchange costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// Nothing, on any quota.
+    Nothing,
+    /// The input.
+    Input,
+    /// The input and what was delivered; where the provider reported, what it reported.
+    Delivered,
+    /// As `Delivered`, but at least so many output tokens for each second since admission, up to the output limit: what
+    /// the provider may have made that nobody has seen.
+    Pace(u64),
+    /// The input and the whole output limit.
+    Held,
 }
 
 /// What an exchange costs whose VM died.

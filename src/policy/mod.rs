@@ -65,7 +65,17 @@
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
 //!         shrink_to: 16                # a limit is never clamped below this
+//!         stream: full                 # a stream holds all of its limit; or `slices` of `slice: 512` output tokens, one
+//!                                      # after the other. Where the next cannot be had it ends as its dialect ends at
+//!                                      # a limit: with `cut: clean` the rest is swallowed, with `stop` the upstream is
+//!                                      # broken off; `grace: 64` tokens, held too, let a call of a tool end
 //!         lost: charge                 # what a call costs whose VM died: all held, or what was `delivered`
+//!         aborted: delivered           # by the client; what was delivered, `nothing`, the `input`, all of the limit
+//!                                      # (`held`), or at least a pace: `50 tokens a second` since admission
+//!         no_response: input           # the same for a reset or a timeout before the response,
+//!         upstream_error: nothing      # an answer of 4xx or 5xx,
+//!         error_inside: delivered      # an error in a 200,
+//!         cut_by_upstream: delivered   # an answer that breaks off
 //!     connectivity:
 //!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
@@ -116,6 +126,7 @@ mod compile;
 mod document;
 mod fields;
 mod funding;
+mod hold;
 mod keys;
 mod models;
 mod plan;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::bundle::{Connectivity, HoldRule, Lost, Warn};
+use super::bundle::{Connectivity, HoldRule, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, choice, form, list, map, name, whole};
+use super::fields::{Fields, choice, form, list, map, name};
 use super::scalar::amount;
 use super::tokens::{self, PacksText, QuotaText, ReliefText};
 use super::tree::{Entry, Mark, Node, Spanned};
@@ -78,7 +78,7 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         warn: Warn::default(),
         continued_prompt: 0,
         round: 1,
-        hold: HoldRule { unstated_output: 1024, shrink_to: 16, lost: Lost::Held },
+        hold: HoldRule::default(),
         connectivity: Connectivity::default(),
         tier_at: entry.at,
         models: Vec::new(),
@@ -105,32 +105,6 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
 pub(super) fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
     if let Some(at) = beyond {
         faults.add(at, Code::TooLarge, format!("{what} has more than {MOST_LINES} lines"), "keep fewer");
-    }
-}
-
-/// Reads the `hold` section of a plan's tokens.
-pub(super) fn hold(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
-    const MOST: u64 = 10_000_000;
-    let Some(fields) = Fields::of(node, what, &["unstated_output", "shrink_to", "lost"], faults) else { return };
-    let mut tokens = |key: &str, otherwise: u64| {
-        let node = fields.optional(key);
-        node.and_then(|node| whole(node, &fields.path(key), 1, MOST, faults)).unwrap_or(otherwise)
-    };
-    plan.hold.unstated_output = tokens("unstated_output", plan.hold.unstated_output);
-    plan.hold.shrink_to = tokens("shrink_to", plan.hold.shrink_to);
-    if plan.hold.shrink_to > plan.hold.unstated_output {
-        let HoldRule { unstated_output, shrink_to, .. } = plan.hold;
-        let message = format!("`shrink_to` is {shrink_to}, but `unstated_output` only {unstated_output}");
-        faults.add(
-            fields.key_at("shrink_to"),
-            Code::Conflict,
-            message,
-            "the floor of clamping cannot lie above what is assumed",
-        );
-    }
-    if let Some(node) = fields.optional("lost") {
-        let words = [("charge", Lost::Held), ("delivered", Lost::Delivered)];
-        plan.hold.lost = choice(node, &fields.path("lost"), &words, faults).unwrap_or(Lost::Held);
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
         }
     }
     if let Some(node) = fields.optional("hold") {
-        super::plan::hold(node, &fields.path("hold"), plan, faults);
+        plan.hold = super::hold::read(node, &fields.path("hold"), faults);
     }
     if let Some(node) = fields.optional("prompts") {
         plan.continued_prompt = continued(node, &fields.path("prompts"), faults).unwrap_or(0);

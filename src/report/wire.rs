@@ -119,6 +119,8 @@ pub struct Record {
     /// may say the same: each VM says it once a window.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub reached: Vec<Reached>,
+    /// The part of `delivered` by which a call of a tool was let end when the stream had to be cut.
+    pub graced: u64,
     /// What was charged, quota by quota.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,

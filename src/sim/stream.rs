@@ -41,6 +41,10 @@ enum Phase {
     RequestBody,
     ResponseHeaders,
     ResponseBody,
+    /// Woken while the answer is held.
+    HeldAnswer,
+    /// Woken while it is not.
+    FreeAnswer,
     End,
 }
 
@@ -84,6 +88,10 @@ pub(super) struct Stream {
     body: Vec<u8>,
     stage: Stage,
     broken: bool,
+    /// The answer is held until the exchange is woken.
+    answer_held: bool,
+    /// The exchange was told of trailers.
+    trailers_told: bool,
     pub wake_at_ms: Option<u64>,
     pub seen: Seen,
 }
@@ -111,6 +119,8 @@ impl Stream {
             body,
             stage: Stage::Fresh,
             broken: false,
+            answer_held: false,
+            trailers_told: false,
             wake_at_ms: None,
             seen: Seen::default(),
         }
@@ -118,7 +128,13 @@ impl Stream {
 
     /// Whether something can happen to it now, without anybody waking it.
     pub fn is_ready(&self) -> bool {
-        match self.stage {
+        match &self.stage {
+            Stage::Answering { spoken, shown } => {
+                !self.answer_held
+                    || !spoken.pieces.is_empty()
+                    || self.call.plot.ending == Ending::Trailers && !self.trailers_told
+                    || self.broken_off(*shown).is_some()
+            }
             Stage::Held => self.call.plot.ending == Ending::ClientAbort(0),
             Stage::Over => false,
             _ => true,
@@ -161,6 +177,9 @@ impl Stream {
 
     /// What it waited for may be there.
     pub fn wake(&mut self, desk: &mut Desk<'_>) {
+        if matches!(self.stage, Stage::Answering { .. }) {
+            return self.wake_answer(desk);
+        }
         if self.is_held() {
             self.wake_at_ms = None;
             let flow = tell(&mut self.exchange, Event::Woken { body: &self.call.body }, desk);
@@ -232,50 +251,70 @@ impl Stream {
         self.seen.status = status.and_then(|(_, status)| status.parse().ok()).unwrap_or(0);
     }
 
-    fn answer(&mut self, mut spoken: Spoken, shown: u32, desk: &mut Desk<'_>) {
-        let cause = match self.call.plot.ending {
+    /// Who breaks it off by now, if anybody.
+    fn broken_off(&self, shown: u32) -> Option<Cause> {
+        match self.call.plot.ending {
             Ending::ClientAbort(after) if after <= shown => Some(Cause::ClientAbort),
             Ending::UpstreamCut(after) if after <= shown => Some(Cause::UpstreamReset),
             _ => None,
-        };
-        if let Some(cause) = cause {
+        }
+    }
+
+    fn answer(&mut self, mut spoken: Spoken, shown: u32, desk: &mut Desk<'_>) {
+        if let Some(cause) = self.broken_off(shown) {
             self.stage = Stage::Ending { cause, attempts: 1 };
             return;
         }
         let trailers = self.call.plot.ending == Ending::Trailers;
-        match spoken.pieces.pop_front() {
-            Some(piece) => {
-                let end = spoken.pieces.is_empty() && !trailers;
-                tell(&mut self.exchange, Event::ResponseBody { chunk: &piece, end }, desk);
-                let before = self.seen.body.len();
-                self.seen.body.extend_from_slice(&piece);
-                self.apply_chunk(before, desk);
-                self.stage = if self.broken {
-                    Stage::Ending { cause: Cause::Other, attempts: 1 }
-                } else if end {
-                    Stage::Ending { cause: Cause::Finished, attempts: 1 }
-                } else {
-                    Stage::Answering { spoken: Box::new(spoken), shown: shown.saturating_add(1) }
-                };
+        if let Some(piece) = spoken.pieces.pop_front() {
+            let end = spoken.pieces.is_empty() && !trailers;
+            let flow = tell(&mut self.exchange, Event::ResponseBody { chunk: &piece, end }, desk);
+            let before = self.seen.body.len();
+            self.seen.body.extend_from_slice(&piece);
+            self.apply_chunk(before, Phase::ResponseBody, desk);
+            self.answer_goes(flow, spoken, shown.saturating_add(1));
+        } else {
+            let mut flow = Flow::Continue;
+            if trailers {
+                self.trailers_told = true;
+                flow = tell(&mut self.exchange, Event::ResponseTrailers, desk);
+                self.apply(Phase::End, desk);
             }
-            None => {
-                if trailers {
-                    tell(&mut self.exchange, Event::ResponseTrailers, desk);
-                    self.apply(Phase::End, desk);
-                }
-                self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
-            }
+            self.answer_goes(flow, spoken, shown);
         }
     }
 
-    fn apply_chunk(&mut self, before: usize, desk: &mut Desk<'_>) {
+    /// What the exchange said to an event of the answer, of which so many pieces were shown.
+    fn answer_goes(&mut self, flow: Flow, spoken: Spoken, shown: u32) {
+        self.answer_held = flow == Flow::Hold;
+        let trailers = self.call.plot.ending == Ending::Trailers;
+        let all_told = spoken.pieces.is_empty() && (!trailers || self.trailers_told);
+        self.stage = if self.broken {
+            Stage::Ending { cause: Cause::Other, attempts: 1 }
+        } else if all_told && !self.answer_held {
+            Stage::Ending { cause: Cause::Finished, attempts: 1 }
+        } else {
+            Stage::Answering { spoken: Box::new(spoken), shown }
+        };
+    }
+
+    fn wake_answer(&mut self, desk: &mut Desk<'_>) {
+        let Stage::Answering { spoken, shown } = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        self.wake_at_ms = None;
+        let flow = tell(&mut self.exchange, Event::Woken { body: &[] }, desk);
+        let phase = if self.answer_held { Phase::HeldAnswer } else { Phase::FreeAnswer };
+        self.apply_chunk(self.seen.body.len(), phase, desk);
+        self.answer_goes(flow, *spoken, shown);
+    }
+
+    fn apply_chunk(&mut self, before: usize, phase: Phase, desk: &mut Desk<'_>) {
         for effect in &mut desk.effects {
             if let Effect::ReplaceChunk(bytes) = effect {
                 self.seen.body.truncate(before);
                 self.seen.body.append(bytes);
             }
         }
-        self.apply(Phase::ResponseBody, desk);
+        self.apply(phase, desk);
     }
 
     /// Whether any host could carry this out now.
@@ -286,7 +325,8 @@ impl Stream {
             }
             Effect::ReplaceRequestBody(_) => matches!(phase, Phase::RequestHeaders | Phase::RequestBody),
             Effect::SetResponseHeader(..) | Effect::RemoveResponseHeader(_) => phase == Phase::ResponseHeaders,
-            Effect::ReplaceChunk(_) | Effect::Break => phase == Phase::ResponseBody,
+            Effect::ReplaceChunk(_) => matches!(phase, Phase::ResponseBody | Phase::HeldAnswer),
+            Effect::Break => matches!(phase, Phase::ResponseBody | Phase::HeldAnswer | Phase::FreeAnswer),
             _ => true,
         }
     }

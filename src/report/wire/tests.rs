@@ -48,6 +48,7 @@ fn record() -> Record {
             window: 1_793_462_400_000,
             percent: 80,
         }],
+        graced: 4,
         charges: vec![Charge {
             subject: "seat/alice".to_owned(),
             quota: "team-seat/seat".to_owned(),

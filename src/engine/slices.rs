@@ -1,0 +1,328 @@
+//! The hold of a stream, slice by slice.
+//!
+//! A plan may hold, of the output of a stream, only a slice: what is delivered comes near its end, and the hold is
+//! extended by the next one. So a call that declares 32,000 tokens and uses 600 does not lock others out. What cannot be
+//! extended is cut: nothing is delivered that is not held. Tokens here are output tokens of all choices together, by our
+//! own count.
+
+use std::collections::BTreeMap;
+
+use crate::engine::admission::Want;
+use crate::engine::bill::{Bill, Size, held_amount, most};
+use crate::meter::call::Call;
+use crate::policy::bundle::{HoldSize, Plan, PlanQuota, Role, StreamHold};
+use crate::policy::price::Price;
+use crate::quota::{HeldLevel, Level, QuotaId, Standing};
+
+/// How much of a stream's output is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slices {
+    /// Output tokens that are held.
+    pub held: u64,
+    /// Output tokens that the call may have at most, if the provider heeds its limit.
+    limit: u64,
+    slice: u64,
+    /// Output tokens of the hold that are kept for a call of a tool which is under way at the cut.
+    grace: u64,
+}
+
+impl Slices {
+    /// The first slice of a call that was admitted with this `size`. `None`: all of it is held.
+    pub fn first(plan: &Plan, call: &Call, size: &Size) -> Option<Self> {
+        let StreamHold::Slices { slice, grace, .. } = plan.hold.stream else { return None };
+        let limit = size.output.saturating_mul(size.choices.max(1));
+        let grace = if call.tools { grace } else { 0 };
+        call.stream.then(|| Self { held: limit.min(slice.saturating_add(grace)), limit, slice, grace })
+    }
+
+    /// The size of a call of which so much is held.
+    pub fn size(&self, size: &Size) -> Size {
+        sized(size, self.held)
+    }
+
+    /// Output tokens that may be delivered. Of a hold that reaches the limit all: then the provider ends the call.
+    pub fn allowance(&self) -> u64 {
+        self.held.saturating_sub(self.reserve(self.held))
+    }
+
+    /// Output tokens by which a call of a tool may end beyond that.
+    pub fn grace(&self) -> u64 {
+        self.reserve(self.held)
+    }
+
+    fn reserve(&self, held: u64) -> u64 {
+        if held >= self.limit { 0 } else { self.grace }
+    }
+
+    /// Whether so many delivered tokens come near to what is allowed: half a slice.
+    pub fn is_near(&self, delivered: u64) -> bool {
+        self.held < self.limit && delivered.saturating_add(self.slice / 2) >= self.allowance()
+    }
+
+    /// The next hold: from the least that lets `needs` tokens be delivered to a whole slice more.
+    fn next(&self, needs: u64) -> (u64, u64) {
+        let least = needs.saturating_add(self.reserve(needs)).min(needs.max(self.limit));
+        let whole = self.held.saturating_add(self.slice);
+        let most = if self.held < self.limit { whole.min(self.limit) } else { whole };
+        (least, most.max(least))
+    }
+}
+
+/// Whether the accounts can pay for more of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// They can: the hold then covers `held` output tokens, and `more` is to be held for that.
+    Made { held: u64, more: Vec<Level> },
+    /// The ledger may have more than it has granted here.
+    Wants(Vec<Want>),
+    /// They cannot.
+    Not,
+}
+
+/// What is known of the call.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub price: &'a Price,
+    pub size: &'a Size,
+    pub held: &'a [HeldLevel],
+    /// How far the policy lets quotas be passed.
+    pub over: &'a BTreeMap<QuotaId, u64>,
+}
+
+/// `size` with so many output tokens, all choices together.
+fn sized(size: &Size, output: u64) -> Size {
+    Size { output, expected: size.expected.saturating_mul(size.choices.max(1)), choices: 1, ..*size }
+}
+
+/// What a quota is asked for when so many output tokens are held.
+fn asked(quota: &PlanQuota, price: &Price, size: &Size, output: u64) -> u64 {
+    let size = sized(size, output);
+    let consumed = match quota.hold {
+        HoldSize::Worst => size.worst(),
+        HoldSize::Expected => size.expectation(),
+    };
+    most(quota.unit, &consumed, price)
+}
+
+/// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it.
+pub(super) fn shrink(bill: &Bill<'_>, price: &Price, size: &Size, slices: &Slices, levels: &mut [Level]) {
+    let mut rest: Option<u64> = None;
+    for quota in &bill.quotas {
+        let subject = bill.subject(quota.per);
+        let mut lines = levels.iter_mut().filter(|level| level.subject == subject).flat_map(|level| &mut level.lines);
+        let Some(line) = lines.find(|line| line.quota.id == quota.quota.id) else { continue };
+        let asked = asked(quota, price, size, slices.held);
+        line.amount = match quota.role {
+            Role::Cap => asked.min(line.amount),
+            Role::Fund => {
+                let left = rest.unwrap_or(asked);
+                let share = left.min(line.amount);
+                rest = Some(left.saturating_sub(share));
+                share
+            }
+        };
+    }
+}
+
+/// Lines of nothing for the funds of a bill that `levels` does not touch: an extension may take from them.
+pub(super) fn further(bill: &Bill<'_>, levels: &[Level]) -> Vec<Level> {
+    let held = |quota: &PlanQuota| {
+        let own = levels.iter().filter(|level| level.subject == bill.subject(quota.per)).flat_map(|level| &level.lines);
+        own.into_iter().any(|line| line.quota.id == quota.quota.id)
+    };
+    bill.levels(|_, quota| (quota.role == Role::Fund && !held(quota)).then_some((0, 0)))
+}
+
+/// One quota on the scale.
+struct Pan<'a> {
+    at: usize,
+    quota: &'a PlanQuota,
+    stands: Option<Standing>,
+    over: u64,
+}
+
+impl Pan<'_> {
+    fn free(&self) -> u64 {
+        let Some(stands) = self.stands else { return 0 };
+        if self.over == u64::MAX {
+            return u64::MAX;
+        }
+        stands.granted.saturating_add(self.over).saturating_sub(stands.used.saturating_add(stands.held))
+    }
+
+    /// What the ledger should be asked for, if it may have it.
+    fn want(&self, bill: &Bill<'_>, need: u64) -> Option<Want> {
+        let stands = self.stands.unwrap_or_default();
+        let may = self.quota.quota.granted && self.stands.is_none_or(|stands| stands.ledger_left > 0);
+        (may && self.free() < need).then(|| Want {
+            subject: bill.subject(self.quota.per),
+            quota: self.quota.quota.id,
+            missing: need.saturating_add(stands.used).saturating_add(stands.held).saturating_sub(stands.granted),
+        })
+    }
+}
+
+/// Looks for room so that `needs` output tokens can be delivered.
+pub(super) fn room(
+    bill: &Bill<'_>,
+    known: Known<'_>,
+    slices: &Slices,
+    needs: u64,
+    standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+) -> Room {
+    let Known { price, size, .. } = known;
+    let more = |quota: &PlanQuota, held: u64| {
+        asked(quota, price, size, held).saturating_sub(asked(quota, price, size, slices.held))
+    };
+    let (least, most) = slices.next(needs);
+    let (mut held, mut wants, mut blocked) = (most, Vec::new(), false);
+    let is_held = |quota: &PlanQuota| held_amount(known.held, &bill.subject(quota.per), quota.quota.id).is_some();
+    let mut pan = |at: usize, quota| {
+        let over = known.over.get(&quota_id(quota)).copied().unwrap_or(0);
+        Pan { at, quota, stands: standing(&bill.subject(quota.per), quota), over }
+    };
+    let caps = bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Cap && is_held(quota));
+    for (at, quota) in caps {
+        let whole = more(quota, most);
+        if whole == 0 {
+            continue;
+        }
+        let pan = pan(at, quota);
+        wants.extend(pan.want(bill, whole));
+        match largest(least, held, |held| more(quota, held) <= pan.free()) {
+            Some(fits) => held = fits,
+            None => blocked = true,
+        }
+    }
+    let funds: Vec<Pan<'_>> = paying(bill, is_held).into_iter().map(|(at, quota)| pan(at, quota)).collect();
+    if let Some(first) = funds.first() {
+        let mut need = more(first.quota, most);
+        for fund in &funds {
+            wants.extend(fund.want(bill, need));
+            let granted = fund.quota.quota.granted;
+            let left = fund.stands.map_or(0, |stands| if granted { stands.ledger_left } else { 0 });
+            need = need.saturating_sub(fund.free().saturating_add(left));
+        }
+        let free = funds.iter().fold(0_u64, |sum, fund| sum.saturating_add(fund.free()));
+        match largest(least, held, |held| more(first.quota, held) <= free) {
+            Some(fits) => held = fits,
+            None => blocked = true,
+        }
+    }
+    if blocked {
+        return if wants.is_empty() { Room::Not } else { Room::Wants(wants) };
+    }
+    let shares = shares(&funds, funds.first().map_or(0, |first| more(first.quota, held)));
+    let over = |quota: &PlanQuota| known.over.get(&quota.quota.id).copied().unwrap_or(0);
+    let levels = bill.levels(|at, quota| {
+        let amount = match quota.role {
+            Role::Cap if is_held(quota) => more(quota, held),
+            Role::Cap => 0,
+            Role::Fund => shares.iter().find(|(of, _)| *of == at).map_or(0, |(_, share)| *share),
+        };
+        (amount > 0).then(|| (amount, over(quota)))
+    });
+    Room::Made { held, more: levels }
+}
+
+fn quota_id(quota: &PlanQuota) -> QuotaId {
+    quota.quota.id
+}
+
+/// The funds that the call draws on, in their order: those that follow each other and are in one unit with one that is
+/// held.
+fn paying<'b>(bill: &Bill<'b>, is_held: impl Fn(&PlanQuota) -> bool) -> Vec<(usize, &'b PlanQuota)> {
+    let mut funds: Vec<(usize, &PlanQuota)> = Vec::new();
+    let mut drawn = false;
+    for (at, quota) in bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund) {
+        if funds.last().is_some_and(|(_, last)| last.unit != quota.unit) {
+            if drawn {
+                break;
+            }
+            funds.clear();
+        }
+        drawn |= is_held(quota);
+        funds.push((at, *quota));
+    }
+    if drawn { funds } else { Vec::new() }
+}
+
+/// How much each of the funds gives of `rest`: the first what it has, and so on.
+fn shares(funds: &[Pan<'_>], mut rest: u64) -> Vec<(usize, u64)> {
+    let mut shares = Vec::with_capacity(funds.len());
+    for fund in funds {
+        let share = rest.min(fund.free());
+        rest = rest.saturating_sub(share);
+        shares.push((fund.at, share));
+    }
+    shares
+}
+
+/// The largest of `least..=most` that fits, where all below one that fits do too.
+fn largest(least: u64, most: u64, fits: impl Fn(u64) -> bool) -> Option<u64> {
+    if !fits(least) {
+        return None;
+    }
+    let (mut good, mut bad) = (least, most.saturating_add(1));
+    while bad.saturating_sub(good) > 1 {
+        let middle = good.saturating_add(bad.saturating_sub(good) / 2);
+        if fits(middle) { good = middle } else { bad = middle }
+    }
+    Some(good)
+}
+
+/// Adds what an extension holds, of accounts and quotas perhaps that nothing was held of before.
+pub(super) fn add(held: &mut Vec<HeldLevel>, more: &[HeldLevel]) {
+    for level in more {
+        let Some(known) = held.iter_mut().find(|known| known.subject == level.subject) else {
+            held.push(level.clone());
+            continue;
+        };
+        for line in &level.lines {
+            match known.lines.iter_mut().find(|known| known.quota == line.quota) {
+                Some(known) => known.amount = known.amount.saturating_add(line.amount),
+                None => known.lines.push(line.clone()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Slices, largest};
+
+    const FIRST: Slices = Slices { held: 110, limit: 1_000, slice: 100, grace: 10 };
+
+    #[test]
+    fn the_grace_is_kept_until_the_hold_reaches_the_limit() {
+        assert_eq!((FIRST.allowance(), FIRST.grace()), (100, 10));
+        let last = Slices { held: 1_000, ..FIRST };
+        assert_eq!((last.allowance(), last.grace()), (1_000, 0));
+    }
+
+    #[test]
+    fn a_hold_grows_by_a_slice_and_not_beyond_the_limit_unless_it_must() {
+        assert_eq!(FIRST.next(101), (111, 210));
+        assert_eq!(FIRST.next(250), (260, 260));
+        assert_eq!(Slices { held: 950, ..FIRST }.next(941), (951, 1_000));
+        assert_eq!(Slices { held: 950, ..FIRST }.next(995), (1_000, 1_000));
+        // An upstream that does not heed its limit, or counts otherwise.
+        assert_eq!(Slices { held: 1_000, ..FIRST }.next(1_001), (1_001, 1_100));
+    }
+
+    #[test]
+    fn the_next_slice_is_wanted_before_this_one_ends() {
+        assert!(!FIRST.is_near(49) && FIRST.is_near(50));
+        assert!(!Slices { held: 1_000, ..FIRST }.is_near(999), "there is none");
+    }
+
+    #[test]
+    fn the_largest_that_fits() {
+        for most in 3..40 {
+            for bound in 0..40 {
+                let expected = (3..=most).filter(|n| *n <= bound).max();
+                assert_eq!(largest(3, most, |n| n <= bound), expected);
+            }
+        }
+    }
+}
