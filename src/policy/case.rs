@@ -106,6 +106,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether it reports no usage. Default: it does report.
     pub silent: bool,
+    /// Whether it goes past the output limit that it was given. Default: it heeds it.
+    pub past_limit: bool,
 }
 
 /// What must come of the call. `None`: not asserted.
@@ -131,6 +133,10 @@ pub struct Expect {
     pub records: Option<u64>,
     /// The output limit that the upstream sees, in tokens.
     pub max_output: Option<u64>,
+    /// Why the answer ended, in the words of the caller's dialect.
+    pub finish: Option<String>,
+    /// Output tokens that the caller gets.
+    pub delivered: Option<u64>,
 }
 
 /// Whether a call is admitted.
@@ -316,8 +322,8 @@ fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
 
 fn answer(node: Option<&Node>, max_output: Option<u64>, faults: &mut Faults) -> Answer {
     let output = max_output.unwrap_or(20).min(20);
-    let mut answer = Answer { output, input: None, cached: 0, status: 200, silent: false };
-    let known = ["output", "input", "cached", "status", "silent"];
+    let mut answer = Answer { output, input: None, cached: 0, status: 200, silent: false, past_limit: false };
+    let known = ["output", "input", "cached", "status", "silent", "past_limit"];
     let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &known, faults)) else { return answer };
     let mut tokens = |key: &str| {
         let node = fields.optional(key)?;
@@ -333,7 +339,11 @@ fn answer(node: Option<&Node>, max_output: Option<u64>, faults: &mut Faults) -> 
         faults.add(fields.key_at("cached"), Code::Conflict, message, "`input` includes the cached tokens");
     }
     answer.status = status(fields.optional("status"), "answer.status", faults).unwrap_or(200);
-    answer.silent = fields.optional("silent").and_then(|node| switch(node, "answer.silent", faults)).unwrap_or(false);
+    let mut flag = |key: &str| {
+        let node = fields.optional(key)?;
+        switch(node, &fields.path(key), faults)
+    };
+    (answer.silent, answer.past_limit) = (flag("silent").unwrap_or(false), flag("past_limit").unwrap_or(false));
     answer
 }
 
@@ -341,8 +351,20 @@ fn status(node: Option<&Node>, what: &str, faults: &mut Faults) -> Option<u16> {
     whole(node?, what, 200, 599, faults).and_then(|status| u16::try_from(status).ok())
 }
 
-const EXPECT_KEYS: [&str; 10] =
-    ["decision", "by", "status", "code", "retry_after", "tier", "charged", "held", "records", "max_output"];
+const EXPECT_KEYS: [&str; 12] = [
+    "decision",
+    "by",
+    "status",
+    "code",
+    "retry_after",
+    "tier",
+    "charged",
+    "held",
+    "records",
+    "max_output",
+    "finish",
+    "delivered",
+];
 
 fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
     let fields = Fields::of(node, "expect", &EXPECT_KEYS, faults)?;
@@ -351,7 +373,7 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        excluded(&fields, "a refused call", &["tier", "max_output"], faults);
+        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered"], faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
     }
@@ -363,7 +385,7 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         let node = fields.optional(key)?;
         text(node, &fields.path(key), faults).map(str::to_owned)
     };
-    let (by, code, tier) = (word("by"), word("code"), word("tier"));
+    let (by, code, tier, finish) = (word("by"), word("code"), word("tier"), word("finish"));
     let retry_after =
         fields.optional("retry_after").and_then(|node| form(node, "expect.retry_after", faults, retry_after));
     let mut number = |key: &str, most: u64| {
@@ -371,9 +393,24 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         whole(node, &fields.path(key), 0, most, faults)
     };
     let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
+    let delivered = number("delivered", MOST_TOKENS);
     let status = status(fields.optional("status"), "expect.status", faults);
     let retry_after = retry_after.map(|retry| retry.value);
-    Some(Expect { decision: decision?, by, status, code, retry_after, tier, charged, held, records, max_output })
+    let decision = decision?;
+    Some(Expect {
+        decision,
+        by,
+        status,
+        code,
+        retry_after,
+        tier,
+        charged,
+        held,
+        records,
+        max_output,
+        finish,
+        delivered,
+    })
 }
 
 /// What could never be seen on such a call.

@@ -106,8 +106,10 @@
 //!     at: 2026-11-25T10:00:00+08:00    # optional
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the current windows of the caller's plan
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
-//!     answer: {output: 50, input: 500, cached: 0, status: 200, silent: false}   # optional, as are its keys
-//!     expect: {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1}
+//!     answer: {output: 50, input: 500, cached: 0, status: 200, silent: false, past_limit: false}   # optional, as are its keys
+//!     expect:
+//!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
+//!        finish: stop, delivered: 50}
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -218,8 +219,9 @@ impl<'s> Envoy<'s> {
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let status = answer.status().as_u16();
-        let body = answer.body_mut().read_to_vec().map_err(|error| format!("Envoy's answer broke off: {error}"))?;
-        Ok(Answered { status, retry_after, body })
+        let mut body = Vec::new();
+        let broke = answer.body_mut().as_reader().read_to_end(&mut body).err();
+        Ok(Answered { status, retry_after, body, broke: broke.map(|error| error.to_string()) })
     }
 }
 
@@ -228,6 +230,8 @@ struct Answered {
     status: u16,
     retry_after: Option<String>,
     body: Vec<u8>,
+    /// Why the body ended before its end.
+    broke: Option<String>,
 }
 
 impl Host for Envoy<'_> {
@@ -268,13 +272,20 @@ impl Host for Envoy<'_> {
         self.preload(case)?;
         let before = self.counts()?;
         let answered = self.send(&request(case, key, &self.suite.bundle))?;
+        // One that the filter breaks off on purpose says before why it ends.
+        if let Some(error) = answered.broke.filter(|_| case.expect.finish.is_none()) {
+            return Err(format!("Envoy's answer broke off: {error}"));
+        }
         let heard = self.heard()?;
         let admitted = heard.get("requests").and_then(Value::as_u64).unwrap_or(0) > before.heard;
         let records = self.new_records(case, &before, admitted)?;
         let refusals = self.counts()?.refusals;
         let grown = |(by, count): &(&String, &u64)| **count > before.refusals.get(*by).copied().unwrap_or(0);
         let exchange = heard.pointer("/exchanges/0").filter(|_| admitted);
+        let read = super::answered::read(&answered.body);
         let observed = Observed {
+            finish: read.finish,
+            delivered: read.tokens,
             admitted,
             by: refusals.iter().find(grown).map(|(by, _)| by.clone()),
             status: answered.status,

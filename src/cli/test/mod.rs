@@ -3,6 +3,7 @@
 //! A case is carried out by a [`Host`], which answers what was seen; [`compare`] sets that against what the
 //! case expects, the same for all hosts. What a host cannot do or see is skipped by name, never passed over.
 
+mod answered;
 mod envoy;
 mod preload;
 mod request;

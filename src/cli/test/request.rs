@@ -54,6 +54,9 @@ fn orders(answer: &Answer) -> String {
     if answer.silent {
         orders.push_str(" silent");
     }
+    if answer.past_limit {
+        orders.push_str(" ignore-limit");
+    }
     orders
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::Host;
+use super::answered;
 use super::preload;
 use super::request::{self, request, unanswerable};
 use super::verdict::{Mismatch, Observed, codes};
@@ -122,7 +123,10 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
     });
     let retry_after = seen.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
     let records = world.ledger().records().map_err(|error| error.to_string())?;
+    let answered = answered::read(&seen.body);
     let mut observed = Observed {
+        finish: answered.finish,
+        delivered: answered.tokens,
         admitted: upstream.is_some(),
         by: seen.notes.get("denied_by").cloned(),
         status: seen.status,

@@ -128,6 +128,8 @@ fn nothing_that_a_case_expects_is_passed_over() {
         ),
         ("{decision: allow, tier: gold}", &allowed),
         ("{decision: allow, max_output: 5}", &allowed),
+        ("{decision: allow, finish: length}", &allowed),
+        ("{decision: allow, delivered: 5}", &allowed),
         ("{decision: allow, charged: {}}", &allowed),
         ("{decision: allow, charged: {calls: 1 request}}", &allowed),
     ] {

@@ -24,6 +24,10 @@ pub struct Observed {
     pub tier: Option<String>,
     /// The output limit that the upstream got.
     pub max_output: Option<u64>,
+    /// Why the answer that the caller got says that it ended.
+    pub finish: Option<String>,
+    /// Output tokens that the caller got.
+    pub delivered: u64,
     /// What was charged.
     pub charged: BTreeMap<String, u64>,
     /// What stayed held; `None`: this host cannot see it.
@@ -78,6 +82,12 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     if let Some(limit) = expect.max_output {
         let seen = seen.max_output.map_or("none".to_owned(), |limit| limit.to_string());
         found.unless("max_output", &limit.to_string(), &seen);
+    }
+    if let Some(finish) = &expect.finish {
+        found.unless("finish", finish, seen.finish.as_deref().unwrap_or("none"));
+    }
+    if let Some(delivered) = expect.delivered {
+        found.unless("delivered", &delivered.to_string(), &seen.delivered.to_string());
     }
     let mut amounts = |what: &str, expected: &Option<Vec<case::Amount>>, seen: &BTreeMap<String, u64>| {
         if let Some(expected) = expected {
