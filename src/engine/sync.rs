@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::engine::effect::{Effect, Severity};
-use crate::engine::vm::{TouchedQuota, Vm};
+use crate::engine::vm::{Touched, TouchedQuota, Vm};
 use crate::now::Now;
 use crate::quota::{
-    Account, Cells, ExchangeId, GrantLine, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window, give_back,
-    grant, next_window, read_account, read_slot,
+    Account, Cells, ExchangeId, GrantLine, Keys, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window,
+    give_back, give_back_past, grant, mean_length, next_window, read_account, read_slot,
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
@@ -182,6 +182,7 @@ impl Vm {
             if reports.len() >= SYNC_ACCOUNTS || lines >= SYNC_LINES {
                 break;
             }
+            touched.pass_on(&self.keys, subject, now, cells)?;
             let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
             let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
@@ -347,6 +348,25 @@ impl Vm {
     }
 }
 
+impl Touched {
+    /// Gives back what is left in windows that have ended, of quotas that roll it over.
+    fn pass_on(&self, keys: &Keys, subject: &str, now: Now, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        let rolls = |known: &&TouchedQuota| known.quota.rollover > 0;
+        if !self.quotas.iter().any(|known| rolls(&known)) {
+            return Ok(());
+        }
+        let account = read_account(keys, subject, cells)?;
+        for known in self.quotas.iter().filter(rolls) {
+            let reported = account.as_ref().and_then(|account| account.reported(known.quota.id));
+            let left = |period: Period| period.ends <= now.wall_ms && period.unspent() > 0;
+            if reported.is_some_and(|known| left(known.current) || known.previous.is_some_and(left)) {
+                give_back_past(keys, subject, known.quota.id, now.wall_ms, cells)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl TouchedQuota {
     /// What the ledger hears: the window that is current, the one before it while it is kept, and the one that is
     /// wanted if that is neither.
@@ -391,6 +411,8 @@ impl TouchedQuota {
             returned: period.returned,
             granted: period.granted,
             want,
+            rollover: self.quota.rollover,
+            every_ms: mean_length(&self.quota.window).unwrap_or(0),
         }
     }
 }

@@ -11,9 +11,9 @@ use super::diagnostic::{Code, Faults, shown};
 use super::document::{Document, PackText, SeatText};
 use super::models;
 use super::plan::PlanText;
-use super::scalar::WindowText;
 use super::tokens::{QuotaText, ReliefText, Terms};
 use super::tree::Spanned;
+use super::window::WindowText;
 use crate::quota::{Quota, QuotaId, Window};
 
 /// What owns the quotas of packs, in the place of a plan's name.

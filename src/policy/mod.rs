@@ -16,7 +16,7 @@
 //! farebox: 1                           # the version of this format
 //! bundle: {name: acme-ai, version: 2026-11-25, mode: enforce}   # counters are kept under the name; `mode` is optional:
 //!                                      # `observe` decides and reports quotas, and refuses nothing for their sake
-//! zone: Asia/Shanghai                  # optional, UTC: where calendar months begin
+//! zone: Asia/Shanghai                  # optional, UTC: where days, weeks, months and terms begin
 //! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
 //! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
 //!   - {key: [authorization, x-api-key]}
@@ -40,7 +40,7 @@
 //! plans:
 //!   team@2026-11:                      # `@version` is optional: plans of one name share their counters
 //!     tokens:                          # all parts of a plan are optional
-//!       funds:                         # who pays, in this order; those in one unit pay a call together
+//!       funds:                         # who pays, in this order; those in one unit pay a call together; any window but bucket, sliding, concurrent
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits}   # optional: what
 //!                                      # goes over of what is unused; else it lapses
 //!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly}   # `m` million, `b` billion;
@@ -58,6 +58,12 @@
 //!         turns: {limit: 80 prompts, per: seat, window: first-use 5h}   # a call that ends with a tool's result begins none
 //!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`
 //!         live:  {limit: 4 requests, per: seat, window: concurrent}             # what runs at this moment
+//!         # minute, hour, day, week, month or year; a week from monday unless it says; in the file's zone unless it says.
+//!         # `anniversary month` and `anniversary year` count from the day that `assign` names
+//!         week:  {limit: 9000 requests, per: seat, window: calendar week from sunday in America/New_York}
+//!         hour:  {limit: 90000 tokens, per: seat, window: sliding 1h}           # never more than this in any hour
+//!         trial: {limit: 30m tokens, per: org, window: term 2026-11-01 until 2027-11-01}   # days, or RFC 3339 moments
+//!         ever:  {limit: 1b tokens, per: org, window: lifetime}                 # one window that never ends
 //!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn
 //!       warn: {at: [50, 80, 100], headers: true}   # optional: percents of a quota that records note when they are reached;
 //!                                      # `headers`: whether answers tell how the quotas stand
@@ -135,6 +141,7 @@ mod plan;
 mod scalar;
 mod tokens;
 mod tree;
+mod window;
 
 pub use bundle::Bundle;
 pub use case::Case;

@@ -1,10 +1,10 @@
-//! Amounts, prices, durations, sizes and windows, as people write them, read exactly.
+//! Amounts, prices, durations and sizes, as people write them, read exactly.
 //!
 //! Nothing is rounded and nothing has two readings: `200k` is refused, because it may mean 200,000 or 204,800.
 
-use super::diagnostic::{Code, Complaint, listed, meant, shown};
+use super::diagnostic::{Code, Complaint, meant, shown};
 use super::unit::{Unit, currency};
-use crate::quota::{AnniversaryPeriod, CalendarPeriod, MICRO, Window};
+use crate::quota::MICRO;
 
 type Parsed<T> = Result<T, Complaint>;
 
@@ -221,81 +221,6 @@ pub(super) fn size(written: &str) -> Parsed<u64> {
     number.parse::<u32>().ok().and_then(|number| u64::from(number).checked_mul(factor)).ok_or_else(complain)
 }
 
-/// A window as written: a calendar month's zone is the file's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WindowText {
-    Calendar(CalendarPeriod),
-    Anniversary(AnniversaryPeriod),
-    FirstUse(u64),
-    #[allow(dead_code, reason = "written next")]
-    Sliding(u64),
-    Bucket(u64),
-    Term(u64, u64),
-    Lifetime,
-    Concurrent,
-}
-
-impl WindowText {
-    /// Whether it says how fast, and not how much.
-    pub fn is_rate(self) -> bool {
-        matches!(self, Self::Bucket(_) | Self::Sliding(_) | Self::Concurrent)
-    }
-
-    /// Whether another window of the same length follows it.
-    pub fn begins_anew(self) -> bool {
-        matches!(self, Self::Calendar(_) | Self::Anniversary(_) | Self::FirstUse(_))
-    }
-
-    /// Whether it is counted from the subscription day.
-    pub fn is_anniversary(self) -> bool {
-        matches!(self, Self::Anniversary(_))
-    }
-
-    /// The window itself: in the file's zone, with a bucket's burst, from the subscription day.
-    pub fn window(self, zone: &str, burst: u64, day: Option<jiff::civil::Date>) -> Window {
-        let zone = zone.to_owned();
-        match self {
-            Self::Calendar(period) => Window::Calendar { period, zone },
-            Self::Anniversary(every) => Window::Anniversary { every, anchor: day.unwrap_or_default(), zone },
-            Self::FirstUse(length_ms) => Window::FirstUse { length_ms },
-            Self::Sliding(length_ms) => Window::Sliding { length_ms },
-            Self::Bucket(period_ms) => Window::Bucket { period_ms, burst },
-            Self::Term(from_ms, until_ms) => Window::Term { from_ms, until_ms },
-            Self::Lifetime => Window::Lifetime,
-            Self::Concurrent => Window::Concurrent,
-        }
-    }
-}
-
-const WINDOWS: [&str; 4] = ["calendar month", "first-use 5h", "bucket 1m", "concurrent"];
-
-/// `calendar month`, `first-use 5h`, `bucket 1m`, `concurrent`.
-pub(super) fn window(written: &str) -> Parsed<WindowText> {
-    let words: Vec<&str> = written.split_whitespace().collect();
-    let longer_than = |least: u64, length: &str| {
-        let ms = duration(length)?;
-        let help = format!("write {} or more", duration_text(least));
-        let message = format!("a window of {} is too short", shown(length));
-        if ms < least { Err(Complaint::new(Code::BadValue, message, help)) } else { Ok(ms) }
-    };
-    match words.as_slice() {
-        ["calendar", "month"] => Ok(WindowText::Calendar(CalendarPeriod::Month)),
-        ["calendar", "week"] => Ok(WindowText::Calendar(CalendarPeriod::Week { starts: 0 })),
-        ["calendar", "day"] => Ok(WindowText::Calendar(CalendarPeriod::Day)),
-        ["anniversary", "month"] => Ok(WindowText::Anniversary(AnniversaryPeriod::Month)),
-        ["lifetime"] => Ok(WindowText::Lifetime),
-        ["term", from, "until", until] => Ok(WindowText::Term(moment(from, "UTC")?, moment(until, "UTC")?)),
-        ["concurrent"] => Ok(WindowText::Concurrent),
-        ["first-use", length] => longer_than(1000, length).map(WindowText::FirstUse),
-        ["bucket", period] => longer_than(1000, period).map(WindowText::Bucket),
-        _ => {
-            let message = format!("unknown window {}", shown(written));
-            let help = format!("the windows are {}", listed(&WINDOWS));
-            Err(Complaint::new(Code::UnknownWindow, message, help))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -361,16 +286,6 @@ mod tests {
         assert_eq!(duration_text(0), "0ms");
     }
 
-    #[test]
-    fn windows() {
-        assert_eq!(window("calendar month"), Ok(WindowText::Calendar(CalendarPeriod::Month)));
-        assert_eq!(window("first-use 5h"), Ok(WindowText::FirstUse(18_000_000)));
-        assert_eq!(window("bucket 1m"), Ok(WindowText::Bucket(60_000)));
-        assert_eq!(window("concurrent"), Ok(WindowText::Concurrent));
-        assert_eq!(window("sliding 5h").unwrap_err().code, Code::UnknownWindow);
-        assert_eq!(window("bucket 0s").unwrap_err().code, Code::BadValue);
-    }
-
     proptest! {
         /// What is written with up to six places comes back to the micro-unit.
         #[test]
@@ -381,7 +296,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC{0,24}") {
-            let _ = (amount(&text), price(&text, PricedPer::One), duration(&text), size(&text), window(&text));
+            let _ = (amount(&text), price(&text, PricedPer::One), duration(&text), size(&text));
         }
     }
 }

@@ -5,9 +5,10 @@ use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, switch, text, whole};
 use super::models;
 use super::plan::{MOST_LINES, PlanText, few};
-use super::scalar::{WindowText, amount, duration, unit, window};
+use super::scalar::{amount, duration, unit};
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
+use super::window::{WindowText, window};
 use crate::quota::MICRO;
 
 /// A quota as written.

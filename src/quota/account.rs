@@ -1,16 +1,21 @@
 //! The record of one subject: every quota's windows, holds and grants, and who changed it last.
 //!
-//! Layout, little-endian, [`FORMAT`] 1: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
+//! Layout, little-endian, [`FORMAT`] 2: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
 //! quotas, a count u16 and that many stamps, and nothing behind them.
 //!
 //! | part | bytes |
 //! |---|---|
-//! | quota | id u64, kind u8, closed u8, ledger's left u64, current period, previous period |
-//! | period | start, ends, granted, used, held, returned: six u64 |
+//! | quota | id u64, kind u8, then by kind |
+//! | windowed, 0 | closed u8, ledger's left u64, current period, u8 whether there is a previous one, and that |
+//! | bucket, 1 | moment of the level, level, remainder of its last drain: three u64 |
+//! | concurrent, 2 | what runs u64 |
+//! | sliding, 3 | length, latest moment: two u64, a count u16 and that many slices: start u64, amount u64 |
+//! | period | start, ends, granted, used, held, returned, carried: seven u64 |
 //! | stamp | VM slot u16, generation u32, number u64 |
 
 use super::keys::FORMAT;
 use super::layout::{Reader, Writer};
+use super::sliding::Slices;
 use super::{QuotaId, Window};
 
 /// All quotas of one subject.
@@ -39,6 +44,8 @@ pub(super) struct Entry {
     pub(super) left: u64,
     pub(super) current: Period,
     pub(super) previous: Period,
+    /// Of a sliding window.
+    pub(super) slices: Slices,
 }
 
 /// What the numbers of an entry mean.
@@ -50,14 +57,21 @@ pub(super) enum Kind {
     Bucket,
     /// Only `current.held` is used.
     Concurrent,
+    /// Only `slices` is used.
+    Sliding,
 }
 
 impl Kind {
     pub(super) fn of(window: &Window) -> Self {
         match window {
+            Window::Calendar { .. }
+            | Window::Anniversary { .. }
+            | Window::FirstUse { .. }
+            | Window::Term { .. }
+            | Window::Lifetime => Self::Windowed,
             Window::Bucket { .. } => Self::Bucket,
             Window::Concurrent => Self::Concurrent,
-            _ => Self::Windowed,
+            Window::Sliding { .. } => Self::Sliding,
         }
     }
 }
@@ -75,8 +89,10 @@ pub struct Period {
     pub used: u64,
     /// Held by running exchanges.
     pub held: u64,
-    /// Given back to the ledger.
+    /// Given back to the ledger; without one, passed on to the window after it.
     pub returned: u64,
+    /// What the windows before it left unspent and passed on to it. With a ledger that is a part of `granted`.
+    pub carried: u64,
 }
 
 impl Period {
@@ -134,7 +150,7 @@ impl Account {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let size = 16 + self.subject.len() + 114 * self.entries.len() + 14 * self.stamps.len();
+        let size = 16 + self.subject.len() + 152 * self.entries.len() + 14 * self.stamps.len();
         let mut to = Writer::new(size);
         to.u16(FORMAT);
         to.bytes(self.subject.as_bytes());
@@ -181,22 +197,23 @@ impl Account {
 impl Entry {
     fn new(id: QuotaId, kind: Kind) -> Self {
         let period = Period::default();
-        Self { id, kind, closed: false, left: u64::MAX, current: period, previous: period }
+        Self { id, kind, closed: false, left: u64::MAX, current: period, previous: period, slices: Slices::default() }
     }
 
-    /// Makes `start` the current window. Windows only advance; a current one in which nothing happened is not kept.
-    pub(super) fn advance(&mut self, start: u64, ends: u64) {
+    /// Makes `start` the current window, with what is `carried` into it. Windows only advance; a current one in which
+    /// nothing happened is not kept.
+    pub(super) fn advance(&mut self, start: u64, ends: u64, carried: u64) {
         if start <= self.current.start {
             return;
         }
         if self.current.start == 0 {
             // What was charged before any window was known is a debt of the first.
-            self.current = Period { start, ends, ..self.current };
+            self.current = Period { start, ends, carried, ..self.current };
         } else {
             if !self.current.is_blank() {
                 self.previous = self.current;
             }
-            self.current = Period { start, ends, ..Period::default() };
+            self.current = Period { start, ends, carried, ..Period::default() };
         }
         self.closed = false;
     }
@@ -216,28 +233,62 @@ impl Entry {
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let id = QuotaId(from.u64()?);
-        let kind = match from.u8()? {
-            0 => Kind::Windowed,
-            1 => Kind::Bucket,
-            2 => Kind::Concurrent,
+        Some(match from.u8()? {
+            0 => {
+                let (closed, left, current) = (from.flag()?, from.u64()?, Period::read(from)?);
+                let previous = if from.flag()? { Period::read(from)? } else { Period::default() };
+                Self { closed, left, current, previous, ..Self::new(id, Kind::Windowed) }
+            }
+            1 => {
+                let (start, used, ends) = (from.u64()?, from.u64()?, from.u64()?);
+                let current = Period { start, used, ends, ..Period::default() };
+                Self { current, ..Self::new(id, Kind::Bucket) }
+            }
+            2 => {
+                let current = Period { held: from.u64()?, ..Period::default() };
+                Self { current, ..Self::new(id, Kind::Concurrent) }
+            }
+            3 => {
+                let (length_ms, latest_ms) = (from.u64()?, from.u64()?);
+                let charged = from.list(|from| Some((from.u64()?, from.u64()?)))?;
+                Self { slices: Slices { length_ms, latest_ms, charged }, ..Self::new(id, Kind::Sliding) }
+            }
             _ => return None,
-        };
-        let closed = from.flag()?;
-        let left = from.u64()?;
-        Some(Self { id, kind, closed, left, current: Period::read(from)?, previous: Period::read(from)? })
+        })
     }
 
     fn write(&self, to: &mut Writer) {
-        to.u64(self.id.0);
-        to.u8(match self.kind {
-            Kind::Windowed => 0,
-            Kind::Bucket => 1,
-            Kind::Concurrent => 2,
-        });
-        to.flag(self.closed);
-        to.u64(self.left);
-        self.current.write(to);
-        self.previous.write(to);
+        let Self { id, kind, closed, left, current, previous, slices } = self;
+        to.u64(id.0);
+        match kind {
+            Kind::Windowed => {
+                to.u8(0);
+                to.flag(*closed);
+                to.u64(*left);
+                current.write(to);
+                to.flag(previous.start != 0);
+                if previous.start != 0 {
+                    previous.write(to);
+                }
+            }
+            Kind::Bucket => {
+                to.u8(1);
+                [current.start, current.used, current.ends].iter().for_each(|value| to.u64(*value));
+            }
+            Kind::Concurrent => {
+                to.u8(2);
+                to.u64(current.held);
+            }
+            Kind::Sliding => {
+                to.u8(3);
+                to.u64(slices.length_ms);
+                to.u64(slices.latest_ms);
+                to.list(&slices.charged, |to, (start, amount)| {
+                    to.u64(*start);
+                    to.u64(*amount);
+                });
+            }
+        }
     }
 }
 
@@ -250,12 +301,12 @@ impl Period {
             used: from.u64()?,
             held: from.u64()?,
             returned: from.u64()?,
+            carried: from.u64()?,
         })
     }
 
     fn write(&self, to: &mut Writer) {
-        for value in [self.start, self.ends, self.granted, self.used, self.held, self.returned] {
-            to.u64(value);
-        }
+        let Self { start, ends, granted, used, held, returned, carried } = *self;
+        [start, ends, granted, used, held, returned, carried].iter().for_each(|value| to.u64(*value));
     }
 }

@@ -1,13 +1,17 @@
 //! What operations do to an account: holding, taking back, settling. Pure integer arithmetic.
 //!
-//! A window admits while `used + held + amount ≤ granted − returned`. A bucket takes the amount when it is held and
-//! gives back at settle what was too much, except what has drained since: that has been refilled already, and giving
-//! it back again would lift the bucket above what its rate allows. A concurrent quota only counts what runs.
+//! A window admits while `used + held + amount ≤ granted − returned`; without a ledger what is granted is the limit and
+//! what was carried into it. A bucket and a sliding window take the amount when it is held and give back at settle what
+//! was too much: a bucket not what has drained since, because that has been refilled already, and giving it back again
+//! would lift the bucket above what its rate allows; a sliding window in the slice in which it was charged. A concurrent
+//! quota only counts what runs. Each admits by [`Line::over`] more than that.
 
-use super::account::{Account, Entry, Kind, Period};
+use super::account::{Account, Entry, Kind};
+use super::fault::{Fault, seeded};
+use super::rate::Rate;
 use super::slot::{HeldLine, Rule};
-use super::window::{Rate, Span, opening};
-use super::{Line, Quota, QuotaId, Short, Standing, Window};
+use super::standing::{Place, allowance, carry, place};
+use super::{Line, QuotaId, Short, Standing, Window};
 use crate::now::Now;
 
 /// Why a line does not fit.
@@ -29,41 +33,6 @@ impl Lack {
     }
 }
 
-/// The window that an amount of a windowed quota falls into now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// The current one.
-    Current,
-    /// A new one.
-    New(Span),
-    /// The ledger must say.
-    Unknown,
-}
-
-/// Where `quota` stands in time. Time that steps back stays in the current window, and a window keeps the end that
-/// it was opened with, so that an update of the policy opens no fresh one early.
-fn place(entry: Option<&Entry>, quota: &Quota, now: Now) -> Place {
-    let current = entry.map_or_else(Period::default, |entry| entry.current);
-    let idle = current.used == 0 && current.held == 0;
-    let closed = match (&quota.window, quota.granted) {
-        (Window::FirstUse { .. }, false) => idle,
-        (Window::FirstUse { .. }, true) => entry.is_some_and(|entry| entry.closed),
-        _ => false,
-    };
-    if current.start != 0 && now.wall_ms < current.ends && !closed {
-        return Place::Current;
-    }
-    if quota.granted {
-        return Place::Unknown;
-    }
-    match opening(&quota.window, now.wall_ms) {
-        Some(span) if span.start > current.start => {
-            Place::New(Span { start: if idle { span.start } else { span.start.max(current.ends) }, ..span })
-        }
-        _ => Place::Current,
-    }
-}
-
 impl Account {
     /// Holds `line`: in the window that it falls into now, or for an extension in `pinned`, the window that its
     /// exchange was admitted in. Answers that window. An account that answers `Err` must not be written.
@@ -74,25 +43,35 @@ impl Account {
                 let rate = Rate { limit: quota.limit, period_ms };
                 self.hold_bucket(line, rate, burst, now).map(|()| pinned.unwrap_or(now.wall_ms))
             }
+            Window::Sliding { length_ms } => self.hold_sliding(line, length_ms, now),
             Window::Concurrent => self.hold_concurrent(line).map(|()| 0),
-            _ => self.hold_window(line, pinned, now),
+            Window::Calendar { .. }
+            | Window::Anniversary { .. }
+            | Window::FirstUse { .. }
+            | Window::Term { .. }
+            | Window::Lifetime => self.hold_window(line, pinned, now),
         }
     }
 
     fn hold_window(&mut self, line: &Line, pinned: Option<u64>, now: Now) -> Result<u64, Lack> {
         let Line { quota, amount, over } = line;
+        let gone = Lack::Exhausted(self.standing(quota, now).unwrap_or_default());
         if pinned.is_none() {
-            match place(self.entry(quota.id, Kind::Windowed), quota, now) {
+            let entry = self.entry(quota.id, Kind::Windowed);
+            match place(entry, quota, now) {
                 Place::Current => {}
                 Place::Unknown => return Err(Lack::NeedsGrant { missing: *amount }),
+                Place::Outside(_) => return Err(gone),
                 Place::New(span) => {
+                    let carry = carry(entry, quota, span);
                     if let Some(entry) = self.entry_of(quota.id, Kind::Windowed) {
-                        entry.advance(span.start, span.ends);
+                        let passed = if seeded(Fault::CarriedIsKept) { 0 } else { carry.passed };
+                        entry.current.returned = entry.current.returned.saturating_add(passed);
+                        entry.advance(span.start, span.ends, carry.carried);
                     }
                 }
             }
         }
-        let gone = Lack::Exhausted(self.standing(quota, now).unwrap_or_default());
         let Some(entry) = self.entry_of(quota.id, Kind::Windowed) else { return Err(gone) };
         let ledger_left = entry.ledger_left(quota);
         let is_current = pinned.is_none_or(|pin| pin == entry.current.start);
@@ -102,8 +81,8 @@ impl Account {
         let allowed = allowance(quota, period).saturating_add(*over);
         let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
-        let ignored = super::fault::seeded(super::fault::Fault::AdmissionIgnoresHeld);
-        if missing == 0 || ignored && period.used < allowed {
+        let ignored = seeded(Fault::AdmissionIgnoresHeld) && period.used < allowed;
+        if missing == 0 || ignored {
             period.held = period.held.saturating_add(*amount);
             return Ok(window);
         }
@@ -140,6 +119,21 @@ impl Account {
         }
     }
 
+    /// Answers the slice: an extension is charged in one of its own.
+    fn hold_sliding(&mut self, line: &Line, length_ms: u64, now: Now) -> Result<u64, Lack> {
+        let most = line.quota.limit.saturating_add(line.over);
+        let standing = self.standing(&line.quota, now).unwrap_or_default();
+        let Some(entry) = self.entry_of(line.quota.id, Kind::Sliding) else { return Err(Lack::Exhausted(standing)) };
+        entry.slices.go_to(length_ms, now.wall_ms);
+        if entry.slices.sum().checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
+            return Ok(entry.slices.charge(line.amount));
+        }
+        // More than the whole window never fits.
+        let Some(room) = most.checked_sub(line.amount) else { return Err(Lack::Exhausted(standing)) };
+        let wait = entry.slices.below(room).saturating_sub(now.wall_ms);
+        Err(Lack::Busy(standing, Some(wait.max(1))))
+    }
+
     fn hold_concurrent(&mut self, line: &Line) -> Result<(), Lack> {
         let standing = self.standing(&line.quota, Now::default()).unwrap_or_default();
         let entry = self.entry_of(line.quota.id, Kind::Concurrent);
@@ -157,12 +151,13 @@ impl Account {
     pub(super) fn undo(&mut self, line: &HeldLine, wall_ms: u64) {
         let Some(entry) = self.entry_mut(line.quota, line.rule.kind()) else { return };
         match line.rule {
-            Rule::Calendar | Rule::FirstUse { .. } => {
+            Rule::Timed | Rule::FirstUse { .. } => {
                 if let Some(period) = entry.kept(line.window) {
                     release(&mut period.held, line.amount);
                 }
             }
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, 0, wall_ms),
+            Rule::Sliding { .. } => entry.slices.refund(line.window, line.amount),
             Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
     }
@@ -172,16 +167,11 @@ impl Account {
     pub(super) fn settle(&mut self, line: &HeldLine, wall_ms: u64) {
         let Some(entry) = self.entry_of(line.quota, line.rule.kind()) else { return };
         match line.rule {
-            Rule::Calendar | Rule::FirstUse { .. } => entry.settle_window(line),
+            Rule::Timed | Rule::FirstUse { .. } => entry.settle_window(line),
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, line.used, wall_ms),
+            Rule::Sliding { length_ms } => entry.settle_slices(length_ms, line, wall_ms),
             Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
-    }
-
-    /// How `quota` stands; `None` when only the ledger can say.
-    pub fn standing(&self, quota: &Quota, now: Now) -> Option<Standing> {
-        let entry = self.entry(quota.id, Kind::of(&quota.window));
-        Standing::of(entry, quota, now)
     }
 }
 
@@ -194,66 +184,11 @@ fn release(held: &mut u64, amount: u64) {
     *held = held.saturating_sub(amount);
 }
 
-/// What a window may spend.
-fn allowance(quota: &Quota, period: &Period) -> u64 {
-    if quota.granted { period.granted.saturating_sub(period.returned) } else { quota.limit }
-}
-
-impl Standing {
-    /// How a quota stands that nobody ever used; `None` when only the ledger can say.
-    pub fn unused(quota: &Quota, now: Now) -> Option<Self> {
-        Self::of(None, quota, now)
-    }
-
-    fn of_period(quota: &Quota, period: &Period, ledger_left: u64) -> Self {
-        Self {
-            window: period.start,
-            granted: allowance(quota, period),
-            used: period.used,
-            held: period.held,
-            resets_ms: period.ends,
-            ledger_left,
-        }
-    }
-
-    fn of(entry: Option<&Entry>, quota: &Quota, now: Now) -> Option<Self> {
-        let current = entry.map_or_else(Period::default, |entry| entry.current);
-        let nothing = Self { granted: quota.limit, ledger_left: u64::MAX, ..Self::default() };
-        match quota.window {
-            Window::Bucket { period_ms, burst } => {
-                let rate = Rate { limit: quota.limit, period_ms };
-                let (used, remainder) = entry.map_or((0, 0), |entry| {
-                    let mut entry = entry.clone();
-                    entry.drain(rate, now.wall_ms);
-                    (entry.current.used, entry.current.ends)
-                });
-                let wait = rate.time_for(used, remainder).unwrap_or(u64::MAX);
-                let resets_ms = if used == 0 { 0 } else { now.wall_ms.saturating_add(wait) };
-                Some(Self { window: now.wall_ms, granted: burst, used, resets_ms, ..nothing })
-            }
-            Window::Concurrent => Some(Self { held: current.held, ..nothing }),
-            _ => match place(entry, quota, now) {
-                Place::Unknown => None,
-                Place::New(_) if matches!(quota.window, Window::FirstUse { .. }) => Some(nothing),
-                Place::New(span) => Some(Self { window: span.start, resets_ms: span.ends, ..nothing }),
-                Place::Current => {
-                    let left = entry.map_or(u64::MAX, |entry| entry.ledger_left(quota));
-                    Some(Self::of_period(quota, &current, left))
-                }
-            },
-        }
-    }
-}
-
 impl Entry {
-    fn ledger_left(&self, quota: &Quota) -> u64 {
-        if quota.granted { self.left } else { u64::MAX }
-    }
-
     fn settle_window(&mut self, line: &HeldLine) {
         match self.kept(line.window) {
             Some(period) => {
-                let held = if super::fault::seeded(super::fault::Fault::SettleKeepsHeld) { 0 } else { line.amount };
+                let held = if seeded(Fault::SettleKeepsHeld) { 0 } else { line.amount };
                 release(&mut period.held, held);
                 period.used = period.used.saturating_add(line.used);
             }
@@ -267,7 +202,7 @@ impl Entry {
     }
 
     /// Lets a bucket drain until `wall_ms`. Time that steps back drains nothing.
-    fn drain(&mut self, rate: Rate, wall_ms: u64) {
+    pub(super) fn drain(&mut self, rate: Rate, wall_ms: u64) {
         let level = &mut self.current;
         let (drained, remainder) = rate.drained(wall_ms.saturating_sub(level.start), level.ends);
         level.used = level.used.saturating_sub(drained);
@@ -283,6 +218,16 @@ impl Entry {
         let refund = line.amount.saturating_sub(used).min(refundable);
         let more = used.saturating_sub(line.amount);
         self.current.used = self.current.used.saturating_add(more).saturating_sub(refund);
+    }
+
+    /// Replaces what a sliding window was charged for `line`: too much is taken back where it was charged, what is
+    /// missing is charged now.
+    fn settle_slices(&mut self, length_ms: u64, line: &HeldLine, wall_ms: u64) {
+        let length_ms = if self.slices.length_ms == 0 { length_ms } else { self.slices.length_ms };
+        self.slices.go_to(length_ms, wall_ms);
+        self.slices.charge(line.used.saturating_sub(line.amount));
+        let at = if seeded(Fault::RefundIsLate) { self.slices.latest_ms } else { line.window };
+        self.slices.refund(at, line.amount.saturating_sub(line.used));
     }
 }
 

@@ -51,6 +51,28 @@ pub fn give_back(
     })
 }
 
+/// Returns to the ledger what is granted and neither used nor held in windows that have ended: the one before, and the
+/// current one if it has. Only so can it roll over into the next.
+pub fn give_back_past(
+    keys: &Keys,
+    subject: &str,
+    quota: QuotaId,
+    wall_ms: u64,
+    cells: &mut dyn Cells,
+) -> Result<Outcome, StoreError> {
+    edit(keys.account(subject), cells, |bytes| {
+        let mut account = Account::decode(subject, bytes?)?;
+        if let Some(entry) = account.entry_mut(quota, Kind::Windowed) {
+            for past in [&mut entry.previous, &mut entry.current] {
+                if past.ends <= wall_ms {
+                    past.returned = past.returned.saturating_add(past.unspent());
+                }
+            }
+        }
+        Some(account)
+    })
+}
+
 /// Writes what `change` makes of an account; `None`: it cannot be read.
 fn edit(
     key: Vec<u8>,
@@ -81,7 +103,7 @@ impl Account {
             return;
         }
         let Some(entry) = self.entry_of(line.quota, Kind::Windowed) else { return };
-        entry.advance(line.window, line.ends);
+        entry.advance(line.window, line.ends, 0);
         if entry.current.start == line.window {
             let current = &mut entry.current;
             // An answer that grants less than is known is an older one: what it says is left is older too.

@@ -393,7 +393,8 @@ impl Hold {
 /// The refusal that says more: what no wait cures, then what the ledger may cure, then what time cures.
 fn worse(known: Option<Short>, new: Short) -> Short {
     let rank = |short: &Short| match short {
-        Short::Exhausted { standing, .. } => (2, standing.resets_ms),
+        // No reset at all is later than any.
+        Short::Exhausted { standing, .. } => (2, standing.resets_ms.wrapping_sub(1)),
         Short::NeedsGrant { .. } => (1, 0),
         Short::Busy { retry_ms, .. } => (0, retry_ms.unwrap_or(0)),
     };

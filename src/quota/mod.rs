@@ -21,7 +21,8 @@
 //!   claim ── recovery ──┐
 //!                       ├── hold, settle, free (operation) ── edit ── the store
 //!   the engine ─────────┘         │
-//!                              booking ── account, window        slot, vmslot: what is written
+//!                              booking, standing ── account, window, sliding, rate
+//!                                slot, vmslot: what is written
 //! ```
 
 use std::fmt;
@@ -38,9 +39,12 @@ mod hold;
 mod keys;
 mod layout;
 mod operation;
+mod rate;
 mod recovery;
 mod settle;
+mod sliding;
 mod slot;
+mod standing;
 mod vmslot;
 mod window;
 
@@ -51,12 +55,12 @@ mod search;
 
 pub use account::{Account, Period, Reported};
 pub use claim::{Claim, Claimed, Sight, beat, first_claimable, open_epoch, peek, release};
-pub use grant::{GrantLine, give_back, grant, read_account};
+pub use grant::{GrantLine, give_back, give_back_past, grant, read_account};
 pub use keys::{FORMAT, Keys};
 pub use operation::Operation;
 pub use recovery::{Ending, Recovery, Unsent};
 pub use slot::{Held, HeldLevel, HeldLine, Slot, read_slot};
-pub use window::next_window;
+pub use window::{mean_length, next_window};
 
 /// Micro-units in one unit: one token, one request, one credit.
 pub const MICRO: u64 = 1_000_000;
@@ -146,7 +150,7 @@ pub enum Window {
     Anniversary {
         /// How long it is.
         every: AnniversaryPeriod,
-        /// The subscription day: no window begins before it.
+        /// The subscription day, which all windows are counted from: forwards, and back as well.
         anchor: Date,
         /// The zone's IANA name, known to be valid.
         zone: String,
@@ -255,7 +259,8 @@ pub struct Line {
     pub quota: Quota,
     /// Micro-units to hold, or micro-units used.
     pub amount: u64,
-    /// Micro-units by which this hold may pass what may be spent: overage as debt; `u64::MAX`: observed only.
+    /// Micro-units by which this hold may pass what may be spent: overage as debt; `u64::MAX`: observed only. A window
+    /// of which only the ledger can know is asked for first all the same, and a term is over when it is over.
     pub over: u64,
 }
 

@@ -171,7 +171,7 @@ impl Searcher {
     /// One answer of the ledger. Two store calls: were there others between them, they would be made again.
     fn grant(&self, level: usize, granted: u64, shelf: &mut Shelf) {
         let span = super::window::opening(
-            &Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() },
+            &Window::Calendar { period: super::CalendarPeriod::Month, zone: "UTC".to_owned() },
             NOW.wall_ms,
         )
         .unwrap();

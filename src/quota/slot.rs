@@ -1,6 +1,6 @@
 //! Exchange slots: what one exchange holds, from admission until its record is acknowledged.
 //!
-//! Layout, little-endian, [`FORMAT`] 1: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
+//! Layout, little-endian, [`FORMAT`] 2: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
 //! (generation u32, number u64), then a state byte: 0 free; 1 held (exchange id, levels, delivered u64, draft);
 //! 2 settled (exchange id, record).
 
@@ -52,7 +52,8 @@ pub struct HeldLevel {
 pub struct HeldLine {
     /// Which quota.
     pub quota: QuotaId,
-    /// The window it was admitted in, by its start; for a bucket the moment of the hold. 0: none.
+    /// The window it was admitted in, by its start; for a bucket the moment of the hold, for a sliding window the start
+    /// of the slice that it was charged in. 0: none.
     pub window: u64,
     /// Micro-units held. In the answer to "what does it cost", micro-units used.
     pub amount: u64,
@@ -80,8 +81,8 @@ impl HeldLine {
     /// The start of the window that it is charged in; 0 where windows have no start.
     pub fn begun(&self) -> u64 {
         match self.rule {
-            Rule::Calendar | Rule::FirstUse { .. } => self.window,
-            Rule::Bucket { .. } | Rule::Concurrent => 0,
+            Rule::Timed | Rule::FirstUse { .. } => self.window,
+            Rule::Bucket { .. } | Rule::Sliding { .. } | Rule::Concurrent => 0,
         }
     }
 }
@@ -89,26 +90,39 @@ impl HeldLine {
 /// The part of a quota that settling needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
-    Calendar,
-    FirstUse { granted: bool },
-    Bucket { limit: u64, period_ms: u64 },
+    /// Windows that are opened by the calendar, by the ledger, or once.
+    Timed,
+    FirstUse {
+        granted: bool,
+    },
+    Sliding {
+        length_ms: u64,
+    },
+    Bucket {
+        limit: u64,
+        period_ms: u64,
+    },
     Concurrent,
 }
 
 impl Rule {
     pub(super) fn of(quota: &super::Quota) -> Self {
         match quota.window {
+            Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. } | Window::Lifetime => {
+                Self::Timed
+            }
             Window::FirstUse { .. } => Self::FirstUse { granted: quota.granted },
+            Window::Sliding { length_ms } => Self::Sliding { length_ms },
             Window::Bucket { period_ms, .. } => Self::Bucket { limit: quota.limit, period_ms },
             Window::Concurrent => Self::Concurrent,
-            _ => Self::Calendar,
         }
     }
 
     /// Of which kind the entry is that such a line changes.
     pub(super) fn kind(self) -> Kind {
         match self {
-            Self::Calendar | Self::FirstUse { .. } => Kind::Windowed,
+            Self::Timed | Self::FirstUse { .. } => Kind::Windowed,
+            Self::Sliding { .. } => Kind::Sliding,
             Self::Bucket { .. } => Kind::Bucket,
             Self::Concurrent => Kind::Concurrent,
         }
@@ -227,10 +241,11 @@ fn read_line(from: &mut Reader<'_>) -> Option<HeldLine> {
     let quota = QuotaId(from.u64()?);
     let (window, amount, used) = (from.u64()?, from.u64()?, from.u64()?);
     let rule = match from.u8()? {
-        0 => Rule::Calendar,
+        0 => Rule::Timed,
         1 => Rule::FirstUse { granted: from.flag()? },
         2 => Rule::Bucket { limit: from.u64()?, period_ms: from.u64()? },
         3 => Rule::Concurrent,
+        4 => Rule::Sliding { length_ms: from.u64()? },
         _ => return None,
     };
     Some(HeldLine { quota, window, amount, rule, used })
@@ -242,7 +257,7 @@ fn write_line(to: &mut Writer, line: &HeldLine) {
     to.u64(line.amount);
     to.u64(line.used);
     match line.rule {
-        Rule::Calendar => to.u8(0),
+        Rule::Timed => to.u8(0),
         Rule::FirstUse { granted } => {
             to.u8(1);
             to.flag(granted);
@@ -253,5 +268,9 @@ fn write_line(to: &mut Writer, line: &HeldLine) {
             to.u64(period_ms);
         }
         Rule::Concurrent => to.u8(3),
+        Rule::Sliding { length_ms } => {
+            to.u8(4);
+            to.u64(length_ms);
+        }
     }
 }

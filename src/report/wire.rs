@@ -24,9 +24,11 @@
 //! 4. Merge `used`, `returned` and `granted` of a (bundle, subject, quota, window, epoch) by maximum: a sync
 //!    may be repeated or overtaken by an older one.
 //! 5. Answer each [`QuotaReport`] with a [`Grant`]. Over all epochs, granted less returned never passes
-//!    `limit`. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
+//!    `limit` and what was carried. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
 //!    than that, the want is (partly) met by saying so.
 //! 6. Decide when a first-use window (`length_ms` above 0) opens, the same for all epochs.
+//! 7. Carry what is left in a window that has ended into the next, up to `rollover`: it is a part of what that window
+//!    has, and no more of what the old one had. What was granted and not returned is not left.
 //!
 //! # Try it
 //!
@@ -274,6 +276,11 @@ pub struct QuotaReport {
     pub granted: u64,
     /// Micro-units wanted beyond that now; 0: just reporting.
     pub want: u64,
+    /// Most of what is left unspent in a window that goes over into the next, in micro-units; 0: it lapses.
+    pub rollover: u64,
+    /// Mean length of a window, where each follows the one before it without a gap, in milliseconds: so the ledger can
+    /// tell how many were skipped, which roll over whole. 0: they do not follow each other.
+    pub every_ms: u64,
 }
 
 /// The collector's answer: everything in the batch is committed.

@@ -9,7 +9,7 @@ from conftest import ROOT, TARGET, WASM
 
 FAREBOX = os.environ.get("FAREBOX", str(TARGET / "debug/farebox"))
 # How many cases no Envoy can carry out: what is used beforehand is kept in Envoy, its clock cannot be set, ...
-SKIPPED = {"alone": 6, "caps": 3, "funds": 2}
+SKIPPED = {"alone": 6, "caps": 3, "funds": 2, "windows": 8}
 POLICIES = [*sorted((ROOT / "tests/cases").glob("*.yaml")), ROOT / "examples/quickstart/policy.yaml"]
 
 

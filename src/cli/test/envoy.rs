@@ -314,7 +314,11 @@ fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
 fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
     let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
     let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
-    timed && by.is_none_or(|(_, quota)| matches!(quota.quota.window, Window::Calendar { .. }))
+    timed && by.is_none_or(|(_, quota)| waits_for_the_calendar(&quota.quota.window))
+}
+
+fn waits_for_the_calendar(window: &Window) -> bool {
+    matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. })
 }
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {

@@ -6,8 +6,8 @@ use crate::policy::Bundle;
 use crate::policy::bundle::PlanQuota;
 use crate::policy::case::Case;
 use crate::quota::{
-    Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, next_window,
-    open_epoch,
+    Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, mean_length,
+    next_window, open_epoch,
 };
 use crate::report::wire::{AccountReport, QuotaReport, SyncHead, VERSION, encode_sync};
 
@@ -53,6 +53,8 @@ fn report(name: String, quota: &PlanQuota, used: u64, now: Now) -> Option<QuotaR
         returned: 0,
         granted: used,
         want: 0,
+        rollover: quota.quota.rollover,
+        every_ms: mean_length(&quota.quota.window).unwrap_or(0),
     })
 }
 

@@ -46,7 +46,7 @@ pub struct Standing {
     pub ends: u64,
     /// Whether it runs now.
     pub open: bool,
-    /// What the window has, as last reported.
+    /// What the window has: as last reported, with what was carried into it and without what it passed on.
     pub limit: Amount,
     /// Granted to Envoys and not given back.
     pub granted: Amount,
@@ -81,7 +81,7 @@ pub struct Epoch {
 pub fn answer(db: &Connection, question: &Question, now_ms: u64) -> Result<Answer, Error> {
     // A window that begins in the future (an Envoy's clock is wrong) does not hide the present one.
     let mut statement = db.prepare(
-        "SELECT q.bundle, q.subject, q.quota, q.unit, q.amount, w.window, w.ends FROM quotas q
+        "SELECT q.bundle, q.subject, q.quota, q.unit, q.amount + w.carried - w.passed, w.window, w.ends FROM quotas q
          JOIN windows w ON w.bundle = q.bundle AND w.subject = q.subject AND w.quota = q.quota AND w.window = (
              SELECT window FROM windows l WHERE l.bundle = q.bundle AND l.subject = q.subject AND l.quota = q.quota
              ORDER BY l.window <= ?1 DESC, l.window DESC LIMIT 1)

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, quantity, stored};
+use super::{Error, quantity, rollover, stored};
 use crate::quota::MICRO;
 use crate::report::wire::{Grant, QuotaReport};
 
@@ -80,7 +80,9 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         match overlapping(db, of, report, now_ms)? {
             Some(running) => Some(running),
             None => {
-                open(db, of, &report.quota, report.window, report.ends)?;
+                if open(db, of, &report.quota, report.window, report.ends)? {
+                    rollover::opened(db, of, report)?;
+                }
                 Some((report.window, report.ends))
             }
         }
@@ -93,12 +95,13 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
     };
     let mut share = load(db, of, &report.quota, window)?;
     let others = others(db, of, &report.quota, window)?;
+    let amount = rollover::amount(db, of, report, window, now_ms)?;
     let before = share.granted;
-    share.raise(report.limit, others, if window == report.window { report.granted } else { 0 }, report.want);
+    share.raise(amount, others, if window == report.window { report.granted } else { 0 }, report.want);
     if share.granted != before {
         save(db, of, &report.quota, window, share, now_ms)?;
     }
-    let left = report.limit.saturating_sub(others).saturating_sub(share.taken());
+    let left = amount.saturating_sub(others).saturating_sub(share.taken());
     Ok(Grant {
         subject: of.subject.to_owned(),
         quota: report.quota.clone(),
@@ -157,11 +160,12 @@ fn overlapping(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -
     Ok(running)
 }
 
-/// Notes that the window exists. Its first end stands, whatever the policy says later.
-fn open(db: &Connection, of: Of<'_>, quota: &str, window: u64, ends: u64) -> Result<(), Error> {
-    db.prepare_cached("INSERT OR IGNORE INTO windows (bundle, subject, quota, window, ends) VALUES (?, ?, ?, ?, ?)")?
+/// Notes that the window exists, and answers whether that is new. Its first end stands, whatever the policy says later.
+fn open(db: &Connection, of: Of<'_>, quota: &str, window: u64, ends: u64) -> Result<bool, Error> {
+    let new = db
+        .prepare_cached("INSERT OR IGNORE INTO windows (bundle, subject, quota, window, ends) VALUES (?, ?, ?, ?, ?)")?
         .execute(params![of.bundle, of.subject, quota, stored(window), stored(ends)])?;
-    Ok(())
+    Ok(new > 0)
 }
 
 fn declare(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<(), Error> {
@@ -193,7 +197,7 @@ fn load(db: &Connection, of: Of<'_>, quota: &str, window: u64) -> Result<Share, 
     Ok(found.unwrap_or_default())
 }
 
-fn share(row: &rusqlite::Row<'_>) -> rusqlite::Result<Share> {
+pub(super) fn share(row: &rusqlite::Row<'_>) -> rusqlite::Result<Share> {
     Ok(Share { granted: quantity(row.get(0)?), returned: quantity(row.get(1)?), used: quantity(row.get(2)?) })
 }
 

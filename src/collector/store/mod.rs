@@ -6,6 +6,7 @@ pub mod account;
 mod grant;
 mod loss;
 mod record;
+mod rollover;
 mod schema;
 mod sync;
 pub mod usage;

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use super::Error;
 
 /// Each takes a file one version further.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 -- One settled exchange. Epochs are 64 random bits, kept as SQLite's signed integers; amounts are micro-units.
 CREATE TABLE records (
     epoch INTEGER NOT NULL, vm INTEGER NOT NULL, generation INTEGER NOT NULL, sequence INTEGER NOT NULL,
@@ -67,7 +68,13 @@ CREATE TABLE losses (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+-- What a window was passed on by those before it, and what it passed on itself, in micro-units.
+ALTER TABLE windows ADD COLUMN carried INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE windows ADD COLUMN passed INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 /// Brings a file to the newest version. A file from a newer program is refused and left alone.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {

@@ -3,7 +3,7 @@ use crate::now::Now;
 use crate::quota::account::Account;
 use crate::quota::laws::Shared;
 use crate::quota::slot::{HeldLine, Rule};
-use crate::quota::{GrantLine, Keys, Line, Quota, QuotaId, Standing, Window, grant, read_account};
+use crate::quota::{CalendarPeriod, GrantLine, Keys, Line, Quota, QuotaId, Standing, Window, grant, read_account};
 
 const HOUR: u64 = 3_600_000;
 /// 2026-11-25 00:00 in UTC.
@@ -22,7 +22,7 @@ fn five_hours() -> Window {
 }
 
 fn month() -> Window {
-    Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() }
+    Window::Calendar { period: CalendarPeriod::Month, zone: "UTC".to_owned() }
 }
 
 fn hold(account: &mut Account, quota: &Quota, amount: u64, now: Now) -> Result<HeldLine, Lack> {
@@ -112,11 +112,7 @@ fn time_that_steps_back_charges_the_current_window() {
 fn a_zone_that_moves_opens_no_fresh_month() {
     let mut account = Account::new("s");
     hold(&mut account, &quota(month(), 100, false), 60, at(0)).unwrap();
-    let moved = quota(
-        Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "Asia/Shanghai".to_owned() },
-        100,
-        false,
-    );
+    let moved = quota(Window::Calendar { period: CalendarPeriod::Month, zone: "Asia/Shanghai".to_owned() }, 100, false);
     // It is December in Shanghai, and still November in the month that was opened in UTC.
     let now = at(6 * 24 * HOUR - HOUR);
     assert_eq!(stands(&account, &moved, now).2, 60);
@@ -213,24 +209,216 @@ fn a_fund_that_was_something_else_for_a_while_is_not_granted_twice() {
     assert_eq!(account.standing(&bucket, at(1)).unwrap().used, 100, "an answer of the ledger empties no bucket");
 }
 
+#[test]
+fn a_hold_may_pass_what_there_is_by_its_overage() {
+    let windows = [
+        month(),
+        Window::Lifetime,
+        Window::Concurrent,
+        Window::Bucket { period_ms: 60_000, burst: 100 },
+        Window::Sliding { length_ms: 60_000 },
+    ];
+    for window in windows {
+        let (mut account, quota) = (Account::new("s"), quota(window, 100, false));
+        let mut with = |amount, over| account.hold(&Line { quota: quota.clone(), amount, over }, None, at(0));
+        with(100, 0).unwrap();
+        assert!(matches!(with(1, 0), Err(Lack::Busy(..))));
+        with(20, 20).unwrap();
+        assert!(with(1, 20).is_err(), "an overage is a bound, not a discount");
+        with(1_000, u64::MAX).unwrap();
+        let debt = account.standing(&quota, at(0)).unwrap();
+        assert_eq!((debt.used + debt.held, debt.granted, debt.free()), (1_120, 100, 0));
+    }
+    // A grant that is spent may be passed, too; one that nobody has given yet is asked for.
+    let (mut account, fund) = (Account::new("s"), quota(month(), 100, true));
+    let line = Line { quota: fund.clone(), amount: 30, over: 20 };
+    assert_eq!(account.hold(&line, None, at(0)), Err(Lack::NeedsGrant { missing: 30 }));
+    account.merge(&GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 10, left: 0 });
+    assert_eq!(account.hold(&line, None, at(0)), Ok(START));
+}
+
+#[test]
+fn a_limit_that_changes_counts_at_once() {
+    let windows = [
+        month(),
+        Window::Concurrent,
+        Window::Bucket { period_ms: u64::MAX, burst: 0 },
+        Window::Sliding { length_ms: HOUR },
+    ];
+    for window in windows {
+        let of = |limit| {
+            let window = match &window {
+                Window::Bucket { period_ms, .. } => Window::Bucket { period_ms: *period_ms, burst: limit },
+                other => other.clone(),
+            };
+            quota(window, limit, false)
+        };
+        let mut account = Account::new("s");
+        hold(&mut account, &of(100), 60, at(0)).unwrap();
+        assert!(hold(&mut account, &of(50), 1, at(1)).is_err());
+        assert_eq!(account.standing(&of(50), at(1)).unwrap().free(), 0);
+        hold(&mut account, &of(200), 140, at(2)).unwrap();
+        assert!(hold(&mut account, &of(200), 1, at(3)).is_err());
+    }
+}
+
+fn rolling(limit: u64, rollover: u64) -> Quota {
+    Quota { rollover, ..quota(month(), limit, false) }
+}
+
+/// The first moment of a month, counted from November 2026.
+fn november_and(months: u64) -> Now {
+    let first = jiff::civil::date(2026, 11, 1).checked_add(jiff::Span::new().months(months as i64)).unwrap();
+    let first = first.to_zoned_datetime(jiff::tz::TimeZone::UTC).unwrap();
+    Now { wall_ms: first.timestamp().as_millisecond() as u64, mono_ms: 0 }
+}
+
+#[test]
+fn what_is_unused_goes_over_into_the_next_window_up_to_a_cap() {
+    let (mut account, quota) = (Account::new("s"), rolling(100, 150));
+    let spent = hold(&mut account, &quota, 70, november_and(0)).unwrap();
+    settle(&mut account, &spent, 60, november_and(0));
+    let granted = |account: &Account, now| account.standing(&quota, now).unwrap().granted;
+    assert_eq!(granted(&account, november_and(0)), 100);
+    assert_eq!(granted(&account, november_and(1)), 140);
+    // A month that nobody touched adds its own; the cap is the cap.
+    assert_eq!(granted(&account, november_and(2)), 240);
+    assert_eq!(granted(&account, november_and(3)), 250);
+    assert_eq!(granted(&account, november_and(40)), 250);
+    hold(&mut account, &quota, 240, november_and(2)).unwrap();
+    assert!(hold(&mut account, &quota, 1, november_and(2)).is_err());
+    // What is still held is spent.
+    assert_eq!(granted(&account, november_and(3)), 100);
+    // A cap that is lowered counts at once, and so does none at all.
+    let capped = |rollover| account.standing(&rolling(100, rollover), november_and(2)).unwrap().granted;
+    assert_eq!((capped(50), capped(0)), (150, 100));
+}
+
+#[test]
+fn what_has_gone_over_cannot_be_spent_where_it_came_from() {
+    let (mut account, quota) = (Account::new("s"), rolling(100, 50));
+    let old = hold(&mut account, &quota, 10, november_and(0)).unwrap();
+    hold(&mut account, &quota, 150, november_and(1)).unwrap();
+    // 100 less 10 held: 50 have gone over, 40 are left.
+    let more = |amount| Line { quota: quota.clone(), amount, over: 0 };
+    assert!(account.clone().hold(&more(41), Some(old.window), november_and(1)).is_err());
+    account.hold(&more(40), Some(old.window), november_and(1)).unwrap();
+    assert!(hold(&mut account, &quota, 1, november_and(1)).is_err());
+}
+
+#[test]
+fn a_first_use_window_that_came_to_nothing_passes_on_nothing_of_its_own() {
+    let quota = Quota { rollover: 30, ..quota(five_hours(), 100, false) };
+    let mut account = Account::new("s");
+    let never = hold(&mut account, &quota, 10, at(0)).unwrap();
+    settle(&mut account, &never, 0, at(1));
+    assert_eq!(account.standing(&quota, at(2)).unwrap().granted, 100);
+    let once = hold(&mut account, &quota, 10, at(2)).unwrap();
+    settle(&mut account, &once, 90, at(3));
+    // Windows that nobody opened add nothing.
+    assert_eq!(account.standing(&quota, at(50 * HOUR)).unwrap().granted, 110);
+}
+
+#[test]
+fn a_term_pays_from_its_beginning_to_its_end() {
+    let term = Window::Term { from_ms: START + HOUR, until_ms: START + 3 * HOUR };
+    for granted in [false, true] {
+        let (mut account, quota) = (Account::new("s"), quota(term.clone(), 100, granted));
+        let line = GrantLine { quota: quota.id, window: START + HOUR, ends: START + 3 * HOUR, granted: 100, left: 0 };
+        if granted {
+            account.merge(&line);
+        }
+        let resets = |lack| match lack {
+            Err(Lack::Exhausted(standing)) => (standing.free(), standing.resets_ms),
+            other => panic!("{other:?}"),
+        };
+        let mut early = if granted { account.clone() } else { Account::new("s") };
+        assert_eq!(resets(hold(&mut early, &quota, 1, at(HOUR - 1)).map(|_| ())), (0, START + HOUR), "{granted}");
+        let held = hold(&mut account, &quota, 60, at(HOUR)).unwrap();
+        assert_eq!(account.standing(&quota, at(2 * HOUR)).unwrap().resets_ms, 0);
+        assert_eq!(resets(hold(&mut account, &quota, 1, at(3 * HOUR)).map(|_| ())), (0, 0));
+        // What was admitted in it is charged to it, also later, and may go on.
+        let more = Line { quota: quota.clone(), amount: 40, over: 0 };
+        account.hold(&more, Some(held.window), at(3 * HOUR)).unwrap();
+        settle(&mut account, &HeldLine { amount: 100, ..held }, 90, at(4 * HOUR));
+        assert_eq!(account.reported(quota.id).unwrap().current.used, 90);
+        if !granted {
+            // A term that is prolonged goes on with what is used.
+            let longer =
+                Quota { window: Window::Term { from_ms: START + HOUR, until_ms: START + 9 * HOUR }, ..quota.clone() };
+            assert_eq!(account.standing(&longer, at(5 * HOUR)).unwrap().free(), 10);
+        }
+    }
+}
+
+#[test]
+fn a_lifetime_never_begins_anew() {
+    let (mut account, quota) = (Account::new("s"), quota(Window::Lifetime, 100, false));
+    let held = hold(&mut account, &quota, 100, Now { wall_ms: 1, mono_ms: 0 }).unwrap();
+    settle(&mut account, &held, 100, Now { wall_ms: 1, mono_ms: 0 });
+    let later = Now { wall_ms: u64::MAX - 1, mono_ms: 0 };
+    assert!(matches!(hold(&mut account, &quota, 1, later), Err(Lack::Exhausted(Standing { resets_ms: 0, .. }))));
+}
+
+#[test]
+fn a_sliding_window_lets_go_of_what_has_slid_out() {
+    let (mut account, quota) = (Account::new("s"), quota(Window::Sliding { length_ms: HOUR }, 100, false));
+    let slice = HOUR / 60;
+    let first = hold(&mut account, &quota, 60, at(0)).unwrap();
+    let second = hold(&mut account, &quota, 40, at(HOUR / 2)).unwrap();
+    assert_eq!((first.window, first.begun()), (START, 0));
+    let refused = hold(&mut account, &quota, 50, at(HOUR / 2)).unwrap_err();
+    assert!(matches!(refused, Lack::Busy(_, Some(wait)) if wait == HOUR / 2 + slice - 1), "{refused:?}");
+    assert!(matches!(hold(&mut account, &quota, 101, at(0)), Err(Lack::Exhausted(_))));
+    // What was not used goes back into the slice in which it was held, and leaves with it.
+    settle(&mut account, &first, 20, at(HOUR / 2));
+    let standing = account.standing(&quota, at(HOUR / 2)).unwrap();
+    assert_eq!((standing.used, standing.free(), standing.resets_ms), (60, 40, START + HOUR / 2 + slice - 1 + HOUR));
+    assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 40);
+    // After that there is nothing to give back; what was used beyond the hold is charged when that is known.
+    settle(&mut account, &HeldLine { amount: 60, ..first }, 0, at(HOUR + slice));
+    assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 40);
+    settle(&mut account, &second, 75, at(HOUR + slice));
+    assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 75);
+    assert_eq!(account.standing(&quota, at(2 * HOUR)).unwrap().used, 35);
+    let undone = hold(&mut account, &quota, 10, at(2 * HOUR)).unwrap();
+    account.undo(&undone, at(2 * HOUR).wall_ms);
+    assert_eq!(account.standing(&quota, at(2 * HOUR)).unwrap().used, 35);
+}
+
 /// The layout is a contract with every other VM of the process, also with those of the version before.
 #[test]
 fn the_record_of_an_account_has_this_layout() {
     let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
     hold(&mut account, &quota, 0x0102, Now { wall_ms: 0x11, mono_ms: 0 }).unwrap_err();
     let mut account = Account::new("s");
-    hold(&mut account, &quota, 0x22, Now { wall_ms: 0x11, mono_ms: 0 }).unwrap();
+    let now = Now { wall_ms: 0x11, mono_ms: 0 };
+    hold(&mut account, &quota, 0x22, now).unwrap();
+    let local = |window| self::quota(window, 100, false);
+    hold(&mut account, &local(Window::Bucket { period_ms: 60_000, burst: 100 }), 0x05, now).unwrap();
+    hold(&mut account, &local(Window::Concurrent), 0x06, now).unwrap();
+    hold(&mut account, &local(Window::Sliding { length_ms: 600 }), 0x07, now).unwrap();
     account.set_stamp(3, crate::quota::account::Stamp { generation: 4, number: 6 });
     let ends = 5 * HOUR + 0x11;
     let mut bytes = Vec::new();
-    bytes.extend([1, 0]);
+    bytes.extend([2, 0]);
     bytes.extend([1, 0, 0, 0, b's']);
-    bytes.extend([1, 0]);
+    bytes.extend([4, 0]);
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([0xff; 8]);
-    for value in [0x11, ends, 0, 0, 0x22, 0, 0, 0, 0, 0, 0, 0] {
+    for value in [0x11, ends, 0, 0, 0x22, 0, 0] {
         bytes.extend(u64::to_le_bytes(value));
     }
+    bytes.push(0);
+    bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 1]);
+    for value in [0x11, 0x05, 0] {
+        bytes.extend(u64::to_le_bytes(value));
+    }
+    bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 2]);
+    bytes.extend(u64::to_le_bytes(0x06));
+    bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 3]);
+    bytes.extend([0x58, 2, 0, 0, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([1, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0x07, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([1, 0]);
     bytes.extend([3, 0, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(account.encode(), bytes);

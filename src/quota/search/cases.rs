@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 use super::{Broken, Case, Job, NOW, Seen, search};
 use crate::now::Now;
 use crate::quota::fault::{self, Fault};
-use crate::quota::{Quota, QuotaId, Window};
+use crate::quota::{CalendarPeriod, Quota, QuotaId, Window};
 
 /// A month, and on the second level a bucket of the same size and a number of exchanges at once.
 fn months(level: usize, limit: u64) -> Vec<(Quota, u64)> {
     let quota =
         |name: &str, limit, window| Quota { id: QuotaId::of("p", name), limit, window, granted: false, rollover: 0 };
-    let mut quotas = vec![(
-        quota("month", limit, Window::Calendar { period: crate::quota::CalendarPeriod::Month, zone: "UTC".to_owned() }),
-        1,
-    )];
+    let mut quotas =
+        vec![(quota("month", limit, Window::Calendar { period: CalendarPeriod::Month, zone: "UTC".to_owned() }), 1)];
     if level == 1 {
         quotas.push((quota("bucket", 10 * limit, Window::Bucket { period_ms: 60_000, burst: 10 * limit }), 10));
         quotas.push((quota("live", 2, Window::Concurrent), 0));

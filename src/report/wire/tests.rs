@@ -82,6 +82,8 @@ fn head() -> SyncHead {
                 returned: 0,
                 granted: 4_000_000_000,
                 want: 1_000_000,
+                rollover: 5_000_000,
+                every_ms: 2_629_746_000,
             }],
         }],
     }

@@ -1,0 +1,119 @@
+use proptest::prelude::{prop, prop_assert, proptest};
+
+use crate::collector::store::Store;
+use crate::collector::store::grant::{Of, report};
+use crate::report::wire::{Grant, QuotaReport};
+
+const EVERY: u64 = 1_000;
+const LIMIT: u64 = 100_000_000;
+
+fn of(epoch: u64) -> Of<'static> {
+    Of { bundle: "b", subject: "org/acme", epoch }
+}
+
+/// Window number `index`, from 1.
+fn window(index: u64, rollover: u64) -> QuotaReport {
+    QuotaReport {
+        quota: "plan/fund".to_owned(),
+        unit: "tokens".to_owned(),
+        limit: LIMIT,
+        window: index * EVERY,
+        ends: (index + 1) * EVERY,
+        rollover,
+        every_ms: EVERY,
+        ..QuotaReport::default()
+    }
+}
+
+fn answers(questions: &[(u64, QuotaReport, u64)]) -> Vec<Grant> {
+    let mut store = Store::in_memory().unwrap();
+    let db = store.begin().unwrap();
+    questions.iter().map(|(epoch, question, now)| report(&db, of(*epoch), question, *now).unwrap()).collect()
+}
+
+#[test]
+fn what_is_left_goes_over_up_to_the_cap() {
+    let all = |index, rollover| QuotaReport { want: 10 * LIMIT, ..window(index, rollover) };
+    let spent = QuotaReport { used: 30_000_000, returned: LIMIT - 30_000_000, ..window(1, 50_000_000) };
+    let got = answers(&[(1, all(1, 50_000_000), 1_500), (1, spent.clone(), 1_900), (1, all(2, 50_000_000), 2_000)]);
+    assert_eq!((got[0].granted, got[1].left, got[2].granted), (LIMIT, 70_000_000, 150_000_000));
+    // Windows that nobody opened roll over whole, up to the cap.
+    let got = answers(&[(1, all(1, 0), 1_500), (1, all(3, 170_000_000), 3_000), (1, all(8, 170_000_000), 8_500)]);
+    assert_eq!((got[1].granted, got[2].granted), (2 * LIMIT, LIMIT + 170_000_000));
+    // None where nothing rolls over.
+    let got = answers(&[(1, window(1, 0), 1_500), (1, all(2, 0), 2_000)]);
+    assert_eq!(got[1].granted, LIMIT);
+}
+
+#[test]
+fn what_has_gone_over_is_not_granted_where_it_came_from() {
+    let want = |index, want| QuotaReport { want, ..window(index, 60_000_000) };
+    let got = answers(&[(1, want(1, 1), 1_500), (2, want(2, LIMIT * 2), 2_000), (3, want(1, LIMIT), 2_001)]);
+    // A slice of 13 was granted; 60 have gone over.
+    assert_eq!((got[0].granted, got[1].granted), (13_000_000, 160_000_000));
+    assert_eq!((got[2].granted, got[2].left), (27_000_000, 0));
+}
+
+#[test]
+fn what_is_returned_late_follows() {
+    let rolled = |index| window(index, LIMIT);
+    let first = QuotaReport { want: LIMIT, ..rolled(1) };
+    let back = QuotaReport { granted: LIMIT, returned: LIMIT, ..rolled(1) };
+    let got = answers(&[(1, first, 1_500), (2, rolled(2), 2_000), (1, back, 2_100), (2, rolled(2), 2_200)]);
+    assert_eq!((got[1].left, got[2].left, got[3].left), (LIMIT, LIMIT, 2 * LIMIT));
+}
+
+#[test]
+fn a_clock_that_is_ahead_ends_no_window() {
+    let want = |index| QuotaReport { want: LIMIT, ..window(index, LIMIT) };
+    let got = answers(&[(1, window(1, LIMIT), 1_500), (2, window(2, LIMIT), 1_999), (1, want(1), 1_999)]);
+    assert_eq!((got[1].left, got[2].granted), (LIMIT, LIMIT));
+}
+
+#[test]
+fn a_first_use_window_that_came_to_nothing_adds_nothing() {
+    let first_use =
+        |window, want| QuotaReport { window, ends: 0, length_ms: EVERY, every_ms: 0, want, ..self::window(1, LIMIT) };
+    let back = QuotaReport { granted: LIMIT, returned: LIMIT, ..first_use(1_500, 0) };
+    let used = QuotaReport { granted: LIMIT, returned: LIMIT - 1, used: 1, ..first_use(5_000, 0) };
+    let got = answers(&[
+        (1, first_use(0, LIMIT), 1_500),
+        (1, back, 1_600),
+        (1, first_use(0, 5 * LIMIT), 5_000),
+        (1, used, 5_100),
+        (1, first_use(0, 5 * LIMIT), 9_000),
+    ]);
+    assert_eq!((got[2].window, got[2].granted), (5_000, LIMIT));
+    assert_eq!((got[4].window, got[4].granted), (9_000, 2 * LIMIT - 1));
+}
+
+proptest! {
+    /// Over all windows and epochs, no more is granted than there is: the limits of the windows that have been, and in
+    /// each no more than its own and the cap.
+    #[test]
+    fn nothing_is_granted_twice(
+        rollover in 0_u64..3 * LIMIT,
+        asks in prop::collection::vec((0_u64..3, 1_u64..6, 0_u64..2 * LIMIT, 0_u64..2 * LIMIT, 0_u64..900), 1..60),
+    ) {
+        let mut store = Store::in_memory().unwrap();
+        let db = store.begin().unwrap();
+        let mut shares = std::collections::BTreeMap::<(u64, u64), (u64, u64)>::new();
+        let mut now = EVERY;
+        for (epoch, index, want, back, wait) in asks {
+            now += wait / 8;
+            let (granted, returned) = shares.entry((index, epoch)).or_default();
+            // What is returned is never more than there is.
+            *returned = (*returned + back / 4).min(*granted);
+            let ask = QuotaReport { granted: *granted, returned: *returned, want, ..window(index, rollover) };
+            *granted = report(&db, of(epoch), &ask, now).unwrap().granted.max(*granted);
+            let taken = |of: u64| -> u64 {
+                shares.iter().filter(|((index, _), _)| *index == of).map(|(_, (granted, returned))| granted - returned).sum()
+            };
+            for index in 1..6 {
+                prop_assert!(taken(index) <= LIMIT + rollover);
+                let until: u64 = (1..=index).map(taken).sum();
+                prop_assert!(until <= index * LIMIT, "{until} in {index} windows");
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! How a quota stands at one moment, and the window that an amount falls into then.
+
+use super::account::{Account, Entry, Kind, Period};
+use super::rate::Rate;
+use super::window::{Outside, Span, mean_length, opening, outside};
+use super::{Quota, Standing, Window};
+use crate::now::Now;
+
+/// The window that an amount of a windowed quota falls into now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The current one.
+    Current,
+    /// A new one.
+    New(Span),
+    /// The ledger must say.
+    Unknown,
+    /// None: the term is over (0), or begins at this moment.
+    Outside(u64),
+}
+
+/// Where `quota` stands in time. Time that steps back stays in the current window, and a window keeps the end that
+/// it was opened with, so that an update of the policy opens no fresh one early.
+pub(super) fn place(entry: Option<&Entry>, quota: &Quota, now: Now) -> Place {
+    let current = entry.map_or_else(Period::default, |entry| entry.current);
+    let idle = current.used == 0 && current.held == 0;
+    match outside(&quota.window, now.wall_ms) {
+        Some(Outside::After) => return Place::Outside(0),
+        // A term that was paid from has begun, whatever the clock says now.
+        Some(Outside::Before(from)) if current.start != from || idle => return Place::Outside(from),
+        _ => {}
+    }
+    let closed = match (&quota.window, quota.granted) {
+        (Window::FirstUse { .. }, false) => idle,
+        (Window::FirstUse { .. }, true) => entry.is_some_and(|entry| entry.closed),
+        _ => false,
+    };
+    if current.start != 0 && now.wall_ms < current.ends && !closed {
+        return Place::Current;
+    }
+    if quota.granted {
+        return Place::Unknown;
+    }
+    match opening(&quota.window, now.wall_ms) {
+        Some(span) if span.start > current.start => {
+            Place::New(Span { start: if idle { span.start } else { span.start.max(current.ends) }, ..span })
+        }
+        _ => Place::Current,
+    }
+}
+
+/// What goes over into a new window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carry {
+    /// What the new window has beside its limit.
+    pub(super) carried: u64,
+    /// What the current one passes on, and so has no more.
+    pub(super) passed: u64,
+}
+
+/// What `quota` carries from the current window into the one at `span`: what was neither used nor is held, and the
+/// whole limit of each window between them, together at most its rollover. With a ledger, the ledger does it.
+pub(super) fn carry(entry: Option<&Entry>, quota: &Quota, span: Span) -> Carry {
+    let Some(current) = entry.map(|entry| entry.current).filter(|current| current.start != 0) else {
+        return Carry::default();
+    };
+    if quota.granted || quota.rollover == 0 {
+        return Carry::default();
+    }
+    if matches!(quota.window, Window::FirstUse { .. }) && current.used == 0 && current.held == 0 {
+        // It came to nothing: what it had is what there is, and nothing is added.
+        return Carry { carried: current.carried.min(quota.rollover), passed: 0 };
+    }
+    let spent = current.used.saturating_add(current.held);
+    let passed = allowance(quota, &current).saturating_sub(spent).min(quota.rollover);
+    let between = span.start.saturating_sub(current.ends);
+    let skipped = mean_length(&quota.window)
+        .and_then(|mean| between.saturating_add(mean.checked_div(2)?).checked_div(mean))
+        .unwrap_or(0);
+    let unused = quota.limit.saturating_mul(skipped);
+    Carry { carried: passed.saturating_add(unused).min(quota.rollover), passed }
+}
+
+/// What a window may spend.
+pub(super) fn allowance(quota: &Quota, period: &Period) -> u64 {
+    let amount =
+        if quota.granted { period.granted } else { quota.limit.saturating_add(period.carried.min(quota.rollover)) };
+    amount.saturating_sub(period.returned)
+}
+
+impl Account {
+    /// How `quota` stands; `None` when only the ledger can say.
+    pub fn standing(&self, quota: &Quota, now: Now) -> Option<Standing> {
+        let entry = self.entry(quota.id, Kind::of(&quota.window));
+        Standing::of(entry, quota, now)
+    }
+}
+
+impl Standing {
+    /// How a quota stands that nobody ever used; `None` when only the ledger can say.
+    pub fn unused(quota: &Quota, now: Now) -> Option<Self> {
+        Self::of(None, quota, now)
+    }
+
+    pub(super) fn of_period(quota: &Quota, period: &Period, ledger_left: u64) -> Self {
+        Self {
+            window: period.start,
+            granted: allowance(quota, period),
+            used: period.used,
+            held: period.held,
+            resets_ms: resets(quota, period.ends),
+            ledger_left,
+        }
+    }
+
+    fn of(entry: Option<&Entry>, quota: &Quota, now: Now) -> Option<Self> {
+        let nothing = Self { granted: quota.limit, ledger_left: u64::MAX, ..Self::default() };
+        match quota.window {
+            Window::Bucket { period_ms, burst } => {
+                let rate = Rate { limit: quota.limit, period_ms };
+                let (used, remainder) = entry.map_or((0, 0), |entry| {
+                    let mut entry = entry.clone();
+                    entry.drain(rate, now.wall_ms);
+                    (entry.current.used, entry.current.ends)
+                });
+                let wait = rate.time_for(used, remainder).unwrap_or(u64::MAX);
+                let resets_ms = if used == 0 { 0 } else { now.wall_ms.saturating_add(wait) };
+                Some(Self { window: now.wall_ms, granted: burst, used, resets_ms, ..nothing })
+            }
+            Window::Sliding { length_ms } => {
+                let mut slices = entry.map(|entry| entry.slices.clone()).unwrap_or_default();
+                slices.go_to(length_ms, now.wall_ms);
+                let used = slices.sum();
+                let resets_ms = if used == 0 { 0 } else { slices.below(0) };
+                Some(Self { window: now.wall_ms.saturating_sub(length_ms), used, resets_ms, ..nothing })
+            }
+            Window::Concurrent => Some(Self { held: entry.map_or(0, |entry| entry.current.held), ..nothing }),
+            Window::Calendar { .. }
+            | Window::Anniversary { .. }
+            | Window::FirstUse { .. }
+            | Window::Term { .. }
+            | Window::Lifetime => Self::of_window(entry, quota, now),
+        }
+    }
+
+    fn of_window(entry: Option<&Entry>, quota: &Quota, now: Now) -> Option<Self> {
+        let current = entry.map_or_else(Period::default, |entry| entry.current);
+        let nothing = Self { ledger_left: u64::MAX, ..Self::default() };
+        match place(entry, quota, now) {
+            Place::Unknown => None,
+            Place::Outside(resets_ms) => {
+                let Period { start, used, held, .. } = current;
+                Some(Self { window: start, used, held, resets_ms, ledger_left: 0, ..nothing })
+            }
+            Place::New(span) => {
+                let granted = quota.limit.saturating_add(carry(entry, quota, span).carried);
+                match quota.window {
+                    Window::FirstUse { .. } => Some(Self { granted, ..nothing }),
+                    _ => Some(Self { window: span.start, granted, resets_ms: resets(quota, span.ends), ..nothing }),
+                }
+            }
+            Place::Current => {
+                let left = entry.map_or(u64::MAX, |entry| entry.ledger_left(quota));
+                Some(Self::of_period(quota, &current, left))
+            }
+        }
+    }
+}
+
+/// When the window that ends at `ends` begins anew: never, where there is only one.
+fn resets(quota: &Quota, ends: u64) -> u64 {
+    if matches!(quota.window, Window::Term { .. } | Window::Lifetime) { 0 } else { ends }
+}
+
+impl Entry {
+    /// What the ledger could still grant.
+    pub(super) fn ledger_left(&self, quota: &Quota) -> u64 {
+        if quota.granted { self.left } else { u64::MAX }
+    }
+}
