@@ -41,16 +41,30 @@ impl<P: Pattern> Counter<P> {
         Self { merger: Merger::new(P::TABLES), remembered: vec![[0; 2]; REMEMBERED], pattern: PhantomData }
     }
 
+    /// A piece whose end can be told at a glance: its length and tokens.
+    #[inline(always)]
+    fn at_a_glance(&mut self, text: &[u8], at: usize) -> Option<(usize, u64)> {
+        let window = Window::full(text, at)?;
+        match P::glance(&window) {
+            0 => None,
+            1 => Some((1, 1)),
+            length => Some((length, self.short(&window, length))),
+        }
+    }
+
     /// Tokens of the piece between two offsets.
     #[inline(always)]
     fn piece(&mut self, text: &[u8], from: usize, to: usize) -> u64 {
         match to - from {
             0..=1 => 1,
-            length @ 2..=15 => {
-                let window = Window::full(text, from);
-                let window = window.unwrap_or_else(|| Window::padded(text.get(from..to).unwrap_or_default()));
-                self.short(&window, length)
-            }
+            length @ 2..=15 => match Window::full(text, from) {
+                Some(window) => self.short(&window, length),
+                None => {
+                    let mut room = [0; 16];
+                    let window = Window::padded(text.get(from..to).unwrap_or_default(), &mut room);
+                    self.short(&window, length)
+                }
+            },
             _ => self.merger.count(text.get(from..to).unwrap_or_default()),
         }
     }
@@ -58,8 +72,8 @@ impl<P: Pattern> Counter<P> {
     /// Tokens of the first `length` bytes of a window, 2 to 15. The top byte of the key has room for the length and the
     /// count, which are below 16 both.
     #[inline(always)]
-    fn short(&mut self, window: &Window, length: usize) -> u64 {
-        let (low, high) = window.key(length);
+    fn short(&mut self, window: &Window<'_>, length: usize) -> u64 {
+        let [low, high] = window.key(length);
         let key = [low, high | (length as u64) << 56];
         let [a, b] = key;
         let hash = (a ^ b.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -72,7 +86,7 @@ impl<P: Pattern> Counter<P> {
     }
 
     #[inline(never)]
-    fn learn(&mut self, window: &Window, length: usize, [low, high]: [u64; 2], slot: usize) -> u64 {
+    fn learn(&mut self, window: &Window<'_>, length: usize, [low, high]: [u64; 2], slot: usize) -> u64 {
         let count = self.merger.count(window.first(length));
         if let Some(slot) = self.remembered.get_mut(slot) {
             *slot = [low, high | count << 60];
@@ -86,13 +100,9 @@ impl<P: Pattern> Count for Counter<P> {
         let text = text.as_bytes();
         let (mut scan, mut at, mut sum) = (Scan::new(text), 0, 0u64);
         while at < text.len() && sum <= most {
-            if let Some(window) = Window::full(text, at) {
-                let length = P::glance(&window);
-                if length > 1 {
-                    sum += self.short(&window, length);
-                    at += length;
-                    continue;
-                }
+            if let Some((length, tokens)) = self.at_a_glance(text, at) {
+                (at, sum) = (at + length, sum + tokens);
+                continue;
             }
             let end = P::next(&mut scan, at);
             sum += self.piece(text, at, end);
@@ -105,6 +115,10 @@ impl<P: Pattern> Count for Counter<P> {
         let text = text.as_bytes();
         let (mut scan, mut at, mut sum) = (Scan::new(text), 0, 0u64);
         while at < text.len() {
+            if let Some((length, tokens)) = self.at_a_glance(text, at) {
+                (at, sum) = (at + length, sum + tokens);
+                continue;
+            }
             let end = P::next(&mut scan, at);
             if scan.saw_end {
                 break;

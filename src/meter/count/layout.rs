@@ -46,9 +46,9 @@ pub struct Token {
 impl Token {
     pub const fn pack(self) -> u64 {
         self.left as u64
-            | (self.right as u64) << TOKEN_BITS
-            | (self.prefix as u64) << (2 * TOKEN_BITS)
-            | (self.length as u64 - 1) << (3 * TOKEN_BITS)
+            | ((self.right as u64) << TOKEN_BITS)
+            | ((self.prefix as u64) << (2 * TOKEN_BITS))
+            | ((self.length as u64 - 1) << (3 * TOKEN_BITS))
     }
 
     #[inline]
@@ -82,12 +82,12 @@ impl Node {
 
     /// A token that no longer token begins with.
     pub const fn leaf(label: u8, token: u32) -> Self {
-        Self(label as u32 | Self::LEAF | token << Self::VALUE)
+        Self(label as u32 | Self::LEAF | (token << Self::VALUE))
     }
 
     /// A node with children; `ends`: it is a token too, whose number lies at its child by [`NO_BYTE`].
     pub const fn branch(label: u8, base: u32, ends: bool) -> Self {
-        Self(label as u32 | if ends { Self::ENDS } else { 0 } | base << Self::VALUE)
+        Self(label as u32 | if ends { Self::ENDS } else { 0 } | (base << Self::VALUE))
     }
 
     #[inline]
@@ -119,14 +119,37 @@ impl Node {
     }
 }
 
-/// A slot of the table of merges that is not taken.
-pub const NO_MERGE: u32 = u32::MAX;
+/// Three bytes a slot of the table of merges: the merged token and, above it, a fingerprint of the two that it is merged
+/// from. [`NO_TOKEN`]: not taken.
+pub const MERGE_BYTES: usize = 3;
 
-/// Where the merge of two tokens is looked for: the first slot of a table of `slots` (a power of two), and the
-/// fingerprint that a slot has above its token. Slots are probed one after the other.
-#[inline]
-pub const fn merge_slot(left: u32, right: u32, slots: usize) -> (usize, u32) {
-    let key = (left as u64) << 32 | right as u64;
-    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    ((hash >> 32) as usize & (slots - 1), hash as u32 & (u32::MAX >> TOKEN_BITS))
+/// A hash of two tokens that may merge. Each merge has a slot of its own: pairs are spread over groups, and the seed of a
+/// group was chosen so that its pairs fall on slots which no other pair has. So one look tells all.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair(u64);
+
+impl Pair {
+    #[inline]
+    pub const fn of(left: u32, right: u32) -> Self {
+        let key = ((left as u64) << TOKEN_BITS) | right as u64;
+        Self(key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93))
+    }
+
+    /// Its group, of so many.
+    #[inline]
+    pub const fn group(self, groups: usize) -> usize {
+        (((self.0 >> 32) * groups as u64) >> 32) as usize
+    }
+
+    /// Its slot, of so many, under the seed of its group.
+    #[inline]
+    pub const fn slot(self, seed: u16, slots: usize) -> usize {
+        let hash = (self.0 ^ (self.0 >> 31) ^ seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (((hash >> 32) * slots as u64) >> 32) as usize
+    }
+
+    #[inline]
+    pub const fn fingerprint(self) -> u32 {
+        self.0 as u32 & 0x3f
+    }
 }

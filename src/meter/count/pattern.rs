@@ -10,9 +10,9 @@ mod o200k;
 pub use cl100k::Cl100k;
 pub use o200k::O200k;
 
-use super::class::{BLANK, LETTER, LINE, NUMBER, Scan};
+use super::class::{BLANK, LETTER, LINE, LOWER, NUMBER, Scan, UPPER};
 use super::tables::Tables;
-use super::window::Window;
+use super::window::{Classes, FOREIGN, SIGN, SLASH, Window};
 
 /// How one vocabulary cuts text into pieces.
 pub trait Pattern {
@@ -24,9 +24,9 @@ pub trait Pattern {
     /// Behind the piece that begins at `at`, which is inside the text. [`Scan::saw_end`]: more text might change that.
     fn next(scan: &mut Scan<'_>, at: usize) -> usize;
 
-    /// The length of the piece that a window begins with, whatever follows the window, if that can be told at a
-    /// glance: ASCII words shorter than it. Else 0.
-    fn glance(window: &Window) -> usize;
+    /// The length of the piece that a window begins with, if that can be told whatever follows the window; else 0. It agrees
+    /// with `next`, and sees nothing but ASCII.
+    fn glance(window: &Window<'_>) -> usize;
 }
 
 /// Behind a contraction (`(?i:'s|'t|'re|'ve|'m|'ll|'d)`) at `at`; else `at`. The long s is an s.
@@ -94,5 +94,44 @@ fn blanks(scan: &mut Scan<'_>, at: usize, whole_at_end: bool) -> usize {
         Some(line) => line,
         None if ended || last == at => end,
         None => last,
+    }
+}
+
+/// What a word may be led by, and `None` if the window does not begin with an ASCII word.
+#[inline(always)]
+fn glance_lead(classes: Classes) -> Option<u32> {
+    match classes.are(UPPER | LOWER) & 3 {
+        1 | 3 => Some(0),
+        2 if classes.are(NUMBER | LINE | FOREIGN) & 1 == 0 => Some(1),
+        _ => None,
+    }
+}
+
+/// A length, if what stops the piece is in the window and is none of these classes; else 0.
+#[inline(always)]
+fn glance_stop(classes: Classes, length: u32, not: u8) -> usize {
+    if length < 16 && classes.are(not) >> length & 1 == 0 { length as usize } else { 0 }
+}
+
+/// [`Pattern::glance`] for what is no word: signs, white space and numbers, as in `signs`, `blanks` and `number`.
+#[inline(always)]
+fn glance_others(window: &Window<'_>, classes: Classes, slashes: bool) -> usize {
+    let signs = classes.are(SIGN);
+    if signs & 1 == 1 || (signs & 2 == 2 && window.byte(0) == b' ') {
+        let lead = !signs & 1;
+        let signs = lead + (signs >> lead).trailing_ones();
+        let tail = classes.are(if slashes { LINE | SLASH } else { LINE });
+        return glance_stop(classes, signs + (tail >> signs).trailing_ones(), FOREIGN);
+    }
+    let blanks = classes.are(BLANK).trailing_ones();
+    if blanks > 0 {
+        let lines = classes.are(LINE) & !(u32::MAX << blanks);
+        let length = if lines != 0 { 32 - lines.leading_zeros() } else { 1.max(blanks - 1) };
+        return if glance_stop(classes, blanks, FOREIGN) > 0 { length as usize } else { 0 };
+    }
+    match classes.are(NUMBER).trailing_ones() {
+        0 => 0,
+        1 | 2 if classes.are(FOREIGN) & 0b110 != 0 => 0,
+        numbers => numbers.min(3) as usize,
     }
 }

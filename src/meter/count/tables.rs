@@ -1,12 +1,13 @@
 //! The generated tables of a vocabulary, and single steps in them.
 
-use super::layout::{NO_BYTE, NO_MERGE, NO_TOKEN, Node, TOKEN_BITS, Token, merge_slot};
+use super::layout::{MERGE_BYTES, NO_BYTE, NO_TOKEN, Node, Pair, TOKEN_BITS, Token};
 
 /// The tables of one vocabulary. They are part of the binary: nothing is loaded, and all threads read the same.
 #[derive(Debug)]
 pub struct Tables {
     trie: &'static [[u8; 4]],
-    merges: &'static [[u8; 4]],
+    seeds: &'static [[u8; 2]],
+    merges: &'static [[u8; MERGE_BYTES]],
     tokens: &'static [[u8; 8]],
 }
 
@@ -14,6 +15,7 @@ macro_rules! tables {
     ($name:literal) => {
         Tables {
             trie: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".trie")).as_chunks().0,
+            seeds: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".seeds")).as_chunks().0,
             merges: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".merges")).as_chunks().0,
             tokens: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".tokens")).as_chunks().0,
         }
@@ -71,21 +73,16 @@ impl Tables {
     /// The token that two tokens merge to, if they do.
     #[inline]
     pub fn merged(&self, left: u32, right: u32) -> Option<u32> {
-        let (mut slot, fingerprint) = merge_slot(left, right, self.merges.len());
-        loop {
-            let found = self.merges.get(slot).map_or(NO_MERGE, |bytes| u32::from_le_bytes(*bytes));
-            if found == NO_MERGE {
-                return None;
-            }
-            if found >> TOKEN_BITS == fingerprint {
-                let merged = found & NO_TOKEN;
-                let token = self.token(merged);
-                if (token.left, token.right) == (left, right) {
-                    return Some(merged);
-                }
-            }
-            slot = (slot + 1) & (self.merges.len() - 1);
+        let pair = Pair::of(left, right);
+        let seed = u16::from_le_bytes(*self.seeds.get(pair.group(self.seeds.len()))?);
+        let [a, b, c] = *self.merges.get(pair.slot(seed, self.merges.len()))?;
+        let slot = u32::from_le_bytes([a, b, c, 0]);
+        if slot >> TOKEN_BITS != pair.fingerprint() {
+            return None;
         }
+        let merged = slot & NO_TOKEN;
+        let token = self.token(merged);
+        ((token.left, token.right) == (left, right)).then_some(merged)
     }
 
     #[inline]

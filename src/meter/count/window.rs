@@ -1,29 +1,30 @@
 //! Sixteen bytes of text, looked at all at once.
 
+use super::layout::{LINE, LOWER, NUMBER, SPACE, UPPER};
+
+/// An ASCII character that is no letter, number or white space.
+pub const SIGN: u8 = 4;
+/// The slash, which is a sign too.
+pub const SLASH: u8 = 8;
+/// Part of a character that is not ASCII. The other classes of ASCII are those of [`class`](super::class).
+pub const FOREIGN: u8 = 128;
+
 /// Sixteen bytes of text.
 #[derive(Clone, Copy, Debug)]
-pub struct Window([u8; 16]);
+pub struct Window<'a>(&'a [u8; 16]);
 
-/// Which of the sixteen are ASCII letters: bit *n* stands for byte *n*.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Letters {
-    pub upper: u32,
-    pub lower: u32,
-}
-
-impl Window {
+impl<'a> Window<'a> {
     /// The sixteen bytes from `at` on, if there are so many.
     #[inline(always)]
-    pub fn full(text: &[u8], at: usize) -> Option<Self> {
-        text.get(at..)?.first_chunk().copied().map(Self)
+    pub fn full(text: &'a [u8], at: usize) -> Option<Self> {
+        text.get(at..)?.first_chunk().map(Self)
     }
 
-    /// A short text, and zeros.
+    /// A short text, and zeros: `room` is where they are put.
     #[inline]
-    pub fn padded(text: &[u8]) -> Self {
-        let mut bytes = [0; 16];
-        bytes.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        Self(bytes)
+    pub fn padded(text: &[u8], room: &'a mut [u8; 16]) -> Self {
+        room.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        Self(room)
     }
 
     #[inline(always)]
@@ -33,65 +34,179 @@ impl Window {
 
     #[inline]
     pub fn first(&self, length: usize) -> &[u8] {
-        self.0.get(..length).unwrap_or(&self.0)
+        self.0.get(..length).unwrap_or(self.0)
     }
 
     /// The first `length` bytes, at most 15, as two numbers; the top byte of the second is free.
     #[inline(always)]
-    pub fn key(&self, length: usize) -> (u64, u64) {
-        let both = u128::from_le_bytes(self.0);
-        let (low, high) = (both as u64, (both >> 64) as u64);
-        let ones = |bytes: usize| (1u64 << (8 * (bytes & 7))) - 1;
-        if length < 8 { (low & ones(length), 0) } else { (low, high & ones(length)) }
+    pub fn key(&self, length: usize) -> [u64; 2] {
+        let both = u128::from_le_bytes(*self.0);
+        let [low, high] = MASKS.get(length).copied().unwrap_or_default();
+        [both as u64 & low, (both >> 64) as u64 & high]
     }
 
-    /// Which bytes are ASCII letters.
+    /// The class of each byte.
     #[inline(always)]
-    pub fn letters(&self) -> Letters {
-        scalar(self.0)
+    pub fn classes(&self) -> Classes {
+        Classes::of(*self.0)
     }
 }
 
-/// Eight bytes at a time. Adding 0x80 less than a limit sets the top bit of those at or above it; bytes with the top
-/// bit set are none of ours, and never carry into their neighbours because they are cleared first.
+/// Ones for so many bytes.
+static MASKS: [[u64; 2]; 16] = {
+    let mut masks = [[0; 2]; 16];
+    let mut length = 1;
+    while length < 16 {
+        let ones = (1u128 << (8 * length)) - 1;
+        #[expect(clippy::indexing_slicing, reason = "done by the compiler")]
+        {
+            masks[length] = [ones as u64, (ones >> 64) as u64];
+        }
+        length += 1;
+    }
+    masks
+};
+
+/// The class of a byte.
 #[inline(always)]
-fn scalar(bytes: [u8; 16]) -> Letters {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let both = u128::from_le_bytes(bytes);
-    let mask = |from: u8, to: u8| {
-        let half = |word: u64| {
-            let plain = word & (0x7f * EACH);
-            let from = plain + u64::from(0x80 - from) * EACH;
-            let above = plain + u64::from(0x7f - to) * EACH;
-            let inside = from & !above & !word & (0x80 * EACH);
-            // Gathers the eight top bits into the top byte.
-            ((inside >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-        };
-        half(both as u64) | half((both >> 64) as u64) << 8
+pub const fn class_of_byte(byte: u8) -> u8 {
+    match byte {
+        b'A'..=b'Z' => UPPER,
+        b'a'..=b'z' => LOWER,
+        b'0'..=b'9' => NUMBER,
+        b'\r' | b'\n' => LINE,
+        b' ' | b'\t' | 0x0b | 0x0c => SPACE,
+        b'/' => SIGN | SLASH,
+        0x80.. => FOREIGN,
+        _ => SIGN,
+    }
+}
+
+#[cfg(not(target_feature = "simd128"))]
+pub use scalar::Classes;
+#[cfg(target_feature = "simd128")]
+pub use vector::Classes;
+
+/// The classes of sixteen bytes by a table.
+#[cfg_attr(target_feature = "simd128", allow(dead_code, reason = "tests compare it with the vectors"))]
+mod scalar {
+    static CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            #[expect(clippy::indexing_slicing, reason = "done by the compiler")]
+            {
+                classes[byte] = super::class_of_byte(byte as u8);
+            }
+            byte += 1;
+        }
+        classes
     };
-    Letters { upper: mask(b'A', b'Z'), lower: mask(b'a', b'z') }
+
+    /// See [`Window::classes`](super::Window::classes).
+    #[derive(Clone, Copy, Debug)]
+    pub struct Classes([u64; 2]);
+
+    impl Classes {
+        #[inline(always)]
+        pub fn of(bytes: [u8; 16]) -> Self {
+            let classes = u128::from_le_bytes(bytes.map(|byte| CLASSES.get(usize::from(byte)).copied().unwrap_or(0)));
+            Self([classes as u64, (classes >> 64) as u64])
+        }
+
+        /// Which bytes are of one of these classes: bit *n* stands for byte *n*.
+        #[inline(always)]
+        pub fn are(self, classes: u8) -> u32 {
+            const EACH: u64 = 0x0101_0101_0101_0101;
+            let [low, high] = self.0.map(|half| {
+                let some = half & (u64::from(classes) * EACH);
+                // The top bit of each byte that is not 0, and then these eight gathered into the top byte.
+                let tops = ((((some & (0x7f * EACH)) + 0x7f * EACH) | some) >> 7) & EACH;
+                (tops.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+            });
+            low | high << 8
+        }
+    }
+}
+
+/// The classes of sixteen bytes at once, by comparing all of them with the limits of each class.
+#[cfg(target_feature = "simd128")]
+mod vector {
+    use core::arch::wasm32::{
+        i8x16_bitmask, u8x16_eq, u8x16_ge, u8x16_le, u8x16_splat, u64x2, v128, v128_and, v128_not, v128_or,
+    };
+
+    use super::{FOREIGN, LINE, LOWER, NUMBER, SIGN, SLASH, SPACE, UPPER};
+
+    /// See [`Window::classes`](super::Window::classes).
+    #[derive(Clone, Copy, Debug)]
+    pub struct Classes(v128);
+
+    impl Classes {
+        #[inline(always)]
+        pub fn of(bytes: [u8; 16]) -> Self {
+            let both = u128::from_le_bytes(bytes);
+            let bytes = u64x2(both as u64, (both >> 64) as u64);
+            let within =
+                |from: u8, to: u8| v128_and(u8x16_ge(bytes, u8x16_splat(from)), u8x16_le(bytes, u8x16_splat(to)));
+            let class = |which: v128, class: u8| v128_and(which, u8x16_splat(class));
+            let is = |byte: u8| u8x16_eq(bytes, u8x16_splat(byte));
+            let upper = within(b'A', b'Z');
+            let lower = within(b'a', b'z');
+            let number = within(b'0', b'9');
+            let line = v128_or(is(b'\n'), is(b'\r'));
+            let blank = v128_or(is(b' '), within(b'\t', b'\r'));
+            let foreign = u8x16_ge(bytes, u8x16_splat(0x80));
+            let named = v128_or(v128_or(upper, lower), v128_or(v128_or(number, blank), foreign));
+            let letters = v128_or(class(upper, UPPER), class(lower, LOWER));
+            let blanks = v128_or(class(line, LINE), class(v128_and(blank, v128_not(line)), SPACE));
+            let signs = v128_or(class(v128_not(named), SIGN), class(is(b'/'), SLASH));
+            let others = v128_or(class(number, NUMBER), class(foreign, FOREIGN));
+            Self(v128_or(v128_or(letters, blanks), v128_or(signs, others)))
+        }
+
+        /// Which bytes are of one of these classes: bit *n* stands for byte *n*.
+        #[inline(always)]
+        pub fn are(self, classes: u8) -> u32 {
+            let none = u8x16_eq(v128_and(self.0, u8x16_splat(classes)), u8x16_splat(0));
+            u32::from(i8x16_bitmask(v128_not(none)))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
-    use super::Window;
+    use super::{Classes, FOREIGN, SIGN, Window, class_of_byte};
+    use crate::meter::count::class;
+    use crate::meter::count::layout::{LINE, LOWER, NUMBER, SPACE, UPPER};
+
+    #[test]
+    fn ascii_is_classified_as_everywhere() {
+        for byte in 0..=255 {
+            let expected = if byte < 0x80 { class::ascii(byte) } else { FOREIGN };
+            let class = class_of_byte(byte) & (UPPER | LOWER | NUMBER | SPACE | LINE | FOREIGN);
+            assert_eq!(class, expected, "{byte}");
+            assert_eq!(class_of_byte(byte) & SIGN != 0, expected == 0, "{byte}");
+        }
+    }
 
     proptest! {
         #[test]
-        fn letters_are_told_byte_by_byte(bytes in any::<[u8; 16]>()) {
-            let letters = Window(bytes).letters();
+        fn sixteen_are_classified_as_one_by_one(bytes in any::<[u8; 16]>(), classes in any::<u8>()) {
+            let are = Classes::of(bytes).are(classes);
+            prop_assert_eq!(are, super::scalar::Classes::of(bytes).are(classes));
             for (at, byte) in bytes.iter().enumerate() {
-                prop_assert_eq!(letters.upper >> at & 1 == 1, byte.is_ascii_uppercase());
-                prop_assert_eq!(letters.lower >> at & 1 == 1, byte.is_ascii_lowercase());
+                prop_assert_eq!(are >> at & 1 == 1, class_of_byte(*byte) & classes != 0, "{} {}", at, byte);
             }
         }
 
         #[test]
         fn keys_are_different_for_different_beginnings(bytes in any::<[u8; 16]>(), length in 0usize..16) {
-            let (low, high) = Window(bytes).key(length);
-            prop_assert_eq!((low, high), Window::padded(&bytes[..length]).key(15));
+            let [low, high] = Window(&bytes).key(length);
+            let mut room = [0; 16];
+            prop_assert_eq!([low, high], Window::padded(&bytes[..length], &mut room).key(15));
             prop_assert_eq!(high >> 56, 0);
         }
     }

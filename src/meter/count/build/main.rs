@@ -33,7 +33,10 @@ fn main() {
         let tokens = tokens(&vocabulary.expect("tiktoken-rs carries its vocabularies"));
         let tokens_table = merges::tokens(&tokens);
         write(&format!("{name}.trie"), words(trie::table(&tokens).into_iter().map(|node| node.0)));
-        write(&format!("{name}.merges"), words(merges::table(&tokens_table)));
+        let (seeds, slots) = merges::table(&tokens_table);
+        write(&format!("{name}.seeds"), seeds.into_iter().flat_map(u16::to_le_bytes).collect());
+        let slot = |slot: u32| slot.to_le_bytes().into_iter().take(layout::MERGE_BYTES);
+        write(&format!("{name}.merges"), slots.into_iter().flat_map(slot).collect());
         write(&format!("{name}.tokens"), tokens_table.iter().flat_map(|token| token.pack().to_le_bytes()).collect());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{NO_MERGE, NO_TOKEN, TOKEN_BITS, Token, merge_slot};
+use crate::layout::{NO_TOKEN, Pair, TOKEN_BITS, Token};
 
 /// What is known of each token, in the order of the ranks.
 pub fn tokens(tokens: &[Vec<u8>]) -> Vec<Token> {
@@ -33,19 +33,36 @@ fn last_merge(bytes: &[u8], rank: u32, ranks: &HashMap<&[u8], u32>) -> (u32, u32
     (ranks[&bytes[..cuts[1]]], ranks[&bytes[cuts[1]..]])
 }
 
-/// From two tokens to the one that they merge to: open addressing. A slot has the merged token, whose own entry tells
-/// which two it is merged from, and a fingerprint of these two.
-pub fn table(tokens: &[Token]) -> Vec<u32> {
-    // Three quarters full.
-    let slots = (tokens.len() * 5 / 4).next_power_of_two();
-    let mut table = vec![NO_MERGE; slots];
-    for (token, rank) in tokens.iter().zip(0..).filter(|(token, _)| token.length > 1) {
-        let (mut slot, fingerprint) = merge_slot(token.left, token.right, slots);
-        while table[slot] != NO_MERGE {
-            slot = (slot + 1) % slots;
+/// From two tokens to the one that they merge to, without a collision: the seeds of the groups, and the slots. A slot's
+/// token tells by its own entry which two it is merged from.
+pub fn table(tokens: &[Token]) -> (Vec<u16>, Vec<u32>) {
+    let merged: Vec<(Pair, u32)> = tokens
+        .iter()
+        .zip(0..)
+        .filter(|(token, _)| token.length > 1)
+        .map(|(token, rank)| (Pair::of(token.left, token.right), rank))
+        .collect();
+    let mut groups = vec![Vec::new(); merged.len() / 4];
+    let count = groups.len();
+    merged.iter().for_each(|(pair, rank)| groups[pair.group(count)].push((*pair, *rank)));
+    // A few slots more than pairs, so that the last groups find their seeds.
+    let mut slots = vec![NO_TOKEN; merged.len() * 103 / 100];
+    let mut seeds = vec![0; count];
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by_key(|group| std::cmp::Reverse(groups[*group].len()));
+    for group in order {
+        let pairs = &groups[group];
+        let places = |seed| pairs.iter().map(|(pair, _)| pair.slot(seed, slots.len())).collect::<Vec<_>>();
+        let apart = |places: &[usize]| (1..places.len()).all(|at| !places[..at].contains(&places[at]));
+        let fits = |seed: &u16| {
+            let places = places(*seed);
+            places.iter().all(|place| slots[*place] == NO_TOKEN) && apart(&places)
+        };
+        let seed = (0..=u16::MAX).find(fits).expect("a seed for every group");
+        for ((pair, rank), place) in pairs.iter().zip(places(seed)) {
+            slots[place] = (pair.fingerprint() << TOKEN_BITS) | rank;
         }
-        table[slot] = fingerprint << TOKEN_BITS | rank;
-        assert_ne!(table[slot], NO_MERGE);
+        seeds[group] = seed;
     }
-    table
+    (seeds, slots)
 }

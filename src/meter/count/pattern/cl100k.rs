@@ -11,10 +11,10 @@
 //! \s
 //! ```
 
-use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, NUMBER, SPACE, Scan, UPPER, ascii};
+use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, NUMBER, SPACE, Scan, UPPER};
 use super::super::tables::{self, Tables};
-use super::super::window::Window;
-use super::{Pattern, blanks, contraction, number, signs};
+use super::super::window::{FOREIGN, Window};
+use super::{Pattern, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
 
 /// `cl100k_base`.
 #[derive(Debug)]
@@ -49,20 +49,16 @@ impl Pattern for Cl100k {
     }
 
     #[inline(always)]
-    fn glance(window: &Window) -> usize {
-        let letters = window.letters();
-        let letters = letters.upper | letters.lower;
-        let lead = match letters & 3 {
-            // Neither the first nor the second is a letter.
-            0 => return 0,
-            2 if window.byte(0) >= 0x80 || ascii(window.byte(0)) & (NUMBER | LINE) != 0 => return 0,
+    fn glance(window: &Window<'_>) -> usize {
+        let classes = window.classes();
+        match glance_lead(classes) {
+            None => glance_others(window, classes, false),
             // It may be a contraction.
-            2 if window.byte(0) == b'\'' => return 0,
-            2 => 1,
-            _ => 0,
-        };
-        let length = lead + (letters >> lead).trailing_ones();
-        // What stops it must be seen, and must be surely no letter.
-        if length < 16 && window.byte(length as usize) < 0x80 { length as usize } else { 0 }
+            Some(1) if window.byte(0) == b'\'' => 0,
+            Some(lead) => {
+                let length = lead + (classes.are(UPPER | LOWER) >> lead).trailing_ones();
+                glance_stop(classes, length, FOREIGN)
+            }
+        }
     }
 }

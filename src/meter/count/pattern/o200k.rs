@@ -10,10 +10,10 @@
 //! \s+
 //! ```
 
-use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, MARK, NUMBER, SPACE, Scan, UPPER, ascii};
+use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, MARK, NUMBER, SPACE, Scan, UPPER};
 use super::super::tables::{self, Tables};
-use super::super::window::Window;
-use super::{Pattern, blanks, contraction, number, signs};
+use super::super::window::{FOREIGN, Window};
+use super::{Pattern, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
 
 /// `o200k_base`, `o200k_harmony`.
 #[derive(Debug)]
@@ -49,20 +49,14 @@ impl Pattern for O200k {
     }
 
     #[inline(always)]
-    fn glance(window: &Window) -> usize {
-        let letters = window.letters();
-        let lead = match (letters.upper | letters.lower) & 3 {
-            // Neither the first nor the second is a letter.
-            0 => return 0,
-            2 if window.byte(0) >= 0x80 || ascii(window.byte(0)) & (NUMBER | LINE) != 0 => return 0,
-            2 => 1,
-            _ => 0,
-        };
-        let capitals = (letters.upper >> lead).trailing_ones();
-        let length = lead + capitals + (letters.lower >> lead >> capitals).trailing_ones();
-        // What stops it must be seen, and must be surely no letter, mark or contraction.
-        let stop = window.byte(length as usize);
-        if length < 16 && stop < 0x80 && stop != b'\'' { length as usize } else { 0 }
+    fn glance(window: &Window<'_>) -> usize {
+        let classes = window.classes();
+        let Some(lead) = glance_lead(classes) else { return glance_others(window, classes, true) };
+        let capitals = (classes.are(UPPER) >> lead).trailing_ones();
+        let length = lead + capitals + (classes.are(LOWER) >> lead >> capitals).trailing_ones();
+        let length = glance_stop(classes, length, FOREIGN);
+        // A contraction may follow.
+        if window.byte(length) == b'\'' { 0 } else { length }
     }
 }
 
