@@ -36,6 +36,11 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem == "tests" || stem.ends_with("_tests"))
 }
 
+/// A build script is a crate of its own, whose root is its folder.
+fn is_build_script(path: &Path) -> bool {
+    path.parent().is_some_and(|folder| folder.ends_with("build"))
+}
+
 /// The first path segments after `crate::` in the text before its test module, comments left out.
 fn used(text: &str) -> Vec<String> {
     let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
@@ -54,7 +59,7 @@ fn arrows_point_down() {
     for (module, may_use) in MAY_USE {
         let file = root.join(format!("{module}.rs"));
         let place = if file.is_file() { file } else { root.join(module) };
-        for path in sources(&place).into_iter().filter(|path| !is_test(path)) {
+        for path in sources(&place).into_iter().filter(|path| !is_test(path) && !is_build_script(path)) {
             let text = fs::read_to_string(&path).expect("a source file is readable");
             for name in used(&text) {
                 seen += 1;

@@ -107,4 +107,4 @@ impl Encoding {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod texts;
+pub(super) mod texts;
