@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Exit;
+use crate::collector::clock::Clock;
 use crate::collector::server::{Error, Server, asked_to_stop};
 
 /// Keep the ledger: take records and hand out grants until SIGTERM or Ctrl-C.
@@ -16,6 +17,9 @@ pub struct Args {
     /// The SQLite file of the ledger; made if it is not there.
     #[arg(long, value_name = "PATH", default_value = "farebox.db")]
     pub db: PathBuf,
+    /// For tests: a file with the Unix milliseconds that count as now; while it holds none, the machine's clock does.
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub clock: Option<PathBuf>,
 }
 
 /// Runs until asked to stop. Prints one line, `ready http://…`, when it serves.
@@ -35,7 +39,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
 }
 
 async fn serve(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let server = Server::bind(args.listen, &args.db).await?;
+    let server = Server::bind(args.listen, &args.db, Clock::new(args.clock.clone())).await?;
     writeln!(out, "ready http://{}", server.address()?).and_then(|()| out.flush()).map_err(Error::System)?;
     server
         .serve(async {

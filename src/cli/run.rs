@@ -125,6 +125,7 @@ impl Args {
                 upstream: self.upstream_port,
             },
             concurrency: self.concurrency,
+            clock: None,
         })
     }
 

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::clock;
+use super::clock::Clock;
 use super::store::{self, Losses, Unfinished, account, usage};
 use super::writer::{Refused, Sync, Writer};
 use crate::report::wire::{MAX_BODY, decode_sync, encode_reply};
@@ -32,6 +32,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Shared {
     database: PathBuf,
+    clock: Clock,
     /// The reading connection, opened when it is first needed.
     reader: Mutex<Option<Connection>>,
     syncs: Semaphore,
@@ -41,10 +42,11 @@ struct Shared {
 }
 
 /// All endpoints over one database file.
-pub(super) fn routes(writer: Writer, database: PathBuf) -> Router {
+pub(super) fn routes(writer: Writer, database: PathBuf, clock: Clock) -> Router {
     let shared = Arc::new(Shared {
         writer,
         database,
+        clock,
         reader: Mutex::new(None),
         syncs: Semaphore::new(MOST_SYNCS),
         questions: Semaphore::new(MOST_QUESTIONS),
@@ -149,7 +151,8 @@ async fn accounts(
     question: Result<Query<account::Question>, QueryRejection>,
 ) -> Result<Json<account::Answer>, Problem> {
     let Query(question) = question?;
-    read(shared, move |db| account::answer(db, &question, clock::wall_ms())).await
+    let now_ms = shared.clock.wall_ms();
+    read(shared, move |db| account::answer(db, &question, now_ms)).await
 }
 
 /// The answer of `GET /v1/losses`.

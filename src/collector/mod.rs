@@ -10,7 +10,7 @@
 //! [`report::wire`](crate::report::wire).
 
 pub mod amount;
-mod clock;
+pub mod clock;
 mod http;
 pub mod server;
 pub mod store;

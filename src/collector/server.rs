@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::clock::Clock;
 use super::http;
 use super::store::{self, Store};
 use super::writer::Writer;
@@ -51,15 +52,16 @@ pub struct Server {
     thread: JoinHandle<()>,
     writer_ended: oneshot::Receiver<()>,
     database: PathBuf,
+    clock: Clock,
 }
 
 impl Server {
     /// Opens the database and the socket. Port 0 takes any free one.
-    pub async fn bind(listen: SocketAddr, database: &Path) -> Result<Self, Error> {
+    pub async fn bind(listen: SocketAddr, database: &Path, clock: Clock) -> Result<Self, Error> {
         let store = Store::open(database).map_err(|error| Error::Database(database.to_owned(), error))?;
         let listener = TcpListener::bind(listen).await.map_err(|error| Error::Listen(listen, error))?;
-        let (writer, thread, writer_ended) = Writer::start(store).map_err(Error::System)?;
-        Ok(Self { listener, writer, thread, writer_ended, database: database.to_owned() })
+        let (writer, thread, writer_ended) = Writer::start(store, clock.clone()).map_err(Error::System)?;
+        Ok(Self { listener, writer, thread, writer_ended, database: database.to_owned(), clock })
     }
 
     /// Where it listens.
@@ -70,7 +72,7 @@ impl Server {
     /// Serves until `stop` resolves; then finishes what has begun, and commits it.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let (stopping, stopped) = oneshot::channel::<()>();
-        let routes = http::routes(self.writer, self.database);
+        let routes = http::routes(self.writer, self.database, self.clock);
         let server = axum::serve(self.listener, routes).with_graceful_shutdown(async {
             let _ = stopped.await;
         });

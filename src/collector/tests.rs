@@ -44,7 +44,7 @@ const CHILD: &str = "FAREBOX_TEST_COLLECTOR_DB";
 #[ignore = "started by other tests"]
 fn child() {
     let Some(db) = std::env::var_os(CHILD) else { return };
-    let args = cli::collector::Args { listen: ([127, 0, 0, 1], 0).into(), db: db.into() };
+    let args = cli::collector::Args { listen: ([127, 0, 0, 1], 0).into(), db: db.into(), clock: None };
     let exit = cli::collector::run(&args, &mut std::io::stderr(), &mut std::io::stderr());
     assert_eq!(exit, cli::Exit::Fine);
 }
@@ -227,7 +227,7 @@ fn a_database_that_cannot_be_opened_is_said() {
     let folder = Folder::new("no-database");
     let db = folder.0.join("missing").join("ledger.db");
     let mut err = Vec::new();
-    let args = cli::collector::Args { listen: ([127, 0, 0, 1], 0).into(), db };
+    let args = cli::collector::Args { listen: ([127, 0, 0, 1], 0).into(), db, clock: None };
     assert_eq!(cli::collector::run(&args, &mut std::io::sink(), &mut err), cli::Exit::CouldNotRun);
     assert!(String::from_utf8(err).unwrap().starts_with("farebox collector: cannot open the database `"));
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 use tokio::sync::oneshot;
 
-use super::clock;
+use super::clock::Clock;
 use super::store::{Applied, Error, Store, apply};
 use crate::report::wire::{Record, SyncHead, SyncReply};
 
@@ -49,12 +49,12 @@ pub struct Writer(Sender<Job>);
 
 impl Writer {
     /// Starts the thread. The receiver resolves when it ends, for whatever reason.
-    pub fn start(store: Store) -> std::io::Result<(Self, JoinHandle<()>, oneshot::Receiver<()>)> {
+    pub fn start(store: Store, clock: Clock) -> std::io::Result<(Self, JoinHandle<()>, oneshot::Receiver<()>)> {
         let (jobs, queue) = channel(QUEUE);
         let (alive, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
-            work(store, queue);
+            work(store, queue, &clock);
         })?;
         Ok((Self(jobs), thread, ended))
     }
@@ -79,7 +79,7 @@ impl Writer {
     }
 }
 
-fn work(mut store: Store, mut queue: Receiver<Job>) {
+fn work(mut store: Store, mut queue: Receiver<Job>, clock: &Clock) {
     while let Some(first) = queue.blocking_recv() {
         let mut jobs = vec![first];
         while jobs.len() < MOST_SYNCS
@@ -88,7 +88,7 @@ fn work(mut store: Store, mut queue: Receiver<Job>) {
             jobs.push(next);
         }
         let (syncs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.sync, job.answer)).unzip();
-        let results = commit(&mut store, &syncs, clock::wall_ms()).unwrap_or_else(|error| {
+        let results = commit(&mut store, &syncs, clock.wall_ms()).unwrap_or_else(|error| {
             eprintln!("farebox collector: nothing was committed: {error}");
             syncs.iter().map(|_| Err(Refused::Failed(error.to_string()))).collect()
         });
@@ -131,7 +131,7 @@ fn commit(store: &mut Store, syncs: &[Option<Sync>], now_ms: u64) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
-    use super::{Refused, Store, Sync, Writer, commit};
+    use super::{Clock, Refused, Store, Sync, Writer, commit};
     use crate::collector::store::usage;
     use crate::report::wire::{AccountReport, QuotaReport, Record, SyncHead};
 
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_what_was_queued_is_committed() {
         let path = std::env::temp_dir().join(format!("farebox-queue-{}.db", std::process::id()));
-        let (writer, thread, _ended) = Writer::start(Store::open(&path).unwrap()).unwrap();
+        let (writer, thread, _ended) = Writer::start(Store::open(&path).unwrap(), Clock::default()).unwrap();
         // Another program writes, so the writer waits and the queue fills.
         let mut other = Store::open(&path).unwrap();
         let lock = other.begin().unwrap();

@@ -28,6 +28,8 @@ pub enum Verdict {
     },
     /// The policy sends it to this model instead: weigh it as that.
     Downgrade(String),
+    /// The plan has funds, and none of them takes this call: packs that have ended, funds of other models.
+    Unfunded,
     /// It does not fit, not even shrunk.
     Short {
         /// Which quota is in the way, and why.
@@ -175,7 +177,7 @@ pub fn weigh(
 }
 
 fn note(patience: &mut Patience, how: How, quota: Option<&PlanQuota>) {
-    let passed = Passed { how, quota: quota.map_or_else(String::new, |quota| quota.name.clone()) };
+    let passed = Passed { how, quota: quota.map_or("funds", |quota| &quota.name).to_owned() };
     if !patience.passed.contains(&passed) {
         patience.passed.push(passed);
     }
@@ -190,12 +192,17 @@ struct Block {
     funds: bool,
 }
 
+/// The place of the fund that is missing.
+const NOWHERE: usize = usize::MAX;
+
 /// One call on the scale.
 struct Scale<'a, 'b> {
     bill: &'a Bill<'b>,
     price: &'a Price,
     size: &'a Size,
     floor: u64,
+    /// The plan has funds and the bill has none, and that is in the way.
+    unfunded: bool,
     /// How each quota of the bill stands.
     stands: Vec<Option<Standing>>,
     /// How far the policy lets each be passed.
@@ -214,10 +221,12 @@ impl<'a, 'b> Scale<'a, 'b> {
         standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
     ) -> Self {
         let stands = bill.quotas.iter().map(|quota| standing(&bill.subject(quota.per), quota)).collect();
+        let plan_has_funds = bill.plan.quotas.iter().any(|quota| quota.role == Role::Fund) || !bill.plan.packs.is_empty();
         Self {
             bill,
             price,
             size,
+            unfunded: plan_has_funds && bill.quotas.iter().all(|quota| quota.role != Role::Fund),
             floor: bill.plan.hold.shrink_to.min(size.output).max(size.floor),
             stands,
             over: vec![0; bill.quotas.len()],
@@ -357,6 +366,9 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     /// The first quota that does not take the call; the funds together are one, named by the first.
     fn blocked(&self) -> Option<Block> {
+        if self.unfunded {
+            return Some(Block { at: NOWHERE, funds: true });
+        }
         if self.has_funds() && self.paying().is_none() {
             let at = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund)?;
             return Some(Block { at, funds: true });
@@ -409,7 +421,7 @@ impl<'a, 'b> Scale<'a, 'b> {
         };
         // A throttle's own bucket has no relief.
         let next = self.used_up.get_mut(index)?;
-        if block.at >= self.bill.quotas.len() {
+        if block.at >= self.bill.quotas.len() && !block.funds {
             return None;
         }
         let step = steps.get(*next)?;
@@ -420,6 +432,14 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     /// Lets the call pass the quota by `most` micro-units in all. Of funds the last one bears it.
     fn let_pass(&mut self, block: &Block, most: u64, how: How, patience: &mut Patience) {
+        if block.at == NOWHERE {
+            // Nothing is there that could bear it, so it is merely seen, or refused.
+            if how == How::Observed {
+                self.unfunded = false;
+                note(patience, how, None);
+            }
+            return;
+        }
         let last = || self.bill.quotas.iter().rposition(|quota| quota.role == Role::Fund);
         let at = if block.funds { last().unwrap_or(block.at) } else { block.at };
         if let Some(over) = self.over.get_mut(at) {
@@ -479,6 +499,9 @@ impl<'a, 'b> Scale<'a, 'b> {
     }
 
     fn short(&self, block: &Block) -> Verdict {
+        if block.at == NOWHERE {
+            return Verdict::Unfunded;
+        }
         let Some(quota) = self.quota(block) else {
             let short = Short::NeedsGrant { subject: String::new(), quota: QuotaId(0), missing: 0 };
             return Verdict::Short { short, needed: 0 };

@@ -452,3 +452,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_plan_whose_funds_do_not_take_the_call_does_not_give_it_away() {
+    let empty = vec![Relief::Overage(MICRO), Relief::Downgrade("small".into())];
+    let plan = Plan { empty, ..plan(vec![fund("of another model", Unit::Tokens, 1_000)]) };
+    let seat = seat();
+    let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: Vec::new() };
+    let mut patience = Patience::default();
+    let mut verdict = |observe| {
+        let moment = Moment { now: Now::default(), last: false, observe };
+        weigh(&bill, &PRICE, &size(10, 50), moment, &mut patience, &mut |_, _| None, &|model| model == "small")
+    };
+    assert_eq!(verdict(false), Verdict::Downgrade("small".into()));
+    assert_eq!(verdict(false), Verdict::Unfunded);
+    assert!(matches!(verdict(true), Verdict::Fits(_)));
+}

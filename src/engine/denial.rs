@@ -246,6 +246,18 @@ impl Denial {
         }
     }
 
+    /// None of the plan's funds takes a call of this model now (rule `funds`).
+    pub fn unfunded(model: &str) -> Self {
+        Self {
+            kind: Kind::Exhausted,
+            rule: "funds".to_owned(),
+            outside: "no fund of your plan pays for this model now; top it up, or ask for another model".to_owned(),
+            inside: format!("no fund and no pack is good for `{model}` at this moment"),
+            retry_ms: None,
+            limit: None,
+        }
+    }
+
     fn spent(subject: &str, quota: &PlanQuota, standing: &Standing, now: Now) -> Self {
         let view = LimitView::of(quota, standing, now);
         let (kind, role, retry_ms) = match quota.role {

@@ -392,6 +392,7 @@ impl Exchange {
                 Verdict::Wants(wants) => return self.fetch(&bill, prepared, wants, now, vm, cells, effects),
                 Verdict::Waits { wake_ms } => return self.wait(prepared, wake_ms, vm, effects),
                 Verdict::Downgrade(model) => self.send_to(&mut prepared, &model, vm),
+                Verdict::Unfunded => return self.turn(Denial::unfunded(&prepared.call.model).into(), now, vm, effects),
                 Verdict::Short { short, needed } => {
                     if matches!(short, Short::Exhausted { .. }) {
                         vm.doubt(&bill, now, cells, effects);

@@ -132,11 +132,19 @@ pub fn log(severity: Severity, message: &str) {
 /// Both clocks.
 pub fn now() -> Now {
     thread_local!(static START: Instant = monotonic());
+    let wall_ms = host_ms();
+    #[cfg(feature = "test-hooks")]
+    let wall_ms = super::probe::wall_ms(wall_ms);
+    let mono = START.with(|start| monotonic().saturating_duration_since(*start));
+    Now { wall_ms, mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// The host's wall clock: Unix milliseconds.
+pub fn host_ms() -> u64 {
     let mut nanoseconds = 0;
     // SAFETY: the host writes one u64. Should it fail, time stands at 0 and windows only advance.
     let _ = unsafe { proxy_get_current_time_nanoseconds(&mut nanoseconds) };
-    let mono = START.with(|start| monotonic().saturating_duration_since(*start));
-    Now { wall_ms: nanoseconds / 1_000_000, mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX) }
+    nanoseconds / 1_000_000
 }
 
 #[expect(clippy::disallowed_methods, reason = "the filter's one monotonic clock")]

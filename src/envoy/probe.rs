@@ -13,11 +13,56 @@ pub fn prepare(vm: &mut Vm) {
     }
 }
 
+/// Where the wall clock is kept that a test has set: Unix milliseconds to begin at, and what the host's own clock said
+/// when it began, both in eight bytes; the latter 0 as long as it has not.
+const CLOCK: &[u8] = b"farebox-test/clock";
+
+/// The wall clock that a test has set, for every VM of this process; else `host_ms`, the host's own.
+pub fn wall_ms(host_ms: u64) -> u64 {
+    match clock() {
+        Some((at_ms, 0)) => at_ms,
+        Some((at_ms, began_ms)) => at_ms.saturating_add(host_ms.saturating_sub(began_ms)),
+        None => host_ms,
+    }
+}
+
+fn clock() -> Option<(u64, u64)> {
+    let cell = SharedData.load(CLOCK).ok().flatten()?;
+    let (at, began) = cell.value.split_at_checked(8)?;
+    Some((u64::from_le_bytes(at.try_into().ok()?), u64::from_le_bytes(began.try_into().ok()?)))
+}
+
+fn write_clock(value: &[u8]) {
+    let mut cells = SharedData;
+    let version = cells.load(CLOCK).ok().flatten().map(|cell| cell.version);
+    let _ = cells.swap(CLOCK, version.map_or(Expect::Absent, Expect::Version), value);
+}
+
+/// Sets the clock, which stands there until the next call comes; without a number it is the host's again.
+fn set_clock(moment: &str) -> String {
+    match moment.parse::<u64>() {
+        Ok(at_ms) => write_clock(&[at_ms.to_le_bytes(), 0_u64.to_le_bytes()].concat()),
+        Err(_) => write_clock(b""),
+    }
+    moment.to_owned()
+}
+
+/// Lets a clock go on that was set.
+fn start_clock() {
+    if let Some((at_ms, 0)) = clock() {
+        write_clock(&[at_ms.to_le_bytes(), host::host_ms().to_le_bytes()].concat());
+    }
+}
+
 /// Answers a request for `/farebox-test/<hook>`.
 pub fn request_headers(headers: &[Header]) -> Option<Reply> {
     let (_, path) = headers.iter().find(|(name, _)| name == b":path")?;
     let path = String::from_utf8_lossy(path);
-    let mut parts = path.strip_prefix("/farebox-test/")?.split('/');
+    let Some(hook) = path.strip_prefix("/farebox-test/") else {
+        start_clock();
+        return None;
+    };
+    let mut parts = hook.split('/');
     let hook = parts.next()?;
     let argument = parts.next().unwrap_or_default();
     let said = match hook {
@@ -26,6 +71,7 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "add" => add(argument, parts.next().and_then(|times| times.parse().ok()).unwrap_or(1)),
         "empty-body" => format!("{:?}", host::set_buffer(Buffer::Request, b"a body")),
         "late-header" => format!("{:?}", host::set_header(Map::Callout, "x", "y")),
+        "clock" => set_clock(argument),
         "headers" => format!("{headers:?}"),
         "peer" => format!("{:?}", host::peer()),
         _ => return None,

@@ -6,14 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+mod call;
+mod expect;
+
 use sha2::{Digest, Sha256};
 
 use super::assign::Assigned;
 use super::diagnostic::{Code, Complaint, Faults, listed, shown};
-use super::document::{Document, PackText, SeatText, is_header_name, reference};
-use super::fields::{Fields, choice, form, list, map, switch, text, whole};
+use super::document::{Document, PackText, SeatText, reference};
+use super::fields::{Fields, form, list, map, text, whole};
 use super::plan::PlanText;
-use super::scalar::{amount, duration};
+use super::scalar::amount;
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
 
@@ -28,14 +31,51 @@ pub struct Case {
     pub who: Who,
     /// The wall clock at the call in Unix milliseconds; `None`: any moment will do.
     pub at_ms: Option<u64>,
-    /// What is already used in the current windows of the caller's plan.
+    /// What is already used in the windows of the caller's plan that run at the first call.
     pub used: Vec<Amount>,
+    /// Calls by the same caller before this one, in their order. Each must be admitted.
+    pub before: Vec<Earlier>,
     /// The call.
     pub call: Call,
     /// What the upstream answers, should the call reach it.
     pub answer: Answer,
     /// What must come of it.
     pub expect: Expect,
+}
+
+/// A call before the one that the case is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// The wall clock then; `None`: that of the call after it.
+    pub at_ms: Option<u64>,
+    /// The call.
+    pub call: Call,
+    /// What the upstream answers.
+    pub answer: Answer,
+}
+
+/// One of the calls of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'c> {
+    /// The wall clock at it in Unix milliseconds; `None`: any moment will do.
+    pub at_ms: Option<u64>,
+    /// The call.
+    pub call: &'c Call,
+    /// What the upstream answers.
+    pub answer: &'c Answer,
+}
+
+impl Case {
+    /// The calls of the case in their order. The last is the one that it is about.
+    pub fn calls(&self) -> Vec<Asked<'_>> {
+        let mut calls = vec![Asked { at_ms: self.at_ms, call: &self.call, answer: &self.answer }];
+        let mut next = self.at_ms;
+        for Earlier { at_ms, call, answer } in self.before.iter().rev() {
+            next = at_ms.or(next);
+            calls.insert(0, Asked { at_ms: next, call, answer });
+        }
+        calls
+    }
 }
 
 /// Who calls.
@@ -80,6 +120,8 @@ pub struct Call {
     pub stream: bool,
     /// The caller's address; `None`: the loopback address.
     pub from: Option<IpAddr>,
+    /// Whether it ends with the result of a tool, and so begins no turn. Default: no.
+    pub continues: bool,
     /// Further request headers, names in lower case.
     pub headers: Vec<(String, String)>,
 }
@@ -102,6 +144,12 @@ pub struct Answer {
     pub input: Option<u64>,
     /// How many of these were read from a cache. Default: 0.
     pub cached: u64,
+    /// How many of these were written to a cache, where the dialect tells. Default: 0.
+    pub cache_write: u64,
+    /// How many of the output tokens were reasoning, where the dialect tells. Default: 0.
+    pub reasoning: u64,
+    /// How many tools it calls; the call offers one then. Default: 0.
+    pub tool_calls: u64,
     /// HTTP status. Default: 200.
     pub status: u16,
     /// Whether it reports no usage. Default: it does report.
@@ -137,6 +185,10 @@ pub struct Expect {
     pub finish: Option<String>,
     /// Output tokens that the caller gets.
     pub delivered: Option<u64>,
+    /// The model that the upstream sees.
+    pub model: Option<String>,
+    /// How the policy let it pass quotas that would have refused it, in turn.
+    pub passed: Option<Vec<&'static str>>,
 }
 
 /// Whether a call is admitted.
@@ -187,7 +239,7 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<Draft> {
     drafts
 }
 
-const KEYS: [&str; 7] = ["name", "as", "at", "used", "call", "answer", "expect"];
+const KEYS: [&str; 8] = ["name", "as", "at", "used", "before", "call", "answer", "expect"];
 
 fn draft(node: &Node, faults: &mut Faults) -> Option<Draft> {
     let fields = Fields::of(node, "a case", &KEYS, faults)?;
@@ -200,25 +252,45 @@ fn draft(node: &Node, faults: &mut Faults) -> Option<Draft> {
     let at_ms = fields.optional("at").and_then(|node| form(node, "at", faults, moment));
     let mut named = Vec::new();
     let used = fields.optional("used").and_then(|node| amounts(node, "used", &mut named, faults));
-    let call = fields
-        .required("call", "describe the call: `call: {api: openai chat, model: …, input: …}`", faults)
-        .and_then(|node| call(node, faults));
-    let max_output = call.as_ref().and_then(|call| call.max_output);
-    let answer = answer(fields.optional("answer"), max_output, faults);
+    let before = fields.optional("before").map(|node| earlier(node, at_ms.as_ref(), faults));
+    let asked = call::asked(&fields, faults);
     let expect = fields
         .required("expect", "say what must come of it: `expect: {decision: allow}`", faults)
-        .and_then(|node| expect(node, &mut named, faults));
+        .and_then(|node| expect::read(node, &mut named, faults));
+    let (call, answer) = asked?;
     let case = Case {
         name: name?.to_owned(),
         line: node.at.line,
         who: who.as_ref()?.value.clone(),
         at_ms: at_ms.map(|at| at.value),
         used: used.unwrap_or_default(),
-        call: call?,
+        before: before.unwrap_or_default(),
+        call,
         answer,
         expect: expect?,
     };
     Some(Draft { case, at: node.at, who_at: who?.at, named })
+}
+
+/// `[{at: …, call: {…}, answer: {…}}]`, none after the one that follows it.
+fn earlier(node: &Node, last: Option<&Spanned<u64>>, faults: &mut Faults) -> Vec<Earlier> {
+    let mut found = Vec::new();
+    let mut moments: Vec<Spanned<u64>> = Vec::new();
+    for item in list(node, "before", faults).unwrap_or_default() {
+        let Some(fields) = Fields::of(item, "before", &["at", "call", "answer"], faults) else { continue };
+        let at = fields.optional("at").and_then(|node| form(node, "before.at", faults, moment));
+        let asked = call::asked(&fields, faults);
+        found.extend(asked.map(|(call, answer)| Earlier { at_ms: at.as_ref().map(|at| at.value), call, answer }));
+        moments.extend(at);
+    }
+    let first = moments.first().map(|at| at.at);
+    let later = moments.iter().skip(1).chain(last);
+    if let Some((_, late)) = moments.iter().zip(later).find(|(one, next)| one.value > next.value) {
+        faults.add(late.at, Code::Conflict, "this call comes before the one in front of it", "put them into their order");
+    } else if let Some(at) = first.filter(|_| last.is_none()) {
+        faults.add(at, Code::Conflict, "the case has moments before its call, and none of its own", "state its `at` too");
+    }
+    found
 }
 
 fn who(node: &Node, faults: &mut Faults) -> Option<Spanned<Who>> {
@@ -262,176 +334,9 @@ fn amounts(
 
 /// No case states more tokens than this.
 const MOST_TOKENS: u64 = 100_000_000;
-const CALL_KEYS: [&str; 8] = ["api", "model", "input", "prompt", "max_output", "stream", "from", "headers"];
-
-fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
-    let fields = Fields::of(node, "call", &CALL_KEYS, faults)?;
-    let apis = [("openai chat", Api::OpenAiChat), ("anthropic messages", Api::AnthropicMessages)];
-    let api = fields
-        .required("api", "write `api: openai chat` or `api: anthropic messages`", faults)
-        .and_then(|node| choice(node, "call.api", &apis, faults));
-    let model = fields
-        .required("model", "name the model that is asked for", faults)
-        .and_then(|node| text(node, "call.model", faults));
-    let prompt = match (fields.optional("input"), fields.optional("prompt")) {
-        (Some(node), None) => whole(node, "call.input", 1, MOST_TOKENS, faults).map(Prompt::Tokens),
-        (None, Some(node)) => text(node, "call.prompt", faults).map(|prompt| Prompt::Text(prompt.to_owned())),
-        _ => {
-            let help = "state how many tokens it has, `input: 500`, or its text, `prompt: \"…\"`";
-            faults.add(node.at, Code::MissingKey, "a call has either `input` or `prompt`", help);
-            None
-        }
-    };
-    let max_output =
-        fields.optional("max_output").and_then(|node| whole(node, "call.max_output", 1, MOST_TOKENS, faults));
-    let stream = fields.optional("stream").and_then(|node| switch(node, "call.stream", faults));
-    let from = fields.optional("from").and_then(|node| form(node, "call.from", faults, address));
-    let headers = fields.optional("headers").map(|node| headers(node, faults));
-    Some(Call {
-        api: api?,
-        model: model?.to_owned(),
-        prompt: prompt?,
-        max_output,
-        stream: stream.unwrap_or(false),
-        from: from.map(|from| from.value),
-        headers: headers.unwrap_or_default(),
-    })
-}
-
-fn address(written: &str) -> Result<IpAddr, Complaint> {
-    written.parse().map_err(|_| {
-        let message = format!("{} is no address", shown(written));
-        Complaint::new(Code::BadValue, message, "write for example `10.1.2.3` or `fd00::1`")
-    })
-}
-
-fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for entry in map(node, "call.headers", faults).unwrap_or_default() {
-        let value = text(&entry.value, "a header's value", faults);
-        let fits = value.is_none_or(|value| !value.chars().any(char::is_control));
-        if !is_header_name(&entry.key) || !fits {
-            let message = format!("{} is no header that can be sent", shown(&entry.key));
-            faults.add(entry.at, Code::BadValue, message, "write a header's name and its value on one line");
-        } else if let Some(value) = value {
-            headers.push((entry.key.to_ascii_lowercase(), value.to_owned()));
-        }
-    }
-    headers
-}
-
-fn answer(node: Option<&Node>, max_output: Option<u64>, faults: &mut Faults) -> Answer {
-    let output = max_output.unwrap_or(20).min(20);
-    let mut answer = Answer { output, input: None, cached: 0, status: 200, silent: false, past_limit: false };
-    let known = ["output", "input", "cached", "status", "silent", "past_limit"];
-    let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &known, faults)) else { return answer };
-    let mut tokens = |key: &str| {
-        let node = fields.optional(key)?;
-        whole(node, &fields.path(key), 0, MOST_TOKENS, faults)
-    };
-    answer.output = tokens("output").unwrap_or(output);
-    answer.input = tokens("input");
-    answer.cached = tokens("cached").unwrap_or(0);
-    if let (Some(input), cached) = (answer.input, answer.cached)
-        && cached > input
-    {
-        let message = format!("{cached} tokens of {input} cannot have been cached");
-        faults.add(fields.key_at("cached"), Code::Conflict, message, "`input` includes the cached tokens");
-    }
-    answer.status = status(fields.optional("status"), "answer.status", faults).unwrap_or(200);
-    let mut flag = |key: &str| {
-        let node = fields.optional(key)?;
-        switch(node, &fields.path(key), faults)
-    };
-    (answer.silent, answer.past_limit) = (flag("silent").unwrap_or(false), flag("past_limit").unwrap_or(false));
-    answer
-}
 
 fn status(node: Option<&Node>, what: &str, faults: &mut Faults) -> Option<u16> {
     whole(node?, what, 200, 599, faults).and_then(|status| u16::try_from(status).ok())
-}
-
-const EXPECT_KEYS: [&str; 12] = [
-    "decision",
-    "by",
-    "status",
-    "code",
-    "retry_after",
-    "tier",
-    "charged",
-    "held",
-    "records",
-    "max_output",
-    "finish",
-    "delivered",
-];
-
-fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
-    let fields = Fields::of(node, "expect", &EXPECT_KEYS, faults)?;
-    let decisions = [("allow", Decision::Allow), ("deny", Decision::Deny)];
-    let decision = fields
-        .required("decision", "write `decision: allow` or `decision: deny`", faults)
-        .and_then(|node| choice(node, "expect.decision", &decisions, faults));
-    if decision == Some(Decision::Deny) {
-        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered"], faults);
-    } else if decision == Some(Decision::Allow) {
-        excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
-    }
-    let mut amount_of = |key: &str, faults: &mut Faults| {
-        fields.optional(key).and_then(|node| amounts(node, &fields.path(key), named, faults))
-    };
-    let (charged, held) = (amount_of("charged", faults), amount_of("held", faults));
-    let mut word = |key: &str| {
-        let node = fields.optional(key)?;
-        text(node, &fields.path(key), faults).map(str::to_owned)
-    };
-    let (by, code, tier, finish) = (word("by"), word("code"), word("tier"), word("finish"));
-    let retry_after =
-        fields.optional("retry_after").and_then(|node| form(node, "expect.retry_after", faults, retry_after));
-    let mut number = |key: &str, most: u64| {
-        let node = fields.optional(key)?;
-        whole(node, &fields.path(key), 0, most, faults)
-    };
-    let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
-    let delivered = number("delivered", MOST_TOKENS);
-    let status = status(fields.optional("status"), "expect.status", faults);
-    let retry_after = retry_after.map(|retry| retry.value);
-    let decision = decision?;
-    Some(Expect {
-        decision,
-        by,
-        status,
-        code,
-        retry_after,
-        tier,
-        charged,
-        held,
-        records,
-        max_output,
-        finish,
-        delivered,
-    })
-}
-
-/// What could never be seen on such a call.
-fn excluded(fields: &Fields<'_>, what: &str, keys: &[&str], faults: &mut Faults) {
-    for key in keys.iter().filter(|key| fields.optional(key).is_some()) {
-        let message = format!("{what} shows no `{key}`");
-        faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or change the decision");
-    }
-}
-
-fn retry_after(written: &str) -> Result<RetryAfter, Complaint> {
-    match written {
-        "none" => Ok(RetryAfter::Absent),
-        written => match written.strip_prefix("at most ") {
-            Some(most) => duration(most.trim()).map(RetryAfter::AtMost),
-            None => duration(written).map(RetryAfter::Exactly),
-        },
-    }
-    .map_err(|Complaint { code, message, .. }| {
-        Complaint::new(code, message, "write `at most 5h`, `5s`, or `none` where no retry is invited")
-    })
 }
 
 /// Looks up the names of seats and quotas, and compares units.

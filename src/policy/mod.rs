@@ -110,9 +110,10 @@
 //!   - name: an admitted call is charged to the token
 //!     as: {seat: alice}                # or {key: …}, in clear
 //!     at: 2026-11-25T10:00:00+08:00    # optional
-//!     used: {pace: 100 fresh tokens}         # optional: already used in the current windows of the caller's plan
+//!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
-//!     answer: {output: 50, input: 500, cached: 0, status: 200, silent: false, past_limit: false}   # optional, as are its keys
+//!     answer:                          # optional, as are its keys
+//!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false}
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
 //!        finish: stop, delivered: 50}
@@ -121,6 +122,15 @@
 //!     used: {in-5h: 20000 input tokens}
 //!     call: {api: anthropic messages, model: demo-small, prompt: "any text", max_output: 100}
 //!     expect: {decision: deny, by: in-5h, status: 429, code: rate_limit_error, retry_after: at most 5h, charged: {}}
+//!   - name: a call that goes on with a tool's result begins no turn
+//!     as: {seat: alice}
+//!     before:                          # optional: calls of the same caller before, all admitted; `at` is that of the next
+//!       - {at: 2026-11-25T10:00:00+08:00, call: {api: anthropic messages, model: demo-small, input: 500, max_output: 100},
+//!          answer: {output: 20, tool_calls: 1}}   # how many tools it calls; the call offers one then
+//!     at: 2026-11-25T15:00:00+08:00
+//!     call: {api: anthropic messages, model: demo-small, input: 500, max_output: 100, continues: true}
+//!     answer: {output: 20, cached: 100, cache_write: 100}
+//!     expect: {decision: allow, model: demo-small, passed: [], charged: {turns: 0 prompts}}   # `passed`: overage, waited, …
 //! ```
 
 pub mod bundle;

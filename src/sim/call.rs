@@ -102,6 +102,41 @@ pub fn body(api: Api, model: &str, prompt: &str, max_output: Option<u64>, stream
     body
 }
 
+/// Makes of a request with one message one that goes on with the result of a tool: what was the prompt is the result.
+pub fn go_on(api: Api, body: &mut Value) {
+    let said = body.pointer("/messages/0/content").cloned().unwrap_or_default();
+    let messages = match api {
+        Api::OpenAiChat => json!([
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": null, "tool_calls":
+                [{"id": "call_1", "type": "function", "function": {"name": TOOL, "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": said},
+        ]),
+        Api::AnthropicMessages => json!([
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": said}]},
+        ]),
+    };
+    if let Some(object) = body.as_object_mut() {
+        object.insert("messages".to_owned(), messages);
+    }
+}
+
+/// Lets a request offer one tool without arguments.
+pub fn offer_tool(api: Api, body: &mut Value) {
+    let tools = match api {
+        Api::OpenAiChat => json!([{"type": "function", "function": {"name": TOOL, "parameters": {"type": "object"}}}]),
+        Api::AnthropicMessages => json!([{"name": TOOL, "input_schema": {"type": "object"}}]),
+    };
+    if let Some(object) = body.as_object_mut() {
+        object.insert("tools".to_owned(), tools);
+    }
+}
+
+/// The tool of these.
+const TOOL: &str = "look";
+
 /// A prompt that makes a request with one message come to `tokens` input tokens, or to the fewest there can be.
 pub fn prompt(tokens: u64) -> String {
     let words = usize::try_from(tokens.saturating_sub(FRAMING).max(1)).unwrap_or(usize::MAX);
@@ -111,10 +146,29 @@ pub fn prompt(tokens: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Api, body, prompt};
+    use super::{Api, body, go_on, offer_tool, prompt};
     use crate::meter::call::read_call;
     use crate::meter::count::Encoding;
     use crate::meter::dialect::Dialect;
+
+    #[test]
+    fn what_goes_on_begins_no_turn_and_tools_can_be_called() {
+        for (api, dialect) in
+            [(Api::OpenAiChat, Dialect::OpenAiChat), (Api::AnthropicMessages, Dialect::AnthropicMessages)]
+        {
+            let mut body = body(api, "demo", "hello", Some(5), false);
+            let read = |body: &serde_json::Value| {
+                crate::upstream::ask::read(api, body.to_string().as_bytes()).unwrap();
+                let call = read_call(dialect, body.to_string().as_bytes()).unwrap();
+                (call.begins_turn, call.tools, call.open)
+            };
+            assert_eq!(read(&body), (true, false, None));
+            go_on(api, &mut body);
+            assert_eq!(read(&body), (false, false, None));
+            offer_tool(api, &mut body);
+            assert_eq!(read(&body), (false, true, None));
+        }
+    }
 
     #[test]
     fn a_prompt_has_the_tokens_asked_for() {

@@ -21,6 +21,8 @@ pub struct Answer {
     pub choices: Vec<Vec<Piece>>,
     /// The call that the pieces are the arguments of.
     pub call: Option<Call>,
+    /// Calls behind the pieces, without arguments.
+    pub more_calls: Vec<Call>,
     /// The caller's limit ended it.
     pub limited: bool,
     /// What the report says.
@@ -51,6 +53,8 @@ pub struct Usage {
     pub cache_write: u64,
     /// Output tokens over all choices.
     pub completion: u64,
+    /// Of these, reasoning.
+    pub reasoning: u64,
 }
 
 impl Usage {
@@ -87,12 +91,14 @@ impl Answer {
             Api::AnthropicMessages => (format!("msg_{stamp}"), format!("toolu_{stamp}")),
         };
         let completion = choices.iter().flatten().fold(0u64, |sum, piece| sum.saturating_add(piece.tokens));
+        let more = |number: u64| Call { id: format!("{call}_{number}"), name: tool_name(ask) };
         Answer {
             api: ask.api,
             id,
             model: ask.model.clone(),
             created,
             choices,
+            more_calls: (1..=script.tool_calls).map(more).collect(),
             call: ask.tool.as_ref().map(|tool| Call { id: call, name: tool.name.clone() }),
             limited,
             usage: Usage {
@@ -100,10 +106,16 @@ impl Answer {
                 cached: script.cached,
                 cache_write: script.cache_write,
                 completion,
+                reasoning: script.reasoning.min(completion),
             },
             report: script.report,
             include_usage: ask.include_usage,
         }
+    }
+
+    /// Whether it calls a tool.
+    pub fn calls_tools(&self) -> bool {
+        self.call.is_some() || !self.more_calls.is_empty()
     }
 
     /// The same answer when only `tokens` of each choice had been written.
@@ -117,6 +129,11 @@ impl Answer {
         let tokens = |pieces: &Vec<Piece>| pieces.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.tokens));
         self.choices.iter().map(tokens).max().unwrap_or(0)
     }
+}
+
+/// What a tool is called whose name nobody minds.
+fn tool_name(ask: &Ask) -> String {
+    ask.tool.as_ref().map_or_else(|| "look".to_owned(), |tool| tool.name.clone())
 }
 
 /// The text of some pieces.
@@ -222,5 +239,7 @@ mod tests {
     fn steered_figures_are_reported() {
         let answer = choose(&ask(), "input=500 cached=100 cache-write=50", 0);
         assert_eq!((answer.usage.prompt, answer.usage.fresh()), (500, 350));
+        let answer = choose(&ask(), "output=20 reasoning=15 tool-calls=2", 0);
+        assert_eq!((answer.usage.completion, answer.usage.reasoning, answer.more_calls.len()), (20, 15, 2));
     }
 }

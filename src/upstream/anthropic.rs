@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, text};
+use super::answer::{Answer, Call, text};
 use super::dialect::Event;
 use super::script::Report;
 use super::vocabulary::Piece;
@@ -18,14 +18,20 @@ pub(super) fn document(answer: &Answer) -> Value {
             json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
         }
     };
-    message(answer, &[block], &json!(stop(answer)), answer.usage.completion)
+    let mut content = vec![block];
+    content.extend(answer.more_calls.iter().map(called));
+    message(answer, &content, &json!(stop(answer)), answer.usage.completion)
+}
+
+fn called(call: &Call) -> Value {
+    json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
 }
 
 /// `message_start`, the block's start, a ping.
 pub(super) fn opening(answer: &Answer) -> Vec<Event> {
     let block = match &answer.call {
         None => json!({"type": "text", "text": ""}),
-        Some(call) => json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}),
+        Some(call) => called(call),
     };
     // The API opens with a placeholder of 1 output token; the final number comes in `message_delta`.
     let start = message(answer, &[], &Value::Null, 1);
@@ -48,7 +54,7 @@ pub(super) fn piece(answer: &Answer, piece: &Piece) -> Event {
     Event::named("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": delta}))
 }
 
-/// The block's end, `message_delta` with the cumulative output, `message_stop`.
+/// The block's end, the calls behind it, `message_delta` with the cumulative output, `message_stop`.
 pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     let mut delta = json!({"type": "message_delta", "delta": {"stop_reason": stop(answer), "stop_sequence": null}});
     let usage = match answer.report {
@@ -59,11 +65,18 @@ pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     if let (Some(usage), Some(delta)) = (usage, delta.as_object_mut()) {
         delta.insert("usage".to_owned(), usage);
     }
-    vec![
-        Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": 0})),
-        Event::named("message_delta", &delta),
-        Event::named("message_stop", &json!({"type": "message_stop"})),
-    ]
+    let stop = |index: usize| {
+        Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index}))
+    };
+    let mut events = vec![stop(0)];
+    for (index, call) in answer.more_calls.iter().enumerate() {
+        let index = index.saturating_add(1);
+        let start = json!({"type": "content_block_start", "index": index, "content_block": called(call)});
+        events.extend([Event::named("content_block_start", &start), stop(index)]);
+    }
+    events.push(Event::named("message_delta", &delta));
+    events.push(Event::named("message_stop", &json!({"type": "message_stop"})));
+    events
 }
 
 /// `{"type": "error", …}` with the type that the API documents for a status.
@@ -99,9 +112,9 @@ fn message(answer: &Answer, content: &[Value], stop: &Value, output: u64) -> Val
 }
 
 fn stop(answer: &Answer) -> &'static str {
-    match (answer.limited, &answer.call) {
-        (true, _) => "max_tokens",
-        (false, Some(_)) => "tool_use",
-        (false, None) => "end_turn",
+    match answer.limited {
+        true => "max_tokens",
+        false if answer.calls_tools() => "tool_use",
+        false => "end_turn",
     }
 }

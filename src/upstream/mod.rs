@@ -26,6 +26,8 @@
 //! | `output=N` | N output tokens, as far as the limit allows (else 10 to 60, by the seed) |
 //! | `ignore-limit` | the caller's limit does not count |
 //! | `input=N`, `cached=N`, `cache-write=N` | prompt tokens to report: in all, of these cached, of these written to the cache |
+//! | `reasoning=N` | of the output tokens, N are reported as reasoning (OpenAI) |
+//! | `tool-calls=N` | N tools are called behind the words, without arguments |
 //! | `silent` | no usage |
 //! | `absurd` | negative and impossibly large usage |
 //! | `break=K` | the connection is cut after K output tokens |

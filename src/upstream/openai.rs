@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, text};
+use super::answer::{Answer, Call, text};
 use super::dialect::Event;
 use super::script::Report;
 use super::vocabulary::Piece;
@@ -10,12 +10,16 @@ use super::vocabulary::Piece;
 /// `chat.completion`.
 pub(super) fn document(answer: &Answer) -> Value {
     let choices = answer.choices.iter().enumerate().map(|(index, pieces)| {
-        let message = match &answer.call {
+        let mut message = match &answer.call {
             None => json!({"role": "assistant", "content": text(pieces), "refusal": null, "annotations": []}),
             Some(call) => json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
-                "tool_calls": [{"id": call.id, "type": "function",
-                    "function": {"name": call.name, "arguments": text(pieces)}}]}),
+                "tool_calls": [called(call, &text(pieces))]}),
         };
+        let mut calls: Vec<Value> = message.pointer("/tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+        calls.extend(answer.more_calls.iter().map(|call| called(call, "{}")));
+        if let (Some(message), false) = (message.as_object_mut(), calls.is_empty()) {
+            message.insert("tool_calls".to_owned(), Value::Array(calls));
+        }
         json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish(answer)})
     });
     let mut document = envelope(answer, "chat.completion", choices.collect());
@@ -23,6 +27,10 @@ pub(super) fn document(answer: &Answer) -> Value {
         document.insert("usage".to_owned(), usage);
     }
     Value::Object(document)
+}
+
+fn called(call: &Call, arguments: &str) -> Value {
+    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
 }
 
 /// One chunk a choice that says who speaks, and which tool is called.
@@ -44,10 +52,21 @@ pub(super) fn piece(answer: &Answer, choice: usize, piece: &Piece) -> Event {
     chunk(answer, choice, &delta, &Value::Null)
 }
 
-/// One finishing chunk a choice, the usage chunk if asked for, `[DONE]`.
+/// The calls behind the words, one finishing chunk a choice, the usage chunk if asked for, `[DONE]`.
 pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     let finish = json!(finish(answer));
-    let mut events: Vec<_> = (0..answer.choices.len()).map(|index| chunk(answer, index, &json!({}), &finish)).collect();
+    let mut events = Vec::new();
+    for choice in 0..answer.choices.len() {
+        let first = usize::from(answer.call.is_some());
+        for (index, call) in answer.more_calls.iter().enumerate() {
+            let mut call = called(call, "{}");
+            if let Some(call) = call.as_object_mut() {
+                call.insert("index".to_owned(), json!(first.saturating_add(index)));
+            }
+            events.push(chunk(answer, choice, &json!({"tool_calls": [call]}), &Value::Null));
+        }
+        events.push(chunk(answer, choice, &json!({}), &finish));
+    }
     if let Some(usage) = usage(answer).filter(|_| answer.include_usage) {
         let mut last = envelope(answer, "chat.completion.chunk", Vec::new());
         last.insert("usage".to_owned(), usage);
@@ -93,10 +112,10 @@ fn envelope(answer: &Answer, object: &str, choices: Vec<Value>) -> Map<String, V
 }
 
 fn finish(answer: &Answer) -> &'static str {
-    match (answer.limited, &answer.call) {
-        (true, _) => "length",
-        (false, Some(_)) => "tool_calls",
-        (false, None) => "stop",
+    match answer.limited {
+        true => "length",
+        false if answer.calls_tools() => "tool_calls",
+        false => "stop",
     }
 }
 
@@ -111,7 +130,7 @@ fn usage(answer: &Answer) -> Option<Value> {
             "completion_tokens": usage.completion,
             "total_tokens": usage.prompt.saturating_add(usage.completion),
             "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0,
+            "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0,
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
         })),
     }

@@ -8,8 +8,10 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "output",
+    "reasoning",
+    "tool-calls",
     "ignore-limit",
     "input",
     "cached",
@@ -32,6 +34,10 @@ const NAMES: [&str; 16] = [
 pub struct Script {
     /// Output tokens wished for; the caller's own limit still applies.
     pub output: Option<u64>,
+    /// Of the output, tokens to report as reasoning (OpenAI).
+    pub reasoning: u64,
+    /// Tools that are called behind the words.
+    pub tool_calls: u64,
     /// Write what was wished for even past the caller's limit.
     pub ignore_limit: bool,
     /// Prompt tokens to report instead of those counted.
@@ -83,6 +89,8 @@ impl Script {
         let (name, value) = marker.split_once('=').unwrap_or((marker, ""));
         match name.trim() {
             "output" => self.output = Some(number(name, value)?),
+            "reasoning" => self.reasoning = number(name, value)?,
+            "tool-calls" => self.tool_calls = few(name, value)?,
             "ignore-limit" => self.ignore_limit = true,
             "input" => self.input = Some(number(name, value)?),
             "cached" => self.cached = number(name, value)?,
@@ -139,6 +147,16 @@ fn number(name: &str, value: &str) -> Result<u64, String> {
     value.trim().parse().map_err(|_| format!("marker `{name}` wants a whole number, not `{value}`"))
 }
 
+/// The most tools that one answer calls.
+const MOST_TOOL_CALLS: u64 = 100;
+
+fn few(name: &str, value: &str) -> Result<u64, String> {
+    match number(name, value)? {
+        many @ 0..=MOST_TOOL_CALLS => Ok(many),
+        many => Err(format!("marker `{name}` wants at most {MOST_TOOL_CALLS}, not `{many}`")),
+    }
+}
+
 fn status(value: &str) -> Result<u16, String> {
     match value.trim().parse() {
         Ok(code @ 400..=599) => Ok(code),
@@ -190,6 +208,7 @@ mod tests {
             ("[[silent outptu=2]]", "unknown marker `outptu`"),
             ("[[output=many]]", "wants a whole number"),
             ("[[error=200]]", "from 400 to 599"),
+            ("[[tool-calls=101]]", "at most 100"),
             ("[[pace=1h]]", "a time like"),
             ("[[pace=9999999s]]", "a time like"),
         ] {

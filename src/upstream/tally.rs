@@ -106,7 +106,7 @@ impl Tally {
 
     /// Remembers an exchange that starts to generate; it counts as aborted when the [`Run`] is dropped early.
     pub fn start(&self, ask: &Ask, answer: &Answer, headers: BTreeMap<String, String>) -> Run {
-        let Usage { prompt, cached, cache_write, completion } = answer.usage;
+        let Usage { prompt, cached, cache_write, completion, .. } = answer.usage;
         let honest = answer.report == super::script::Report::Honest;
         let asked = answer.include_usage || !ask.stream || ask.api == super::ask::Api::AnthropicMessages;
         let exchange = Exchange {

@@ -46,6 +46,8 @@ pub struct Settings {
     pub concurrency: Option<u32>,
     /// Who answers.
     pub upstream: Upstream,
+    /// For tests: the file that tells the collector what time it is.
+    pub clock: Option<PathBuf>,
 }
 
 /// Ports on 127.0.0.1.
@@ -257,6 +259,9 @@ impl Settings {
         let mut command = Command::new(&self.farebox);
         command.arg("collector").arg("--listen").arg(local(self.ports.collector));
         command.arg("--db").arg(self.state.join("collector.db"));
+        if let Some(clock) = &self.clock {
+            command.arg("--clock").arg(clock);
+        }
         command
     }
 
@@ -331,6 +336,7 @@ mod tests {
             ports,
             concurrency: None,
             upstream: Upstream::StandIn { pace: None, seed: None },
+            clock: None,
         }
     }
 

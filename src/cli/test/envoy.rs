@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::preload;
-use super::request::{quota, quotas, request, unanswerable};
+use super::request::{caller, quota, quotas, request, unanswerable, unseen};
 use super::verdict::{Observed, codes};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
@@ -20,7 +20,7 @@ use crate::collector::store::reader;
 use crate::now::Now;
 use crate::policy::Bundle;
 use crate::policy::bundle::HostMode;
-use crate::policy::case::{Case, RetryAfter, Who};
+use crate::policy::case::{Asked, Case, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
 use crate::sim::call::Call;
@@ -54,6 +54,9 @@ pub struct Settings {
     pub farebox: Option<PathBuf>,
 }
 
+/// Where a filter with test hooks has its clock set: `/farebox-test/clock/1795608000000`, or `…/real`.
+const CLOCK: &str = "/farebox-test/clock/";
+
 /// Carries out cases through Envoy.
 pub struct Envoy<'s> {
     suite: &'s Suite,
@@ -63,12 +66,16 @@ pub struct Envoy<'s> {
     stop: Stop,
     running: Option<Running>,
     started: u32,
+    /// Whether the filter's clock can be set, once that is known.
+    has_clock: Option<bool>,
 }
 
 /// A stack, and whose accounts were used in it.
 struct Running {
     _stack: Stack,
     used: BTreeSet<String>,
+    /// What the clocks were last set to.
+    clock_ms: Option<u64>,
 }
 
 /// What can be counted before and after a call.
@@ -100,13 +107,15 @@ impl<'s> Envoy<'s> {
                 template.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false");
         }
         let this = || std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
+        let state = absolute(&settings.state_dir)?;
         let settings = stack::Settings {
             farebox: settings.farebox.clone().map_or_else(this, |path| absolute(&path))?,
             envoy: settings.envoy_binary.clone(),
             template: Template::new(template),
             filter: absolute(&settings.wasm)?,
             policy: suite.text.clone(),
-            state: absolute(&settings.state_dir)?,
+            clock: Some(state.join("clock")),
+            state,
             ports: Ports { http: 0, admin: 0, collector: 0, upstream: 0 },
             concurrency: Some(1),
             upstream: Upstream::StandIn { pace: Some(Duration::ZERO), seed: Some(0) },
@@ -114,13 +123,18 @@ impl<'s> Envoy<'s> {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = config.timeout_global(Some(Duration::from_secs(60))).build().into();
         let stop = Stop::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
-        Ok(Self { suite, root: settings.state.clone(), settings, agent, stop, running: None, started: 0 })
+        Ok(Self { suite, root: settings.state.clone(), settings, agent, stop, running: None, started: 0, has_clock: None })
     }
 
     /// A stack in which nobody has used the accounts of this case.
     fn ready(&mut self, case: &Case) -> Result<(), String> {
         let needed = subjects(case, &self.suite.bundle);
-        if self.running.as_ref().is_some_and(|running| running.used.is_disjoint(&needed)) {
+        self.start(&needed)
+    }
+
+    /// A stack in which nobody has used these accounts.
+    fn start(&mut self, needed: &BTreeSet<String>) -> Result<(), String> {
+        if self.running.as_ref().is_some_and(|running| running.used.is_disjoint(needed)) {
             return Ok(());
         }
         self.running = None;
@@ -133,15 +147,54 @@ impl<'s> Envoy<'s> {
             }
             _ => {}
         }
+        self.tell_collector("")?;
         let stack =
             Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
-        self.running = Some(Running { _stack: stack, used: BTreeSet::new() });
+        self.running = Some(Running { _stack: stack, used: BTreeSet::new(), clock_ms: None });
+        Ok(())
+    }
+
+    /// Whether the filter's clock can be set: only that of a build with test hooks.
+    fn has_clock(&mut self) -> bool {
+        if self.has_clock.is_none() && self.start(&BTreeSet::new()).is_ok() {
+            self.has_clock = Some(self.set_filter("real").is_ok());
+        }
+        // What does not start says why when the case is carried out.
+        self.has_clock.unwrap_or(true)
+    }
+
+    fn set_filter(&self, moment: &str) -> Result<(), String> {
+        let path = format!("{CLOCK}{moment}");
+        let said = self.text(self.settings.ports.http, &path)?;
+        if said == moment { Ok(()) } else { Err("the filter has no clock that can be set".to_owned()) }
+    }
+
+    fn tell_collector(&self, moment: &str) -> Result<(), String> {
+        let Some(clock) = &self.settings.clock else { return Ok(()) };
+        let folder = clock.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = folder.and_then(|()| fs::write(clock, moment));
+        written.map_err(|error| format!("cannot write `{}`: {error}", clock.display()))
+    }
+
+    /// Sets both clocks: the collector's stands there, and the filter's goes on from there with its next call. A moment
+    /// that both are at or beyond already is left alone: time does not go back within a case.
+    fn set_clocks(&mut self, at_ms: Option<u64>) -> Result<(), String> {
+        let known = self.running.as_ref().and_then(|running| running.clock_ms);
+        if !self.has_clock() || at_ms == known {
+            return Ok(());
+        }
+        let moment = at_ms.map(|at_ms| at_ms.to_string());
+        self.tell_collector(moment.as_deref().unwrap_or_default())?;
+        self.set_filter(moment.as_deref().unwrap_or("real"))?;
+        if let Some(running) = &mut self.running {
+            running.clock_ms = at_ms;
+        }
         Ok(())
     }
 
     fn used(&mut self, case: &Case, observed: &Observed) {
         let by_quota = observed.by.as_ref().is_some_and(|by| quota(case, by, &self.suite.bundle).is_some());
-        if (observed.admitted || by_quota || !case.used.is_empty())
+        if (observed.admitted || by_quota || !case.used.is_empty() || !case.before.is_empty())
             && let Some(running) = &mut self.running
         {
             running.used.append(&mut subjects(case, &self.suite.bundle));
@@ -149,7 +202,8 @@ impl<'s> Envoy<'s> {
     }
 
     fn preload(&self, case: &Case) -> Result<(), String> {
-        let now = Now { wall_ms: wall_ms(), mono_ms: 0 };
+        let said = self.running.as_ref().and_then(|running| running.clock_ms);
+        let now = Now { wall_ms: said.unwrap_or_else(wall_ms), mono_ms: 0 };
         let Some(sync) = preload::for_ledger(case, &self.suite.bundle, now) else { return Ok(()) };
         let url = format!("http://127.0.0.1:{}/v1/sync", self.settings.ports.collector);
         let sent = self.agent.post(url).header("content-type", "application/msgpack").send(&sync[..]);
@@ -182,10 +236,9 @@ impl<'s> Envoy<'s> {
         database.and_then(|database| ledger::records(&database)).map_err(|error| format!("the ledger: {error}"))
     }
 
-    /// The records that the call made, once they are there.
-    fn new_records(&self, case: &Case, before: &Counts, admitted: bool) -> Result<Vec<Record>, String> {
+    /// The records that a call made, once they are there. `asserted`: their number matters, also when there are none.
+    fn new_records(&self, expected: u64, asserted: bool, before: &Counts) -> Result<Vec<Record>, String> {
         let Some(collector) = &self.suite.bundle.collector else { return Ok(Vec::new()) };
-        let expected = case.expect.records.unwrap_or(u64::from(admitted));
         let mut waited = Duration::ZERO;
         let look = |waited: &mut Duration| {
             sleep(LOOK);
@@ -193,7 +246,6 @@ impl<'s> Envoy<'s> {
             let all = self.records()?.into_iter();
             Ok::<Vec<_>, String>(all.filter(|record| !before.records.contains(&record.id)).collect())
         };
-        let asserted = case.expect.records.is_some() || case.expect.charged.is_some();
         let quiet = if asserted { Duration::from_millis(collector.sync_ms).saturating_add(SETTLED) } else { LOOK };
         loop {
             let found = look(&mut waited)?;
@@ -239,8 +291,9 @@ impl Host for Envoy<'_> {
         "envoy"
     }
 
-    fn cannot(&self, case: &Case) -> Option<String> {
-        let bundle = &self.suite.bundle;
+    fn cannot(&mut self, case: &Case) -> Option<String> {
+        let suite = self.suite;
+        let bundle = &suite.bundle;
         if let Who::Seat(seat) = &case.who {
             return Some(format!("Envoy knows callers by their keys, not as seat `{seat}`"));
         }
@@ -252,15 +305,15 @@ impl Host for Envoy<'_> {
         if let Some((_, quota, _)) = preload::local(case, bundle).first() {
             return Some(format!("nobody can use `{}` beforehand: it is kept in Envoy, not in a ledger", quota.name));
         }
-        let unseen = case.expect.charged.as_ref().is_some_and(|charged| !charged.is_empty())
+        let uncounted = case.expect.charged.as_ref().is_some_and(|charged| !charged.is_empty())
             || case.expect.records.is_some_and(|records| records > 0);
-        if bundle.collector.is_none() && unseen {
+        if bundle.collector.is_none() && uncounted {
             return Some("what is charged can be seen only with a collector".to_owned());
         }
-        if case.at_ms.is_some() && depends_on_the_clock(case, bundle) {
-            return Some("Envoy's clock cannot be set, and the wait depends on the day".to_owned());
+        if case.at_ms.is_some() && depends_on_the_clock(case, bundle) && !self.has_clock() {
+            return Some("the outcome depends on the clock, and only a filter with test hooks has one to set".to_owned());
         }
-        unanswerable(&case.answer)
+        unanswerable(case).or_else(|| unseen(case, bundle))
     }
 
     fn run(&mut self, case: &Case) -> Result<Observed, String> {
@@ -269,21 +322,45 @@ impl Host for Envoy<'_> {
         if self.stop.asked.load(std::sync::atomic::Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
+        let calls = case.calls();
+        self.set_clocks(calls.first().and_then(|first| first.at_ms))?;
         self.preload(case)?;
+        let mut observed = Err("the case has no call".to_owned());
+        for (place, asked) in calls.iter().enumerate() {
+            self.set_clocks(asked.at_ms)?;
+            let last = place.saturating_add(1) == calls.len();
+            let seen = self.carry_out(case, asked, key, last)?;
+            if !last && !seen.admitted {
+                observed = Ok(Observed::spoiled(place, seen.by.as_deref()));
+                break;
+            }
+            observed = Ok(seen);
+        }
+        let observed = observed?;
+        self.used(case, &observed);
+        Ok(observed)
+    }
+}
+
+impl Envoy<'_> {
+    /// Makes one call of a case. What is expected is expected of the `last`.
+    fn carry_out(&self, case: &Case, asked: &Asked<'_>, key: &str, last: bool) -> Result<Observed, String> {
         let before = self.counts()?;
-        let answered = self.send(&request(case, key, &self.suite.bundle))?;
+        let answered = self.send(&request(asked, key, &self.suite.bundle))?;
         // One that the filter breaks off on purpose says before why it ends.
-        if let Some(error) = answered.broke.filter(|_| case.expect.finish.is_none()) {
+        if let Some(error) = answered.broke.filter(|_| !last || case.expect.finish.is_none()) {
             return Err(format!("Envoy's answer broke off: {error}"));
         }
         let heard = self.heard()?;
         let admitted = heard.get("requests").and_then(Value::as_u64).unwrap_or(0) > before.heard;
-        let records = self.new_records(case, &before, admitted)?;
+        let expected = case.expect.records.filter(|_| last).unwrap_or(u64::from(admitted));
+        let asserted = last && (case.expect.records.is_some() || case.expect.charged.is_some());
+        let records = self.new_records(expected, asserted, &before)?;
         let refusals = self.counts()?.refusals;
         let grown = |(by, count): &(&String, &u64)| **count > before.refusals.get(*by).copied().unwrap_or(0);
         let exchange = heard.pointer("/exchanges/0").filter(|_| admitted);
         let read = super::answered::read(&answered.body);
-        let observed = Observed {
+        Ok(Observed {
             finish: read.finish,
             delivered: read.tokens,
             admitted,
@@ -298,10 +375,11 @@ impl Host for Envoy<'_> {
             charged: charged(case, &self.suite.bundle, &records),
             held: None,
             records: records.len() as u64,
+            model: exchange.and_then(|exchange| exchange.get("model")?.as_str()).map(str::to_owned),
+            passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
+            spoiled: None,
             contradictions: Vec::new(),
-        };
-        self.used(case, &observed);
-        Ok(observed)
+        })
     }
 }
 
@@ -310,15 +388,21 @@ fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
     quotas(case, bundle).into_iter().map(|(subject, _)| subject).collect()
 }
 
-/// A wait for the calendar is another one every day; that for a first-use window is the same.
+/// A wait for the calendar is another one every day; that for a first-use window is the same. Subscriptions, packs and
+/// terms come and go, and so do prices.
 fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
+    let dated = |window: &Window| {
+        matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. })
+    };
     let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
     let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
-    timed && by.is_none_or(|(_, quota)| waits_for_the_calendar(&quota.quota.window))
-}
-
-fn waits_for_the_calendar(window: &Window) -> bool {
-    matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. })
+    let waits = timed && by.is_none_or(|(_, quota)| dated(&quota.quota.window));
+    let subscribed = caller(case, bundle).and_then(|(seat, _)| seat.subscription);
+    let ends = subscribed.is_some_and(|subscription| subscription.term != (0, u64::MAX))
+        || quotas(case, bundle).iter().any(|(_, quota)| matches!(quota.quota.window, Window::Term { .. }));
+    let lines = || bundle.models.rows.iter().flat_map(|row| &row.factor);
+    let priced = lines().any(|line| line.times.is_some() || line.days.contains(&true) || line.dates != (0, u64::MAX));
+    waits || ends || priced || case.before.iter().any(|earlier| earlier.at_ms.is_some())
 }
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {

@@ -48,7 +48,7 @@ pub trait Host {
     fn name(&self) -> &'static str;
 
     /// Why this case cannot be carried out here, if so.
-    fn cannot(&self, case: &Case) -> Option<String>;
+    fn cannot(&mut self, case: &Case) -> Option<String>;
 
     /// Carries out a case, on accounts that nobody has used.
     ///

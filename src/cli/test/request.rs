@@ -6,31 +6,38 @@ use crate::engine::bill::{Bill, session_account};
 use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
-use crate::policy::case::{Answer, Api, Case, Prompt, Who};
-use crate::sim::call::{Call, body, header, prompt};
+use crate::policy::case::{Answer, Api, Asked, Case, Prompt, Who};
+use crate::sim::call::{Call, body, go_on, header, offer_tool, prompt};
 use crate::upstream::ask;
 use crate::upstream::script;
 
 /// The request, with the upstream's orders in a header that the stand-in understands. `key` is the caller's.
-pub(super) fn request(case: &Case, key: &str, bundle: &Bundle) -> Call {
-    let api = match case.call.api {
+pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
+    let Asked { call: wanted, answer, .. } = asked;
+    let api = match wanted.api {
         Api::OpenAiChat => ask::Api::OpenAiChat,
         Api::AnthropicMessages => ask::Api::AnthropicMessages,
     };
-    let words = match &case.call.prompt {
+    let words = match &wanted.prompt {
         Prompt::Tokens(tokens) => prompt(*tokens),
         Prompt::Text(text) => text.clone(),
     };
-    let body = body(api, &case.call.model, &words, case.call.max_output, case.call.stream);
+    let mut body = body(api, &wanted.model, &words, wanted.max_output, wanted.stream);
+    if wanted.continues {
+        go_on(api, &mut body);
+    }
+    if answer.tool_calls > 0 {
+        offer_tool(api, &mut body);
+    }
     let mut call = Call::new(api, key, &body);
-    call.headers.push(header(script::HEADER, &orders(&case.answer)));
-    if let Some(from) = case.call.from {
+    call.headers.push(header(script::HEADER, &orders(answer)));
+    if let Some(from) = wanted.from {
         match bundle.trusted_proxies {
             0 => call.peer = Some(from),
             proxies => call.headers.push(forwarded(from, proxies)),
         }
     }
-    call.headers.extend(case.call.headers.iter().map(|(name, value)| header(name, value)));
+    call.headers.extend(wanted.headers.iter().map(|(name, value)| header(name, value)));
     call
 }
 
@@ -44,7 +51,13 @@ fn forwarded(from: IpAddr, proxies: u8) -> Header {
 
 /// What the stand-in is to do.
 fn orders(answer: &Answer) -> String {
-    let mut orders = format!("output={} cached={}", answer.output, answer.cached);
+    let Answer { output, cached, cache_write, reasoning, tool_calls, .. } = answer;
+    let mut orders = format!("output={output} cached={cached}");
+    for (name, number) in [("cache-write", cache_write), ("reasoning", reasoning), ("tool-calls", tool_calls)] {
+        if *number > 0 {
+            orders.push_str(&format!(" {name}={number}"));
+        }
+    }
     if let Some(input) = answer.input {
         orders.push_str(&format!(" input={input}"));
     }
@@ -61,9 +74,16 @@ fn orders(answer: &Answer) -> String {
 }
 
 /// Why the stand-in cannot answer like this, if so.
-pub(super) fn unanswerable(answer: &Answer) -> Option<String> {
-    let can = answer.status == 200 || answer.status >= 400;
-    (!can).then(|| format!("the stand-in answers 200 or an error, not {}", answer.status))
+pub(super) fn unanswerable(case: &Case) -> Option<String> {
+    let odd = |asked: &Asked<'_>| Some(asked.answer.status).filter(|status| *status != 200 && *status < 400);
+    let odd = case.calls().iter().find_map(odd)?;
+    Some(format!("the stand-in answers 200 or an error, not {odd}"))
+}
+
+/// Why nobody can see what is expected, if so.
+pub(super) fn unseen(case: &Case, bundle: &Bundle) -> Option<String> {
+    let passed = case.expect.passed.is_some() && bundle.collector.is_none();
+    passed.then(|| "what is passed stands in the record, and there are none without a collector".to_owned())
 }
 
 /// The caller's seat and plan, where there are such.

@@ -7,13 +7,14 @@ use sha2::{Digest, Sha256};
 use super::Host;
 use super::answered;
 use super::preload;
-use super::request::{self, request, unanswerable};
+use super::request::{self, request, unanswerable, unseen};
 use super::verdict::{Mismatch, Observed, codes};
 use crate::collector::amount::Amount;
 use crate::policy::Bundle;
 use crate::policy::bundle::Key;
-use crate::policy::case::{Case, Who};
+use crate::policy::case::{Asked, Case, Who};
 use crate::quota::{Keys, Standing, Window, read_account};
+use crate::report::wire::Record;
 use crate::sim::world::{At, Seen, World};
 
 /// The clock of a case that names no moment: 2026-11-25 12:00 UTC, far from every month's ends.
@@ -54,14 +55,14 @@ impl Host for Simulator<'_> {
         "simulator"
     }
 
-    fn cannot(&self, case: &Case) -> Option<String> {
-        unanswerable(&case.answer)
+    fn cannot(&mut self, case: &Case) -> Option<String> {
+        unanswerable(case).or_else(|| unseen(case, self.bundle))
     }
 
     fn run(&mut self, case: &Case) -> Result<Observed, String> {
         let (bundle, key) = self.with_key(&case.who);
-        let call = request(case, &key, &bundle);
-        let at_ms = case.at_ms.unwrap_or(NOON_MS);
+        let calls = case.calls();
+        let at_ms = calls.first().and_then(|first| first.at_ms).unwrap_or(NOON_MS);
         let world = World::new(bundle, 1, 1, at_ms, u64::from(case.line)).map_err(|error| error.to_string())?;
         let shared = world.shared(0).ok_or("the world is empty")?;
         preload::use_local(case, world.bundle(), &mut shared.cells(u16::MAX), world.now())?;
@@ -71,16 +72,37 @@ impl Host for Simulator<'_> {
                 return Err(format!("the ledger refused what was used before: {}", String::from_utf8_lossy(&said)));
             }
         }
-        let before = standings(case, &world)?;
-        let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
-        if !world.run(LONGEST_MS) {
-            return Err(format!("the call did not end within {LONGEST_MS} ms"));
+        let slots = world.taken_slots(0).map_err(|error| error.to_string())?.len();
+        let mut observed = Err("the case has no call".to_owned());
+        for (place, asked) in calls.iter().enumerate() {
+            wait_until(&world, asked.at_ms);
+            let before = standings(case, &world)?;
+            let seen = carry_out(&world, asked, &key)?;
+            let after = standings(case, &world)?;
+            await_records(&world, slots);
+            if place.saturating_add(1) < calls.len() && seen.upstream.is_none() {
+                return Ok(Observed::spoiled(place, seen.notes.get("denied_by").map(String::as_str)));
+            }
+            observed = observe(case, &world, &seen, &before, &after);
         }
-        let after = standings(case, &world)?;
-        let seen = world.seen(stream).ok_or("the stream is not known any more")?;
-        await_records(&world, before.slots);
-        observe(case, &world, &seen, &before, &after)
+        observed
     }
+}
+
+/// Somebody sets the clock forth.
+fn wait_until(world: &World, at_ms: Option<u64>) {
+    let by_ms = at_ms.and_then(|at_ms| at_ms.checked_sub(world.now().wall_ms)).unwrap_or(0);
+    world.step_wall(i64::try_from(by_ms).unwrap_or(i64::MAX));
+}
+
+/// Makes a call, until its end.
+fn carry_out(world: &World, asked: &Asked<'_>, key: &str) -> Result<Seen, String> {
+    let call = request(asked, key, world.bundle());
+    let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
+    if !world.run(LONGEST_MS) {
+        return Err(format!("the call did not end within {LONGEST_MS} ms"));
+    }
+    world.seen(stream).ok_or_else(|| "the stream is not known any more".to_owned())
 }
 
 /// Until no record waits in its slot.
@@ -91,10 +113,11 @@ fn await_records(world: &World, slots_before: usize) {
     }
 }
 
-/// How the caller's quotas stand in the shared data.
+/// How the caller's quotas stand in the shared data, and what there is of records.
 struct Standings {
     quotas: BTreeMap<String, Standing>,
-    slots: usize,
+    records: Vec<String>,
+    ended: u64,
 }
 
 impl Standings {
@@ -112,7 +135,24 @@ fn standings(case: &Case, world: &World) -> Result<Standings, String> {
         let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
         quotas.insert(quota.name.clone(), standing.unwrap_or_default());
     }
-    Ok(Standings { quotas, slots: world.taken_slots(0).map_err(|error| error.to_string())?.len() })
+    let records = records(world)?.into_iter().map(|record| record.id).collect();
+    Ok(Standings { quotas, records, ended: ended(world) })
+}
+
+fn records(world: &World) -> Result<Vec<Record>, String> {
+    world.ledger().records().map_err(|error| error.to_string())
+}
+
+/// How many exchanges have ended.
+fn ended(world: &World) -> u64 {
+    let counters = world.counters();
+    counters.iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum()
+}
+
+/// The model that a body names.
+fn model(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    body.get("model")?.as_str().map(str::to_owned)
 }
 
 fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
@@ -122,7 +162,8 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     });
     let retry_after = seen.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
-    let records = world.ledger().records().map_err(|error| error.to_string())?;
+    let mut records = records(world)?;
+    records.retain(|record| !before.records.contains(&record.id));
     let answered = answered::read(&seen.body);
     let mut observed = Observed {
         finish: answered.finish,
@@ -134,6 +175,8 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         retry_after,
         tier,
         max_output: upstream.and_then(|upstream| upstream.limit),
+        model: upstream.and_then(|upstream| model(&upstream.body)),
+        passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
         records: u64::try_from(records.len()).unwrap_or(u64::MAX),
         held: Some(BTreeMap::new()),
         ..Observed::default()
@@ -165,9 +208,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         }
     }
     if world.bundle().collector.is_none() {
-        let ended =
-            world.counters().iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum();
-        observed.records = ended;
+        observed.records = ended(world).saturating_sub(before.ended);
     }
     Ok(observed)
 }

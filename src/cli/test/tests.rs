@@ -98,6 +98,30 @@ fn an_invalid_policy_is_not_tested() {
     assert!(err.contains("error[unknown-key]"), "{err}");
 }
 
+#[test]
+fn calls_before_are_made_and_a_refused_one_is_said() {
+    let before = |expect: &str, calls: u32| {
+        let one = "{call: {api: openai chat, model: gpt-x, input: 9}}";
+        let before = vec![one; usize::try_from(calls).unwrap()].join(", ");
+        GOOD.replace("{name: good,", &format!("{{name: after {calls}, before: [{before}],")).replace("{decision: allow}", expect)
+    };
+    let cases = [
+        before("{decision: allow, charged: {calls: 1 request}, records: 1}", 1),
+        before("{decision: deny, by: calls, records: 0}", 2),
+        before("{decision: deny}", 3),
+    ];
+    let path = written("before", &format!("tests: [{}]\n", cases.join(", ")));
+    let (_, out, _) = run(&path, &[]);
+    let out = out.replace(&path.display().to_string(), "policy.yaml");
+    insta::assert_snapshot!(out, @"
+    ok      after 1
+    ok      after 2
+    FAILED  after 3 (policy.yaml:8)
+            before[2]: expected allow, saw refused by calls
+    2 passed, 1 failed, 0 skipped
+    ");
+}
+
 /// Every expectation, each of which must notice when it is not met.
 #[test]
 fn nothing_that_a_case_expects_is_passed_over() {
@@ -130,6 +154,10 @@ fn nothing_that_a_case_expects_is_passed_over() {
         ("{decision: allow, max_output: 5}", &allowed),
         ("{decision: allow, finish: length}", &allowed),
         ("{decision: allow, delivered: 5}", &allowed),
+        ("{decision: allow, model: gpt-y}", &allowed),
+        ("{decision: allow, passed: [overage]}", &allowed),
+        ("{decision: allow, passed: []}", &Observed { passed: vec!["waited".to_owned()], ..allowed.clone() }),
+        ("{decision: allow}", &Observed::spoiled(0, Some("calls"))),
         ("{decision: allow, charged: {}}", &allowed),
         ("{decision: allow, charged: {calls: 1 request}}", &allowed),
     ] {

@@ -34,6 +34,12 @@ pub struct Observed {
     pub held: Option<BTreeMap<String, u64>>,
     /// How many records were made.
     pub records: u64,
+    /// The model that the upstream got.
+    pub model: Option<String>,
+    /// How quotas were passed, as the record says.
+    pub passed: Vec<String>,
+    /// Why the call itself was never made.
+    pub spoiled: Option<Mismatch>,
     /// What contradicts itself, whatever the case expects.
     pub contradictions: Vec<Mismatch>,
 }
@@ -49,6 +55,18 @@ pub struct Mismatch {
     pub seen: String,
 }
 
+impl Observed {
+    /// A case whose call was not made, because the one at this place before it was refused.
+    pub fn spoiled(place: usize, by: Option<&str>) -> Self {
+        let spoiled = Mismatch {
+            what: format!("before[{place}]"),
+            expected: "allow".to_owned(),
+            seen: format!("refused by {}", by.unwrap_or("nothing")),
+        };
+        Self { spoiled: Some(spoiled), ..Self::default() }
+    }
+}
+
 /// The `error.code`, `error.type` and `error.details.error_code` of an error body.
 pub fn codes(body: &[u8]) -> Vec<String> {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
@@ -58,6 +76,9 @@ pub fn codes(body: &[u8]) -> Vec<String> {
 
 /// Everything that is not as the case expects.
 pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
+    if let Some(spoiled) = &seen.spoiled {
+        return vec![spoiled.clone()];
+    }
     let expect = &case.expect;
     let mut found = Found(Vec::new());
     let word = |admitted| if admitted { "allow" } else { "deny" };
@@ -88,6 +109,12 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(delivered) = expect.delivered {
         found.unless("delivered", &delivered.to_string(), &seen.delivered.to_string());
+    }
+    if let Some(model) = &expect.model {
+        found.unless("model", model, seen.model.as_deref().unwrap_or("none"));
+    }
+    if let Some(passed) = &expect.passed {
+        found.unless("passed", &said(&passed.join(", ")), &said(&seen.passed.join(", ")));
     }
     let mut amounts = |what: &str, expected: &Option<Vec<case::Amount>>, seen: &BTreeMap<String, u64>| {
         if let Some(expected) = expected {

@@ -1,0 +1,142 @@
+//! The call of a case, and what the upstream answers.
+
+use std::net::IpAddr;
+
+use super::{Answer, Api, Call, MOST_TOKENS, Prompt, status};
+use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
+use crate::policy::document::is_header_name;
+use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
+use crate::policy::tree::Node;
+
+const CALL_KEYS: [&str; 9] =
+    ["api", "model", "input", "prompt", "max_output", "stream", "from", "continues", "headers"];
+
+/// The `call` of a case and its `answer`.
+pub(super) fn asked(fields: &Fields<'_>, faults: &mut Faults) -> Option<(Call, Answer)> {
+    let call = fields
+        .required("call", "describe the call: `call: {api: openai chat, model: …, input: …}`", faults)
+        .and_then(|node| call(node, faults));
+    let answer = answer(fields.optional("answer"), call.as_ref(), faults);
+    Some((call?, answer))
+}
+
+fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
+    let fields = Fields::of(node, "call", &CALL_KEYS, faults)?;
+    let apis = [("openai chat", Api::OpenAiChat), ("anthropic messages", Api::AnthropicMessages)];
+    let api = fields
+        .required("api", "write `api: openai chat` or `api: anthropic messages`", faults)
+        .and_then(|node| choice(node, "call.api", &apis, faults));
+    let model = fields
+        .required("model", "name the model that is asked for", faults)
+        .and_then(|node| text(node, "call.model", faults));
+    let prompt = match (fields.optional("input"), fields.optional("prompt")) {
+        (Some(node), None) => whole(node, "call.input", 1, MOST_TOKENS, faults).map(Prompt::Tokens),
+        (None, Some(node)) => text(node, "call.prompt", faults).map(|prompt| Prompt::Text(prompt.to_owned())),
+        _ => {
+            let help = "state how many tokens it has, `input: 500`, or its text, `prompt: \"…\"`";
+            faults.add(node.at, Code::MissingKey, "a call has either `input` or `prompt`", help);
+            None
+        }
+    };
+    let max_output =
+        fields.optional("max_output").and_then(|node| whole(node, "call.max_output", 1, MOST_TOKENS, faults));
+    let stream = fields.optional("stream").and_then(|node| switch(node, "call.stream", faults));
+    let from = fields.optional("from").and_then(|node| form(node, "call.from", faults, address));
+    let continues = fields.optional("continues").and_then(|node| switch(node, "call.continues", faults));
+    let headers = fields.optional("headers").map(|node| headers(node, faults));
+    Some(Call {
+        api: api?,
+        model: model?.to_owned(),
+        prompt: prompt?,
+        max_output,
+        stream: stream.unwrap_or(false),
+        from: from.map(|from| from.value),
+        continues: continues.unwrap_or(false),
+        headers: headers.unwrap_or_default(),
+    })
+}
+
+fn address(written: &str) -> Result<IpAddr, Complaint> {
+    written.parse().map_err(|_| {
+        let message = format!("{} is no address", shown(written));
+        Complaint::new(Code::BadValue, message, "write for example `10.1.2.3` or `fd00::1`")
+    })
+}
+
+fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for entry in map(node, "call.headers", faults).unwrap_or_default() {
+        let value = text(&entry.value, "a header's value", faults);
+        let fits = value.is_none_or(|value| !value.chars().any(char::is_control));
+        if !is_header_name(&entry.key) || !fits {
+            let message = format!("{} is no header that can be sent", shown(&entry.key));
+            faults.add(entry.at, Code::BadValue, message, "write a header's name and its value on one line");
+        } else if let Some(value) = value {
+            headers.push((entry.key.to_ascii_lowercase(), value.to_owned()));
+        }
+    }
+    headers
+}
+
+/// The most tools that an answer calls.
+const MOST_TOOL_CALLS: u64 = 100;
+const ANSWER_KEYS: [&str; 9] =
+    ["output", "input", "cached", "cache_write", "reasoning", "tool_calls", "status", "silent", "past_limit"];
+
+fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answer {
+    let output = call.and_then(|call| call.max_output).unwrap_or(20).min(20);
+    let none = Answer {
+        output,
+        input: None,
+        cached: 0,
+        cache_write: 0,
+        reasoning: 0,
+        tool_calls: 0,
+        status: 200,
+        silent: false,
+        past_limit: false,
+    };
+    let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &ANSWER_KEYS, faults)) else { return none };
+    let mut number = |key: &str, most: u64| {
+        let node = fields.optional(key)?;
+        whole(node, &fields.path(key), 0, most, faults)
+    };
+    let answer = Answer {
+        output: number("output", MOST_TOKENS).unwrap_or(output),
+        input: number("input", MOST_TOKENS),
+        cached: number("cached", MOST_TOKENS).unwrap_or(0),
+        cache_write: number("cache_write", MOST_TOKENS).unwrap_or(0),
+        reasoning: number("reasoning", MOST_TOKENS).unwrap_or(0),
+        tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
+        status: status(fields.optional("status"), "answer.status", faults).unwrap_or(200),
+        silent: flag(&fields, "silent", faults),
+        past_limit: flag(&fields, "past_limit", faults),
+    };
+    can_be(&fields, &answer, call, faults);
+    answer
+}
+
+fn flag(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> bool {
+    fields.optional(key).and_then(|node| switch(node, &fields.path(key), faults)).unwrap_or(false)
+}
+
+/// Parts are no more than their whole, and a dialect tells them.
+fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mut Faults) {
+    let cached = answer.cached.saturating_add(answer.cache_write);
+    if let Some(input) = answer.input.filter(|input| cached > *input) {
+        let key = if answer.cached > input { "cached" } else { "cache_write" };
+        let message = format!("{cached} tokens of {input} cannot have been cached");
+        faults.add(fields.key_at(key), Code::Conflict, message, "`input` includes the cached tokens");
+    }
+    if answer.reasoning > answer.output {
+        let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
+        faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
+    }
+    for (key, by) in [("reasoning", Api::OpenAiChat), ("cache_write", Api::AnthropicMessages)] {
+        if fields.optional(key).is_some() && call.is_some_and(|call| call.api != by) {
+            let message = format!("answers in this dialect do not tell `{key}`");
+            let words = if by == Api::OpenAiChat { "openai chat" } else { "anthropic messages" };
+            faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a case expects.
+
+use super::{Decision, Expect, MOST_TOKENS, RetryAfter, amounts, status};
+use crate::policy::diagnostic::{Code, Complaint, Faults};
+use crate::policy::fields::{Fields, choice, form, list, text, whole};
+use crate::policy::scalar::duration;
+use crate::policy::tree::{Node, Spanned, Value};
+use crate::policy::unit::Unit;
+
+const EXPECT_KEYS: [&str; 14] = [
+    "decision",
+    "by",
+    "status",
+    "code",
+    "retry_after",
+    "tier",
+    "charged",
+    "held",
+    "records",
+    "max_output",
+    "finish",
+    "delivered",
+    "model",
+    "passed",
+];
+
+/// How a quota can be passed, as records say it.
+const PASSED: [(&str, &str); 5] = [
+    ("observed", "observed"),
+    ("overage", "overage"),
+    ("throttled", "throttled"),
+    ("downgraded", "downgraded"),
+    ("waited", "waited"),
+];
+
+/// Reads what a case expects; amounts of quotas are noted in `named` too.
+pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
+    let fields = Fields::of(node, "expect", &EXPECT_KEYS, faults)?;
+    let decisions = [("allow", Decision::Allow), ("deny", Decision::Deny)];
+    let decision = fields
+        .required("decision", "write `decision: allow` or `decision: deny`", faults)
+        .and_then(|node| choice(node, "expect.decision", &decisions, faults));
+    if decision == Some(Decision::Deny) {
+        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered", "model", "passed"], faults);
+    } else if decision == Some(Decision::Allow) {
+        excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
+    }
+    let mut amount_of = |key: &str, faults: &mut Faults| {
+        fields.optional(key).and_then(|node| amounts(node, &fields.path(key), named, faults))
+    };
+    let (charged, held) = (amount_of("charged", faults), amount_of("held", faults));
+    let mut word = |key: &str| {
+        let node = fields.optional(key)?;
+        text(node, &fields.path(key), faults).map(str::to_owned)
+    };
+    let (by, code, tier) = (word("by"), word("code"), word("tier"));
+    let (finish, model) = (word("finish"), word("model"));
+    let retry_after =
+        fields.optional("retry_after").and_then(|node| form(node, "expect.retry_after", faults, retry_after));
+    let mut number = |key: &str, most: u64| {
+        let node = fields.optional(key)?;
+        whole(node, &fields.path(key), 0, most, faults)
+    };
+    let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
+    let delivered = number("delivered", MOST_TOKENS);
+    let passed = fields.optional("passed").map(|node| passed(node, faults));
+    let status = status(fields.optional("status"), "expect.status", faults);
+    let retry_after = retry_after.map(|retry| retry.value);
+    Some(Expect {
+        decision: decision?,
+        by,
+        status,
+        code,
+        retry_after,
+        tier,
+        charged,
+        held,
+        records,
+        max_output,
+        finish,
+        delivered,
+        model,
+        passed,
+    })
+}
+
+/// A list of ways; an empty one says that there was none.
+fn passed(node: &Node, faults: &mut Faults) -> Vec<&'static str> {
+    if node.value == Value::List(Vec::new()) {
+        return Vec::new();
+    }
+    let items = list(node, "expect.passed", faults).unwrap_or_default();
+    items.iter().filter_map(|item| choice(item, "expect.passed", &PASSED, faults)).collect()
+}
+
+/// What could never be seen on such a call.
+fn excluded(fields: &Fields<'_>, what: &str, keys: &[&str], faults: &mut Faults) {
+    for key in keys.iter().filter(|key| fields.optional(key).is_some()) {
+        let message = format!("{what} shows no `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or change the decision");
+    }
+}
+
+fn retry_after(written: &str) -> Result<RetryAfter, Complaint> {
+    match written {
+        "none" => Ok(RetryAfter::Absent),
+        written => match written.strip_prefix("at most ") {
+            Some(most) => duration(most.trim()).map(RetryAfter::AtMost),
+            None => duration(written).map(RetryAfter::Exactly),
+        },
+    }
+    .map_err(|Complaint { code, message, .. }| {
+        Complaint::new(code, message, "write `at most 5h`, `5s`, or `none` where no retry is invited")
+    })
+}
