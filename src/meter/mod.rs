@@ -31,4 +31,5 @@ mod partial;
 mod sse;
 mod stream;
 mod tally;
+mod unpack;
 mod values;

@@ -9,6 +9,7 @@ use super::eventstream;
 use super::loose::Ending;
 use super::partial;
 use super::stream::{Report, Stream};
+use super::unpack::Unpacker;
 use super::usage::Usage;
 use super::values;
 
@@ -35,7 +36,7 @@ pub enum Forward {
 /// text for counting.
 ///
 /// A stream can be [kept to](Self::keep_to) a number of output tokens: see [`stream`](super::stream).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reader {
     dialect: Dialect,
     encoding: Encoding,
@@ -43,6 +44,8 @@ pub struct Reader {
     hide_usage: bool,
     declared: Declared,
     terms: Option<Terms>,
+    /// What compressed bytes go through before they are read.
+    unpacker: Option<Unpacker>,
     body: Body,
     ended: Ended,
     /// Tools that the answer had called when it was cut.
@@ -151,20 +154,23 @@ impl Reader {
     ) -> Self {
         let plain = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
         let compressed = !plain.is_empty() && !plain.eq_ignore_ascii_case(b"identity");
+        let unpacker = Unpacker::of(plain);
         let kind = content_type.unwrap_or(b"text/event-stream").trim_ascii_start().to_ascii_lowercase();
         Self {
             dialect,
             encoding,
             status,
-            hide_usage: hide_usage && dialect.must_ask_for_usage(),
+            // Of a compressed stream nothing can be taken out.
+            hide_usage: hide_usage && dialect.must_ask_for_usage() && !compressed,
             declared: Declared::of(dialect, &kind),
             terms: None,
-            body: if compressed { Body::Deaf } else { Body::Unknown },
+            body: if compressed && unpacker.is_none() { Body::Deaf } else { Body::Unknown },
+            unreadable: (compressed && unpacker.is_none()).then_some("compressed"),
+            unpacker,
             ended: Ended::default(),
             calls_at_cut: None,
             answer: Answer::new(encoding),
             in_headers: None,
-            unreadable: compressed.then_some("compressed"),
         }
     }
 
@@ -174,6 +180,29 @@ impl Reader {
     /// incomplete event waits for its end, for the end of the body, or until it is longer than 1 MiB; and what would
     /// pass the allowance waits until more is allowed ([`waits`](Self::waits)).
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Forward {
+        let Some(mut unpacker) = self.unpacker.take() else { return self.take_in(chunk, end) };
+        let unpacked = unpacker.push(chunk, |bytes| {
+            self.take_in(bytes, false);
+        });
+        match unpacked {
+            Ok(()) => self.unpacker = Some(unpacker),
+            Err(why) => self.give_up(why),
+        }
+        if end {
+            self.take_in(b"", true);
+        }
+        Forward::Same
+    }
+
+    /// Reads no further. What was delivered until now counts.
+    fn give_up(&mut self, why: &'static str) {
+        if let Body::Json(json) = mem::replace(&mut self.body, Body::Deaf) {
+            self.answer.tally.add(json.so_far(self.encoding));
+        }
+        self.unreadable = Some(why);
+    }
+
+    fn take_in(&mut self, chunk: &[u8], end: bool) -> Forward {
         let lead = self.sniff(chunk, end);
         let rest = chunk.get(lead..).unwrap_or_default();
         let forward = match &mut self.body {
@@ -185,11 +214,7 @@ impl Reader {
             }
             Body::Json(json) => {
                 if !json.push(rest, self.encoding) {
-                    // Delivered it is: at most what its bytes allow.
-                    let seen = json.so_far(self.encoding);
-                    self.answer.tally.add(seen);
-                    self.unreadable = Some("an answer above 8 MiB");
-                    self.body = Body::Deaf;
+                    self.give_up("an answer above 8 MiB");
                 }
                 Forward::Same
             }
@@ -243,7 +268,8 @@ impl Reader {
 
     /// Keeps a stream to terms, from before its first chunk.
     pub fn keep_to(&mut self, terms: Terms) {
-        self.terms = Some(terms);
+        // Of a compressed stream nothing can be taken out.
+        self.terms = Some(terms).filter(|_| self.unpacker.is_none());
     }
 
     /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.

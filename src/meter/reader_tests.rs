@@ -236,7 +236,8 @@ fn what_cannot_be_read_is_told() {
         Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, 200, Some(kind.as_bytes()), encoding, true)
     };
     for (reader, body, why) in [
-        (new("application/json", Some(b"gzip")), "\x1f\u{8b}", "compressed"),
+        (new("application/json", Some(b"zstd")), "{}", "compressed"),
+        (new("application/json", Some(b"gzip")), "{}", "a compressed answer that is broken"),
         (new("text/html", None), "<html>", "neither JSON nor an event stream"),
         (new("application/json", None), "dear", "neither JSON nor an event stream"),
         (new("application/json", None), "{\"choices\":[", "broken JSON"),
@@ -303,6 +304,23 @@ fn an_error_status_is_no_error_inside() {
     let new = |status| Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, status, None, None, true);
     assert!(read(new(200), [&error[..]]).0.error_inside());
     assert!(!read(new(429), [&error[..]]).0.error_inside());
+}
+
+#[test]
+fn compressed_answers_are_read_and_pass_as_they_are() {
+    for path in golden_files() {
+        let body = std::fs::read(&path).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &body).unwrap();
+        let packed = packed.finish().unwrap();
+        let (dialect, kind) = (dialect_of(&path), Some(&b"text/event-stream"[..]));
+        let new = || Reader::new(dialect, Encoding::O200kBase, 200, kind, Some(b"gzip"), true);
+        let plain = told(&read(reader(dialect, false), [&body[..]]).0);
+        for size in [1, 100, packed.len()] {
+            let (reader, out) = read(new(), packed.chunks(size));
+            assert_eq!((told(&reader), out), (plain.clone(), packed.clone()), "{}", path.display());
+        }
+    }
 }
 
 #[path = "reader_cut_tests.rs"]
