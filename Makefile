@@ -56,6 +56,16 @@ test: ## everything: unit, property, golden, policy, end to end on the real Envo
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory docker-test
 
+.PHONY: corpus
+corpus: ## recorded traffic against the providers' own figures (CORPUS=path/to/exchanges.jsonl.gz names another)
+	@FAREBOX_CORPUS="$(if $(CORPUS),$(abspath $(CORPUS)))" cargo test --locked --test corpus -- --nocapture
+
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## any bytes into the readers of answers and requests (FUZZ_SECONDS=n for each; needs a nightly compiler)
+	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz
+
 .PHONY: e2e
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
 	$(PYTEST) tests/e2e $(ARGS)

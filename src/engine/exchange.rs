@@ -17,7 +17,8 @@ use crate::engine::open::{Course, Desk, Open};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Malformed};
-use crate::meter::dialect::{self, Dialect};
+use crate::meter::dialect::{self, Dialect, Route};
+use crate::meter::form;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
 use crate::policy::price::Price;
@@ -36,8 +37,10 @@ pub struct Exchange {
     handle: Handle,
     state: State,
     dialect: Option<Dialect>,
-    /// The model that the path names, where the body need not (Azure).
-    deployment: Option<String>,
+    /// What the path says.
+    route: Option<Route>,
+    /// The content type of a body that is a form.
+    form: Option<Vec<u8>>,
     /// Which of its seat's session accounts it falls to.
     session: u8,
 }
@@ -98,7 +101,7 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None, deployment: None, session: 0 }
+        Self { bundle, handle, state: State::Fresh, dialect: None, route: None, form: None, session: 0 }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -231,8 +234,8 @@ impl Exchange {
         }
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
-        self.dialect = Dialect::of(method, path);
-        self.deployment = Dialect::deployment(path).map(str::to_owned);
+        self.route = Route::of(method, path);
+        self.dialect = self.route.as_ref().map(|route| route.dialect);
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
@@ -264,7 +267,9 @@ impl Exchange {
         }
         // It is read here as JSON in UTF-8. Said to be something else (a form, another charset), an upstream might read
         // another call in the same bytes.
-        if field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
+        // A form with files is read as a form.
+        self.form = field("content-type").filter(|value| dialect.takes_forms() && is_form(value)).map(<[u8]>::to_vec);
+        if self.form.is_none() && field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
             effects.push(Effect::SetRequestHeader("content-type".to_owned(), JSON.to_owned()));
         }
         effects.push(Effect::Note("seat", who.name.clone()));
@@ -301,13 +306,16 @@ impl Exchange {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
-        let mut call = match call::read_call(dialect, body) {
+        let read = match &self.form {
+            Some(content_type) => form::read_form(dialect, content_type, body),
+            None => call::read_call(dialect, body),
+        };
+        let mut call = match read {
             Ok(call) => call,
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
-        // The path decides at Azure, whatever the body says.
-        if let Some(deployment) = &self.deployment {
-            call.deploy(deployment);
+        if let Some(route) = &self.route {
+            call.take_route(route);
         }
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;
@@ -613,6 +621,10 @@ fn no_plan() -> Denial {
         "this key has no plan; ask your administrator for one",
         "the seat has no plan",
     )
+}
+
+fn is_form(content_type: &[u8]) -> bool {
+    content_type.get(..19).is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/form-data"))
 }
 
 fn odd_path() -> Denial {

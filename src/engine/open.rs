@@ -140,7 +140,7 @@ impl Open {
             passed,
             prompts: size.prompts,
             streams: call.stream,
-            hides_usage: *dialect == Dialect::OpenAiChat && call.stream && !call.asks_usage,
+            hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             counted: *counted,
             size: *admitted,
@@ -308,6 +308,7 @@ impl Open {
             field(b"content-encoding"),
             self.hides_usage,
         );
+        headers.iter().for_each(|(name, value)| reader.header(name, value));
         if let Some(slices) = self.slices.filter(|_| status < 400) {
             let choices = self.size.choices.max(1);
             reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
@@ -613,7 +614,10 @@ impl Open {
         Observed {
             delivered: reader.delivered(),
             reported: reader.reported().or(reader.reported_input()),
-            complete: reader.reported().is_some() && (outcome == Outcome::Complete || reader.finished()),
+            complete: reader.reported().is_some()
+                && !reader.input_silent()
+                && (outcome == Outcome::Complete || reader.finished()),
+            made: reader.made(),
             cut: reader.is_cut(),
             ..seen
         }

@@ -52,6 +52,8 @@ pub struct Observed {
     pub reported: Option<Usage>,
     /// Whether `reported` is the provider's last word.
     pub complete: bool,
+    /// What was seen in the answer that is not counted in tokens; the rest is 0.
+    pub made: Usage,
     /// Whether the stream was cut here: what the provider reports then was not all delivered.
     pub cut: bool,
     /// Output tokens that its limit allowed, all choices together.
@@ -84,7 +86,10 @@ impl Observed {
                 let output = reported.output.max(self.delivered);
                 (Usage { output, reasoning: reported.reasoning, ..input }, Source::Mixed)
             }
-            None => (Usage { output: self.delivered, ..input }, Source::Estimated),
+            None => {
+                let Usage { images, characters, seconds, .. } = self.made;
+                (Usage { output: self.delivered, images, characters, seconds, ..input }, Source::Estimated)
+            }
         }
     }
 
@@ -115,8 +120,10 @@ mod tests {
     use crate::policy;
     use Charge::{Delivered, Held, Input, Nothing, Pace};
 
-    const SEEN: Observed =
-        Observed { input: 10, delivered: 7, reported: None, complete: false, cut: false, limit: 100, ran_ms: 500 };
+    fn seen() -> Observed {
+        Observed { input: 10, delivered: 7, limit: 100, ran_ms: 500, ..Observed::default() }
+    }
+
     const ALL: [Outcome; 11] = [
         Outcome::NeverSent,
         Outcome::ConnectFailure,
@@ -160,21 +167,21 @@ mod tests {
 
     #[test]
     fn silence_is_counted_here() {
-        let (usage, source) = SEEN.charged(Delivered);
+        let (usage, source) = seen().charged(Delivered);
         assert_eq!((usage.input, usage.output, source), (10, 7, Source::Estimated));
     }
 
     #[test]
     fn the_last_word_of_the_provider_is_the_truth() {
         let reported = Usage { input: 3, cache_read: 8, output: 5, ..Usage::default() };
-        let seen = Observed { reported: Some(reported), complete: true, ..SEEN };
+        let seen = Observed { reported: Some(reported), complete: true, ..seen() };
         assert_eq!(seen.charged(Delivered), (reported, Source::Reported));
     }
 
     #[test]
     fn an_early_report_gives_the_input_and_the_count_gives_the_output() {
         let reported = Usage { input: 3, cache_read: 8, output: 1, ..Usage::default() };
-        let seen = Observed { reported: Some(reported), ..SEEN };
+        let seen = Observed { reported: Some(reported), ..seen() };
         let (usage, source) = seen.charged(Delivered);
         assert_eq!((usage.input, usage.cache_read, usage.output, source), (3, 8, 7, Source::Mixed));
     }
@@ -182,30 +189,30 @@ mod tests {
     #[test]
     fn of_a_cut_stream_only_what_was_delivered_is_charged() {
         let reported = Usage { input: 3, cache_read: 8, output: 500, reasoning: 9, ..Usage::default() };
-        let seen = Observed { reported: Some(reported), complete: true, cut: true, ..SEEN };
+        let seen = Observed { reported: Some(reported), complete: true, cut: true, ..seen() };
         assert_eq!(seen.charged(Delivered), (Usage { output: 7, reasoning: 7, ..reported }, Source::Mixed));
-        assert_eq!(Observed { reported: None, ..seen }.charged(Delivered), SEEN.charged(Delivered));
+        assert_eq!(Observed { reported: None, ..seen }.charged(Delivered), seen().charged(Delivered));
     }
 
     #[test]
     fn what_nobody_saw_is_priced_by_time_or_by_the_limit() {
         let output = |seen: Observed, rule| seen.charged(rule).0.output;
-        assert_eq!(output(SEEN, Pace(50)), 25);
-        assert_eq!(output(SEEN, Pace(2)), 7, "no less than was delivered");
-        assert_eq!(output(SEEN, Pace(u64::MAX)), 100, "no more than the limit");
-        assert_eq!(output(SEEN, Held), 100);
-        assert_eq!(output(Observed { delivered: 120, ..SEEN }, Held), 120);
+        assert_eq!(output(seen(), Pace(50)), 25);
+        assert_eq!(output(seen(), Pace(2)), 7, "no less than was delivered");
+        assert_eq!(output(seen(), Pace(u64::MAX)), 100, "no more than the limit");
+        assert_eq!(output(seen(), Held), 100);
+        assert_eq!(output(Observed { delivered: 120, ..seen() }, Held), 120);
         let reported = Usage { input: 3, output: 5, ..Usage::default() };
-        let seen = Observed { reported: Some(reported), complete: true, ..SEEN };
+        let seen = Observed { reported: Some(reported), complete: true, ..seen() };
         assert_eq!(seen.charged(Held), (Usage { output: 100, ..reported }, Source::Mixed));
     }
 
     #[test]
     fn nothing_and_the_input() {
-        assert_eq!(SEEN.charged(Nothing).0, Usage::default());
-        assert_eq!(SEEN.charged(Input).0, Usage { input: 10, ..Usage::default() });
+        assert_eq!(seen().charged(Nothing).0, Usage::default());
+        assert_eq!(seen().charged(Input).0, Usage { input: 10, ..Usage::default() });
         let reported = Usage { input: 3, cache_read: 8, output: 1, ..Usage::default() };
-        let seen = Observed { reported: Some(reported), ..SEEN };
+        let seen = Observed { reported: Some(reported), ..seen() };
         assert_eq!(seen.charged(Input), (Usage { output: 0, ..reported }, Source::Reported));
     }
 }

@@ -32,7 +32,7 @@ impl Slices {
         let StreamHold::Slices { slice, grace, .. } = plan.hold.stream else { return None };
         let limit = size.output.saturating_mul(size.choices.max(1));
         let grace = if call.tools { grace } else { 0 };
-        call.stream.then(|| Self { held: limit.min(slice.saturating_add(grace)), limit, slice, grace })
+        call.can_be_cut().then(|| Self { held: limit.min(slice.saturating_add(grace)), limit, slice, grace })
     }
 
     /// The size of a call of which so much is held.

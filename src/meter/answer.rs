@@ -3,7 +3,7 @@
 use super::count::Encoding;
 use super::json;
 use super::loose::LooseEnds;
-use super::tally::Tally;
+use super::tally::{Kind, Tally, Voice};
 use super::usage::Usage;
 
 /// No exchange has that many tokens of one kind: a provider that says so is not believed.
@@ -26,7 +26,20 @@ pub struct Answer {
     /// A reason for the end was given, although the dialect's own end may be missing.
     pub ended: bool,
     pub error: bool,
+    /// What was seen in the answer that is not counted in tokens: images, characters, seconds.
+    pub made: Usage,
+    /// An event with data was read.
+    pub heard: bool,
+    /// The provider said what it wrote, but not what it read: Ollama, when it had the prompt in its cache.
+    pub input_silent: bool,
+    /// Items of the answer that were heard piece by piece, by their number below 64.
+    pub items: u64,
+    /// The text so far, where a provider may repeat it with each event. Kept to [`LONGEST_REPEATED`].
+    so_far: String,
 }
+
+/// The longest text for which it is told whether events repeat it, in bytes.
+const LONGEST_REPEATED: usize = 256 * 1024;
 
 /// What the provider said about usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +68,81 @@ impl Answer {
             finished: false,
             ended: false,
             error: false,
+            made: Usage::default(),
+            heard: false,
+            input_silent: false,
+            items: 0,
+            so_far: String::new(),
         }
+    }
+
+    /// More text of a voice: a raw JSON string. Anything else is nothing that was said.
+    pub fn speak(&mut self, kind: Kind, answer: u64, part: u64, raw: Option<&str>) {
+        if let Some(text) = raw.and_then(json::text) {
+            self.tally.push(Voice { kind, answer, part }, &text);
+        }
+    }
+
+    /// More text, no JSON.
+    pub fn speak_plain(&mut self, text: &str) {
+        self.tally.push(Voice { kind: Kind::Text, answer: 0, part: 0 }, text);
+    }
+
+    /// A tool that is called: its name, and its input as a JSON string or value.
+    pub fn call(&mut self, answer: u64, part: u64, name: Option<&str>, input: Option<&str>) {
+        let voice = Voice { kind: Kind::Tool, answer, part };
+        if !self.tally.knows(voice)
+            && let Some(name) = name.and_then(json::text).filter(|name| !name.is_empty())
+        {
+            self.tally.whole(&name);
+            self.tool_calls = self.tool_calls.saturating_add(1);
+            self.tally.open(voice);
+        }
+        match input {
+            Some(raw) if raw.starts_with('"') => self.speak(Kind::Tool, answer, part, input),
+            Some(raw) if raw.trim_ascii() != "{}" => self.tally.push(voice, raw),
+            _ => {}
+        }
+    }
+
+    /// A tool that is called, whole at once.
+    pub fn call_whole(&mut self, name: Option<&str>, input: Option<&str>) {
+        if let Some(name) = name.and_then(json::text) {
+            self.tally.whole(&name);
+            self.tool_calls = self.tool_calls.saturating_add(1);
+        }
+        if let Some(input) = input.filter(|raw| raw.trim_ascii() != "{}") {
+            self.tally.whole(input);
+        }
+    }
+
+    /// The text of an event which may be new, or all that there is so far: some providers do the one, some the other,
+    /// as the request says. Whether all before begins it tells.
+    pub fn speak_or_repeat(&mut self, raw: Option<&str>) {
+        let Some(text) = raw.and_then(json::text) else { return };
+        let voice = Voice { kind: Kind::Text, answer: 0, part: 0 };
+        let repeated = !self.so_far.is_empty() && self.so_far.len() <= LONGEST_REPEATED;
+        match text.strip_prefix(self.so_far.as_str()).filter(|_| repeated) {
+            Some(new) => {
+                self.tally.push(voice, new);
+                self.so_far.clear();
+                self.so_far.push_str(&text);
+            }
+            None => {
+                self.tally.push(voice, &text);
+                if self.so_far.len() <= LONGEST_REPEATED {
+                    self.so_far.push_str(&text);
+                }
+            }
+        }
+    }
+
+    /// Marks an item as heard; whether it was already. Of items from 64 on nothing is remembered.
+    pub fn hear_item(&mut self, number: u64) -> bool {
+        let bit = u32::try_from(number).ok().and_then(|number| 1u64.checked_shl(number)).unwrap_or(0);
+        let heard = self.items & bit != 0;
+        self.items |= bit;
+        heard
     }
 
     /// The provider's own name for the model: the first that it gives. Kept to 256 bytes.
@@ -83,4 +170,15 @@ pub fn count(raw: Option<&str>) -> Result<Option<u64>, Absurd> {
         None => Ok(None),
         Some(raw) => json::whole(raw).filter(|count| *count <= ABSURD).map(Some).ok_or(Absurd),
     }
+}
+
+/// Seconds as a provider wrote them, begun ones whole: `5`, `5.48`; anything else is `None`.
+pub fn seconds(raw: Option<&str>) -> Option<u64> {
+    let (whole, fraction) = raw?.trim_ascii().split_once('.').map_or((raw?.trim_ascii(), ""), |parts| parts);
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let begun = u64::from(fraction.bytes().any(|byte| byte != b'0'));
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    whole.parse::<u64>().ok().filter(|seconds| *seconds <= ABSURD).map(|seconds| seconds.saturating_add(begun))
 }

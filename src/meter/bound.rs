@@ -44,21 +44,58 @@ pub fn both(call: &Call, encoding: Encoding) -> (u64, u64) {
 }
 
 fn estimate(call: &Call, counts: &[u64]) -> u64 {
-    let parts = call.parts.iter().zip(counts).map(|(part, count)| estimate_part(part, &call.body, *count));
-    let framing = match call.dialect {
-        // Sum of contents + 4 a message + 3 is exact for plain chats; reasoning models are one less.
-        Dialect::OpenAiChat if is_reasoning(&call.model) => call.frames.saturating_mul(4).saturating_add(2),
-        Dialect::OpenAiChat => call.frames.saturating_mul(4).saturating_add(3),
-        Dialect::AnthropicMessages => call.frames.saturating_mul(4).saturating_add(3),
-    };
+    if call.dialect == Dialect::CountTokens {
+        return 0;
+    }
+    let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
+        Kind::Query => count.saturating_mul(call.frames.max(1)),
+        _ => estimate_part(part, &call.body, *count),
+    });
+    let (each, once) = framing(call);
+    let framing = call.frames.saturating_mul(each).saturating_add(once);
     parts.fold(framing.saturating_add(call.fixed), u64::saturating_add)
 }
 
+/// Tokens of framing for each message and once.
+fn framing(call: &Call) -> (u64, u64) {
+    match call.dialect {
+        // Sum of contents + 4 a message + 3 is exact for plain chats; reasoning models are one less.
+        Dialect::OpenAiChat | Dialect::OpenAiResponses if is_reasoning(&call.model) => (4, 2),
+        Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::OpenAiModerations
+        | Dialect::AnthropicComplete
+        | Dialect::GeminiEmbed
+        | Dialect::VertexPredict
+        | Dialect::CohereEmbed
+        | Dialect::CohereGenerate
+        | Dialect::OpenAiImages
+        | Dialect::OpenAiSpeech
+        | Dialect::OpenAiTranscription
+        | Dialect::MiniMaxSpeech
+        | Dialect::MiniMaxMedia
+        | Dialect::Generate => (0, 0),
+        // Gemini's templates are not counted.
+        Dialect::GeminiGenerate | Dialect::GeminiInteractions => (0, 0),
+        _ => (4, 3),
+    }
+}
+
 fn bound(call: &Call, counts: &[u64]) -> u64 {
-    let exact = call.dialect == Dialect::OpenAiChat && is_openai_own(&call.model);
-    let parts = call.parts.iter().zip(counts).map(|(part, count)| bound_part(call, part, *count, exact));
+    if call.dialect == Dialect::CountTokens {
+        return 0;
+    }
+    let exact = is_openai_own(&call.model)
+        && matches!(
+            call.dialect,
+            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings
+        );
+    let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
+        Kind::Query => loosened(*count).saturating_mul(call.frames.max(1)),
+        _ => bound_part(call, part, *count, exact),
+    });
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
-    let once = 16 + instructions + template(&call.model);
+    let once = 16 + instructions + template(&call.model).max(preamble(call));
     let framing = call.frames.saturating_mul(8).saturating_add(once).saturating_add(call.fixed);
     parts.fold(framing, u64::saturating_add)
 }
@@ -67,7 +104,7 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
 fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
     let raw = part.raw(body);
     match part.kind {
-        Kind::Text | Kind::Label => count_literal(raw, encoding),
+        Kind::Text | Kind::Query | Kind::Label => count_literal(raw, encoding),
         Kind::Json | Kind::Schema => encoding.count(raw),
         Kind::Image | Kind::Audio | Kind::Sealed => 0,
     }
@@ -76,7 +113,7 @@ fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
 fn estimate_part(part: &Part, body: &str, count: u64) -> u64 {
     let bytes = part.raw(body).len() as u64;
     match part.kind {
-        Kind::Text | Kind::Json => count,
+        Kind::Text | Kind::Query | Kind::Json => count,
         Kind::Label => 0,
         // Tool definitions are rewritten into a shorter notation; measured on the corpus.
         Kind::Schema => count.saturating_mul(3) / 5,
@@ -91,9 +128,9 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
     match part.kind {
         Kind::Text | Kind::Json if exact => count,
         Kind::Label if exact => 0,
-        Kind::Text | Kind::Label | Kind::Json => loosened(count).min(bytes),
+        Kind::Text | Kind::Query | Kind::Label | Kind::Json => loosened(count).min(bytes),
         Kind::Schema => bytes.saturating_mul(2),
-        Kind::Image if call.dialect == Dialect::AnthropicMessages && call.model.contains("claude") => IMAGE_CLAUDE,
+        Kind::Image if call.model.contains("claude") => IMAGE_CLAUDE,
         Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,
         Kind::Image => IMAGE_OTHER,
         Kind::Audio => bytes / 8,
@@ -114,8 +151,16 @@ fn count_literal(raw: &str, encoding: Encoding) -> u64 {
 /// on recorded exchanges, rounded up. A gateway's own hidden prompt is nothing that can be known here.
 fn template(model: &str) -> u64 {
     let model = model.to_ascii_lowercase();
-    let families = [("gpt-oss", 64), ("llama", 64), ("deepseek", 48), ("gemma", 64), ("mistral", 640), ("grok", 1_024)];
+    let families =
+        [("gpt-oss", 64), ("llama", 64), ("deepseek", 128), ("gemma", 64), ("mistral", 640), ("grok", 1_024)];
     families.iter().find(|(family, _)| model.contains(family)).map_or(0, |(_, tokens)| *tokens)
+}
+
+/// What Cohere puts in front of every chat: 200 tokens with the oldest models, 1,400 with those that reason. It bills
+/// none of them.
+fn preamble(call: &Call) -> u64 {
+    let cohere = call.dialect == Dialect::CohereChat || call.model.contains("command");
+    if cohere { 1_600 } else { 0 }
 }
 
 fn is_reasoning(model: &str) -> bool {

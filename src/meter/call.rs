@@ -6,55 +6,16 @@ use std::ops::Range;
 
 use super::bound;
 use super::count::Encoding;
-use super::dialect::{Dialect, is_openai_own};
+use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
 use super::json;
 use super::part::{Part, Parts};
+use super::usage::Usage;
 
 /// The deepest nesting of a body that is read.
 pub const DEEPEST: usize = 128;
 
 /// Input tokens that asking for thinking costs: 28 to 32 were seen.
 const THINKING: u64 = 32;
-
-/// Top-level keys that decide what a request costs: each may be there once, spelled exactly so.
-const GOVERNED: [&str; 36] = [
-    "background",
-    "best_of",
-    "chat_template",
-    "container",
-    "context_management",
-    "conversation",
-    "data_sources",
-    "documents",
-    "functions",
-    "max_completion_tokens",
-    "max_tokens",
-    "mcp_servers",
-    "messages",
-    "min_tokens",
-    "modalities",
-    "model",
-    "models",
-    "n",
-    "n_predict",
-    "parallel_tool_calls",
-    "plugins",
-    "prediction",
-    "previous_response_id",
-    "reasoning",
-    "reasoning_effort",
-    "response_format",
-    "search_parameters",
-    "service_tier",
-    "store",
-    "stream",
-    "stream_options",
-    "system",
-    "thinking",
-    "tool_choice",
-    "tools",
-    "web_search_options",
-];
 
 /// A body that must not be forwarded as if we had understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,33 +46,41 @@ impl std::error::Error for Malformed {}
 pub struct Call {
     /// The wire format.
     pub dialect: Dialect,
-    /// The model asked for; empty when the body names none, as at Azure, whose path does
-    /// ([`Dialect::deployment`]).
+    /// The model asked for; empty when the body names none, as where the path does ([`Route`]).
     pub model: String,
     /// Whether a stream is asked for.
     pub stream: bool,
-    /// The largest output limit that the body states, in tokens.
+    /// The largest output limit that the body states, in tokens; where no body can state one, what an answer comes to
+    /// at most.
     pub output_limit: Option<u64>,
     /// How many answers are asked for, at least 1: each may be as long as the output limit.
     pub choices: u64,
-    /// Whether the client itself asks for usage on the stream. Anthropic streams always have it.
+    /// Whether the client itself asks for usage on the stream. Only OpenAI's must be asked.
     pub asks_usage: bool,
     /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
     pub open: Option<&'static str>,
-    /// The output limit may not be clamped below this many tokens: a thinking budget and one; else 0.
+    /// The output limit may not be clamped below this many tokens: a thinking budget and one, or where there is no limit
+    /// to clamp; else 0.
     pub floor: u64,
     /// Whether it begins a turn of the conversation: one that ends with the result of a tool only goes on with it.
     pub begins_turn: bool,
     /// Whether the answer may call tools.
     pub tools: bool,
+    /// What is asked for that is not counted in tokens: characters to speak, images to make, seconds to hear.
+    pub asked: Usage,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
     pub(super) fixed: u64,
     pub(super) schemas: bool,
     limits: Vec<Limit>,
-    /// The path names the model, as a deployment at Azure.
+    settings: Vec<Settings>,
+    /// The path names the model.
     deployed: bool,
+    /// A stream would be of server-sent events.
+    events: bool,
+    /// And that as a deployment at Azure.
+    azure: bool,
     /// The call goes to another model than the body says.
     renamed: bool,
     /// Where the model's name is.
@@ -129,6 +98,30 @@ struct Limit {
     at: Range<usize>,
     /// Tokens; `None`: null.
     most: Option<u64>,
+}
+
+/// An object of settings that is there, into which a limit can be written.
+#[derive(Clone, Debug)]
+struct Settings {
+    name: &'static str,
+    at: SettingsAt,
+}
+
+/// Where a limit can be written into settings.
+#[derive(Clone, Debug)]
+enum SettingsAt {
+    /// Just behind their `{`; whether nothing but `}` follows.
+    Inside(usize, bool),
+    /// This null is to be replaced by an object.
+    Null(Range<usize>),
+}
+
+impl Settings {
+    /// Whether this is the object of that name: Google knows each by two.
+    fn is(&self, name: &str) -> bool {
+        let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
+        plain(self.name) == plain(name)
+    }
 }
 
 /// Where `stream_options.include_usage` can be written.
@@ -166,9 +159,10 @@ pub fn read_call(dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
     let mut head = Head::new(body);
     let mut parts = Parts::of(body);
     let mut fault = None;
+    let mut seen = 0;
     json::entries(body, |key, raw| {
         if fault.is_none() {
-            fault = head.entry(dialect, &mut parts, key, raw).err();
+            fault = head.entry(dialect, &mut parts, &mut seen, key, raw).err();
         }
     })
     .ok_or_else(|| Malformed::new("the body is not one JSON object; send one"))?;
@@ -202,10 +196,20 @@ impl Call {
         bound::both(self, encoding)
     }
 
-    /// The path decides which model is asked for, whatever the body says.
-    pub fn deploy(&mut self, name: &str) {
-        name.clone_into(&mut self.model);
-        self.deployed = true;
+    /// What the path says decides, whatever the body says.
+    pub fn take_route(&mut self, route: &Route) {
+        if let Some(name) = &route.model {
+            name.clone_into(&mut self.model);
+            self.deployed = true;
+        }
+        self.azure |= route.azure;
+        self.events |= route.sse && self.dialect == Dialect::GeminiGenerate;
+        self.stream = route.stream.unwrap_or(self.stream);
+    }
+
+    /// Whether the answer will be a stream that can be cut at any event.
+    pub fn can_be_cut(&self) -> bool {
+        self.stream && self.events
     }
 
     /// Whether the body names the model, so that [`send_to`](Self::send_to) can change it.
@@ -236,17 +240,27 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.deployed || is_openai_own(&self.model);
-        let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted);
+        let hosted = self.azure || is_openai_own(&self.model);
+        let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted, &self.model);
+        let field = self.dialect.limit_field(hosted, &self.model);
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
         if let Some(most) = clamp_output.or(self.output_limit).filter(|_| clamp_output.is_some() || !bounded) {
             let above = self.limits.iter().filter(|limit| limit.most.is_none_or(|stated| stated > most));
             edits.extend(above.map(|limit| Edit { at: limit.at.clone(), with: most.to_string().into_bytes() }));
-            if !self.limits.iter().any(|limit| heeded(&limit)) {
-                add.push(format!("\"{}\":{most}", self.dialect.limit_field(hosted)));
+            if let Some((within, name)) = field.filter(|_| !self.limits.iter().any(|limit| heeded(&limit))) {
+                let member = format!("\"{name}\":{most}");
+                let settings = within.and_then(|within| self.settings.iter().find(|settings| settings.is(within)));
+                match (within, settings.map(|settings| &settings.at)) {
+                    (_, Some(SettingsAt::Inside(at, empty))) => edits.push(insertion(*at, *empty, &member)),
+                    (_, Some(SettingsAt::Null(at))) => {
+                        edits.push(Edit { at: at.clone(), with: format!("{{{member}}}").into_bytes() });
+                    }
+                    (Some(within), None) => add.push(format!("\"{within}\":{{{member}}}")),
+                    (None, None) => add.push(member),
+                }
             }
         }
-        if ask_usage && self.stream && !self.asks_usage && self.dialect == Dialect::OpenAiChat {
+        if ask_usage && self.stream && !self.asks_usage && self.dialect.must_ask_for_usage() {
             match &self.usage_at {
                 UsageAt::Missing => add.push("\"stream_options\":{\"include_usage\":true}".to_owned()),
                 UsageAt::Options(at) => {
@@ -284,18 +298,18 @@ pub fn splice(body: &[u8], edits: &[Edit]) -> Vec<u8> {
     spliced
 }
 
-/// What has been read of a body's top level.
+/// What has been read of a body.
 struct Head<'a> {
     body: &'a str,
-    seen: u64,
     model: String,
     model_at: Option<Range<usize>>,
     tools: bool,
-    stream: bool,
+    stream: Option<bool>,
     choices: u64,
     asks_usage: bool,
     floor: u64,
     limits: Vec<Limit>,
+    settings: Vec<Settings>,
     usage_at: UsageAt,
 }
 
@@ -303,56 +317,103 @@ impl<'a> Head<'a> {
     fn new(body: &'a str) -> Self {
         Self {
             body,
-            seen: 0,
             model: String::new(),
             model_at: None,
             tools: false,
-            stream: false,
+            stream: None,
             choices: 1,
             asks_usage: false,
             floor: 0,
             limits: Vec::new(),
+            settings: Vec::new(),
             usage_at: UsageAt::Missing,
         }
     }
 
-    fn entry(&mut self, dialect: Dialect, parts: &mut Parts<'a>, key: &[u8], raw: &'a str) -> Result<(), Malformed> {
-        let Some(name) = governed(key)? else {
-            dialect.read_entry(parts, std::str::from_utf8(key).unwrap_or("?"), raw);
-            return Ok(());
-        };
-        self.note_once(name)?;
-        match name {
-            "max_tokens" | "max_completion_tokens" | "n_predict" => {
-                let limit = optional_whole(name, raw)?;
-                self.limits.push(Limit { name, at: range(self.body, raw), most: limit });
-            }
-            "n" | "best_of" => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
-            "stream" => self.stream = optional_flag(name, raw)?.unwrap_or(false),
-            "model" => {
-                self.model = model(raw)?;
-                self.model_at = Some(range(self.body, raw));
-            }
-            "stream_options" => self.stream_options(raw)?,
-            "thinking" => {
-                self.floor = thinking_floor(raw)?;
-                parts.fixed = parts.fixed.saturating_add(THINKING);
-            }
-            _ => {
-                self.tools |= matches!(name, "tools" | "functions") && !json::is_null(raw) && raw != "[]";
+    /// An entry of the top level.
+    fn entry(
+        &mut self,
+        dialect: Dialect,
+        parts: &mut Parts<'a>,
+        seen: &mut u64,
+        key: &[u8],
+        raw: &'a str,
+    ) -> Result<(), Malformed> {
+        match governed(dialect.keys(), seen, key)? {
+            None => dialect.read_entry(parts, std::str::from_utf8(key).unwrap_or("?"), raw),
+            Some((name, Meaning::Part)) => {
+                self.tools |=
+                    matches!(name, "tools" | "functions" | "toolConfig") && !json::is_null(raw) && raw != "[]";
                 dialect.read_entry(parts, name, raw);
             }
+            Some((name, Meaning::Within(keys))) => {
+                self.within(dialect, parts, name, keys, raw)?;
+                dialect.read_entry(parts, name, raw);
+            }
+            Some((name, meaning)) => self.meant(dialect, parts, name, meaning, raw)?,
         }
         Ok(())
     }
 
-    fn note_once(&mut self, name: &str) -> Result<(), Malformed> {
-        let position = GOVERNED.iter().position(|governed| *governed == name).unwrap_or(0);
-        let bit = 1u64 << position;
-        if self.seen & bit != 0 {
-            return Err(Malformed::new(format!("`{name}` appears twice; send it once")));
+    /// An object of settings. What none of its keys means is left to the dialect, which reads the object too.
+    fn within(
+        &mut self,
+        dialect: Dialect,
+        parts: &mut Parts<'a>,
+        settings: &'static str,
+        keys: Keys,
+        raw: &'a str,
+    ) -> Result<(), Malformed> {
+        if json::is_null(raw) {
+            self.settings.push(Settings { name: settings, at: SettingsAt::Null(range(self.body, raw)) });
+            return Ok(());
         }
-        self.seen |= bit;
+        let (mut seen, mut fault, mut empty) = (0, None, true);
+        json::entries(raw, |key, value| {
+            empty = false;
+            let read = match governed(keys, &mut seen, key) {
+                Ok(Some((name, meaning))) => self.meant(dialect, parts, name, meaning, value),
+                Ok(None) => Ok(()),
+                Err(fault) => Err(fault),
+            };
+            fault = fault.take().or(read.err());
+        })
+        .ok_or_else(|| Malformed::new(format!("`{settings}` must be an object")))?;
+        let inside = range(self.body, raw).start.saturating_add(1);
+        self.settings.push(Settings { name: settings, at: SettingsAt::Inside(inside, empty) });
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn meant(
+        &mut self,
+        dialect: Dialect,
+        parts: &mut Parts<'a>,
+        name: &'static str,
+        meaning: Meaning,
+        raw: &'a str,
+    ) -> Result<(), Malformed> {
+        match meaning {
+            // With Ollama and llama.cpp a negative number is no limit.
+            Meaning::Limit if is_endless(dialect, raw) => {
+                self.limits.push(Limit { name, at: range(self.body, raw), most: None });
+            }
+            Meaning::Limit => {
+                let limit = optional_whole(name, raw)?;
+                self.limits.push(Limit { name, at: range(self.body, raw), most: limit });
+            }
+            Meaning::Choices => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
+            Meaning::Stream => self.stream = optional_flag(name, raw)?,
+            Meaning::Model => {
+                self.model = model(raw)?;
+                self.model_at = Some(range(self.body, raw));
+            }
+            Meaning::StreamOptions => self.stream_options(raw)?,
+            Meaning::Thinking => {
+                self.floor = self.floor.max(thinking_floor(raw)?);
+                parts.fixed = parts.fixed.saturating_add(THINKING);
+            }
+            Meaning::Part | Meaning::Within(_) => {}
+        }
         Ok(())
     }
 
@@ -392,15 +453,26 @@ impl<'a> Head<'a> {
         let before = self.body.len().saturating_sub(self.body.trim_ascii_start().len());
         let inside = before.saturating_add(1);
         let empty = self.body.get(inside..).is_some_and(|rest| rest.trim_ascii_start().starts_with('}'));
+        let stated = self.limits.iter().filter_map(|limit| limit.most).max();
+        let (output_limit, floor) = match dialect.writes() {
+            Writes::Text => (stated, self.floor),
+            Writes::Nothing => (Some(0), 0),
+            Writes::AtMost(most) => (Some(most), most),
+        };
+        let choices = self.choices.max(1).saturating_mul(parts.answers.max(1));
+        if matches!(dialect, Dialect::OpenAiImages | Dialect::MiniMaxMedia) {
+            parts.asked.images = choices;
+        }
         Call {
             dialect,
             model: self.model,
-            stream: self.stream,
-            output_limit: self.limits.iter().filter_map(|limit| limit.most).max(),
-            choices: self.choices.max(1),
+            stream: self.stream.unwrap_or(dialect.streams_unasked()),
+            output_limit,
+            choices,
             asks_usage: self.asks_usage,
             open: parts.open,
-            floor: self.floor,
+            floor,
+            asked: parts.asked,
             body: self.body.to_owned(),
             parts: parts.list,
             frames: parts.frames,
@@ -409,7 +481,10 @@ impl<'a> Head<'a> {
             limits: self.limits,
             begins_turn: !parts.goes_on,
             tools: self.tools,
+            settings: self.settings,
             deployed: false,
+            azure: false,
+            events: dialect.sends_events(),
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,
@@ -418,17 +493,29 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The governed key that this is. A key that only differs in case is an error: providers that match keys
-/// without regard to case would act on it.
-fn governed(key: &[u8]) -> Result<Option<&'static str>, Malformed> {
+/// What a key means, if it decides cost. A key that only differs in case is an error: providers that match keys
+/// without regard to case would act on it. So is one that was `seen` before.
+fn governed(keys: Keys, seen: &mut u64, key: &[u8]) -> Result<Option<(&'static str, Meaning)>, Malformed> {
     let folded = fold(key);
-    let Ok(position) = GOVERNED.binary_search_by(|name| name.as_bytes().cmp(&folded)) else { return Ok(None) };
-    let Some(name) = GOVERNED.get(position) else { return Ok(None) };
+    let found = keys.iter().enumerate().find(|(_, (name, _))| name.as_bytes().eq_ignore_ascii_case(&folded));
+    let Some((position, (name, meaning))) = found else { return Ok(None) };
     if name.as_bytes() != key {
         let written = String::from_utf8_lossy(key).into_owned();
         return Err(Malformed::new(format!("`{written}` is not `{name}`; spell it exactly")));
     }
-    Ok(Some(name))
+    let bit = u32::try_from(position).ok().and_then(|position| 1u64.checked_shl(position)).unwrap_or(0);
+    if *seen & bit != 0 {
+        return Err(Malformed::new(format!("`{name}` appears twice; send it once")));
+    }
+    *seen |= bit;
+    Ok(Some((name, *meaning)))
+}
+
+/// Whether a limit is none: a negative number, where those are known to mean it.
+fn is_endless(dialect: Dialect, raw: &str) -> bool {
+    let endless = matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::Generate);
+    endless
+        && raw.strip_prefix('-').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Folds case as Go's `encoding/json` does: ASCII, the long s and the Kelvin sign.

@@ -1,8 +1,8 @@
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-use super::{Call, DEEPEST, GOVERNED, read_call, splice};
+use super::{Call, DEEPEST, read_call, splice};
 use crate::meter::count::Encoding;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Dialect, Route};
 
 fn openai(body: &str) -> Call {
     read_call(Dialect::OpenAiChat, body.as_bytes()).unwrap()
@@ -21,12 +21,6 @@ fn edited(call: &Call, body: &str, clamp: Option<u64>, usage: bool) -> String {
 }
 
 const CHAT: &str = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":"Say \"hi\" \u4f60"}],"max_tokens":50,"n":2,"stream":true}"#;
-
-#[test]
-fn governed_keys_are_in_order_and_fit_their_bits() {
-    assert!(GOVERNED.is_sorted());
-    assert!(GOVERNED.len() <= 64);
-}
 
 #[test]
 fn a_chat_is_read() {
@@ -151,7 +145,7 @@ fn a_limit_that_the_provider_may_pass_over_is_stated_once_more() {
 fn azure_takes_the_newer_field_whatever_the_deployment_is_called() {
     let body = r#"{"model":"whatever"}"#;
     let mut call = openai(body);
-    call.deploy("our-o3");
+    call.take_route(&Route::of(b"POST", b"/openai/deployments/our-o3/chat/completions").unwrap());
     assert_eq!(call.model, "our-o3");
     assert_eq!(edited(&call, body, Some(7), false), r#"{"max_completion_tokens":7,"model":"whatever"}"#);
 }
@@ -165,7 +159,8 @@ fn what_templates_write_out_is_in_the_bound() {
         format!(r#"{{"model":"qwen","messages":[{{"role":"assistant","tool_calls":[{{"id":"{long}"}}]}}]}}"#),
         format!(r#"{{"model":"qwen","messages":[{{"role":"user","content":[{{"type":"tool_use","id":"{long}"}}]}}]}}"#),
     ] {
-        for dialect in Dialect::ALL {
+        // Where nothing is consumed there is nothing to bound.
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::CountTokens) {
             let call = read_call(dialect, body.as_bytes()).unwrap();
             assert!(call.input_bound(Encoding::O200kBase) >= 10_000, "{dialect:?} {:.90}", body);
         }
@@ -272,8 +267,9 @@ fn hidden_text_is_counted_and_seen() {
     ] {
         for dialect in Dialect::ALL {
             let call = read_call(dialect, body.as_bytes()).unwrap();
-            assert!(call.texts().any(|text| text.contains(secret)), "{body}");
-            assert!(call.input_bound(Encoding::O200kBase) >= 16 + 2, "{body}");
+            assert!(call.texts().any(|text| text.contains(secret)), "{dialect:?} {body}");
+            let bound = call.input_bound(Encoding::O200kBase);
+            assert!(bound >= 16 + 2 || dialect == Dialect::CountTokens, "{dialect:?} {body}");
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct LooseEnds {
     pub parts: Vec<(u64, bool)>,
     /// Calls of tools whose arguments may go on: the part that calls, and which call of it.
     pub calls: Vec<(u64, u64)>,
+    /// The number of the next event, where a dialect numbers them.
+    pub next: u64,
     /// The answer as a whole has said why it ends.
     pub stopped: bool,
 }

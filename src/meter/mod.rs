@@ -10,20 +10,20 @@
 //!                     │        ▼                      ▼      │
 //!                     │      dialect: one module a wire format
 //!                     ▼               │               │      ▼
-//!                   bound           json     stream, sse   tally
+//!                bound, form        json  stream, sse, values, eventstream   tally
 //!                     └──────▶ count, running ◀──────────────┘
 //! ```
 
 pub mod call;
 pub mod count;
 pub mod dialect;
+pub mod form;
 pub mod reader;
-
 pub mod usage;
 
 mod answer;
 mod bound;
-
+mod eventstream;
 mod json;
 mod loose;
 mod part;
@@ -31,6 +31,5 @@ mod partial;
 mod sse;
 mod stream;
 mod tally;
-
-#[cfg(test)]
-mod corpus_tests;
+mod unpack;
+mod values;

@@ -1,6 +1,7 @@
 //! What a request body is made of, as far as a model reads it.
 
 use super::json;
+use super::usage::Usage;
 
 /// One part of a request body: a raw JSON value and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Part {
 pub enum Kind {
     /// A JSON string that the model reads as text.
     Text,
+    /// Text that is read once with each document.
+    Query,
     /// The id of a tool call: the chat templates of some open models write it out.
     Label,
     /// JSON that the model reads about as it stands: a tool call's input.
@@ -47,11 +50,25 @@ pub struct Parts<'a> {
     pub schemas: bool,
     /// The last message so far answers a tool call: it goes on with a turn and begins none.
     pub goes_on: bool,
+    /// Prompts in one request, each of which is answered.
+    pub answers: u64,
+    /// What is asked for and not counted in tokens.
+    pub asked: Usage,
 }
 
 impl<'a> Parts<'a> {
     pub fn of(body: &'a str) -> Self {
-        Self { body, list: Vec::new(), frames: 0, fixed: 0, open: None, schemas: false, goes_on: false }
+        Self {
+            body,
+            list: Vec::new(),
+            frames: 0,
+            fixed: 0,
+            open: None,
+            schemas: false,
+            goes_on: false,
+            answers: 1,
+            asked: Usage::default(),
+        }
     }
 
     /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.
@@ -97,6 +114,6 @@ impl Part {
 
     /// Whether it holds strings that a model reads.
     pub fn is_readable(&self) -> bool {
-        matches!(self.kind, Kind::Text | Kind::Label | Kind::Json | Kind::Schema)
+        matches!(self.kind, Kind::Text | Kind::Query | Kind::Label | Kind::Json | Kind::Schema)
     }
 }

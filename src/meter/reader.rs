@@ -5,10 +5,13 @@ use std::mem;
 use super::answer::{Answer, Said};
 use super::count::Encoding;
 use super::dialect::Dialect;
+use super::eventstream;
 use super::loose::Ending;
 use super::partial;
 use super::stream::{Report, Stream};
+use super::unpack::Unpacker;
 use super::usage::Usage;
+use super::values;
 
 /// The longest JSON answer that is read, in bytes.
 const LONGEST_JSON: usize = 8 * 1024 * 1024;
@@ -33,19 +36,23 @@ pub enum Forward {
 /// text for counting.
 ///
 /// A stream can be [kept to](Self::keep_to) a number of output tokens: see [`stream`](super::stream).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reader {
     dialect: Dialect,
     encoding: Encoding,
     status: u16,
     hide_usage: bool,
-    declared_stream: bool,
+    declared: Declared,
     terms: Option<Terms>,
+    /// What compressed bytes go through before they are read.
+    unpacker: Option<Unpacker>,
     body: Body,
     ended: Ended,
     /// Tools that the answer had called when it was cut.
     calls_at_cut: Option<u64>,
     answer: Answer,
+    /// What the headers said about usage.
+    in_headers: Option<Usage>,
     unreadable: Option<&'static str>,
 }
 
@@ -83,8 +90,46 @@ enum Body {
     Unknown,
     Stream(Stream),
     Json(Json),
+    /// Objects that follow each other.
+    Objects(values::Values),
+    /// Amazon's binary frames.
+    Frames(eventstream::Frames),
+    /// Text as it is; up to three bytes of a character that is not whole yet.
+    Text(Vec<u8>),
+    /// Sound, in which there is nothing to read.
+    Sound,
     /// Not read (any more), or ended.
     Deaf,
+}
+
+/// What the content type promises, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    /// Server-sent events; also other text and bytes of no kind, under which some send them.
+    Events,
+    /// Text as it is.
+    Text,
+    /// Sound, or whatever else a dialect of sound sends.
+    Sound,
+    /// JSON.
+    Json,
+    /// Something else.
+    Other,
+}
+
+impl Declared {
+    fn of(dialect: Dialect, kind: &[u8]) -> Self {
+        let events = kind.starts_with(b"text/event-stream");
+        match dialect {
+            Dialect::OpenAiTranscription if kind.starts_with(b"text/") && !events => Self::Text,
+            Dialect::OpenAiSpeech | Dialect::MiniMaxSpeech if !events && !kind.starts_with(b"application/json") => {
+                Self::Sound
+            }
+            _ if kind.starts_with(b"text/") || kind.starts_with(b"application/octet-stream") => Self::Events,
+            _ if kind.starts_with(b"application/json") => Self::Json,
+            _ => Self::Other,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -109,19 +154,23 @@ impl Reader {
     ) -> Self {
         let plain = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
         let compressed = !plain.is_empty() && !plain.eq_ignore_ascii_case(b"identity");
+        let unpacker = Unpacker::of(plain);
         let kind = content_type.unwrap_or(b"text/event-stream").trim_ascii_start().to_ascii_lowercase();
         Self {
             dialect,
             encoding,
             status,
-            hide_usage: hide_usage && dialect == Dialect::OpenAiChat,
-            declared_stream: kind.starts_with(b"text/"),
+            // Of a compressed stream nothing can be taken out.
+            hide_usage: hide_usage && dialect.must_ask_for_usage() && !compressed,
+            declared: Declared::of(dialect, &kind),
             terms: None,
-            body: if compressed { Body::Deaf } else { Body::Unknown },
+            body: if compressed && unpacker.is_none() { Body::Deaf } else { Body::Unknown },
+            unreadable: (compressed && unpacker.is_none()).then_some("compressed"),
+            unpacker,
             ended: Ended::default(),
             calls_at_cut: None,
             answer: Answer::new(encoding),
-            unreadable: compressed.then_some("compressed"),
+            in_headers: None,
         }
     }
 
@@ -131,6 +180,29 @@ impl Reader {
     /// incomplete event waits for its end, for the end of the body, or until it is longer than 1 MiB; and what would
     /// pass the allowance waits until more is allowed ([`waits`](Self::waits)).
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Forward {
+        let Some(mut unpacker) = self.unpacker.take() else { return self.take_in(chunk, end) };
+        let unpacked = unpacker.push(chunk, |bytes| {
+            self.take_in(bytes, false);
+        });
+        match unpacked {
+            Ok(()) => self.unpacker = Some(unpacker),
+            Err(why) => self.give_up(why),
+        }
+        if end {
+            self.take_in(b"", true);
+        }
+        Forward::Same
+    }
+
+    /// Reads no further. What was delivered until now counts.
+    fn give_up(&mut self, why: &'static str) {
+        if let Body::Json(json) = mem::replace(&mut self.body, Body::Deaf) {
+            self.answer.tally.add(json.so_far(self.encoding));
+        }
+        self.unreadable = Some(why);
+    }
+
+    fn take_in(&mut self, chunk: &[u8], end: bool) -> Forward {
         let lead = self.sniff(chunk, end);
         let rest = chunk.get(lead..).unwrap_or_default();
         let forward = match &mut self.body {
@@ -142,15 +214,43 @@ impl Reader {
             }
             Body::Json(json) => {
                 if !json.push(rest, self.encoding) {
-                    // Delivered it is: at most what its bytes allow.
-                    let seen = json.so_far(self.encoding);
-                    self.answer.tally.add(seen);
-                    self.unreadable = Some("an answer above 8 MiB");
-                    self.body = Body::Deaf;
+                    self.give_up("an answer above 8 MiB");
                 }
                 Forward::Same
             }
-            Body::Unknown | Body::Deaf => Forward::Same,
+            Body::Objects(objects) => {
+                let (dialect, answer, unreadable) = (self.dialect, &mut self.answer, &mut self.unreadable);
+                objects.push(rest, |piece| match piece {
+                    values::Piece::Value(value) => {
+                        dialect.read_event(answer, &String::from_utf8_lossy(value));
+                    }
+                    values::Piece::Oversized(bytes) => {
+                        *unreadable = Some("an object above 8 MiB");
+                        answer.tally.add(bytes.div_ceil(4));
+                    }
+                });
+                Forward::Same
+            }
+            Body::Frames(frames) => {
+                let (dialect, answer, unreadable) = (self.dialect, &mut self.answer, &mut self.unreadable);
+                frames.push(rest, |piece| match piece {
+                    eventstream::Piece::Frame(frame) => {
+                        answer.error |= frame.failed;
+                        dialect.read_frame(answer, frame.kind, &String::from_utf8_lossy(frame.payload));
+                    }
+                    eventstream::Piece::Oversized(bytes) => {
+                        *unreadable = Some("a frame above 1 MiB");
+                        answer.tally.add(bytes.div_ceil(4));
+                    }
+                    eventstream::Piece::Broken => *unreadable = Some("a frame with a wrong checksum"),
+                });
+                Forward::Same
+            }
+            Body::Text(carry) => {
+                text(&mut self.answer, carry, rest);
+                Forward::Same
+            }
+            Body::Unknown | Body::Deaf | Body::Sound => Forward::Same,
         };
         if end && self.waits().is_none() {
             self.end();
@@ -158,9 +258,18 @@ impl Reader {
         forward
     }
 
+    /// Takes in a response header, its name in lower case: Bedrock tells usage there.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        let mut usage = self.in_headers.unwrap_or_default();
+        if self.dialect.read_header(&mut usage, name, value) {
+            self.in_headers = Some(usage);
+        }
+    }
+
     /// Keeps a stream to terms, from before its first chunk.
     pub fn keep_to(&mut self, terms: Terms) {
-        self.terms = Some(terms);
+        // Of a compressed stream nothing can be taken out.
+        self.terms = Some(terms).filter(|_| self.unpacker.is_none());
     }
 
     /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.
@@ -257,6 +366,7 @@ impl Reader {
         }
         let json = match &self.body {
             Body::Json(json) => json.so_far(self.encoding),
+            Body::Objects(objects) => partial::count(self.encoding, objects.pending()),
             _ => 0,
         };
         self.answer.tally.so_far().saturating_add(json)
@@ -286,10 +396,29 @@ impl Reader {
     /// The usage that the provider reported last. `None`: none, or one that cannot be (negative, no whole
     /// number, above 100 million).
     pub fn reported(&self) -> Option<Usage> {
-        match self.answer.said {
-            Said::Usage(usage) => Some(usage),
-            Said::Nothing | Said::Absurd => None,
-        }
+        let Usage { images, characters, seconds, .. } = self.answer.made;
+        let usage = match self.answer.said {
+            Said::Usage(usage) => usage,
+            Said::Nothing | Said::Absurd => return None,
+        };
+        // What was seen in the answer stands where the provider does not count it.
+        let or = |told: u64, seen: u64| if told > 0 { told } else { seen };
+        Some(Usage {
+            images: or(usage.images, images),
+            characters: or(usage.characters, characters),
+            seconds: or(usage.seconds, seconds),
+            ..usage
+        })
+    }
+
+    /// What was seen in the answer that is not counted in tokens: images, characters, seconds; the rest is 0.
+    pub fn made(&self) -> Usage {
+        self.answer.made
+    }
+
+    /// Whether the provider said what it wrote and not what it read.
+    pub fn input_silent(&self) -> bool {
+        self.answer.input_silent && self.reported().is_some()
     }
 
     /// What the provider said about the input when it began, the output being 0: Anthropic does. It holds
@@ -315,14 +444,26 @@ impl Reader {
         if !matches!(self.body, Body::Unknown) {
             return 0;
         }
+        if self.declared == Declared::Text {
+            self.body = Body::Text(Vec::new());
+            return 0;
+        }
+        if self.dialect.sends_frames() && chunk.first() == Some(&0) {
+            self.body = Body::Frames(eventstream::Frames::default());
+            return 0;
+        }
+        if self.declared == Declared::Sound && !chunk.is_empty() {
+            self.body = Body::Sound;
+            return 0;
+        }
         // A byte order mark is three bytes that no JSON or stream begins with.
         let lead = chunk.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, 0xef | 0xbb | 0xbf)).count();
         self.body = match chunk.get(lead) {
+            Some(b'{' | b'[') if self.dialect.sends_objects() => Body::Objects(values::Values::default()),
             Some(b'{' | b'[') => Body::Json(Json::default()),
-            Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared_stream => {
-                let allowance = self.terms.map(|terms| terms.allowance);
-                Body::Stream(Stream::new(self.dialect, self.hide_usage, allowance))
-            }
+            Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared == Declared::Events => self.stream(),
+            // No JSON begins so; old servers call their streams JSON.
+            Some(b':' | b'd' | b'e') if self.declared == Declared::Json => self.stream(),
             Some(_) => {
                 self.unreadable = Some("neither JSON nor an event stream");
                 Body::Deaf
@@ -337,6 +478,12 @@ impl Reader {
         lead
     }
 
+    /// A stream of events, kept to its terms.
+    fn stream(&self) -> Body {
+        let allowance = self.terms.map(|terms| terms.allowance);
+        Body::Stream(Stream::new(self.dialect, self.hide_usage, allowance))
+    }
+
     fn end(&mut self) {
         match mem::replace(&mut self.body, Body::Deaf) {
             Body::Json(json) => {
@@ -348,13 +495,55 @@ impl Reader {
                 }
             }
             Body::Stream(stream) => {
+                if !self.answer.heard && self.declared == Declared::Json {
+                    self.unreadable = Some("neither JSON nor an event stream");
+                }
                 self.answer.finished |= self.answer.ended;
                 self.ended = Ended { cut_at: stream.cut_at(), graced: stream.graced() };
             }
+            Body::Objects(objects) => {
+                if objects.is_whole() {
+                    // A whole answer ends with its last brace; a stream has a reason for its end.
+                    self.answer.finished |= self.answer.ended || !self.answer.tally.is_empty() || self.answer.error;
+                } else {
+                    self.unreadable = self.unreadable.or(Some("broken JSON"));
+                    self.answer.tally.add(partial::count(self.encoding, objects.pending()));
+                }
+            }
+            Body::Frames(frames) => {
+                self.answer.finished |= self.answer.ended && frames.is_whole();
+                if !frames.is_whole() {
+                    self.unreadable = self.unreadable.or(Some("a frame that was cut"));
+                }
+            }
+            Body::Text(carry) => {
+                self.answer.speak_plain(&String::from_utf8_lossy(&carry));
+                self.answer.finished = true;
+            }
+            Body::Sound => self.answer.finished = true,
             Body::Unknown | Body::Deaf => {}
+        }
+        if let (Said::Nothing, Some(usage)) = (self.answer.said, self.in_headers) {
+            self.answer.said = Said::Usage(usage);
         }
         self.answer.tally.end_all();
     }
+}
+
+/// More text as it is, cut where a character begins that is not whole yet.
+fn text(answer: &mut Answer, carry: &mut Vec<u8>, bytes: &[u8]) {
+    carry.extend_from_slice(bytes);
+    let long = |byte: u8| match byte {
+        0xf0..=0xff => 4,
+        0xe0..=0xef => 3,
+        0xc0..=0xdf => 2,
+        _ => 1,
+    };
+    let cut = carry.iter().rev().take(3).position(|byte| *byte >= 0xc0);
+    let cut = cut.filter(|back| carry.iter().rev().nth(*back).is_some_and(|byte| long(*byte) > back.saturating_add(1)));
+    let rest = carry.split_off(carry.len().saturating_sub(cut.map_or(0, |back| back.saturating_add(1))));
+    answer.speak_plain(&String::from_utf8_lossy(carry));
+    *carry = rest;
 }
 
 impl Json {

@@ -72,6 +72,11 @@ impl Tally {
         self.ended = self.ended.saturating_add(tokens);
     }
 
+    /// Whether nothing has been heard.
+    pub fn is_empty(&self) -> bool {
+        self.growing.is_empty() && self.ended == 0
+    }
+
     /// Whether this voice has been heard.
     pub fn knows(&self, voice: Voice) -> bool {
         self.growing.iter().any(|(known, _)| *known == voice)

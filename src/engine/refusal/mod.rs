@@ -7,14 +7,19 @@
 //! The exception's class goes by the status; `openai` reads `error.{message,type,param,code}` and the request's id
 //! from `x-request-id`, `anthropic` reads `error.{type,message,details}` and `request-id`.
 
+mod amazon;
 mod anthropic;
+mod google;
 mod limits;
 mod openai;
+mod short;
 #[cfg(test)]
 mod tests;
+mod tongue;
 
 use serde_json::{Value, json};
 
+use self::tongue::Tongue;
 use super::denial::{Denial, Kind, LimitView};
 use super::effect::Reply;
 use crate::meter::dialect::Dialect;
@@ -29,13 +34,24 @@ pub const PATIENCE_S: u64 = 120;
 /// "why was I blocked" can be answered afterwards.
 pub fn reply(dialect: Option<Dialect>, denial: &Denial, decision_id: &str, now: Now) -> Reply {
     let message = format!("{} (decision {decision_id})", denial.outside);
-    let body = match dialect {
-        Some(Dialect::OpenAiChat) => openai::body(denial, &message),
-        Some(Dialect::AnthropicMessages) => anthropic::body(denial, &message, decision_id),
-        None => neutral(denial, &message, decision_id),
+    let tongue = Tongue::of(dialect);
+    let body = match tongue {
+        Tongue::OpenAi => openai::body(denial, &message),
+        Tongue::Anthropic => anthropic::body(denial, &message, decision_id),
+        Tongue::Google => google::body(denial, &message),
+        Tongue::Amazon => amazon::body(&message),
+        Tongue::Cohere => short::cohere(&message, decision_id),
+        Tongue::Ollama => short::ollama(&message),
+        Tongue::DashScope => short::dashscope(denial, &message, decision_id),
+        Tongue::MiniMax => short::minimax(denial, &message, decision_id),
+        Tongue::Generate => short::generate(denial, &message),
+        Tongue::Neutral => neutral(denial, &message, decision_id),
     };
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    headers.extend(request_id(dialect, decision_id));
+    headers.extend(request_id(tongue, decision_id));
+    if tongue == Tongue::Amazon {
+        headers.extend(amazon::headers(denial));
+    }
     headers.extend(retry(denial));
     if denial.kind == Kind::Unauthenticated {
         // RFC 9110 §11.6.1: a 401 names a way in.
@@ -57,10 +73,10 @@ pub fn limit_headers(
     retry_ms: Option<u64>,
     now: Now,
 ) -> Vec<(String, String)> {
-    let mut headers = match dialect {
-        Some(Dialect::OpenAiChat) => openai::limit_headers(limit, now),
-        Some(Dialect::AnthropicMessages) => anthropic::limit_headers(limit, now),
-        None => Vec::new(),
+    let mut headers = match Tongue::of(dialect) {
+        Tongue::OpenAi => openai::limit_headers(limit, now),
+        Tongue::Anthropic => anthropic::limit_headers(limit, now),
+        _ => Vec::new(),
     };
     headers.extend(limits::ietf(limit, retry_ms, now));
     headers
@@ -76,11 +92,12 @@ fn retry(denial: &Denial) -> Vec<(String, String)> {
 }
 
 /// The header in which the dialect's SDK looks for the id of a request.
-fn request_id(dialect: Option<Dialect>, decision_id: &str) -> Vec<(String, String)> {
-    let names: &[&str] = match dialect {
-        Some(Dialect::OpenAiChat) => &["x-request-id"],
-        Some(Dialect::AnthropicMessages) => &["request-id"],
-        None => &["x-request-id", "request-id"],
+fn request_id(tongue: Tongue, decision_id: &str) -> Vec<(String, String)> {
+    let names: &[&str] = match tongue {
+        Tongue::Anthropic => &["request-id"],
+        Tongue::Neutral => &["x-request-id", "request-id"],
+        Tongue::Amazon => &["x-amzn-requestid"],
+        _ => &["x-request-id"],
     };
     names.iter().map(|name| ((*name).to_owned(), decision_id.to_owned())).collect()
 }

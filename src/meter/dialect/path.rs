@@ -2,44 +2,205 @@
 
 use super::Dialect;
 
-/// The dialect of a path in its plain spelling, query left out.
-pub fn plain(path: &[u8]) -> Option<Dialect> {
-    let path = path.split(|byte| *byte == b'?').next()?;
-    let dialect = by_suffix(path)?;
-    // An encoded deployment would be looked up as it is written, and served as it is meant.
-    let named = deployment(path) == deployment(&decoded(path));
-    (named && normal(path) == path).then_some(dialect)
+/// What the path of a request says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The wire format.
+    pub dialect: Dialect,
+    /// The model, where the path names it: it then decides, whatever the body says.
+    pub model: Option<String>,
+    /// Whether the answer will be a stream, where the path decides.
+    pub stream: Option<bool>,
+    /// Google was asked for server-sent events instead of an array.
+    pub sse: bool,
+    /// The model is a deployment at Azure, which knows OpenAI's newest fields.
+    pub azure: bool,
+}
+
+impl Route {
+    /// The route of a request: `POST` to a path in its plain spelling, the query left out.
+    pub fn of(method: &[u8], path: &[u8]) -> Option<Self> {
+        let route = (method == b"POST").then(|| plain(path)).flatten()?;
+        let query = path.iter().position(|byte| *byte == b'?').and_then(|at| path.get(at.saturating_add(1)..));
+        let sse = query.unwrap_or_default().split(|byte| *byte == b'&').any(|one| one == b"alt=sse");
+        Some(Self { sse, ..route })
+    }
+}
+
+/// The ends of paths, each with its dialect. The first that fits decides.
+const ENDS: [(&str, Dialect); 42] = [
+    ("/chat/completions", Dialect::OpenAiChat),
+    // MiniMax.
+    ("/v1/text/chatcompletion_v2", Dialect::OpenAiChat),
+    ("/completions", Dialect::OpenAiCompletions),
+    ("/responses/input_tokens", Dialect::CountTokens),
+    ("/responses", Dialect::OpenAiResponses),
+    ("/api/chat", Dialect::OllamaChat),
+    ("/api/generate", Dialect::OllamaGenerate),
+    ("/api/embed", Dialect::OllamaEmbed),
+    ("/api/embeddings", Dialect::OllamaEmbed),
+    ("/embeddings", Dialect::OpenAiEmbeddings),
+    ("/moderations", Dialect::OpenAiModerations),
+    ("/images/generations", Dialect::OpenAiImages),
+    ("/images/edits", Dialect::OpenAiImages),
+    ("/images/variations", Dialect::OpenAiImages),
+    ("/audio/speech", Dialect::OpenAiSpeech),
+    ("/audio/transcriptions", Dialect::OpenAiTranscription),
+    ("/audio/translations", Dialect::OpenAiTranscription),
+    ("/v1/messages/count_tokens", Dialect::CountTokens),
+    ("/v1/messages", Dialect::AnthropicMessages),
+    ("/v1/complete", Dialect::AnthropicComplete),
+    ("/v1/chat", Dialect::CohereChat),
+    ("/v2/chat", Dialect::CohereChat),
+    ("/v1/generate", Dialect::CohereGenerate),
+    ("/v1/embed", Dialect::CohereEmbed),
+    ("/v2/embed", Dialect::CohereEmbed),
+    ("/v1/tokenize", Dialect::CountTokens),
+    ("/rerank", Dialect::Rerank),
+    ("/v1alpha/interactions", Dialect::GeminiInteractions),
+    ("/v1beta/interactions", Dialect::GeminiInteractions),
+    ("/v1/interactions", Dialect::GeminiInteractions),
+    ("/aigc/text-generation/generation", Dialect::DashScope),
+    ("/aigc/multimodal-generation/generation", Dialect::DashScope),
+    ("/embeddings/text-embedding/text-embedding", Dialect::DashScope),
+    ("/embeddings/multimodal-embedding/multimodal-embedding", Dialect::DashScope),
+    ("/rerank/text-rerank/text-rerank", Dialect::DashScope),
+    ("/v1/t2a_v2", Dialect::MiniMaxSpeech),
+    ("/v1/image_generation", Dialect::MiniMaxMedia),
+    ("/v1/video_generation", Dialect::MiniMaxMedia),
+    ("/v1/music_generation", Dialect::MiniMaxMedia),
+    // Words too common to be looked for behind a prefix: see `WHOLE`.
+    ("/generate", Dialect::Generate),
+    ("/generate_stream", Dialect::Generate),
+    ("/completion", Dialect::Generate),
+];
+
+/// Ends that must be the whole path.
+const WHOLE: [&str; 3] = ["/generate", "/generate_stream", "/completion"];
+
+/// Google's verbs behind the model and a colon; the dialect, and whether the answer is a stream.
+const VERBS: [(&str, Dialect, Option<bool>); 6] = [
+    ("generateContent", Dialect::GeminiGenerate, Some(false)),
+    ("streamGenerateContent", Dialect::GeminiGenerate, Some(true)),
+    ("embedContent", Dialect::GeminiEmbed, Some(false)),
+    ("batchEmbedContents", Dialect::GeminiEmbed, Some(false)),
+    ("countTokens", Dialect::CountTokens, Some(false)),
+    ("predict", Dialect::VertexPredict, Some(false)),
+];
+
+/// Vertex passes bodies of other vendors on: by the publisher, and whether the answer is a stream.
+const PUBLISHERS: [(&str, Dialect); 2] =
+    [("anthropic", Dialect::AnthropicMessages), ("mistralai", Dialect::OpenAiChat)];
+
+/// Bedrock's last segments behind the model.
+const OPERATIONS: [(&str, Dialect, bool); 5] = [
+    ("converse", Dialect::BedrockConverse, false),
+    ("converse-stream", Dialect::BedrockConverse, true),
+    ("invoke", Dialect::BedrockInvoke, false),
+    ("invoke-with-response-stream", Dialect::BedrockInvoke, true),
+    ("count-tokens", Dialect::CountTokens, false),
+];
+
+/// The route of a path in its plain spelling, query left out.
+pub fn plain(path: &[u8]) -> Option<Route> {
+    let path = bare(path);
+    let route = recognise(path, same)?;
+    // An encoded model would be looked up as it is written, and served as it is meant.
+    let clear = bedrock(path, same).is_some() || decoded(path) == path || {
+        let named = recognise(&decoded(path), same);
+        named.is_some_and(|named| named == route)
+    };
+    (clear && cleaned(path) == path).then_some(route)
 }
 
 /// Whether a server might read this path as one of ours although [`Dialect::of`] does not: percent-encoded,
 /// in other case, with `//`, `.` or `..` segments, parameters, back-slashes or a slash at the end. Such a
 /// request would pass unmetered, so it is better refused.
 pub fn suspicious(path: &[u8]) -> bool {
-    plain(path).is_none() && [normal(path), normal(&decoded(path))].iter().any(|path| by_suffix(path).is_some())
+    let readings = || [cleaned(path), cleaned(&decoded(path))];
+    plain(path).is_none() && readings().iter().any(|path| recognise(path, alike).is_some())
+}
+
+/// How names are compared: exactly, or as a lenient server would.
+type Compare = fn(&[u8], &[u8]) -> bool;
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a == b
+}
+
+fn alike(a: &[u8], b: &[u8]) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+fn recognise(path: &[u8], compare: Compare) -> Option<Route> {
+    google(path, compare).or_else(|| bedrock(path, compare)).or_else(|| by_end(path, compare))
+}
+
+fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
+    let (end, dialect) = ENDS.iter().find(|(end, _)| {
+        let tail = path.len().checked_sub(end.len()).and_then(|at| path.get(at..));
+        let whole = !WHOLE.contains(end) || path.len() == end.len();
+        whole && tail.is_some_and(|tail| compare(tail, end.as_bytes()))
+    })?;
+    let stream = (*end == "/generate_stream").then_some(true);
+    let model = deployment(path, end.len());
+    Some(Route { dialect: *dialect, azure: model.is_some(), sse: false, model, stream })
 }
 
 /// The model in an Azure path: `…/deployments/<name>/…/chat/completions`. Azure's own segments are read in any case.
-pub fn deployment(path: &[u8]) -> Option<&str> {
-    let path = path.split(|byte| *byte == b'?').next()?.strip_suffix(b"/chat/completions")?;
-    let segments: Vec<_> = path.split(|byte| *byte == b'/').collect();
+fn deployment(path: &[u8], end: usize) -> Option<String> {
+    let before = path.get(..path.len().checked_sub(end)?)?;
+    let segments: Vec<_> = before.split(|byte| *byte == b'/').collect();
     let mut pairs = segments.windows(2).rev().filter_map(|pair| <&[&[u8]; 2]>::try_from(pair).ok());
     let [_, name] = pairs.find(|[at, name]| at.eq_ignore_ascii_case(b"deployments") && !name.is_empty())?;
-    std::str::from_utf8(name).ok()
+    std::str::from_utf8(name).ok().map(str::to_owned)
 }
 
-fn by_suffix(path: &[u8]) -> Option<Dialect> {
-    if path.ends_with(b"/chat/completions") {
-        Some(Dialect::OpenAiChat)
-    } else if path.ends_with(b"/v1/messages") {
-        Some(Dialect::AnthropicMessages)
-    } else {
-        None
+/// `…/models/<model>:<verb>`, also under `tunedModels` and Vertex's `endpoints`.
+fn google(path: &[u8], compare: Compare) -> Option<Route> {
+    let colon = path.iter().rposition(|byte| *byte == b':')?;
+    let (before, verb) = (path.get(..colon)?, path.get(colon.checked_add(1)?..)?);
+    let mut segments = before.rsplit(|byte| *byte == b'/');
+    let (name, kind) = (segments.next()?, segments.next()?);
+    let kinds: [&[u8]; 3] = [b"models", b"tunedModels", b"endpoints"];
+    if name.is_empty() || !kinds.iter().any(|known| compare(kind, known)) {
+        return None;
     }
+    let model = std::str::from_utf8(name).ok().map(str::to_owned);
+    let verbs = VERBS.iter().find(|(known, ..)| compare(verb, known.as_bytes()));
+    if let Some((_, dialect, stream)) = verbs {
+        return Some(Route { dialect: *dialect, model, stream: *stream, azure: false, sse: false });
+    }
+    let stream = compare(verb, b"streamRawPredict");
+    if !stream && !compare(verb, b"rawPredict") {
+        return None;
+    }
+    let publisher = segments.next()?;
+    let (_, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
+    // Claude's body says itself whether it streams.
+    Some(Route { dialect: *dialect, model, stream: None, azure: false, sse: false })
 }
 
-/// The path as the most lenient server would read it. A plain path is its own normal form, save for case
-/// in segments that are not ours.
-fn normal(path: &[u8]) -> Vec<u8> {
+/// `/model/<model>/<operation>`. Amazon's SDKs write the colons and slashes of a model as `%3A` and `%2F`, once.
+fn bedrock(path: &[u8], compare: Compare) -> Option<Route> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    let (before, operation) = (path.get(..slash)?, path.get(slash.checked_add(1)?..)?);
+    let (_, dialect, stream) = OPERATIONS.iter().find(|(known, ..)| compare(operation, known.as_bytes()))?;
+    let at = before.windows(7).position(|window| compare(window, b"/model/"))?;
+    let name = decoded_once(before.get(at.checked_add(7)?..)?);
+    // Decoded twice, or with dots resolved, it could be another model.
+    let clear =
+        !name.is_empty() && !name.contains(&b'%') && cleaned(&[b"/", name.as_slice()].concat()).ends_with(&name);
+    let model = String::from_utf8(name).ok().filter(|_| clear)?;
+    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), azure: false, sse: false })
+}
+
+fn bare(path: &[u8]) -> &[u8] {
+    path.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+/// The path as the most lenient server would read it. A plain path is its own clean form.
+fn cleaned(path: &[u8]) -> Vec<u8> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
     let mut segments: Vec<&[u8]> = Vec::new();
@@ -53,22 +214,17 @@ fn normal(path: &[u8]) -> Vec<u8> {
             segment => segments.push(segment),
         }
     }
-    let count = segments.len();
-    let mut normal = Vec::with_capacity(path.len());
-    for (position, segment) in segments.iter().enumerate() {
-        normal.push(b'/');
-        if position + 2 >= count {
-            normal.extend(segment.to_ascii_lowercase());
-        } else {
-            normal.extend_from_slice(segment);
-        }
+    let mut cleaned = Vec::with_capacity(path.len());
+    for segment in segments {
+        cleaned.push(b'/');
+        cleaned.extend_from_slice(segment);
     }
-    normal
+    cleaned
 }
 
 /// Percent-decoded until nothing changes, five times at most: some chains decode twice.
 fn decoded(path: &[u8]) -> Vec<u8> {
-    let mut path = path.split(|byte| *byte == b'?').next().unwrap_or_default().to_vec();
+    let mut path = bare(path).to_vec();
     for _ in 0..5 {
         let once = decoded_once(&path);
         if once == path {
@@ -100,7 +256,7 @@ fn decoded_once(path: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{deployment, suspicious};
+    use super::{plain, suspicious};
     use crate::meter::dialect::Dialect;
 
     fn of(path: &str) -> Option<Dialect> {
@@ -149,33 +305,78 @@ mod tests {
 
     #[test]
     fn other_paths_are_neither() {
-        for path in ["/v1/messages/count_tokens", "/v1/messages/batches", "/v1/models", "/", "", "/v1/completions", "*"]
+        for path in
+            ["/v1/messages/batches", "/v1/models", "/", "", "/app/generate", "/models/x:tune", "/v1/responses/x", "*"]
         {
             assert_eq!(of(path), None, "{path}");
             assert!(!suspicious(path.as_bytes()), "{path}");
         }
     }
 
+    fn model(path: &str) -> Option<String> {
+        plain(path.as_bytes()).and_then(|route| route.model)
+    }
+
     #[test]
     fn azure_names_the_model_in_the_path() {
-        assert_eq!(deployment(b"/openai/deployments/gpt-4o/chat/completions?api-version=1"), Some("gpt-4o"));
-        assert_eq!(deployment(b"/v1/chat/completions"), None);
-        assert_eq!(deployment(b"/deployments//chat/completions"), None);
-        assert_eq!(deployment(b"/deployments/chat/completions"), None);
+        assert_eq!(model("/openai/deployments/gpt-4o/chat/completions?api-version=1").as_deref(), Some("gpt-4o"));
+        assert_eq!(model("/openai/deployments/ada/embeddings?api-version=1").as_deref(), Some("ada"));
+        assert_eq!(model("/v1/chat/completions"), None);
+        assert_eq!(model("/deployments/chat/completions"), None);
     }
 
     #[test]
     fn no_spelling_of_an_azure_path_hides_its_model() {
-        assert_eq!(deployment(b"/openai/Deployments/gpt-4o/chat/completions"), Some("gpt-4o"));
-        assert_eq!(deployment(b"/openai/deployments/gpt-4o/extensions/chat/completions"), Some("gpt-4o"));
+        assert_eq!(model("/openai/Deployments/gpt-4o/chat/completions").as_deref(), Some("gpt-4o"));
+        assert_eq!(model("/openai/deployments/gpt-4o/extensions/chat/completions").as_deref(), Some("gpt-4o"));
         for path in [
             "/openai/deployments/gpt%2D4o/chat/completions",
             "/openai/d%65ployments/gpt-4o/chat/completions",
             "/openai/deployments%2Fgpt-4o/chat/completions",
             "/openai/deployments/gpt%252D4o/chat/completions",
+            "/v1beta/models/gemini%2Dpro:generateContent",
+            "/v1beta/models/gemini-pro%3AgenerateContent",
+            "/v1beta/models/gemini-pro:GenerateContent",
+            "/v1beta/Models/gemini-pro:streamGenerateContent",
+            "/model/a%253Ab/converse",
+            "/model/x%2F..%2Fy/converse",
+            "/Model/x/converse",
         ] {
             assert_eq!(of(path), None, "{path}");
             assert!(suspicious(path.as_bytes()), "{path}");
         }
+    }
+
+    #[test]
+    fn google_names_model_and_stream_in_the_path() {
+        let route = |path: &str| plain(path.as_bytes()).map(|route| (route.dialect.name(), route.model, route.stream));
+        let model = |name: &str| Some(name.to_owned());
+        for (path, dialect, name, stream) in [
+            ("/v1beta/models/gemini-2.5-flash:generateContent", "gemini-generate", "gemini-2.5-flash", Some(false)),
+            ("/v1/publishers/google/models/g:streamGenerateContent?alt=sse", "gemini-generate", "g", Some(true)),
+            ("/v1beta/tunedModels/mine:generateContent", "gemini-generate", "mine", Some(false)),
+            ("/v1/projects/p/locations/l/endpoints/12:predict", "vertex-predict", "12", Some(false)),
+            (
+                "/v1/projects/p/publishers/anthropic/models/claude@1:streamRawPredict",
+                "anthropic-messages",
+                "claude@1",
+                None,
+            ),
+            ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", "openai-chat", "m", None),
+        ] {
+            assert_eq!(route(path), Some((dialect, model(name), stream)), "{path}");
+        }
+        assert_eq!(route("/v1/publishers/who/models/m:rawPredict"), None);
+    }
+
+    #[test]
+    fn amazon_writes_models_percent_encoded() {
+        for path in ["/model/anthropic.claude-v1:0/converse", "/model/anthropic.claude-v1%3A0/converse"] {
+            assert_eq!(model(path).as_deref(), Some("anthropic.claude-v1:0"), "{path}");
+            assert!(!suspicious(path.as_bytes()));
+        }
+        let arn = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Fx/invoke-with-response-stream";
+        assert_eq!(model(arn).as_deref(), Some("arn:aws:bedrock:us-east-1::foundation-model/x"));
+        assert_eq!(plain(arn.as_bytes()).unwrap().stream, Some(true));
     }
 }

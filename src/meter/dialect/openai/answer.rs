@@ -1,9 +1,10 @@
 //! Reading chat completions and their chunks.
 
-use crate::meter::answer::{Absurd, Answer, count};
+use super::usage::usage;
+use crate::meter::answer::Answer;
+use crate::meter::dialect::minimax;
 use crate::meter::json;
 use crate::meter::tally::{Kind, Voice};
-use crate::meter::usage::Usage;
 
 /// What kind of chunk it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +26,11 @@ pub fn event(answer: &mut Answer, data: &str) -> Shape {
 
 /// Reads a chunk, or a whole completion, which has the same frame. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<Shape> {
-    let names = ["choices", "usage", "x_groq", "error", "model", "object", "id", "created"];
-    let [choices, said, groq, error, model, object, id, created] = json::fields(raw, names)?;
+    let names = ["choices", "usage", "x_groq", "error", "model", "object", "base_resp", "id", "created"];
+    let [choices, said, groq, error, model, object, base, id, created] = json::fields(raw, names)?;
     answer.served_by(model);
     answer.loose.named(id, created);
-    answer.error |= error.is_some() || object == Some("\"error\"");
+    answer.error |= error.is_some() || object == Some("\"error\"") || minimax::failed(base);
     let mut some = false;
     if let Some(choices) = choices {
         json::elements(choices, |raw| {
@@ -141,100 +142,4 @@ fn heard(answer: &mut Answer, voice: Voice, literal: &str, within: &str) {
     if let Some(text) = json::text(literal) {
         answer.tally.push(voice, &text);
     }
-}
-
-/// A usage object in canonical form. `None`: it says nothing (no object, or zeros only).
-///
-/// `prompt_tokens` includes what was cached; `completion_tokens` includes reasoning, but not at xAI, where
-/// the total shows the gap. Gemini's total has thoughts that nothing else shows, Mistral's has audio.
-pub fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
-    let names = ["prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens"];
-    let [prompt, input, completion, output, total] = json::fields(raw, names)?;
-    let read = || -> Result<Option<Usage>, Absurd> {
-        // Some send both schemes, one of them as zeros.
-        let prompt = count(prompt)?.max(count(input)?);
-        let completion = count(completion)?.max(count(output)?);
-        let total = count(total)?.unwrap_or(0);
-        let (prompt, completion) = match (prompt, completion) {
-            (None, None) => return Ok(None),
-            (Some(prompt), Some(completion)) => (prompt, completion),
-            (Some(prompt), None) if total > prompt => (prompt, total - prompt),
-            (None, Some(completion)) if total > completion => (total - completion, completion),
-            _ => return Err(Absurd),
-        };
-        if prompt == 0 && completion == 0 {
-            return Ok(None);
-        }
-        Details::of(raw)?.canonical(prompt, completion, total).map(Some)
-    };
-    read().transpose()
-}
-
-/// The finer parts of a usage, 0 where nothing is said.
-struct Details {
-    cached: u64,
-    written: u64,
-    audio: u64,
-    reasoning: u64,
-}
-
-impl Details {
-    fn of(raw: &str) -> Result<Self, Absurd> {
-        let names = ["prompt_tokens_details", "input_tokens_details", "prompt_tokens_detail"];
-        let prompt = nested(raw, names, ["cached_tokens", "cache_write_tokens", "audio_tokens"])?;
-        let names = ["completion_tokens_details", "output_tokens_details", "completion_tokens_detail"];
-        let [reasoning, ..] = nested(raw, names, ["reasoning_tokens", "", ""])?;
-        let names = [
-            "prompt_cache_hit_tokens",
-            "cached_tokens",
-            "cache_read_input_tokens",
-            "cache_creation_input_tokens",
-            "reasoning_tokens",
-        ];
-        let [hit, cached, read, created, thought] = json::fields(raw, names).unwrap_or_default();
-        let [in_prompt, written, audio] = prompt;
-        let flat = count(hit)?.max(count(cached)?).max(count(read)?);
-        Ok(Self {
-            cached: in_prompt.or(flat).unwrap_or(0),
-            written: written.or(count(created)?).unwrap_or(0),
-            audio: audio.unwrap_or(0),
-            reasoning: reasoning.or(count(thought)?).unwrap_or(0),
-        })
-    }
-
-    fn canonical(&self, mut prompt: u64, mut completion: u64, total: u64) -> Result<Usage, Absurd> {
-        let mut reasoning = self.reasoning;
-        let gap = total.saturating_sub(prompt.saturating_add(completion));
-        if gap == 0 {
-            if total == 0 && reasoning > completion {
-                completion = completion.saturating_add(reasoning);
-            }
-        } else if gap == reasoning {
-            completion = completion.saturating_add(gap);
-        } else if gap == self.audio || gap == self.cached.saturating_add(self.written) {
-            prompt = prompt.saturating_add(gap);
-        } else {
-            completion = completion.saturating_add(gap);
-            reasoning = reasoning.max(gap);
-        }
-        let written = self.written.min(prompt);
-        let cached = self.cached.min(prompt.saturating_sub(written));
-        Ok(Usage {
-            input: prompt.saturating_sub(written).saturating_sub(cached),
-            cache_read: cached,
-            cache_write: written,
-            output: completion,
-            reasoning: reasoning.min(completion),
-            provider_total: total,
-            ..Usage::default()
-        })
-    }
-}
-
-/// The counts `inner` of the first object under one of `outer`.
-fn nested(raw: &str, outer: [&str; 3], inner: [&str; 3]) -> Result<[Option<u64>; 3], Absurd> {
-    let [first, second, third] = json::fields(raw, outer).unwrap_or_default();
-    let object = first.or(second).or(third).and_then(|raw| json::fields(raw, inner));
-    let [a, b, c] = object.unwrap_or_default();
-    Ok([count(a)?, count(b)?, count(c)?])
 }

@@ -33,7 +33,8 @@ pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
     events.into_bytes()
 }
 
-fn usage(usage: &Usage) -> serde_json::Value {
+/// Usage as a stream tells it.
+pub fn usage(usage: &Usage) -> serde_json::Value {
     json!({
         "prompt_tokens": usage.input_total(),
         "completion_tokens": usage.output,

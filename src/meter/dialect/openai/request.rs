@@ -3,6 +3,7 @@
 //! Values are read by their keys, not by their `type`, so that a duplicate or a mislabelled part is counted
 //! rather than missed.
 
+use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
 use crate::meter::part::{Kind, Parts};
 
@@ -20,6 +21,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
         "web_search_options" | "search_parameters" | "plugins" => parts.open("a search by the provider"),
         "enable_search" | "web_search" if raw != "false" => parts.open("a search by the provider"),
+        "venice_parameters" => venice(parts, raw),
         "data_sources" | "dataSources" => parts.open("data that the provider looks up"),
         "prediction" => {
             parts.add(Kind::Schema, raw);
@@ -33,6 +35,25 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "logit_bias" | "stop" | "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "service_tier"
         | "reasoning_effort" | "tool_choice" | "modalities" | "verbosity" | "store" | "reasoning" | "audio" => {}
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Venice searches when it is told to, and puts a prompt of its own in front unless it is told not to (Venice, "Chat
+/// completions": `venice_parameters`).
+fn venice(parts: &mut Parts<'_>, raw: &str) {
+    let Some([search]) = json::fields(raw, ["enable_web_search"]) else { return };
+    if search.is_some_and(|search| !matches!(search, "\"off\"" | "false")) {
+        parts.open("a search by the provider");
+    }
+}
+
+/// A top-level entry of a completion request, also Anthropic's legacy one. Each prompt is answered by itself.
+pub fn completion<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "prompt" => parts.answers = prompts(parts, raw),
+        "suffix" => parts.text(raw),
+        "stop" | "stop_sequences" | "metadata" | "user" | "logit_bias" | "extra_body" => {}
+        _ => entry(parts, name, raw),
     }
 }
 
@@ -95,6 +116,10 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
             parts.open("media that is not in the body");
         }
         b"signature" => parts.add(Kind::Sealed, raw),
+        // Anthropic's way to point at something.
+        b"source" if matches!(json::fields(raw, ["url", "file_id"]), Some([Some(_), _] | [_, Some(_)])) => {
+            parts.open("an image that is not in the body");
+        }
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -126,12 +151,12 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 /// Whether a raw string is a `data:` URL of an image, in lower case and unescaped as everybody writes it. Some
 /// providers unfold documents and films that come in its place.
-fn is_inline(raw: &str) -> bool {
+pub fn is_inline(raw: &str) -> bool {
     raw.starts_with("\"data:image/")
 }
 
 /// `{"data": …, "format": …}`. Some providers fetch a URL that stands for the data; of duplicates none may be one.
-fn sound<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+pub fn sound<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let mut found = false;
     json::entries(raw, |key, value| {
         if key == b"data" {

@@ -1,0 +1,143 @@
+//! Reading what is asked of Bedrock: Converse ("Converse" request syntax), and the bodies of model families.
+
+use crate::meter::dialect::{anthropic, openai, prompt};
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// A top-level entry of a Converse request, not null.
+pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "messages" => prompt::messages(parts, raw, blocks),
+        "system" => {
+            parts.frame();
+            blocks(parts, raw);
+        }
+        "toolConfig" => tool_config(parts, raw),
+        "outputConfig" | "additionalModelRequestFields" => {
+            parts.schemas = true;
+            parts.add(Kind::Schema, raw);
+        }
+        "promptVariables" => parts.open("a prompt that the provider keeps"),
+        "inferenceConfig"
+        | "guardrailConfig"
+        | "performanceConfig"
+        | "requestMetadata"
+        | "additionalModelResponseFieldPaths"
+        | "serviceTier" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn blocks<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    if json::elements(raw, |raw| block(parts, raw)).is_none() {
+        parts.text(raw);
+    }
+}
+
+fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let object = json::entries(raw, |key, value| match key {
+        _ if json::is_null(value) => {}
+        b"text" => parts.text(value),
+        b"cachePoint" => {}
+        b"image" => image(parts, value),
+        b"document" | b"video" => parts.open("a document that must be unfolded"),
+        b"toolUse" => {
+            parts.frame();
+            parts.add(Kind::Json, value);
+        }
+        b"toolResult" => {
+            parts.goes_on = true;
+            tool_result(parts, value);
+        }
+        b"reasoningContent" => {
+            json::entries(value, |key, value| match key {
+                b"reasoningText" => {
+                    json::entries(value, |key, value| match key {
+                        b"text" => parts.text(value),
+                        _ => parts.add(Kind::Sealed, value),
+                    });
+                }
+                _ => parts.add(Kind::Sealed, value),
+            });
+        }
+        b"guardContent" | b"searchResult" | b"citationsContent" => parts.add(Kind::Json, value),
+        _ => parts.add(Kind::Schema, value),
+    });
+    if object.is_none() {
+        parts.text(raw);
+    }
+}
+
+/// `{format, source: {bytes | s3Location}}`.
+fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let source = json::fields(raw, ["source"]).and_then(|[source]| source);
+    match source.and_then(|raw| json::fields(raw, ["bytes"])) {
+        Some([Some(bytes)]) => parts.add(Kind::Image, bytes),
+        _ => parts.open("an image that is not in the body"),
+    }
+}
+
+fn tool_result<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    json::entries(raw, |key, value| match key {
+        b"toolUseId" => parts.add(Kind::Label, value),
+        b"content" => {
+            json::elements(value, |raw| match json::fields(raw, ["json"]) {
+                Some([Some(json)]) => parts.add(Kind::Json, json),
+                _ => block(parts, raw),
+            });
+        }
+        _ => {}
+    });
+}
+
+/// `{tools: [{toolSpec} | {cachePoint} | {systemTool}], toolChoice}`.
+fn tool_config<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.schemas = true;
+    parts.add(Kind::Schema, raw);
+    let tools = json::fields(raw, ["tools"]).and_then(|[tools]| tools);
+    json::elements(tools.unwrap_or("[]"), |tool| {
+        parts.frame();
+        json::entries(tool, |key, _| {
+            if !matches!(key, b"toolSpec" | b"cachePoint") {
+                parts.open("a tool that the provider runs");
+            }
+        });
+    });
+}
+
+/// A top-level entry of a body that InvokeModel passes on. Claude's blocks and the chat format share most names; what
+/// only one of them knows is counted as a schema by the other.
+pub fn invoke<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "prompt" | "inputText" | "message" => {
+            parts.frame();
+            prompt::prompts(parts, raw);
+        }
+        "messages" if raw.contains("\"image_url\"") || raw.contains("\"tool_calls\"") => {
+            openai::request::entry(parts, name, raw);
+        }
+        "messages" if nova(raw) => prompt::messages(parts, raw, blocks),
+        "system" if raw.starts_with('[') && !raw.contains("\"type\"") => converse(parts, name, raw),
+        "toolConfig" => tool_config(parts, raw),
+        "tools" if raw.contains("\"function\"") => openai::request::entry(parts, name, raw),
+        "textGenerationConfig"
+        | "inferenceConfig"
+        | "anthropic_version"
+        | "schemaVersion"
+        | "anthropic_beta"
+        | "stopSequences" => {}
+        _ => anthropic::request::entry(parts, name, raw),
+    }
+}
+
+/// Whether messages have Nova's blocks, which have no `type`.
+fn nova(raw: &str) -> bool {
+    let mut bare = false;
+    json::elements(raw, |message| {
+        let content = json::fields(message, ["content"]).and_then(|[content]| content);
+        json::elements(content.unwrap_or("[]"), |block| {
+            bare |= json::fields(block, ["type"]).is_some_and(|[kind]| kind.is_none());
+        });
+    });
+    bare
+}

@@ -1,0 +1,16 @@
+//! How a stream of DashScope's ends at its length limit.
+
+use serde_json::json;
+
+use crate::meter::loose::Ending;
+
+/// A last event with `finish_reason: length`. It adds no text; a client that takes each event for all of the text so
+/// far has what it needs from the one before.
+pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
+    let message = json!({"role": "assistant", "content": ""});
+    let output = json!({"choices": [{"message": message, "finish_reason": "length"}], "finish_reason": "length"});
+    let usage = json!({"input_tokens": ending.usage.input_total(), "output_tokens": ending.usage.output,
+        "total_tokens": ending.usage.total()});
+    let data = json!({"output": output, "usage": usage});
+    format!("event:result\n:HTTP_STATUS/200\ndata:{data}\n\n").into_bytes()
+}

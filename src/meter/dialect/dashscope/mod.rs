@@ -1,0 +1,65 @@
+//! DashScope's own wire format (Alibaba Cloud Model Studio, "DashScope API reference"): generation, embeddings,
+//! reranking.
+//!
+//! Usage has OpenAI's figures under `input_tokens` and `output_tokens`, reasoning inside the output, cached tokens
+//! inside the input; it comes with every event and grows. Unless `incremental_output` was asked for, each event
+//! repeats the text so far.
+
+pub mod ending;
+pub mod request;
+
+use super::openai::usage::{input_usage, usage};
+use crate::meter::answer::Answer;
+use crate::meter::json;
+use crate::meter::tally::Kind;
+
+/// Reads an event, or a whole answer, which has the same frame. `None`: not a JSON object.
+pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
+    let [output, said, code] = json::fields(raw, ["output", "usage", "code"])?;
+    answer.error |= code.is_some_and(|code| code != "\"\"");
+    if let Some(raw) = output {
+        output_of(answer, raw);
+    }
+    let writes = said.and_then(|raw| json::fields(raw, ["output_tokens"])).is_some_and(|[output]| output.is_some());
+    answer.hear(said.and_then(if writes { usage } else { input_usage }));
+    Some(())
+}
+
+fn output_of(answer: &mut Answer, raw: &str) {
+    let names = ["text", "finish_reason", "choices", "results"];
+    let Some([text, reason, choices, results]) = json::fields(raw, names) else { return };
+    answer.speak_or_repeat(text);
+    // While it runs the reason is the text `null`.
+    let ends = |reason: Option<&str>| reason.is_some_and(|reason| !matches!(reason, "\"null\"" | "\"\""));
+    answer.ended |= ends(reason);
+    json::elements(choices.unwrap_or("[]"), |raw| {
+        let [message, reason] = json::fields(raw, ["message", "finish_reason"]).unwrap_or_default();
+        answer.ended |= ends(reason);
+        if let Some(raw) = message {
+            message_of(answer, raw);
+        }
+    });
+    json::elements(results.unwrap_or("[]"), |raw| {
+        if let Some([Some(_)]) = json::fields(raw, ["url"]) {
+            answer.made.images = answer.made.images.saturating_add(1);
+        }
+    });
+}
+
+fn message_of(answer: &mut Answer, raw: &str) {
+    let names = ["content", "reasoning_content", "tool_calls"];
+    let Some([content, thinking, calls]) = json::fields(raw, names) else { return };
+    answer.speak(Kind::Thinking, 0, 0, thinking);
+    let parts = json::elements(content.unwrap_or_default(), |raw| {
+        let [text] = json::fields(raw, ["text"]).unwrap_or_default();
+        answer.speak_or_repeat(text);
+    });
+    if parts.is_none() {
+        answer.speak_or_repeat(content);
+    }
+    json::elements(calls.unwrap_or("[]"), |raw| {
+        let [index, function] = json::fields(raw, ["index", "function"]).unwrap_or_default();
+        let [name, arguments] = function.and_then(|raw| json::fields(raw, ["name", "arguments"])).unwrap_or_default();
+        answer.call(0, index.and_then(json::whole).unwrap_or(0), name, arguments);
+    });
+}

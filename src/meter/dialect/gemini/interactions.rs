@@ -1,0 +1,118 @@
+//! Reading interactions and their stream events (Google, "Interactions API").
+//!
+//! `total_input_tokens` includes what was cached; what tools read comes beside it; `total_output_tokens` excludes
+//! thoughts. Usage comes with the interaction when it is completed.
+
+use crate::meter::answer::{Absurd, Answer, count};
+use crate::meter::json;
+use crate::meter::tally::Kind;
+use crate::meter::usage::Usage;
+
+/// Reads the data of one event.
+pub fn event(answer: &mut Answer, data: &str) {
+    if data.trim_ascii() == "[DONE]" {
+        answer.finished = true;
+        return;
+    }
+    let names = ["event_type", "interaction", "delta", "index", "error", "step"];
+    let Some([kind, interaction, delta, index, error, step]) = json::fields(data, names) else { return };
+    answer.error |= error.is_some();
+    let index = index.and_then(json::whole).unwrap_or(0);
+    match kind.and_then(json::text).as_deref() {
+        Some("step.delta" | "content.delta") => delta_of(answer, index, delta),
+        Some("step.start") => {
+            if let Some([Some(name)]) = step.and_then(|raw| json::fields(raw, ["name"])) {
+                answer.call(index, 0, Some(name), None);
+            }
+        }
+        Some("error") => answer.error = true,
+        Some("interaction.completed" | "interaction.complete" | "interaction.failed" | "interaction.incomplete") => {
+            answer.ended = true;
+            last(answer, interaction.unwrap_or(data));
+        }
+        _ => last(answer, interaction.unwrap_or_default()),
+    }
+}
+
+/// Reads a whole interaction. `None`: not a JSON object.
+pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
+    let [error, status, steps, outputs] = json::fields(raw, ["error", "status", "steps", "outputs"])?;
+    answer.error |= error.is_some() || status == Some("\"failed\"");
+    let mut number = 0;
+    for list in [steps, outputs].into_iter().flatten() {
+        json::elements(list, |step| {
+            whole_step(answer, number, step);
+            number += 1;
+        });
+    }
+    last(answer, raw);
+    Some(())
+}
+
+fn last(answer: &mut Answer, raw: &str) {
+    let Some([model, said, id]) = json::fields(raw, ["model", "usage", "id"]) else { return };
+    answer.served_by(model);
+    answer.loose.named(id, None);
+    answer.hear(said.and_then(usage));
+}
+
+fn delta_of(answer: &mut Answer, index: u64, delta: Option<&str>) {
+    let names = ["type", "text", "thought", "content", "name", "arguments"];
+    let Some([kind, text, thought, content, name, arguments]) = delta.and_then(|raw| json::fields(raw, names)) else {
+        return;
+    };
+    let told = if kind.is_some_and(|kind| kind.contains("thought")) { Kind::Thinking } else { Kind::Text };
+    answer.speak(told, index, 0, text.or(thought));
+    if let Some([text]) = content.and_then(|raw| json::fields(raw, ["text"])) {
+        answer.speak(told, index, 0, text);
+    }
+    if name.or(arguments).is_some() {
+        answer.call(index, 0, name, arguments);
+    }
+}
+
+fn whole_step(answer: &mut Answer, number: u64, raw: &str) {
+    let names = ["type", "content", "summary", "text", "name", "arguments"];
+    let Some([kind, content, summary, text, name, arguments]) = json::fields(raw, names) else { return };
+    if matches!(kind, Some("\"user_input\"" | "\"function_result\"")) {
+        return;
+    }
+    let told = if kind == Some("\"thought\"") { Kind::Thinking } else { Kind::Text };
+    answer.speak(told, number, 0, text);
+    for list in [content, summary].into_iter().flatten() {
+        json::elements(list, |raw| {
+            let text = json::fields(raw, ["text"]).and_then(|[text]| text);
+            answer.speak(told, number, 0, text);
+        });
+    }
+    if kind == Some("\"function_call\"") {
+        answer.call(number, 0, name, arguments);
+    }
+}
+
+fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
+    let names = [
+        "total_input_tokens",
+        "total_tool_use_tokens",
+        "total_cached_tokens",
+        "total_output_tokens",
+        "total_thought_tokens",
+        "total_tokens",
+    ];
+    let [input, tools, cached, output, thoughts, total] = json::fields(raw, names)?;
+    let read = || -> Result<Option<Usage>, Absurd> {
+        let input = count(input)?.unwrap_or(0).saturating_add(count(tools)?.unwrap_or(0));
+        let cache_read = count(cached)?.unwrap_or(0).min(input);
+        let reasoning = count(thoughts)?.unwrap_or(0);
+        let usage = Usage {
+            input: input.saturating_sub(cache_read),
+            cache_read,
+            output: count(output)?.unwrap_or(0).saturating_add(reasoning),
+            reasoning,
+            provider_total: count(total)?.unwrap_or(0),
+            ..Usage::default()
+        };
+        Ok((usage.total() > 0).then_some(usage))
+    };
+    read().transpose()
+}

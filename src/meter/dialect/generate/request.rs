@@ -1,0 +1,28 @@
+//! Reading what is asked of the own routes of open servers.
+
+use crate::meter::dialect::prompt::prompts;
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// A top-level entry: its unescaped name and its raw value, which is not null.
+pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "inputs" | "prompt" | "text" | "input_ids" => {
+            if raw.starts_with('{') {
+                // llama.cpp's prompt with media beside it.
+                parts.open("media that is not in the body");
+            }
+            parts.answers = prompts(parts, raw);
+        }
+        "image_data" | "video_data" | "audio_data" => parts.open("media that is not in the body"),
+        "parameters" | "sampling_params" => {
+            json::entries(raw, |key, value| {
+                if matches!(key, b"grammar" | b"json_schema") {
+                    parts.add(Kind::Schema, value);
+                }
+            });
+        }
+        "json_schema" | "grammar" | "samplers" | "stop" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}

@@ -1,0 +1,306 @@
+//! What the keys of a request mean for its cost, dialect by dialect.
+
+use super::Dialect;
+
+/// Keys of one object, each with what it means.
+pub type Keys = &'static [(&'static str, Meaning)];
+
+/// What a key means. A key that is named here may be in its object once, spelled exactly so.
+#[derive(Clone, Copy, Debug)]
+pub enum Meaning {
+    /// The model's name.
+    Model,
+    /// Whether a stream is asked for.
+    Stream,
+    /// OpenAI's `stream_options`.
+    StreamOptions,
+    /// The most output tokens of one answer.
+    Limit,
+    /// How many answers.
+    Choices,
+    /// A thinking budget in `budget_tokens`, which the limit may not fall below.
+    Thinking,
+    /// An object of settings; the text in it is read by the dialect.
+    Within(Keys),
+    /// Text, tools, media: read by the dialect.
+    Part,
+}
+
+use Meaning::{Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, Within};
+
+/// Chat completions and messages alike: providers that speak both act on either's keys.
+const COMMON: Keys = &[
+    ("background", Part),
+    ("best_of", Choices),
+    ("chat_template", Part),
+    ("container", Part),
+    ("context_management", Part),
+    ("conversation", Part),
+    ("data_sources", Part),
+    ("documents", Part),
+    ("functions", Part),
+    ("max_completion_tokens", Limit),
+    ("max_tokens", Limit),
+    ("mcp_servers", Part),
+    ("messages", Part),
+    ("min_tokens", Part),
+    ("modalities", Part),
+    ("model", Model),
+    ("models", Part),
+    ("n", Choices),
+    ("n_predict", Limit),
+    ("parallel_tool_calls", Part),
+    ("plugins", Part),
+    ("prediction", Part),
+    ("previous_response_id", Part),
+    ("reasoning", Part),
+    ("reasoning_effort", Part),
+    ("response_format", Part),
+    ("search_parameters", Part),
+    ("service_tier", Part),
+    ("store", Part),
+    ("stream", Stream),
+    ("stream_options", StreamOptions),
+    ("system", Part),
+    ("thinking", Thinking),
+    ("tool_choice", Part),
+    ("tools", Part),
+    ("web_search_options", Part),
+];
+
+/// OpenAI, "Responses".
+const RESPONSES: Keys = &[
+    ("background", Part),
+    ("conversation", Part),
+    ("input", Part),
+    ("instructions", Part),
+    ("max_output_tokens", Limit),
+    ("model", Model),
+    ("models", Part),
+    ("plugins", Part),
+    ("previous_response_id", Part),
+    ("prompt", Part),
+    ("reasoning", Part),
+    ("service_tier", Part),
+    ("store", Part),
+    ("stream", Stream),
+    ("text", Part),
+    ("tool_choice", Part),
+    ("tools", Part),
+];
+
+/// OpenAI, "Completions"; `n_predict` and `max_new_tokens` where open servers take them in its place.
+const COMPLETIONS: Keys = &[
+    ("best_of", Choices),
+    ("max_completion_tokens", Limit),
+    ("max_tokens", Limit),
+    ("model", Model),
+    ("n", Choices),
+    ("n_predict", Limit),
+    ("prompt", Part),
+    ("stream", Stream),
+    ("stream_options", StreamOptions),
+    ("suffix", Part),
+];
+
+/// Embeddings, moderations, reranking, speech: a model and what it reads.
+const READ_ONLY: Keys = &[
+    ("documents", Part),
+    ("images", Part),
+    ("input", Part),
+    ("inputs", Part),
+    ("messages", Part),
+    ("model", Model),
+    ("prompt", Part),
+    ("query", Part),
+    ("stream", Stream),
+    ("text", Part),
+    ("texts", Part),
+];
+
+/// OpenAI, "Images"; MiniMax, "Image", "Video" and "Music generation".
+const IMAGES: Keys = &[
+    ("image", Part),
+    ("images", Part),
+    ("model", Model),
+    ("n", Choices),
+    ("prompt", Part),
+    ("quality", Part),
+    ("size", Part),
+    ("stream", Stream),
+];
+
+/// Anthropic, "Text Completions (legacy)".
+const COMPLETE: Keys = &[("max_tokens_to_sample", Limit), ("model", Model), ("prompt", Part), ("stream", Stream)];
+
+/// Google reads its fields under both of their names, so both count.
+const GEMINI_CONFIG: Keys = &[
+    ("candidateCount", Choices),
+    ("candidate_count", Choices),
+    ("maxOutputTokens", Limit),
+    ("max_output_tokens", Limit),
+];
+
+const GEMINI: Keys = &[
+    ("cachedContent", Part),
+    ("cached_content", Part),
+    ("contents", Part),
+    ("generationConfig", Within(GEMINI_CONFIG)),
+    ("generation_config", Within(GEMINI_CONFIG)),
+    ("systemInstruction", Part),
+    ("system_instruction", Part),
+    ("tools", Part),
+];
+
+const INTERACTIONS: Keys = &[
+    ("agent", Part),
+    ("background", Part),
+    ("generation_config", Within(&[("max_output_tokens", Limit)])),
+    ("input", Part),
+    ("model", Model),
+    ("previous_interaction_id", Part),
+    ("store", Part),
+    ("stream", Stream),
+    ("system_instruction", Part),
+    ("tools", Part),
+];
+
+const PREDICT: Keys = &[("instances", Part), ("parameters", Within(&[("sampleCount", Choices)]))];
+
+const CONVERSE: Keys = &[
+    ("additionalModelRequestFields", Within(&[("max_tokens", Limit), ("thinking", Thinking)])),
+    ("inferenceConfig", Within(&[("maxTokens", Limit)])),
+    ("messages", Part),
+    ("promptVariables", Part),
+    ("system", Part),
+    ("toolConfig", Part),
+];
+
+/// The bodies of all model families that Bedrock passes on.
+const INVOKE: Keys = &[
+    ("inferenceConfig", Within(&[("maxTokens", Limit), ("max_new_tokens", Limit)])),
+    ("inputText", Part),
+    ("maxTokens", Limit),
+    ("max_completion_tokens", Limit),
+    ("max_gen_len", Limit),
+    ("max_tokens", Limit),
+    ("max_tokens_to_sample", Limit),
+    ("message", Part),
+    ("messages", Part),
+    ("n", Choices),
+    ("numResults", Choices),
+    ("num_generations", Choices),
+    ("prompt", Part),
+    ("system", Part),
+    ("textGenerationConfig", Within(&[("maxTokenCount", Limit)])),
+    ("thinking", Thinking),
+    ("tools", Part),
+];
+
+const COHERE: Keys = &[
+    ("chat_history", Part),
+    ("connectors", Part),
+    ("conversation_id", Part),
+    ("documents", Part),
+    ("max_tokens", Limit),
+    ("message", Part),
+    ("messages", Part),
+    ("model", Model),
+    ("num_generations", Choices),
+    ("preamble", Part),
+    ("prompt", Part),
+    ("stream", Stream),
+    ("tool_results", Part),
+    ("tools", Part),
+];
+
+const OLLAMA: Keys = &[
+    ("context", Part),
+    ("images", Part),
+    ("input", Part),
+    ("messages", Part),
+    ("model", Model),
+    ("options", Within(&[("num_predict", Limit)])),
+    ("prompt", Part),
+    ("stream", Stream),
+    ("suffix", Part),
+    ("system", Part),
+    ("template", Part),
+    ("tools", Part),
+];
+
+const DASHSCOPE: Keys = &[
+    ("input", Part),
+    ("model", Model),
+    (
+        "parameters",
+        Within(&[("max_tokens", Limit), ("max_completion_tokens", Limit), ("n", Choices), ("stream", Stream)]),
+    ),
+];
+
+/// Text Generation Inference, SGLang and llama.cpp by their own names.
+const GENERATE: Keys = &[
+    ("inputs", Part),
+    ("model", Model),
+    ("n_predict", Limit),
+    ("parameters", Within(&[("best_of", Choices), ("max_new_tokens", Limit)])),
+    ("prompt", Part),
+    ("sampling_params", Within(&[("max_new_tokens", Limit), ("n", Choices)])),
+    ("stream", Stream),
+    ("text", Part),
+];
+
+impl Dialect {
+    /// The keys of a request that decide its cost, in the order of the names folded to lower case.
+    pub(in crate::meter) fn keys(self) -> Keys {
+        match self {
+            Self::OpenAiChat | Self::AnthropicMessages => COMMON,
+            Self::OpenAiResponses => RESPONSES,
+            Self::OpenAiCompletions => COMPLETIONS,
+            Self::OpenAiEmbeddings
+            | Self::OpenAiModerations
+            | Self::OpenAiSpeech
+            | Self::OpenAiTranscription
+            | Self::CountTokens
+            | Self::GeminiEmbed
+            | Self::CohereEmbed
+            | Self::Rerank
+            | Self::MiniMaxSpeech => READ_ONLY,
+            Self::OpenAiImages | Self::MiniMaxMedia => IMAGES,
+            Self::AnthropicComplete => COMPLETE,
+            Self::GeminiGenerate => GEMINI,
+            Self::GeminiInteractions => INTERACTIONS,
+            Self::VertexPredict => PREDICT,
+            Self::BedrockConverse => CONVERSE,
+            Self::BedrockInvoke => INVOKE,
+            Self::CohereChat | Self::CohereGenerate => COHERE,
+            Self::OllamaChat | Self::OllamaGenerate | Self::OllamaEmbed => OLLAMA,
+            Self::DashScope => DASHSCOPE,
+            Self::Generate => GENERATE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keys, Meaning};
+    use crate::meter::dialect::Dialect;
+
+    fn check(keys: Keys) {
+        assert!(keys.len() <= 64, "they do not fit their bits");
+        for (position, (name, meaning)) in keys.iter().enumerate() {
+            assert!(name.is_ascii(), "{name}");
+            let folded = name.to_ascii_lowercase();
+            let same = keys.iter().take(position).find(|(other, _)| other.to_ascii_lowercase() == folded);
+            assert!(same.is_none(), "{name} folds to {same:?}");
+            if let Meaning::Within(keys) = meaning {
+                check(keys);
+            }
+        }
+    }
+
+    #[test]
+    fn names_differ_by_more_than_case_and_fit_their_bits() {
+        Dialect::ALL.iter().for_each(|dialect| check(dialect.keys()));
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading responses and their stream events (OpenAI, "Responses" and "Streaming events").
+//!
+//! Usage is null while a response runs, and final in `response.completed`, `response.incomplete` and
+//! `response.failed`. Deltas come under the number of the item that they belong to; an item that had none, as with
+//! providers that send only whole ones, is read when it is done.
+
+use super::usage::usage;
+use crate::meter::answer::Answer;
+use crate::meter::json;
+use crate::meter::tally::Kind;
+
+/// Reads the data of one event.
+pub fn event(answer: &mut Answer, data: &str) {
+    if data.trim_ascii() == "[DONE]" {
+        answer.finished = true;
+        return;
+    }
+    let names = ["type", "response", "delta", "output_index", "content_index", "item", "object", "sequence_number"];
+    let Some([kind, response, delta, item_number, part, item, object, number]) = json::fields(data, names) else {
+        return;
+    };
+    if let Some(number) = number.and_then(json::whole) {
+        answer.loose.next = answer.loose.next.max(number.saturating_add(1));
+    }
+    let kind = kind.and_then(json::text).unwrap_or_default();
+    let item_number = item_number.and_then(json::whole).unwrap_or(0);
+    let part = part.and_then(json::whole).unwrap_or(0);
+    let mut say = |kind: Kind| {
+        answer.hear_item(item_number);
+        answer.speak(kind, item_number, part, delta);
+    };
+    match &*kind {
+        "response.output_text.delta" => say(Kind::Text),
+        "response.refusal.delta" => say(Kind::Refusal),
+        "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => say(Kind::Thinking),
+        "response.function_call_arguments.delta"
+        | "response.custom_tool_call_input.delta"
+        | "response.mcp_call_arguments.delta"
+        | "response.code_interpreter_call_code.delta" => say(Kind::Tool),
+        "response.output_item.added" => name(answer, item_number, item),
+        "response.output_item.done" => whole_item(answer, item_number, item),
+        "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+            answer.finished = true;
+            answer.error |= &*kind == "response.failed";
+            last(answer, response);
+        }
+        "error" => answer.error = true,
+        _ if object == Some("\"response\"") => {
+            body(answer, data);
+        }
+        _ => {
+            let names = ["model", "id", "created_at"];
+            let [model, id, created] = response.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
+            answer.served_by(model);
+            answer.loose.named(id, created);
+        }
+    }
+}
+
+/// Reads a whole response. `None`: not a JSON object.
+pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
+    let [error, status] = json::fields(raw, ["error", "status"])?;
+    answer.error |= error.is_some() || status == Some("\"failed\"");
+    answer.ended |= status.is_some_and(|status| matches!(status, "\"completed\"" | "\"incomplete\"" | "\"failed\""));
+    last(answer, Some(raw));
+    Some(())
+}
+
+/// A response as it stands at its end.
+fn last(answer: &mut Answer, raw: Option<&str>) {
+    let names = ["model", "usage", "output"];
+    let Some([model, said, output]) = raw.and_then(|raw| json::fields(raw, names)) else { return };
+    answer.served_by(model);
+    answer.hear(said.and_then(usage));
+    let mut number = 0;
+    if let Some(output) = output {
+        json::elements(output, |item| {
+            whole_item(answer, number, Some(item));
+            number += 1;
+        });
+    }
+}
+
+/// The name of a tool that begins to be called.
+fn name(answer: &mut Answer, number: u64, item: Option<&str>) {
+    if let Some([Some(name)]) = item.and_then(|raw| json::fields(raw, ["name"])) {
+        answer.hear_item(number);
+        answer.call(number, 0, Some(name), None);
+    }
+}
+
+/// An item with all that is in it, unless it was heard before.
+fn whole_item(answer: &mut Answer, number: u64, item: Option<&str>) {
+    let names = ["type", "content", "summary", "name", "arguments", "input", "code", "result"];
+    let Some(fields) = item.and_then(|raw| json::fields(raw, names)) else { return };
+    let [kind, content, summary, name, arguments, input, code, result] = fields;
+    if answer.hear_item(number) {
+        return;
+    }
+    let thinks = kind == Some("\"reasoning\"");
+    let told = if thinks { Kind::Thinking } else { Kind::Text };
+    let mut part = 0;
+    for list in [content, summary].into_iter().flatten() {
+        json::elements(list, |raw| {
+            let [text, refusal] = json::fields(raw, ["text", "refusal"]).unwrap_or_default();
+            answer.speak(told, number, part, text);
+            answer.speak(Kind::Refusal, number, part, refusal);
+            part += 1;
+        });
+    }
+    if arguments.or(input).is_some() {
+        answer.call(number, 0, name, arguments.or(input));
+    }
+    answer.speak(Kind::Tool, number, 1, code);
+    if kind == Some("\"image_generation_call\"") && result.is_some() {
+        answer.made.images = answer.made.images.saturating_add(1);
+    }
+}

@@ -1,0 +1,130 @@
+//! Reading what a request for a response asks for (OpenAI, "Create a model response").
+
+use super::request::{is_inline, sound};
+use crate::meter::dialect::prompt::{is_kind, tools};
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// Tools that the caller runs.
+const CLOSED: [&str; 6] = ["function", "custom", "local_shell", "apply_patch", "computer_use_preview", "computer"];
+
+/// A top-level entry: its unescaped name and its raw value, which is not null.
+pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "input" => input(parts, raw),
+        "instructions" => {
+            parts.frame();
+            parts.text(raw);
+        }
+        "tools" => tools(parts, raw, |tool| is_kind(tool, &CLOSED, false)),
+        "text" => {
+            parts.schemas = true;
+            parts.add(Kind::Schema, raw);
+        }
+        "background" if raw == "false" => {}
+        "background" => parts.open("work in the background"),
+        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
+        "prompt" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("a prompt that the provider keeps");
+        }
+        "plugins" => parts.open("a search by the provider"),
+        "models" => parts.open("a choice of models"),
+        "context_management" => parts.open("a summary that the provider writes"),
+        "reasoning" => {
+            let mode = json::fields(raw, ["mode"]).and_then(|[mode]| mode);
+            if mode.is_some_and(|mode| mode != "\"standard\"") {
+                parts.open("several runs of the model");
+            }
+        }
+        "metadata"
+        | "user"
+        | "safety_identifier"
+        | "prompt_cache_key"
+        | "prompt_cache_retention"
+        | "prompt_cache_options"
+        | "service_tier"
+        | "tool_choice"
+        | "include"
+        | "truncation"
+        | "store"
+        | "stream_options"
+        | "provider" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn input<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |item| {
+        parts.frame();
+        parts.goes_on = false;
+        if json::entries(item, |key, value| item_entry(parts, key, value)).is_none() {
+            parts.text(item);
+        }
+        if let Some([Some("\"reasoning\""), None, None]) = json::fields(item, ["type", "encrypted_content", "content"])
+        {
+            parts.open("thoughts that the provider keeps");
+        }
+    });
+    if array.is_none() {
+        parts.frame();
+        parts.text(raw);
+    }
+}
+
+fn item_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
+    match key {
+        b"type" => item_type(parts, raw),
+        b"role" => parts.role(raw),
+        b"status" | b"id" | b"phase" => {}
+        b"call_id" => parts.add(Kind::Label, raw),
+        b"content" | b"summary" => content(parts, raw),
+        b"output" => {
+            parts.goes_on = true;
+            content(parts, raw);
+        }
+        b"name" | b"arguments" | b"input" | b"text" => parts.text(raw),
+        b"encrypted_content" => parts.add(Kind::Sealed, raw),
+        b"image_url" => image(parts, raw),
+        b"file_id" | b"file_data" | b"file_url" if !json::is_null(raw) => parts.open("a file"),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn item_type(parts: &mut Parts<'_>, raw: &str) {
+    match json::text(raw).as_deref() {
+        Some("item_reference") => parts.open("a conversation that the provider keeps"),
+        Some("compaction") => parts.open("a summary that the provider keeps"),
+        _ => {}
+    }
+}
+
+fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |part| {
+        if json::entries(part, |key, value| part_entry(parts, key, value)).is_none() {
+            parts.text(part);
+        }
+    });
+    if array.is_none() && json::entries(raw, |key, value| part_entry(parts, key, value)).is_none() {
+        parts.text(raw);
+    }
+}
+
+fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
+    match key {
+        b"type" | b"detail" | b"annotations" | b"logprobs" | b"prompt_cache_breakpoint" => {}
+        b"text" | b"refusal" => parts.text(raw),
+        b"image_url" => image(parts, raw),
+        b"input_audio" => sound(parts, raw),
+        b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => parts.open("a file"),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    if is_inline(raw) {
+        parts.add(Kind::Image, raw);
+    } else if !json::is_null(raw) {
+        parts.open("an image that is not in the body");
+    }
+}

@@ -1,0 +1,116 @@
+//! Reading what is asked of work that writes no text: embeddings, moderations, reranking, speech, images.
+
+use super::openai::request::sound;
+use super::prompt::{characters, prompts};
+use crate::meter::json;
+use crate::meter::part::{Kind, Parts};
+
+/// Embeddings and moderations: an entry that is not null.
+pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "input" | "inputs" | "text" | "texts" | "prompt" if raw.contains('{') => objects(parts, raw),
+        "input" | "inputs" | "text" | "texts" | "prompt" => {
+            parts.frames = parts.frames.saturating_add(prompts(parts, raw));
+        }
+        "images" | "image" => objects(parts, raw),
+        "encoding_format" | "input_type" | "embedding_types" | "truncate" | "output_dtype" | "user" | "options"
+        | "keep_alive" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Inputs with parts of their own: text, or an image that is in the body or not.
+fn objects<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.frame();
+    let one = |parts: &mut Parts<'a>, raw: &'a str| part(parts, raw);
+    if raw.starts_with('[') {
+        json::elements(raw, |element| one(parts, element));
+    } else {
+        one(parts, raw);
+    }
+}
+
+fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    if raw.starts_with('"') {
+        if raw.starts_with("\"data:image/") {
+            return parts.add(Kind::Image, raw);
+        }
+        return parts.text(raw);
+    }
+    let object = json::entries(raw, |key, value| match key {
+        b"type" => {}
+        b"text" => parts.text(value),
+        b"image_url" | b"image" | b"url" | b"image_base64" if value.starts_with('{') => part(parts, value),
+        b"image_url" | b"image" | b"url" | b"image_base64" if value.starts_with("\"data:image/") => {
+            parts.add(Kind::Image, value);
+        }
+        b"image_base64" => parts.add(Kind::Image, value),
+        b"image_url" | b"image" | b"url" | b"video" => parts.open("an image that is not in the body"),
+        b"content" => objects(parts, value),
+        _ => parts.add(Kind::Schema, value),
+    });
+    if object.is_none() {
+        parts.add(Kind::Schema, raw);
+    }
+}
+
+/// Reranking: the query is read once with each document.
+pub fn rerank<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "query" => parts.add(Kind::Query, raw),
+        "documents" => {
+            let list = json::elements(raw, |document| {
+                parts.frame();
+                if json::entries(document, |_, value| parts.text(value)).is_none() {
+                    parts.text(document);
+                }
+            });
+            if list.is_none() {
+                parts.add(Kind::Schema, raw);
+            }
+        }
+        "return_documents" | "rank_fields" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Speech: what is spoken is told in characters.
+pub fn speech<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "input" | "text" => {
+            parts.asked.characters = parts.asked.characters.saturating_add(characters(raw));
+            parts.text(raw);
+        }
+        "voice" | "response_format" | "stream_format" | "voice_setting" | "audio_setting" | "language_boost"
+        | "pronunciation_dict" | "output_format" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Transcriptions, where they are asked for in JSON: the sound is in the body.
+pub fn transcription<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "input_audio" => sound(parts, raw),
+        "prompt" => parts.text(raw),
+        "language" | "response_format" | "timestamp_granularities" | "include" | "chunking_strategy" => {}
+        "file" | "url" | "audio_url" => parts.open("sound that is not in the body"),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Images: a prompt, and images to change.
+pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+    match name {
+        "prompt" | "lyrics" => parts.text(raw),
+        "image" | "images" | "mask" => objects(parts, raw),
+        "first_frame_image" | "last_frame_image" | "subject_reference" => objects(parts, raw),
+        "size" | "quality" | "style" | "response_format" | "output_format" | "background" | "moderation" | "user"
+        | "aspect_ratio" | "resolution" | "callback_url" | "audio_setting" => {}
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// A count of tokens: nothing is worked, so nothing is bounded; but what a model would read is guarded.
+pub fn counted<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.add(Kind::Schema, raw);
+}

@@ -1,0 +1,174 @@
+//! Reading a form with files: `multipart/form-data` (RFC 7578), as sound and images are sent.
+//!
+//! Its fields become one JSON object, in which [`read_call`](super::call::read_call) then finds what decides cost; of
+//! the files only their sizes count.
+
+use std::fmt::Write as _;
+
+use super::call::{Call, Malformed, read_call};
+use super::dialect::Dialect;
+
+/// Bytes of a file in which sound lasts a second at least: 4 kbit/s, below what any codec speaks in.
+const LEAST_A_SECOND: u64 = 500;
+/// Tokens that a second of sound comes to at most: 10 at OpenAI, 32 at Google.
+const TOKENS_A_SECOND: u64 = 10;
+/// The most fields that are read.
+const MOST_FIELDS: usize = 256;
+
+/// Reads what a form asks for. `content_type` is the header, which names the boundary.
+pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<Call, Malformed> {
+    let boundary =
+        boundary(content_type).ok_or_else(|| Malformed::new("the content type names no boundary; name it"))?;
+    let mut object = String::from("{");
+    let mut files = 0u64;
+    for field in fields(body, boundary)? {
+        if field.file && dialect == Dialect::OpenAiTranscription {
+            files = files.saturating_add(field.value.len() as u64);
+            continue;
+        }
+        let name = field.name.strip_suffix("[]").unwrap_or(field.name);
+        let value = match (field.file, std::str::from_utf8(field.value)) {
+            (true, _) => "data:image/",
+            (false, Ok(value)) => value,
+            (false, Err(_)) => return Err(Malformed::new(format!("the field `{name}` is not UTF-8; send UTF-8"))),
+        };
+        let comma = if object.len() > 1 { "," } else { "" };
+        let name = serde_json::Value::from(name);
+        let _ = write!(object, "{comma}{name}:{}", json_of(value, !field.file));
+    }
+    object.push('}');
+    let mut call = read_call(dialect, object.as_bytes())?;
+    let seconds = files.div_ceil(LEAST_A_SECOND);
+    call.fixed = call.fixed.saturating_add(seconds.saturating_mul(TOKENS_A_SECOND));
+    call.asked.seconds = seconds;
+    Ok(call)
+}
+
+/// A field as JSON: numbers and flags as what they are, all else as text.
+fn json_of(value: &str, plain: bool) -> String {
+    let number = !value.is_empty() && value.len() < 20 && value.bytes().all(|byte| byte.is_ascii_digit());
+    let zero_led = value.len() > 1 && value.starts_with('0');
+    if plain && ((number && !zero_led) || matches!(value, "true" | "false")) {
+        return value.to_owned();
+    }
+    serde_json::Value::from(value).to_string()
+}
+
+/// The boundary that a header names.
+fn boundary(content_type: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content_type).ok()?;
+    let mut parameters = text.split(';').map(str::trim);
+    if !parameters.next()?.eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let (_, value) =
+        parameters.filter_map(|one| one.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("boundary"))?;
+    let value = value.trim_matches('"');
+    (!value.is_empty() && value.len() <= 70).then_some(value)
+}
+
+struct Field<'a> {
+    name: &'a str,
+    file: bool,
+    value: &'a [u8],
+}
+
+fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>>, Malformed> {
+    let broken = || Malformed::new("the form is broken or cut; send it whole, with its last boundary");
+    let line = format!("--{boundary}");
+    let between = format!("\r\n{line}");
+    let finder = memchr::memmem::Finder::new(between.as_bytes());
+    let mut rest = match body.strip_prefix(line.as_bytes()) {
+        Some(rest) => rest,
+        None => finder.find(body).and_then(|at| body.get(at.saturating_add(between.len())..)).ok_or_else(broken)?,
+    };
+    let mut fields = Vec::new();
+    while !rest.starts_with(b"--") {
+        let end = finder.find(rest).ok_or_else(broken)?;
+        let (part, tail) = rest.split_at_checked(end).ok_or_else(broken)?;
+        let head = memchr::memmem::find(part, b"\r\n\r\n").ok_or_else(broken)?;
+        let (head, value) = part.split_at_checked(head.saturating_add(4)).ok_or_else(broken)?;
+        fields.push(field(head, value).ok_or_else(broken)?);
+        if fields.len() > MOST_FIELDS {
+            return Err(Malformed::new(format!("the form has more than {MOST_FIELDS} fields; send fewer")));
+        }
+        rest = tail.get(between.len()..).ok_or_else(broken)?;
+    }
+    Ok(fields)
+}
+
+fn field<'a>(head: &'a [u8], value: &'a [u8]) -> Option<Field<'a>> {
+    let head = std::str::from_utf8(head).ok()?;
+    let line = head.lines().find(|line| {
+        line.split_once(':').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("content-disposition"))
+    })?;
+    let mut names = line.split(';').map(str::trim).filter_map(|one| one.split_once('='));
+    let (mut name, mut file) = (None, false);
+    for (key, value) in &mut names {
+        match key.to_ascii_lowercase().as_str() {
+            "name" if name.is_some() => return None,
+            "name" => name = Some(value.trim_matches('"')),
+            "filename" | "filename*" => file = true,
+            _ => {}
+        }
+    }
+    Some(Field { name: name?, file, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::read_form;
+    use crate::meter::count::Encoding;
+    use crate::meter::dialect::Dialect;
+
+    const TYPE: &[u8] = b"multipart/form-data; boundary=\"x y\"";
+
+    fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut body = String::new();
+        for (disposition, value) in fields {
+            body.push_str(&format!("--x y\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n"));
+        }
+        (body + "--x y--\r\n").into_bytes()
+    }
+
+    #[test]
+    fn sound_is_told_by_its_size() {
+        let sound = "s".repeat(5_000);
+        let body = form(&[
+            ("name=\"file\"; filename=\"a.mp3\"", &sound),
+            ("name=model", "whisper-1"),
+            ("name=\"stream\"", "true"),
+        ]);
+        let call = read_form(Dialect::OpenAiTranscription, TYPE, &body).unwrap();
+        assert_eq!((call.model.as_str(), call.stream, call.open, call.asked.seconds), ("whisper-1", true, None, 10));
+        assert!(call.input_bound(Encoding::O200kBase) >= 100);
+        assert!(call.edits(Some(5), true).is_empty());
+    }
+
+    #[test]
+    fn images_to_change_are_bounded() {
+        let fields = [("name=\"image[]\"; filename=a", "\u{1}png"), ("name=prompt", "a \"hat\""), ("name=n", "2")];
+        let call = read_form(Dialect::OpenAiImages, TYPE, &form(&fields)).unwrap();
+        assert_eq!((call.choices, call.asked.images, call.open), (2, 2, None));
+        assert_eq!(call.texts().collect::<Vec<_>>(), ["a \"hat\""]);
+        assert!(call.input_bound(Encoding::O200kBase) > 10_000);
+    }
+
+    #[test]
+    fn what_decides_cost_is_there_once() {
+        let fault = |body: &[u8]| read_form(Dialect::OpenAiImages, TYPE, body).unwrap_err().to_string();
+        assert!(fault(&form(&[("name=n", "1"), ("name=n", "9")])).contains("`n` appears twice"));
+        assert!(fault(&form(&[("name=n", "01")])).contains("whole number"));
+        assert!(fault(b"--x y\r\n").contains("broken or cut"));
+        assert!(read_form(Dialect::OpenAiImages, b"multipart/form-data", b"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(body in "(--x y|\r\n|name=a;?|Content-Disposition:|[a-z\"]|--){0,30}", junk in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let _ = read_form(Dialect::OpenAiImages, TYPE, &[body.as_bytes(), &junk].concat());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Any bytes as an answer in any dialect, cut anywhere: the same is read of them, and they leave as they came.
+//!
+//! The first four bytes choose dialect, content type and cuts; so a golden file with four bytes in front is a seed.
+#![no_main]
+
+use farebox::meter::count::Encoding;
+use farebox::meter::dialect::Dialect;
+use farebox::meter::reader::{Forward, Reader};
+use libfuzzer_sys::fuzz_target;
+
+const KINDS: [Option<&str>; 6] = [
+    None,
+    Some("text/event-stream"),
+    Some("application/json"),
+    Some("application/x-ndjson"),
+    Some("application/vnd.amazon.eventstream"),
+    Some("text/plain"),
+];
+
+fn read<'a>(
+    dialect: Dialect,
+    kind: Option<&str>,
+    hide: bool,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (String, Vec<u8>) {
+    let mut reader = Reader::new(dialect, Encoding::O200kBase, 200, kind.map(str::as_bytes), None, hide);
+    let mut out = Vec::new();
+    for piece in pieces {
+        match reader.push(piece, false) {
+            Forward::Same => out.extend_from_slice(piece),
+            Forward::Replace(bytes) => out.extend(bytes),
+        }
+    }
+    if let Forward::Replace(bytes) = reader.push(b"", true) {
+        out.extend(bytes);
+    }
+    let told = format!(
+        "{:?} {:?} {} {} {} {:?}",
+        reader.reported(),
+        reader.made(),
+        reader.delivered(),
+        reader.finished(),
+        reader.error_inside(),
+        reader.unreadable()
+    );
+    (told, out)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some(([dialect, kind, cut, hide], body)) = data.split_first_chunk::<4>() else { return };
+    let dialect = Dialect::ALL[usize::from(*dialect) % Dialect::ALL.len()];
+    let kind = KINDS[usize::from(*kind) % KINDS.len()];
+    let hide = hide & 1 == 1;
+    let whole = read(dialect, kind, hide, [body].into_iter());
+    let cut = read(dialect, kind, hide, body.chunks(usize::from(*cut).max(1)));
+    assert_eq!(cut, whole);
+    assert!(hide || whole.1 == body);
+});
