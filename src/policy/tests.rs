@@ -144,7 +144,7 @@ fn the_documented_language_is_the_language() {
     let block = docs.skip_while(|line| *line != " ```yaml").skip(1).take_while(|line| *line != " ```");
     let text: String = block.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
     let bundle = compiled(&text);
-    assert_eq!(cases(&text, "docs").unwrap().len(), 2);
+    assert_eq!(cases(&text, "docs").unwrap().len(), 3);
     assert_eq!((bundle.plans[0].quotas.len(), bundle.packs.len()), (12, 1));
 
     let optional = ["zone:", "envoy:", "network:", "unknown:", "      empty:"];
