@@ -191,7 +191,7 @@ mod tests {
         let reported = Usage { input: 3, cache_read: 8, output: 500, reasoning: 9, ..Usage::default() };
         let seen = Observed { reported: Some(reported), complete: true, cut: true, ..seen() };
         assert_eq!(seen.charged(Delivered), (Usage { output: 7, reasoning: 7, ..reported }, Source::Mixed));
-        assert_eq!(Observed { reported: None, ..seen }.charged(Delivered), self::seen().charged(Delivered));
+        assert_eq!(Observed { reported: None, ..seen }.charged(Delivered), super::tests::seen().charged(Delivered));
     }
 
     #[test]

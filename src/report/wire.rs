@@ -86,7 +86,7 @@ pub struct Record {
     pub sent: String,
     /// The model that the provider says it served; empty when it did not say.
     pub served: String,
-    /// `openai-chat` or `anthropic-messages`.
+    /// The wire format: a name of [`Dialect`](crate::meter::dialect::Dialect), for example `openai-chat`.
     pub dialect: String,
     /// Whether the answer was a stream.
     pub stream: bool,

@@ -1,4 +1,31 @@
 //! The wire formats, one module each.
+//!
+//! | name | path | streams | output limit |
+//! |---|---|---|---|
+//! | `openai-chat` | `…/chat/completions`, also at Azure, Vertex (Mistral) and MiniMax | SSE | `max_completion_tokens`, `max_tokens`, `n_predict` |
+//! | `openai-responses` | `…/responses` | SSE | `max_output_tokens` |
+//! | `openai-completions` | `…/completions` | SSE | `max_tokens` |
+//! | `openai-embeddings`, `openai-moderations` | `…/embeddings`, `…/moderations` | | |
+//! | `openai-images` | `…/images/{generations,edits,variations}` | SSE | |
+//! | `openai-speech` | `…/audio/speech` | SSE, sound | |
+//! | `openai-transcription` | `…/audio/{transcriptions,translations}` | SSE, text | |
+//! | `anthropic-messages` | `…/v1/messages`, Vertex's `:rawPredict` | SSE | `max_tokens` |
+//! | `anthropic-complete` | `…/v1/complete` | SSE | `max_tokens_to_sample` |
+//! | `count-tokens` | `…/count_tokens`, `…/input_tokens`, `:countTokens`, `…/count-tokens`, `…/tokenize` | | |
+//! | `gemini-generate` | `:generateContent`, `:streamGenerateContent` | SSE, array | `generationConfig.maxOutputTokens` |
+//! | `gemini-embed`, `vertex-predict` | `:embedContent`, `:batchEmbedContents`, `:predict` | | |
+//! | `gemini-interactions` | `…/v1beta/interactions` | SSE | `generation_config.max_output_tokens` |
+//! | `bedrock-converse` | `/model/…/converse`, `-stream` | frames | `inferenceConfig.maxTokens` |
+//! | `bedrock-invoke` | `/model/…/invoke`, `-with-response-stream` | frames | the model family's |
+//! | `cohere-chat`, `cohere-generate` | `…/v1/chat`, `…/v2/chat`, `…/v1/generate` | SSE, lines | `max_tokens` |
+//! | `cohere-embed`, `rerank` | `…/v1/embed`, `…/v2/embed`, `…/rerank` | | |
+//! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
+//! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank | SSE | `parameters.max_tokens` |
+//! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/{image,video,music}_generation` | SSE | |
+//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion` (llama.cpp) | SSE | `max_new_tokens`, `n_predict` |
+//!
+//! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
+//! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
 
 mod anthropic;
 mod bedrock;
