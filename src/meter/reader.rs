@@ -9,7 +9,7 @@ use super::eventstream;
 use super::loose::Ending;
 use super::partial;
 use super::stream::{Report, Stream};
-use super::unpack::Unpacker;
+use super::unpack::{self, Unpacker};
 use super::usage::Usage;
 use super::values;
 
@@ -185,6 +185,7 @@ impl Reader {
             self.take_in(bytes, false);
         });
         match unpacked {
+            Ok(()) if end && unpacker.is_barren() => self.give_up(unpack::BROKEN),
             Ok(()) => self.unpacker = Some(unpacker),
             Err(why) => self.give_up(why),
         }
@@ -470,7 +471,8 @@ impl Reader {
             }
             None => {
                 if end {
-                    self.unreadable = Some("empty");
+                    // What could not be unpacked has its own reason.
+                    self.unreadable.get_or_insert("empty");
                 }
                 Body::Unknown
             }

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::super::{Need, Terms};
@@ -279,7 +281,9 @@ proptest! {
         which in any::<usize>(), allowance in 0u64..40, more in 0u32..4, by in 0u64..20, grace in 0u64..10,
         hide in any::<bool>(), crlf in any::<bool>(), cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
-        let files = golden_files();
+        // Binary frames have no lines to end otherwise.
+        let text = |path: &PathBuf| String::from_utf8(std::fs::read(path).unwrap()).is_ok();
+        let files: Vec<PathBuf> = golden_files().into_iter().filter(text).collect();
         let path = &files[which % files.len()];
         let mut body = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
         if crlf {

@@ -22,7 +22,7 @@ const RATIO: u64 = 200;
 /// Why unpacking ended.
 pub const BOMB: &str = "a compressed answer that is far too large";
 /// Why unpacking ended.
-const BROKEN: &str = "a compressed answer that is broken";
+pub const BROKEN: &str = "a compressed answer that is broken";
 
 /// One compressed body on its way.
 pub struct Unpacker {
@@ -99,6 +99,11 @@ impl Unpacker {
             }
         }
         Ok(())
+    }
+
+    /// Whether packed data came and nothing could be made of it.
+    pub fn is_barren(&self) -> bool {
+        self.packed > 0 && self.unpacked == 0
     }
 
     fn write(&mut self, slice: &[u8]) -> io::Result<()> {
