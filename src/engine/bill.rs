@@ -1,7 +1,7 @@
 //! The accounts that one call of one seat is charged to, and how much each of them.
 
 use crate::meter::usage::Usage;
-use crate::policy::bundle::{Bundle, Per, Plan, PlanQuota, Role, SESSIONS, Seat};
+use crate::policy::bundle::{Bundle, Per, Plan, PlanQuota, Relief, Role, SESSIONS, Seat};
 use crate::policy::price::Price;
 use crate::policy::unit::{Consumed, Unit};
 use crate::quota::{HeldLevel, HeldLine, Level, Line, QuotaId, Window};
@@ -104,9 +104,27 @@ impl<'b> Bill<'b> {
 
     /// One level an account, in the total order in which accounts are written, of the lines that `line` gives:
     /// micro-units, and how far they may pass the quota.
-    pub fn levels(&self, mut line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>) -> Vec<Level> {
+    pub fn levels(&self, line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>) -> Vec<Level> {
+        self.levels_of(&self.quotas, line)
+    }
+
+    /// Everything that a call may be held to: the bill, and the buckets of the plan's throttles.
+    pub fn with_throttles(&self) -> Vec<&'b PlanQuota> {
+        let caps = self.plan.quotas.iter().flat_map(|quota| &quota.full);
+        let throttles = caps.chain(&self.plan.empty).filter_map(|relief| match relief {
+            Relief::Throttle(bucket) => Some(&**bucket),
+            _ => None,
+        });
+        self.quotas.iter().copied().chain(throttles).collect()
+    }
+
+    fn levels_of(
+        &self,
+        quotas: &[&PlanQuota],
+        mut line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>,
+    ) -> Vec<Level> {
         let mut levels: Vec<(Per, Level)> = Vec::new();
-        for (index, quota) in self.quotas.iter().enumerate() {
+        for (index, quota) in quotas.iter().enumerate() {
             let Some((amount, over)) = line(index, quota) else { continue };
             add(&mut levels, quota.per, || self.subject(quota.per), Line { quota: quota.quota.clone(), amount, over });
         }
@@ -137,7 +155,7 @@ impl<'b> Bill<'b> {
             rest = rest.saturating_sub(part);
             paid.push((*index, part));
         }
-        self.levels(|index, quota| match quota.role {
+        self.levels_of(&self.with_throttles(), |index, quota| match quota.role {
             Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),
             Role::Cap => {
                 held_of(quota)?;

@@ -398,14 +398,18 @@ impl Exchange {
                     Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
                 },
                 Verdict::Wants(wants) => return self.fetch(&bill, prepared, wants, now, vm, cells, effects),
-                Verdict::Waits { wake_ms } => return self.wait(prepared, wake_ms, vm, effects),
+                Verdict::Waits { wake_ms } => {
+                    // The window that opens then is another one: the ledger has its time to grant some of that.
+                    prepared.deadline_ms = None;
+                    return self.wait(prepared, wake_ms, vm, effects);
+                }
                 Verdict::Downgrade(model) => self.send_to(&mut prepared, &model, vm),
                 Verdict::Unfunded => return self.turn(Denial::unfunded(&prepared.call.model).into(), now, vm, effects),
                 Verdict::Short { short, needed } => {
                     if matches!(short, Short::Exhausted { .. }) {
                         vm.doubt(&bill, now, cells, effects);
                     }
-                    let denial = Denial::short(&short, &bill.quotas, needed, now);
+                    let denial = Denial::short(&short, &bill.with_throttles(), needed, now);
                     return self.turn(denial.into(), now, vm, effects);
                 }
             }
