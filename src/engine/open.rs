@@ -277,7 +277,7 @@ impl Open {
         for (name, value) in ["ratelimit-policy", "ratelimit"].into_iter().zip(values) {
             effects.push(Effect::SetResponseHeader(name.to_owned(), value));
         }
-        effects.push(Effect::SetResponseHeader("x-farebox-used-percent".to_owned(), percents.join(", ")));
+        effects.push(Effect::SetResponseHeader("x-quota-used-percent".to_owned(), percents.join(", ")));
     }
 
     pub(super) fn response_headers(

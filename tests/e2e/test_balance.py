@@ -44,7 +44,7 @@ def test_a_key_sees_its_own_quotas_and_nobody_elses(stack):
 
 def test_answers_say_how_full_the_quotas_are_and_records_what_they_reached(stack):
     answer = stack.post("bert", chat("Hello [[output=100 input=450]]"))
-    assert "month=" in answer.headers["x-farebox-used-percent"], answer.headers
+    assert "month=" in answer.headers["x-quota-used-percent"], answer.headers
     assert '"month";' in answer.headers["ratelimit"] and '"calls";q=10' in answer.headers["ratelimit-policy"]
     stack.post("bert", chat("Hello [[output=10 input=10]]"))
     stack.post("bert", chat("Hello [[output=100 input=200]]"))
