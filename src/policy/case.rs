@@ -108,6 +108,8 @@ pub struct Answer {
     pub silent: bool,
     /// Whether it goes past the output limit that it was given. Default: it heeds it.
     pub past_limit: bool,
+    /// Whether it says the prompt's text again, in place of words of its own. Default: no.
+    pub echo: bool,
 }
 
 /// What must come of the call. `None`: not asserted.
@@ -137,6 +139,8 @@ pub struct Expect {
     pub finish: Option<String>,
     /// Output tokens that the caller gets.
     pub delivered: Option<u64>,
+    /// The text of the answer that the caller sees.
+    pub text: Option<String>,
 }
 
 /// Whether a call is admitted.
@@ -322,8 +326,9 @@ fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
 
 fn answer(node: Option<&Node>, max_output: Option<u64>, faults: &mut Faults) -> Answer {
     let output = max_output.unwrap_or(20).min(20);
-    let mut answer = Answer { output, input: None, cached: 0, status: 200, silent: false, past_limit: false };
-    let known = ["output", "input", "cached", "status", "silent", "past_limit"];
+    let mut answer =
+        Answer { output, input: None, cached: 0, status: 200, silent: false, past_limit: false, echo: false };
+    let known = ["output", "input", "cached", "status", "silent", "past_limit", "echo"];
     let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &known, faults)) else { return answer };
     let mut tokens = |key: &str| {
         let node = fields.optional(key)?;
@@ -344,6 +349,7 @@ fn answer(node: Option<&Node>, max_output: Option<u64>, faults: &mut Faults) -> 
         switch(node, &fields.path(key), faults)
     };
     (answer.silent, answer.past_limit) = (flag("silent").unwrap_or(false), flag("past_limit").unwrap_or(false));
+    answer.echo = flag("echo").unwrap_or(false);
     answer
 }
 
@@ -351,7 +357,7 @@ fn status(node: Option<&Node>, what: &str, faults: &mut Faults) -> Option<u16> {
     whole(node?, what, 200, 599, faults).and_then(|status| u16::try_from(status).ok())
 }
 
-const EXPECT_KEYS: [&str; 12] = [
+const EXPECT_KEYS: [&str; 13] = [
     "decision",
     "by",
     "status",
@@ -364,6 +370,7 @@ const EXPECT_KEYS: [&str; 12] = [
     "max_output",
     "finish",
     "delivered",
+    "text",
 ];
 
 fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
@@ -373,7 +380,7 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered"], faults);
+        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered", "text"], faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
     }
@@ -385,7 +392,7 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         let node = fields.optional(key)?;
         text(node, &fields.path(key), faults).map(str::to_owned)
     };
-    let (by, code, tier, finish) = (word("by"), word("code"), word("tier"), word("finish"));
+    let (by, code, tier, finish, text) = (word("by"), word("code"), word("tier"), word("finish"), word("text"));
     let retry_after =
         fields.optional("retry_after").and_then(|node| form(node, "expect.retry_after", faults, retry_after));
     let mut number = |key: &str, most: u64| {
@@ -410,6 +417,7 @@ fn expect(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Fa
         max_output,
         finish,
         delivered,
+        text,
     })
 }
 

@@ -418,7 +418,12 @@ proptest! {
 fn an_unreadable_account_refuses_and_stays_as_it_is() {
     let mut world = World::new();
     let key = world.keys.account(SUBJECTS[0]);
-    for bytes in [&b""[..], b"\x02\x00", b"\x02\x00\x03\x00\x00\x00abc\x00\x00\x00\x00", b"\x01\x00\x03\x00\x00\x00abc\x00\x00\x00\x00"] {
+    for bytes in [
+        &b""[..],
+        b"\x02\x00",
+        b"\x02\x00\x03\x00\x00\x00abc\x00\x00\x00\x00",
+        b"\x01\x00\x03\x00\x00\x00abc\x00\x00\x00\x00",
+    ] {
         let cell = Cell { value: bytes.to_vec(), version: 1 };
         world.shared.cells.insert(key.clone(), cell.clone());
         let id = ExchangeId { by: world.by, sequence: 1 };

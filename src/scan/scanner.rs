@@ -38,6 +38,18 @@ pub struct Selection {
     pub keywords: Option<(Vec<String>, Action)>,
 }
 
+impl Selection {
+    /// The same, with nothing done about it.
+    pub fn observed(&self) -> Self {
+        let mut observed = self.clone();
+        let topics = observed.topics.iter_mut().map(|(_, action)| action);
+        let own = observed.patterns.iter_mut().map(|(.., action)| action);
+        let words = observed.keywords.iter_mut().map(|(_, action)| action);
+        topics.chain(own).chain(words).for_each(|action| *action = Action::Observe);
+        observed
+    }
+}
+
 /// One thing that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -130,6 +130,7 @@ fn nothing_that_a_case_expects_is_passed_over() {
         ("{decision: allow, max_output: 5}", &allowed),
         ("{decision: allow, finish: length}", &allowed),
         ("{decision: allow, delivered: 5}", &allowed),
+        ("{decision: allow, text: hello}", &allowed),
         ("{decision: allow, charged: {}}", &allowed),
         ("{decision: allow, charged: {calls: 1 request}}", &allowed),
     ] {

@@ -12,6 +12,8 @@
 mod anthropic;
 mod openai;
 
+use std::ops::ControlFlow;
+
 use super::call::{Edit, splice};
 use super::dialect::Dialect;
 use super::json;
@@ -251,25 +253,25 @@ impl Stream {
         let (mut out, mut failed) = (Vec::new(), None);
         let mut frames = std::mem::take(&mut self.frames);
         frames.push(chunk, end, |piece| {
-            if filter.stopped() {
-                return;
-            }
-            match piece {
-                Piece::Raw { bytes, pending } => {
-                    let line = bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) || bytes.starts_with(b":");
-                    if !pending && !line {
+            if !filter.stopped() {
+                match piece {
+                    Piece::Raw { bytes, pending } => {
+                        self.held.extend_from_slice(bytes);
+                        if !pending && failed.is_none() {
+                            out.append(&mut self.held);
+                        }
+                    }
+                    Piece::Huge(bytes) => {
                         failed = failed.or(Some(Unfiltered("an event is longer than 1 MiB")));
+                        self.held.extend_from_slice(bytes);
                     }
-                    self.held.extend_from_slice(bytes);
-                    if !pending && failed.is_none() {
-                        out.append(&mut self.held);
-                    }
+                    Piece::LineFeed if self.held.is_empty() => out.push(b'\n'),
+                    Piece::LineFeed => self.held.push(b'\n'),
+                    Piece::Event(data) if failed.is_none() => failed = self.event(dialect, data, filter, &mut out),
+                    Piece::Event(_) | Piece::Oversized(_) => {}
                 }
-                Piece::LineFeed if self.held.is_empty() => out.push(b'\n'),
-                Piece::LineFeed => self.held.push(b'\n'),
-                Piece::Event(data) if failed.is_none() => failed = self.event(dialect, data, filter, &mut out),
-                Piece::Event(_) | Piece::Oversized(_) => {}
             }
+            ControlFlow::Continue(())
         });
         self.frames = frames;
         if filter.stopped() {

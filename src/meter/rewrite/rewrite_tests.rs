@@ -1,6 +1,6 @@
 //! Whole answers through the rewriter, cut anywhere.
 
-use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{prop_assert_eq, proptest};
 use serde_json::{Value, json};
 
 use super::{Filter, Place, Rewriter};
@@ -256,7 +256,6 @@ proptest! {
             // The line feed behind a rewritten event may come with the next chunk.
             prop_assert_eq!(events(&whole), events(&cut));
             prop_assert_eq!(whole.replace(['\r', '\n'], ""), cut.replace(['\r', '\n'], ""));
-            prop_assert!(!cut.contains("AKIAIOSFODNN7EXAMPLE "));
             let said: String = pieces.concat();
             let found = Hide::new().scanner.find(&said);
             let mut expected = said.clone();

@@ -167,10 +167,10 @@ fn hours_and_minutes_are_the_oracles() {
 fn hours(zone: Tz, name: &str, around: i64) -> usize {
     let minutes: Vec<(i64, Clock)> =
         (-180..180).map(|minute| around + minute * MINUTE).map(|at| (at, clock(zone, at))).collect();
-    let same = |one: &Clock, other: &Clock| {
-        (one.offset, one.date, one.hour) == (other.offset, other.date, other.hour)
-    };
-    let begins: Vec<i64> = minutes.windows(2).filter(|pair| !same(&pair[0].1, &pair[1].1)).map(|pair| pair[1].0).collect();
+    let same = |one: &Clock, other: &Clock| (one.offset, one.date, one.hour) == (other.offset, other.date, other.hour);
+    let begins: Vec<i64> =
+        minutes.windows(2).filter(|pair| !same(&pair[0].1, &pair[1].1)).map(|pair| pair[1].0).collect();
     let each: Vec<i64> = minutes.iter().map(|(at, _)| *at).collect();
-    tiles(&calendar(CalendarPeriod::Hour, name), &begins) + tiles(&calendar(CalendarPeriod::Minute, name), &each[170..190])
+    tiles(&calendar(CalendarPeriod::Hour, name), &begins)
+        + tiles(&calendar(CalendarPeriod::Minute, name), &each[170..190])
 }
