@@ -83,6 +83,10 @@ bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests
 	@command -v wrk >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
 	@$(VENV)/bin/python tests/e2e/bench.py
 
+.PHONY: figures
+figures: ## how well and how fast secrets and personal data are detected (FAREBOX_CORPUS names a folder of recorded exchanges)
+	cargo test --locked --lib scan::figures -- --include-ignored --nocapture --test-threads 1
+
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: search

@@ -9,6 +9,7 @@
 //!    core           engine: one sans-IO Exchange per stream         events in, effects out, time is a parameter
 //!                      │                                  │
 //!    leaves         policy    meter    quota    report ◀──┘         plain data and arithmetic
+//!                     └──▶ scan
 //! ```
 //!
 //! Arrows point down only (`tests/arrows.rs`). The core, that is the engine and the leaves, is compiled for both worlds
@@ -19,6 +20,7 @@
 //! | [`now`] | time, as a parameter |
 //! | [`policy`] | YAML or JSON in, a compiled [`Bundle`](policy::Bundle) out; its docs are the language's reference |
 //! | [`meter`] | bytes in, [`Usage`](meter::usage::Usage) out: dialects, framing, counting |
+//! | [`scan`] | text in, findings out: secrets and personal data, in whole texts and in streams |
 //! | [`quota`] | accounts, holds and settles as step machines over a two-method store |
 //! | [`report`] | records on their way; the wire format between filter and collector |
 //! | [`engine`] | the contract with a host, and everything that decides |
@@ -77,6 +79,7 @@ pub mod meter;
 pub mod policy;
 pub mod quota;
 pub mod report;
+pub mod scan;
 
 pub mod engine;
 

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("now", &[]),
     ("meter", &["meter"]),
+    ("scan", &["scan"]),
     ("quota", &["quota", "now"]),
     ("report", &["report", "meter", "quota", "now"]),
-    ("policy", &["policy", "meter", "quota", "now"]),
-    ("engine", &["engine", "policy", "meter", "quota", "report", "now"]),
+    ("policy", &["policy", "meter", "scan", "quota", "now"]),
+    ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now"]),
     ("envoy", &["envoy", "engine", "policy", "quota", "now"]),
     ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
     ("collector", &["collector", "report", "meter", "quota", "now"]),

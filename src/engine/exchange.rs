@@ -14,6 +14,7 @@ use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::{Course, Desk, Open};
+use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Malformed};
@@ -23,6 +24,7 @@ use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
 use crate::policy::price::Price;
 use crate::quota::{Account, Cells, MICRO, Operation, Outcome, Short, Standing, read_account};
+use crate::scan::Mask;
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
@@ -82,6 +84,10 @@ pub(super) struct Prepared {
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
     pub deadline_ms: Option<u64>,
+    /// Whether `call` is not the body as it came: something in its texts was replaced.
+    pub retold: bool,
+    /// Who knows what was replaced by names.
+    pub mask: Mask,
 }
 
 /// What a judgement came to, when it is not "go on".
@@ -151,7 +157,7 @@ impl Exchange {
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    open.response_headers(headers, upstream, attempts, effects);
+                    open.response_headers(&self.bundle, headers, upstream, attempts, effects);
                     if upstream {
                         open.tell_standing(&self.bundle, now, vm, cells, effects);
                     }
@@ -184,12 +190,14 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Flow {
         let State::Open(open) = &mut self.state else { return Flow::Continue };
+        let (chunk, before) = (turned.chunk(), effects.len());
         let desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
         let course = match turned {
             Turned::Chunk(chunk, end) => open.response_body(chunk, end, desk),
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        open.screen(&self.bundle, chunk, &course, now, before, effects);
         match course {
             Course::On => Flow::Continue,
             Course::Waits => Flow::Hold,
@@ -295,34 +303,43 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Flow {
         let State::Reading { seat } = self.state else { return Flow::Continue };
-        match self.prepare(seat, body, now, vm) {
+        match self.prepare(seat, body, now, vm, effects) {
             Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
             Err(turn) => self.turn(turn, now, vm, effects),
         }
     }
 
     /// Reads the call and puts it past every guard, cheapest first.
-    fn prepare(&self, seat: usize, body: &[u8], now: Now, vm: &Vm) -> Result<Prepared, Turn> {
+    fn prepare(
+        &self,
+        seat: usize,
+        body: &[u8],
+        now: Now,
+        vm: &Vm,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
-        let read = match &self.form {
-            Some(content_type) => form::read_form(dialect, content_type, body),
-            None => call::read_call(dialect, body),
-        };
-        let mut call = match read {
+        let mut call = match self.read(dialect, body) {
             Ok(call) => call,
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
-        if let Some(route) = &self.route {
-            call.take_route(route);
-        }
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;
         if let Some(open) = call.open {
             return Err(Denial::unbounded(open).into());
         }
-        guard::no_secrets(plan, call.texts())?;
+        let mut found = Tally::default();
+        let screened = screen::prompt(plan, bundle, &call, &mut found);
+        found.show("input", "findings", effects);
+        let Prompt { edits, mask } = screened?;
+        let retold = !edits.is_empty();
+        if retold {
+            // What the model reads is what is counted.
+            let body = call::splice(call.body(), &edits);
+            call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
+        }
         let (counted, bound) = call.input(model.encoding);
         guard::longest_input(plan, counted)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
@@ -349,7 +366,21 @@ impl Exchange {
             size,
             patience: Patience::default(),
             deadline_ms: None,
+            retold,
+            mask,
         })
+    }
+
+    /// What a body asks for, with what the path says.
+    fn read(&self, dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
+        let mut call = match &self.form {
+            Some(content_type) => form::read_form(dialect, content_type, body)?,
+            None => call::read_call(dialect, body)?,
+        };
+        if let Some(route) = &self.route {
+            call.take_route(route);
+        }
+        Ok(call)
     }
 
     /// Makes of a call one for another model: counted anew, at that model's price.
@@ -482,7 +513,7 @@ impl Exchange {
                 vm.admitted(place);
                 open.holds(operation.holds());
                 vm.touch(bill, now);
-                open.announce(&bundle, &prepared.call, body, effects);
+                open.announce(&bundle, prepared, body, effects);
                 self.state = State::Open(Box::new(open));
                 Ok(Flow::Continue)
             }
@@ -560,6 +591,15 @@ enum Turned<'a> {
     Chunk(&'a [u8], bool),
     Trailers,
     Woken,
+}
+
+impl<'a> Turned<'a> {
+    fn chunk(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Chunk(chunk, _) => Some(chunk),
+            Self::Trailers | Self::Woken => None,
+        }
+    }
 }
 
 /// A hold that was not made.

@@ -1,12 +1,12 @@
-//! The checks that need no quota: who, from where, which model, how long, and no secrets.
+//! The checks that need no quota and no look at the text: who, from where, which model, how long.
 //!
 //! Each is a pure function and names the rule that bound. The engine asks them cheapest first: plan and source
-//! before the body is read, then the model, the length, and the text itself last.
+//! before the body is read, then the model, the text itself (`screen`), and the length last.
 
 use std::net::IpAddr;
 
 use super::denial::{Denial, Kind, quoted};
-use super::{secrets, source as place};
+use super::source as place;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan, Seat, Subscription};
 
@@ -72,21 +72,9 @@ pub fn longest_input(plan: &Plan, tokens: u64) -> Result<(), Denial> {
     }
 }
 
-/// No text that a model will read carries a secret (rule `secrets`). Texts are looked at only if the plan says so.
-///
-/// Neither message repeats the secret.
-pub fn no_secrets<T: AsRef<str>>(plan: &Plan, texts: impl IntoIterator<Item = T>) -> Result<(), Denial> {
-    if !plan.security.deny_secrets {
-        return Ok(());
-    }
-    let Some(found) = texts.into_iter().find_map(|text| secrets::find(text.as_ref())) else { return Ok(()) };
-    let outside = format!("the prompt carries what looks like a secret ({found}); take it out and send it again");
-    Err(Denial::guard(Kind::Forbidden, "secrets", outside, format!("the prompt carries a secret: {found}")))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{longest_input, model, no_secrets, source};
+    use super::{longest_input, model, source};
     use crate::engine::denial::Kind;
     use crate::policy::bundle::{Connectivity, HoldRule, Plan, Security};
 
@@ -116,7 +104,6 @@ mod tests {
         assert!(source(&plan, None).is_ok());
         assert!(model(&plan, "anything").is_ok());
         assert!(longest_input(&plan, u64::MAX).is_ok());
-        assert!(no_secrets(&plan, ["AKIAIOSFODNN7EXAMPLE"]).is_ok());
     }
 
     #[test]
@@ -151,16 +138,5 @@ mod tests {
         let denial = longest_input(&plan, 128_001).expect_err("one too many");
         assert_eq!(denial.outside, "prompt is too long: 128001 tokens > 128000 maximum");
         assert_eq!(denial.kind, Kind::TooLong);
-    }
-
-    #[test]
-    fn secrets_bind_and_are_not_repeated() {
-        let mut plan = plan();
-        plan.security.deny_secrets = true;
-        assert!(no_secrets(&plan, ["hello"]).is_ok());
-        let denial = no_secrets(&plan, ["hello", "key AKIAIOSFODNN7EXAMPLE here"]).expect_err("a secret");
-        assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Forbidden, "secrets"));
-        assert!(denial.outside.contains("aws_access_key_id"), "{}", denial.outside);
-        assert!(!format!("{denial:?}").contains("AKIA"), "{denial:?}");
     }
 }

@@ -39,7 +39,8 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`exchange`] | the states of a stream |
-//! | [`identity`], [`source`], [`guard`], [`secrets`] | who calls, from where, asking what |
+//! | [`identity`], [`source`], [`guard`] | who calls, from where, asking what |
+//! | `screen` | what is found in prompts and answers, and what is done about it |
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
 //! | [`balance`] | how the quotas of a key stand, told to that key |
@@ -61,7 +62,7 @@ pub mod identity;
 mod lost;
 mod open;
 pub mod refusal;
-pub mod secrets;
+mod screen;
 pub mod settlement;
 mod slices;
 pub mod source;

@@ -10,10 +10,11 @@ use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::event::{Cause, Header};
 use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
 use crate::engine::refusal;
+use crate::engine::screen;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::slices::{self, Room, Slices};
 use crate::engine::vm::{Place, Vm};
-use crate::meter::call::{self, Call};
+use crate::meter::call;
 use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Need, Reader, Terms};
 use crate::meter::usage::{Source, Usage};
@@ -23,6 +24,7 @@ use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, HeldLevel, Level, Operation, QuotaId};
 use crate::report::wire::{self, Outcome, Pass, Reached, Record};
+use crate::scan::Mask;
 
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
@@ -62,6 +64,10 @@ pub(super) struct Open {
     /// By the monotonic clock.
     began_ms: u64,
     answer: Answer,
+    /// Who knows what was replaced by names in the prompt.
+    mask: Mask,
+    /// What looks at the texts of the answer.
+    screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
     attempts: u32,
     /// What the slot and the access log say has been delivered.
@@ -121,8 +127,21 @@ impl Open {
         mode: Mode,
         now: Now,
     ) -> Self {
-        let Prepared { seat, plan, session, dialect, call, asked_model, model, price, came_ms, counted, size, .. } =
-            prepared;
+        let Prepared {
+            seat,
+            plan,
+            session,
+            dialect,
+            call,
+            asked_model,
+            model,
+            price,
+            came_ms,
+            counted,
+            size,
+            mask,
+            ..
+        } = prepared;
         let output = admitted.output;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
         let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
@@ -153,6 +172,8 @@ impl Open {
             came_ms: *came_ms,
             began_ms: now.mono_ms,
             answer: Answer::None,
+            mask: mask.clone(),
+            screen: None,
             attempts: 0,
             noted: 0,
             unasked: 0,
@@ -216,9 +237,11 @@ impl Open {
     }
 
     /// What the admission changes in the request, and what it shows to others.
-    pub(super) fn announce(&self, bundle: &Bundle, call: &Call, body: &[u8], effects: &mut Vec<Effect>) {
+    pub(super) fn announce(&self, bundle: &Bundle, prepared: &Prepared, body: &[u8], effects: &mut Vec<Effect>) {
+        let call = &prepared.call;
         let edits = call.edits(self.clamp, self.hides_usage);
-        if !edits.is_empty() {
+        if prepared.retold || !edits.is_empty() {
+            let body = if prepared.retold { call.body() } else { body };
             effects.push(Effect::ReplaceRequestBody(call::splice(body, &edits)));
         }
         if bundle.headers == HostMode::Held {
@@ -282,6 +305,7 @@ impl Open {
 
     pub(super) fn response_headers(
         &mut self,
+        bundle: &Bundle,
         headers: &[Header],
         upstream: bool,
         attempts: u32,
@@ -313,7 +337,13 @@ impl Open {
             let choices = self.size.choices.max(1);
             reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
         }
-        if (self.hides_usage || self.slices.is_some()) && field(b"content-length").is_some() {
+        // An error of the upstream has no texts of a model.
+        if let Some(plan) = bundle.plans.get(self.plan).filter(|_| status < 400) {
+            let screen = screen::Answer::of(plan, &self.mask, self.dialect, field(b"content-encoding"));
+            self.screen = screen.map(Box::new);
+        }
+        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some();
+        if changes && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
         self.answer = Answer::Upstream { status, reader: Box::new(reader) };
@@ -352,6 +382,53 @@ impl Open {
             return Course::Over(Cause::Finished);
         }
         self.progress(&mut desk)
+    }
+
+    /// Puts what leaves now through the screen of the plan, if it has one: the bytes that the effects from `from` on send,
+    /// or else the chunk.
+    pub(super) fn screen(
+        &mut self,
+        bundle: &Bundle,
+        chunk: Option<&[u8]>,
+        course: &Course,
+        now: Now,
+        from: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(screen), Some(plan)) = (&mut self.screen, bundle.plans.get(self.plan)) else { return };
+        if matches!(course, Course::Fenced) {
+            return;
+        }
+        let replaced = effects.iter_mut().skip(from).find_map(|effect| match effect {
+            Effect::ReplaceChunk(bytes) => Some(bytes),
+            _ => None,
+        });
+        let bytes: &[u8] = match (&replaced, chunk) {
+            (Some(bytes), _) => bytes,
+            (None, Some(chunk)) => chunk,
+            (None, None) => return,
+        };
+        let was_cut = screen.is_cut();
+        let last = self.body_ended && !matches!(course, Course::Waits);
+        let id = self.place.id.to_string();
+        let mut said = Vec::new();
+        let out = screen.push(bytes, last, plan, self.dialect, &id, now, &mut said);
+        match replaced {
+            Some(bytes) => *bytes = out,
+            None if chunk != Some(&out[..]) => effects.push(Effect::ReplaceChunk(out)),
+            None => {}
+        }
+        effects.append(&mut said);
+        if screen.is_cut() && !was_cut && screen.is_stream() && !self.body_ended {
+            // In this callback it would take the last event with it.
+            self.breaks = true;
+            effects.push(Effect::WakeAt(now.mono_ms));
+        }
+    }
+
+    /// Whether the answer was refused while it came.
+    fn is_refused(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.is_cut())
     }
 
     /// What it waited for may be there, or it is time to break off.
@@ -585,7 +662,7 @@ impl Open {
             Answer::Upstream { reader, .. } => {
                 let complete = reader.finished() || cause == Cause::Finished;
                 match cause {
-                    _ if reader.is_cut() => Outcome::CutByUs,
+                    _ if reader.is_cut() || self.is_refused() => Outcome::CutByUs,
                     _ if reader.error_inside() => Outcome::ErrorInside,
                     _ if complete && reader.reported().is_some() => Outcome::Complete,
                     _ if complete => Outcome::CompleteSilent,

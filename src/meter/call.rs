@@ -180,6 +180,19 @@ impl Call {
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
+    /// The body that was read.
+    pub fn body(&self) -> &[u8] {
+        self.body.as_bytes()
+    }
+
+    /// The same texts as [`texts`](Self::texts), each with the place of its string in the body, and whether it may be
+    /// changed: thoughts that their provider has signed may not.
+    pub fn strings(&self) -> impl Iterator<Item = (Range<usize>, bool, Cow<'_, str>)> {
+        let readable = self.parts.iter().filter(|part| part.is_readable());
+        let literals = readable.flat_map(|part| json::Strings::of(part.raw(&self.body)).map(|raw| (part.signed, raw)));
+        literals.filter_map(|(signed, raw)| Some((range(&self.body, raw), !signed, json::text(raw)?)))
+    }
+
     /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
     /// vocabulary `encoding` is, an estimate where tools, images or other vocabularies are in play.
     pub fn count_input(&self, encoding: Encoding) -> u64 {
@@ -282,6 +295,11 @@ impl Call {
 fn insertion(at: usize, into_empty: bool, members: &str) -> Edit {
     let comma = if into_empty { "" } else { "," };
     Edit { at: at..at, with: format!("{members}{comma}").into_bytes() }
+}
+
+/// The change that puts another text in the place of a string.
+pub fn retold(at: Range<usize>, text: &str) -> Edit {
+    Edit { at, with: serde_json::to_vec(text).unwrap_or_default() }
 }
 
 /// The body with `edits` made; they must be in order and must not overlap.

@@ -13,12 +13,15 @@
 //!                bound, form        json  stream, sse, values, eventstream   tally
 //!                     └──────▶ count, running ◀──────────────┘
 //! ```
+//!
+//! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 
 pub mod call;
 pub mod count;
 pub mod dialect;
 pub mod form;
 pub mod reader;
+pub mod rewrite;
 pub mod usage;
 
 mod answer;

@@ -7,6 +7,8 @@ use super::usage::Usage;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     pub kind: Kind,
+    /// Whether a signature in the body covers it, so that it must stay as it is.
+    pub signed: bool,
     /// Where the raw value begins in the body.
     start: u32,
     /// Where it ends.
@@ -80,7 +82,14 @@ impl<'a> Parts<'a> {
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(start.saturating_add(raw.len()))) else {
             return self.open("a body above 4 GiB");
         };
-        self.list.push(Part { kind, start, end });
+        self.list.push(Part { kind, signed: false, start, end });
+    }
+
+    /// Thoughts that their provider has signed: text, but nobody may change it.
+    pub fn signed(&mut self, raw: &'a str) {
+        let before = self.list.len();
+        self.text(raw);
+        self.list.iter_mut().skip(before).for_each(|part| part.signed = true);
     }
 
     /// A string is text; whatever else stands in its place is counted by its bytes.

@@ -85,6 +85,11 @@ impl Frames {
         &[]
     }
 
+    /// The bytes of a line whose end is not here yet; they were in no piece.
+    pub fn unfinished(&self) -> &[u8] {
+        if self.oversized == 0 { &self.line } else { &[] }
+    }
+
     /// Keeps the beginning of a line, or lets it pass when the event is too long.
     fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
         if self.oversized == 0 && self.line.len().saturating_add(bytes.len()) <= LONGEST {

@@ -7,6 +7,7 @@ use super::unit::Unit;
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 use crate::quota::Quota;
+use crate::scan::Scanner;
 
 /// Everything one policy file says.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Bundle {
     pub hash: u64,
     /// Whether decisions take effect.
     pub mode: Mode,
+    /// What hashes of screened texts are made with: made from the file as loaded, and told nobody.
+    pub mask_key: [u8; 32],
     /// How the host hands over request headers.
     pub headers: HostMode,
     /// The header names that may carry a key, lower case, in the order of the policy.
@@ -423,8 +426,19 @@ pub struct Security {
     pub models: Vec<globset::GlobMatcher>,
     /// Longest input in tokens.
     pub longest_input: Option<u64>,
-    /// Whether prompts that carry a secret are refused.
-    pub deny_secrets: bool,
+    /// What the texts of prompts are screened for. `None`: nothing.
+    pub input: Option<Screen>,
+    /// What the texts of answers are screened for. `None`: nothing.
+    pub output: Option<Screen>,
+}
+
+/// What texts are screened for.
+#[derive(Clone, Debug)]
+pub struct Screen {
+    /// The detectors, and what is done with what they find.
+    pub scanner: Scanner,
+    /// What happens to an answer that cannot be screened.
+    pub on_error: OnUnknown,
 }
 
 /// What happens to calls that are no LLM call, or that cannot be read.

@@ -156,6 +156,8 @@ pub struct Answer {
     pub silent: bool,
     /// Whether it goes past the output limit that it was given. Default: it heeds it.
     pub past_limit: bool,
+    /// Whether it says the prompt's text again, in place of words of its own. Default: no.
+    pub echo: bool,
 }
 
 /// What must come of the call. `None`: not asserted.
@@ -189,6 +191,8 @@ pub struct Expect {
     pub model: Option<String>,
     /// How the policy let it pass quotas that would have refused it, in turn.
     pub passed: Option<Vec<&'static str>>,
+    /// The text of the answer that the caller sees.
+    pub text: Option<String>,
 }
 
 /// Whether a call is admitted.

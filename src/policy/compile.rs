@@ -9,6 +9,7 @@ use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
 use super::models::{self, ModelText, Priced};
 use super::plan::PlanText;
+use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
 use super::unit::Unit;
@@ -30,7 +31,8 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
     case::check(document, &assigned, faults);
-    faults.is_empty().then(|| build(document, &assigned, text))
+    let screens = screen::compile(&document.plans, document.mode, faults);
+    faults.is_empty().then(|| build(document, &assigned, &screens, text))
 }
 
 fn keys_once(document: &Document, faults: &mut Faults) {
@@ -192,7 +194,7 @@ fn one_currency(document: &Document, faults: &mut Faults) {
     }
 }
 
-fn build(document: &Document, assigned: &[Option<assign::Assigned>], text: &str) -> Bundle {
+fn build(document: &Document, assigned: &[Option<assign::Assigned>], screens: &[Screens], text: &str) -> Bundle {
     let mut plans: Vec<Plan> = Vec::new();
     let mut built: HashMap<(usize, Option<jiff::civil::Date>), usize> = HashMap::new();
     let mut seats = Vec::with_capacity(document.seats.len());
@@ -203,7 +205,8 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], text: &str)
             let text = document.plans.get(assigned.plan)?;
             let day = funding::counts_anniversaries(text).then_some(terms.anniversary).flatten();
             let plan = *built.entry((assigned.plan, day)).or_insert_with(|| {
-                plans.push(build_plan(text, document, day));
+                let screens = screens.get(assigned.plan).cloned().unwrap_or_default();
+                plans.push(build_plan(text, screens, document, day));
                 plans.len().saturating_sub(1)
             });
             Some(Subscription { plan, term: terms.term, frozen: terms.frozen })
@@ -229,6 +232,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], text: &str)
         version: document.version.clone(),
         hash: hash(text),
         mode: document.mode,
+        mask_key: Sha256::new().chain_update("farebox mask\n").chain_update(text).finalize().into(),
         headers: document.headers,
         credentials: document.credentials.clone(),
         trusted_proxies: document.trusted_proxies,
@@ -264,7 +268,7 @@ fn hash(text: &str) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-fn build_plan(plan: &PlanText, document: &Document, anniversary: Option<jiff::civil::Date>) -> Plan {
+fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversary: Option<jiff::civil::Date>) -> Plan {
     Plan {
         name: plan.base.clone(),
         version: plan.version.clone(),
@@ -279,7 +283,8 @@ fn build_plan(plan: &PlanText, document: &Document, anniversary: Option<jiff::ci
         security: Security {
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
             longest_input: plan.longest_input,
-            deny_secrets: plan.deny_secrets,
+            input: screens.input,
+            output: screens.output,
         },
     }
 }

@@ -87,7 +87,21 @@
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
 //!     security:
 //!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
-//!       input: {longest: 128000 tokens, secrets: deny}   # each optional
+//!       input:                           # optional, as are its keys
+//!         longest: 128000 tokens
+//!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind
+//!         email: pseudonym               # also: a name for the model, and in the answer the address again
+//!         phone: redact                  # Chinese, and any that begins with + and a country
+//!         card: hash
+//!         iban: tag
+//!         cn_id_card: deny
+//!         bank_card: redact
+//!         passport: observe              # behind the word
+//!         ssn: redact
+//!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
+//!         keywords: {words: [project falcon], action: deny}         # any case
+//!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
+//!                                        # of an answer that cannot be screened: deny, the default, or pass
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
 //!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
@@ -113,10 +127,10 @@
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
 //!     answer:                          # optional, as are its keys
-//!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false}
+//!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false}
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
-//!        finish: stop, delivered: 50}
+//!        finish: stop, delivered: 50}   # and `text`, that the caller sees
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}
@@ -149,6 +163,7 @@ mod keys;
 mod models;
 mod plan;
 mod scalar;
+mod screen;
 mod tokens;
 mod tree;
 mod window;

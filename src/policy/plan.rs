@@ -6,8 +6,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::bundle::{Connectivity, HoldRule, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, choice, form, list, map, name};
+use super::fields::{Fields, form, list, map, name};
 use super::scalar::amount;
+use super::screen::{self, ScreenText, Side};
 use super::tokens::{self, PacksText, QuotaText, ReliefText};
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
@@ -40,7 +41,8 @@ pub(super) struct PlanText {
     pub tier_at: Mark,
     pub models: Vec<Spanned<String>>,
     pub longest_input: Option<u64>,
-    pub deny_secrets: bool,
+    pub input: Option<ScreenText>,
+    pub output: Option<ScreenText>,
 }
 
 /// Reads the `plans` section.
@@ -83,7 +85,8 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         tier_at: entry.at,
         models: Vec::new(),
         longest_input: None,
-        deny_secrets: false,
+        input: None,
+        output: None,
     };
     let what = format!("plans.{}", entry.key);
     let Some(fields) = Fields::of(&entry.value, what, &["tokens", "connectivity", "security"], faults) else {
@@ -142,17 +145,18 @@ fn network(written: &str) -> Result<IpNet, Complaint> {
 }
 
 fn security(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
-    let Some(fields) = Fields::of(node, what, &["models", "input"], faults) else { return };
+    let Some(fields) = Fields::of(node, what, &["models", "input", "output"], faults) else { return };
     if let Some(node) = fields.optional("models") {
         plan.models = tokens::model_patterns(node, &fields.path("models"), faults);
     }
+    if let Some(node) = fields.optional("output") {
+        plan.output = screen::read(node, &fields.path("output"), Side::Output, faults).and_then(|(_, screen)| screen);
+    }
     let Some(node) = fields.optional("input") else { return };
-    let Some(input) = Fields::of(node, fields.path("input"), &["longest", "secrets"], faults) else { return };
+    let Some((input, screen)) = screen::read(node, &fields.path("input"), Side::Input, faults) else { return };
+    plan.input = screen;
     if let Some(node) = input.optional("longest") {
         plan.longest_input = form(node, &input.path("longest"), faults, tokens_only).map(|longest| longest.value);
-    }
-    if let Some(node) = input.optional("secrets") {
-        plan.deny_secrets = choice(node, &input.path("secrets"), &[("deny", ())], faults).is_some();
     }
 }
 

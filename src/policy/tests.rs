@@ -63,7 +63,7 @@ fn the_quickstart_policy_compiles_to_what_it_says() {
     assert_eq!(team.quotas[5].quota.window, Window::Bucket { period_ms: 60_000, burst: team.quotas[5].quota.limit });
     assert_eq!(team.hold.lost, Lost::Held);
     assert_eq!((team.connectivity.tier.as_deref(), team.connectivity.sources.len()), (Some("gold"), 2));
-    assert!(team.security.deny_secrets && team.security.longest_input == Some(128_000));
+    assert!(team.security.input.is_some() && team.security.longest_input == Some(128_000));
     assert!(team.security.models[0].is_match("demo-small") && !team.security.models[0].is_match("gpt-4o"));
 }
 

@@ -75,6 +75,12 @@ impl Answer {
         let mut choices = Vec::new();
         for _ in 0..ask.choices {
             let choice = match &ask.tool {
+                None if script.echo => {
+                    let all = pieces(&ask.last_words);
+                    let kept = at_most(all.clone(), most);
+                    limited = kept.len() < all.len();
+                    kept
+                }
                 None => compose(wish.min(most), &mut draw),
                 Some(tool) => {
                     let all = pieces(&arguments(tool, &mut draw).to_string());
@@ -233,6 +239,16 @@ mod tests {
         assert!(arguments.get("extra").is_none());
         let answer = choose(&Ask { tool, limit: Some(4), ..ask() }, "", 1);
         assert_eq!((answer.usage.completion, answer.limited), (4, true));
+    }
+
+    #[test]
+    fn an_echo_says_the_last_words_as_far_as_the_limit_goes() {
+        let ask = Ask { last_words: "call me on 138-1234-5678, please".to_owned(), ..ask() };
+        let answer = choose(&ask, "echo", 0);
+        assert_eq!(text(answer.choices.first().unwrap()), ask.last_words);
+        assert_eq!((answer.usage.completion, answer.limited), (count(&ask.last_words), false));
+        let answer = choose(&Ask { limit: Some(2), ..ask }, "echo", 0);
+        assert_eq!((text(answer.choices.first().unwrap()).as_str(), answer.limited), ("call me", true));
     }
 
     #[test]

@@ -36,6 +36,7 @@
 //! | `garbage` | a 200 whose body is no JSON and no event stream |
 //! | `trailers` | the body ends by trailers (HTTP/2, or HTTP/1.1 from a client that sends `te: trailers`) |
 //! | `crlf`, `comments` | SSE lines end in CR LF; comments between events |
+//! | `echo` | the answer is the user's last words, as far as the limit allows |
 //! | `pace=20ms` | time between two tokens |
 //! | `slow-headers=2s` | time before the response headers |
 

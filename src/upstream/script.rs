@@ -8,7 +8,7 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "output",
     "reasoning",
     "tool-calls",
@@ -25,6 +25,7 @@ const NAMES: [&str; 18] = [
     "trailers",
     "crlf",
     "comments",
+    "echo",
     "pace",
     "slow-headers",
 ];
@@ -62,6 +63,8 @@ pub struct Script {
     pub crlf: bool,
     /// Put SSE comments between events.
     pub comments: bool,
+    /// Answer with the user's last words instead of words of its own.
+    pub echo: bool,
     /// Time between two tokens, instead of the server's.
     pub pace: Option<Duration>,
     /// Time before the response headers.
@@ -104,6 +107,7 @@ impl Script {
             "trailers" => self.trailers = true,
             "crlf" => self.crlf = true,
             "comments" => self.comments = true,
+            "echo" => self.echo = true,
             "pace" => self.pace = Some(time(name, value)?),
             "slow-headers" => self.slow_headers = time(name, value)?,
             other => return Err(format!("unknown marker `{other}`; `farebox upstream --help` lists them")),

@@ -22,13 +22,32 @@ PLAN = """{tokens: {funds: {month: {amount: 900b credits, per: org, window: cale
   caps: {seat-5h: {limit: 900b tokens, per: seat, window: first-use 5h}, calls: {limit: 1b requests, per: seat, window: first-use 5h},
     pace: {limit: 1b tokens, per: seat, window: bucket 1m}, live: {limit: 1000 requests, per: seat, window: concurrent}},
   hold: {shrink_to: 16}}, connectivity: {tier: gold}, security: {input: {longest: 128000 tokens, secrets: deny}}}"""
-POLICY = policy("bench", {"plan": PLAN.replace("\n", "\n    ")}, {"alice": ("acme", "plan")}).replace("sync: 200ms", "sync: 1s")
+TOPICS = ("secrets", "email", "phone", "card", "iban", "cn_id_card", "bank_card", "passport", "ssn")
+SIDE = "{%s, patterns: {badge: {match: 'EMP-[0-9]{6}', action: redact}}}" % ", ".join(f"{topic}: redact" for topic in TOPICS)
+PLANS = {
+    "plan": PLAN.replace("\n", "\n    "),
+    "open": "{}",
+    "secrets": "{security: {input: {secrets: deny}, output: {secrets: redact}}}",
+    "full": f"{{security: {{input: {SIDE}, output: {SIDE}}}}}",
+}
+SEATS = {"alice": ("acme", "plan"), "bob": ("acme", "open"), "cat": ("acme", "secrets"), "dan": ("acme", "full")}
+POLICY = policy("bench", PLANS, SEATS).replace("sync: 200ms", "sync: 1s")
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody counts how often. "
 CASES = {
     "JSON, 20 tokens out": chat("Say something. [[output=20]]", max_tokens=100),
     "JSON, 8 KB in": chat(TEXT * 110 + "[[output=20]]", max_tokens=100),
     "SSE, 100 tokens out": chat("Say something. [[output=100]]", max_tokens=200, stream=True),
 }
+CHINESE = "北京时间上午十点，会议开始。请各位同事准备好材料，并在会前发送给组长；谢谢配合！"
+CODE = "let total = items.iter().map(|item| item.price * 3).sum::<u64>(); // see https://example.com/a/b?c=1\n"
+# Name, body, bytes of text that the guards look at. Prompts are long enough that looking at them shows.
+GUARDED = [
+    ("4 KB in", chat(TEXT * 55 + "[[output=20]]", max_tokens=100), len(TEXT) * 55),
+    ("64 KB in, English", chat(TEXT * 880 + "[[output=20]]", max_tokens=100), len(TEXT) * 880),
+    ("64 KB in, code", chat(CODE * 650 + "[[output=20]]", max_tokens=100), len(CODE) * 650),
+    ("64 KB in, Chinese", chat(CHINESE * 540 + "[[output=20]]", max_tokens=100), len(CHINESE.encode()) * 540),
+    ("SSE, 100 tokens out", chat("Say something. [[output=100]]", max_tokens=200, stream=True), None),
+]
 LUA = """\
 wrk.method, wrk.path, wrk.body = "POST", "/v1/chat/completions", [==[%s]==]
 wrk.headers["content-type"], wrk.headers["authorization"] = "application/json", "Bearer %s"
@@ -89,6 +108,23 @@ def measure(one, plain, name, body):
     print(f"{'':<22}{'added':<9}{added:>+9,.0f}{'':>9}{rate('farebox') / rate('bare'):>11.2f}x{extra:>+13,.0f}", flush=True)
 
 
+def guards(one):
+    """What looking at texts costs: the same calls under a plan that looks for nothing, for secrets, for everything."""
+    print(f"\nguards on texts, one connection\n{'':<22}{'looks for':<12}{'p50 µs':>9}{'CPU µs/call':>13}{'added':>9}{'MB/s':>9}")
+    script = one.folder / "guards.lua"
+    for name, body, size in GUARDED:
+        runs = {who: [] for who in ("bob", "cat", "dan")}
+        for _ in range(TURNS):
+            for who in runs:
+                script.write_text(LUA % (json.dumps(body, ensure_ascii=False), key(who)))
+                runs[who].append(wrk(one.envoy, script, 1))
+        median = lambda who, what: statistics.median(run[what] for run in runs[who])
+        for who, looks in (("bob", "nothing"), ("cat", "secrets"), ("dan", "everything")):
+            added = median(who, "cpu") - median("bob", "cpu")
+            speed = f"{size / added:>9,.0f}" if size and added > 0 else ""
+            print(f"{name:<22}{looks:<12}{median(who, 'p50'):>9,.0f}{median(who, 'cpu'):>13,.0f}{added:>+9,.0f}{speed}", flush=True)
+
+
 def settled(one):
     return one.ledger.usage()["total"]["requests"]
 
@@ -108,6 +144,8 @@ def main():
                 print(f"{'':<31}{'p50 µs':>9}{'p99 µs':>9}{'requests/s':>12}{'CPU µs/call':>13}   records")
                 for case, body in CASES.items():
                     measure(one, plain, case, body)
+                plain.stop()
+                guards(one)
             finally:
                 plain.stop()
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::preload;
 use super::request::{caller, quota, quotas, request, unanswerable, unseen};
-use super::verdict::{Observed, codes};
+use super::verdict::{Observed, codes, text};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
 use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
@@ -378,6 +378,7 @@ impl Envoy<'_> {
             by: refusals.iter().find(grown).map(|(by, _)| by.clone()),
             status: answered.status,
             codes: codes(&answered.body),
+            text: text(&answered.body),
             retry_after: answered.retry_after,
             tier: exchange
                 .and_then(|exchange| exchange.pointer("/headers/x-farebox-tier")?.as_str())

@@ -64,6 +64,9 @@ fn orders(answer: &Answer) -> String {
     if answer.status != 200 {
         orders.push_str(&format!(" error={}", answer.status));
     }
+    if answer.echo {
+        orders.push_str(" echo");
+    }
     if answer.silent {
         orders.push_str(" silent");
     }

@@ -8,7 +8,7 @@ use super::Host;
 use super::answered;
 use super::preload;
 use super::request::{self, request, unanswerable, unseen};
-use super::verdict::{Mismatch, Observed, codes};
+use super::verdict::{Mismatch, Observed, codes, text};
 use crate::collector::amount::Amount;
 use crate::policy::Bundle;
 use crate::policy::bundle::Key;
@@ -173,6 +173,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         status: seen.status,
         codes: codes(&seen.body),
         retry_after,
+        text: text(&seen.body),
         tier,
         max_output: upstream.and_then(|upstream| upstream.limit),
         model: upstream.and_then(|upstream| model(&upstream.body)),

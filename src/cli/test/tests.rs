@@ -159,6 +159,7 @@ fn nothing_that_a_case_expects_is_passed_over() {
         ("{decision: allow, passed: [overage]}", &allowed),
         ("{decision: allow, passed: []}", &Observed { passed: vec!["waited".to_owned()], ..allowed.clone() }),
         ("{decision: allow}", &Observed::spoiled(0, Some("calls"))),
+        ("{decision: allow, text: hello}", &allowed),
         ("{decision: allow, charged: {}}", &allowed),
         ("{decision: allow, charged: {calls: 1 request}}", &allowed),
     ] {

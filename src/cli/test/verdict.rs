@@ -28,6 +28,8 @@ pub struct Observed {
     pub finish: Option<String>,
     /// Output tokens that the caller got.
     pub delivered: u64,
+    /// The text of the answer that the caller got.
+    pub text: String,
     /// What was charged.
     pub charged: BTreeMap<String, u64>,
     /// What stayed held; `None`: this host cannot see it.
@@ -74,6 +76,21 @@ pub fn codes(body: &[u8]) -> Vec<String> {
     places.iter().filter_map(|at| body.pointer(at)?.as_str()).map(str::to_owned).collect()
 }
 
+/// The text of an answer, JSON or a stream, of either dialect.
+pub fn text(body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let documents: Vec<serde_json::Value> = match serde_json::from_str(&body) {
+        Ok(document) => vec![document],
+        Err(_) => {
+            let data = body.lines().filter_map(|line| line.strip_prefix("data:"));
+            data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+        }
+    };
+    let places = ["/choices/0/message/content", "/choices/0/delta/content", "/content/0/text", "/delta/text"];
+    let found = documents.iter().flat_map(|document| places.iter().filter_map(|at| document.pointer(at)?.as_str()));
+    found.collect()
+}
+
 /// Everything that is not as the case expects.
 pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     if let Some(spoiled) = &seen.spoiled {
@@ -115,6 +132,9 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(passed) = &expect.passed {
         found.unless("passed", &said(&passed.join(", ")), &said(&seen.passed.join(", ")));
+    }
+    if let Some(text) = &expect.text {
+        found.unless("text", text, &seen.text);
     }
     let mut amounts = |what: &str, expected: &Option<Vec<case::Amount>>, seen: &BTreeMap<String, u64>| {
         if let Some(expected) = expected {

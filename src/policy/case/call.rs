@@ -80,8 +80,8 @@ fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
 
 /// The most tools that an answer calls.
 const MOST_TOOL_CALLS: u64 = 100;
-const ANSWER_KEYS: [&str; 9] =
-    ["output", "input", "cached", "cache_write", "reasoning", "tool_calls", "status", "silent", "past_limit"];
+const ANSWER_KEYS: [&str; 10] =
+    ["output", "input", "cached", "cache_write", "reasoning", "tool_calls", "status", "silent", "past_limit", "echo"];
 
 fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answer {
     let output = call.and_then(|call| call.max_output).unwrap_or(20).min(20);
@@ -95,6 +95,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         status: 200,
         silent: false,
         past_limit: false,
+        echo: false,
     };
     let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &ANSWER_KEYS, faults)) else { return none };
     let mut number = |key: &str, most: u64| {
@@ -111,6 +112,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         status: status(fields.optional("status"), "answer.status", faults).unwrap_or(200),
         silent: flag(&fields, "silent", faults),
         past_limit: flag(&fields, "past_limit", faults),
+        echo: flag(&fields, "echo", faults),
     };
     can_be(&fields, &answer, call, faults);
     answer

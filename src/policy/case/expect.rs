@@ -7,7 +7,7 @@ use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 use crate::policy::unit::Unit;
 
-const EXPECT_KEYS: [&str; 14] = [
+const EXPECT_KEYS: [&str; 15] = [
     "decision",
     "by",
     "status",
@@ -22,6 +22,7 @@ const EXPECT_KEYS: [&str; 14] = [
     "delivered",
     "model",
     "passed",
+    "text",
 ];
 
 /// How a quota can be passed, as records say it.
@@ -41,7 +42,8 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        excluded(&fields, "a refused call", &["tier", "max_output", "finish", "delivered", "model", "passed"], faults);
+        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text"];
+        excluded(&fields, "a refused call", &unseen, faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
     }
@@ -54,7 +56,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         text(node, &fields.path(key), faults).map(str::to_owned)
     };
     let (by, code, tier) = (word("by"), word("code"), word("tier"));
-    let (finish, model) = (word("finish"), word("model"));
+    let (finish, model, text) = (word("finish"), word("model"), word("text"));
     let retry_after =
         fields.optional("retry_after").and_then(|node| form(node, "expect.retry_after", faults, retry_after));
     let mut number = |key: &str, most: u64| {
@@ -78,6 +80,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         records,
         max_output,
         finish,
+        text,
         delivered,
         model,
         passed,

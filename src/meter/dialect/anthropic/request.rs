@@ -75,7 +75,8 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
             parts.add(Kind::Label, value);
         }
         b"cache_control" | b"is_error" | b"citations" => {}
-        b"text" | b"thinking" | b"name" | b"title" | b"context" => parts.text(value),
+        b"thinking" => parts.signed(value),
+        b"text" | b"name" | b"title" | b"context" => parts.text(value),
         b"input" => parts.add(Kind::Json, value),
         b"signature" | b"data" | b"encrypted_content" => parts.add(Kind::Sealed, value),
         b"content" => content(parts, value, depth),

@@ -1,0 +1,273 @@
+//! What is found in prompts and answers, and what is done about it.
+
+use std::collections::BTreeMap;
+
+use crate::engine::denial::{Denial, Kind};
+use crate::engine::effect::Effect;
+use crate::engine::refusal;
+use crate::meter::call::{Call, Edit, retold};
+use crate::meter::dialect::Dialect;
+use crate::meter::rewrite::{Filter, Place, Rewriter};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, OnUnknown, Plan, Screen};
+use crate::scan::{Action, Finding, Mask, Redactor, Restorer, Rule, Scanner, Topic};
+
+/// The most texts of one answer that are filtered side by side; the meter gives up before.
+const MOST_TEXTS: usize = 1_024;
+
+/// Findings by rule and action, for the counters and the access log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally(BTreeMap<(String, &'static str), u64>);
+
+impl Tally {
+    fn add(&mut self, rule: &Rule) {
+        let count = self.0.entry((rule.name.clone(), rule.action.name())).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts and notes what was found; `direction` is `input` or `output`.
+    pub fn show(&self, direction: &'static str, note: &'static str, effects: &mut Vec<Effect>) {
+        for ((rule, action), by) in &self.0 {
+            let labels = [("direction", direction), ("rule", rule.as_str()), ("action", *action)];
+            let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
+            effects.push(Effect::Count { metric: "findings_total", labels, by: *by });
+        }
+        if !self.0.is_empty() {
+            let list: Vec<String> = self.0.iter().map(|((rule, action), by)| format!("{rule}:{action}:{by}")).collect();
+            effects.push(Effect::Note(note, list.join(",")));
+        }
+    }
+}
+
+/// A prompt, screened.
+pub(super) struct Prompt {
+    /// What is changed in the body, in its order.
+    pub edits: Vec<Edit>,
+    /// Who knows the names that were given.
+    pub mask: Mask,
+}
+
+/// Screens every text that a model will read. A refusal names the rule and the shape, and never what was found.
+pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tally) -> Result<Prompt, Denial> {
+    let mut screened = Prompt { edits: Vec::new(), mask: Mask::new(bundle.mask_key) };
+    let Some(Screen { scanner, .. }) = &plan.security.input else { return Ok(screened) };
+    let names = |name: &str| memchr::memmem::find(call.body(), name.as_bytes()).is_some();
+    for (at, changeable, text) in call.strings() {
+        let found = scanner.find(&text);
+        if found.is_empty() {
+            continue;
+        }
+        let (mut out, mut from) = (String::new(), 0);
+        for finding in &found {
+            let Some(rule) = scanner.rules().get(finding.rule) else { continue };
+            tally.add(rule);
+            if rule.action == Action::Deny {
+                return Err(denial(rule, finding, "prompt", plan));
+            }
+            let hidden = text.get(finding.range.clone()).unwrap_or_default();
+            let replaced = if changeable { screened.mask.replace(rule, hidden, names) } else { None };
+            if let Some(replaced) = replaced {
+                out.push_str(text.get(from..finding.range.start).unwrap_or_default());
+                out.push_str(&replaced);
+                from = finding.range.end;
+            }
+        }
+        if from > 0 {
+            out.push_str(text.get(from..).unwrap_or_default());
+            screened.edits.push(retold(at, &out));
+        }
+    }
+    Ok(screened)
+}
+
+fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
+    let what = match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
+        (true, _) => format!("what looks like a secret ({})", finding.shape),
+        (false, false) => format!("what looks like personal data ({})", finding.shape),
+        (false, true) => format!("what the plan does not let pass ({})", rule.name),
+    };
+    let advice = if place == "prompt" { "; take it out and send it again" } else { "" };
+    let inside = format!("the {place} carries {what}, and plan `{}` denies `{}`", plan.name, rule.name);
+    Denial::guard(Kind::Forbidden, &rule.name, format!("the {place} carries {what}{advice}"), inside)
+}
+
+/// An answer on its way through its screen.
+pub(super) struct Answer {
+    rewriter: Option<Rewriter>,
+    texts: Texts,
+    on_error: OnUnknown,
+    /// It was broken off: nothing of it leaves any more.
+    cut: bool,
+    shown: bool,
+}
+
+struct Texts {
+    scanner: Option<Scanner>,
+    mask: Mask,
+    open: Vec<(Place, Option<Redactor>, Option<Restorer>)>,
+    tally: Tally,
+    denied: Option<Finding>,
+}
+
+impl Answer {
+    /// The answer of an admitted call. `None`: nothing of it needs to be looked at.
+    pub fn of(plan: &Plan, mask: &Mask, dialect: Dialect, content_encoding: Option<&[u8]>) -> Option<Self> {
+        let screen = plan.security.output.as_ref();
+        if screen.is_none() && mask.restorer().is_none() {
+            return None;
+        }
+        let scanner = screen.map(|screen| screen.scanner.clone());
+        Some(Self {
+            rewriter: Rewriter::new(dialect, content_encoding),
+            texts: Texts { scanner, mask: mask.clone(), open: Vec::new(), tally: Tally::default(), denied: None },
+            // Names that are not put back harm nobody.
+            on_error: screen.map_or(OnUnknown::Pass, |screen| screen.on_error),
+            cut: false,
+            shown: false,
+        })
+    }
+
+    /// Whether it was refused while it came.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether it is a stream, of which much more may come.
+    pub fn is_stream(&self) -> bool {
+        self.rewriter.as_ref().is_some_and(Rewriter::is_stream)
+    }
+
+    /// What leaves in the place of a chunk.
+    #[expect(clippy::too_many_arguments, reason = "what a refusal in the answer needs to say")]
+    pub fn push(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        plan: &Plan,
+        dialect: Dialect,
+        id: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<u8> {
+        if self.cut {
+            return Vec::new();
+        }
+        let failed_before = self.rewriter.as_ref().and_then(Rewriter::failed).is_some();
+        let mut out = match &mut self.rewriter {
+            Some(rewriter) => rewriter.push(chunk, end, &mut self.texts),
+            None => chunk.to_vec(),
+        };
+        let failed =
+            self.rewriter.as_ref().map_or(Some("its dialect is not known"), |rewriter| rewriter.failed().map(|f| f.0));
+        if let Some(why) = failed.filter(|_| !failed_before && self.texts.scanner.is_some()) {
+            let action = if self.on_error == OnUnknown::Deny { "deny" } else { "pass" };
+            let labels = vec![("action", action.to_owned())];
+            effects.push(Effect::Count { metric: "unscreened_total", labels, by: 1 });
+            effects.push(Effect::Note("unscreened", why.to_owned()));
+        }
+        let refused = match (&self.texts.denied, failed) {
+            (Some(finding), _) => {
+                let rule = self.texts.scanner.as_ref().and_then(|scanner| scanner.rules().get(finding.rule));
+                rule.map(|rule| denial(rule, finding, "answer", plan))
+            }
+            (None, Some(why)) if self.on_error == OnUnknown::Deny => {
+                out.clear();
+                let inside = format!("the answer cannot be screened: {why}");
+                Some(Denial::guard(Kind::Forbidden, "on_error", "the answer cannot be screened", inside))
+            }
+            _ => None,
+        };
+        if let Some(denial) = refused {
+            self.cut = true;
+            effects.push(Effect::Note("decision", "cut".to_owned()));
+            effects.push(Effect::Note("denied_by", denial.rule.clone()));
+            effects.push(Effect::Note("reason", denial.inside.clone()));
+            out.extend(last_words(dialect, &denial, id, self.is_stream(), now));
+        }
+        if (end || self.cut) && !std::mem::replace(&mut self.shown, true) {
+            self.texts.tally.show("output", "findings_output", effects);
+        }
+        out
+    }
+}
+
+/// The refusal as the dialect says it within an answer: an error in place of the document, or an error event.
+fn last_words(dialect: Dialect, denial: &Denial, id: &str, stream: bool, now: Now) -> Vec<u8> {
+    let body = refusal::reply(Some(dialect), denial, id, now).body;
+    if !stream {
+        return body;
+    }
+    let event: &[u8] = if dialect == Dialect::AnthropicMessages { b"event: error\ndata: " } else { b"data: " };
+    [event, &body, b"\n\n"].concat()
+}
+
+impl Texts {
+    fn at(&mut self, place: &Place) -> Option<usize> {
+        if let Some(known) = self.open.iter().position(|(open, ..)| open == place) {
+            return Some(known);
+        }
+        if self.open.len() >= MOST_TEXTS {
+            return None;
+        }
+        let redactor = self.scanner.clone().map(Redactor::new);
+        self.open.push((place.clone(), redactor, self.mask.restorer()));
+        self.open.len().checked_sub(1)
+    }
+
+    /// Runs a text through both halves: what must not leave is hidden first, then names get back what they stand for.
+    fn run(&mut self, place: &Place, text: &str, last: bool, out: &mut String) {
+        let Some(at) = self.at(place) else { return };
+        let Self { scanner, mask, open, tally, denied } = self;
+        let Some((_, redactor, restorer)) = open.get_mut(at) else { return };
+        let mut safe = String::new();
+        match (redactor, scanner) {
+            (Some(redactor), Some(scanner)) => {
+                let mut replace = |finding: &Finding, text: &str| {
+                    let Some(rule) = scanner.rules().get(finding.rule) else { return String::new() };
+                    if denied.is_none() {
+                        tally.add(rule);
+                    }
+                    if rule.action == Action::Deny {
+                        denied.get_or_insert_with(|| finding.clone());
+                    }
+                    mask.replace(rule, text, |_| false).unwrap_or_default()
+                };
+                redactor.push(text, &mut replace, &mut safe);
+                if last {
+                    redactor.finish(&mut replace, &mut safe);
+                }
+            }
+            _ => safe.push_str(text),
+        }
+        match restorer {
+            Some(restorer) => {
+                restorer.push(&safe, place.is_json(), out);
+                if last {
+                    restorer.finish(out);
+                }
+            }
+            None => out.push_str(&safe),
+        }
+        if last {
+            open.remove(at);
+        }
+    }
+}
+
+impl Filter for Texts {
+    fn push(&mut self, place: &Place, text: &str, out: &mut String) {
+        self.run(place, text, false, out);
+    }
+
+    fn finish(&mut self, place: &Place, out: &mut String) {
+        self.run(place, "", true, out);
+    }
+
+    fn stopped(&self) -> bool {
+        self.denied.is_some()
+    }
+}
+
+#[cfg(test)]
+#[path = "screen_tests.rs"]
+mod tests;
