@@ -556,10 +556,17 @@ def test_document_cut_at_every_byte(scripted):
 
 
 def test_gzip_answer_without_permission(scripted):
-    """Not asked for, and not readable: it passes as it is, and is charged by what can be told of it."""
+    """Not asked for, and read all the same; it passes as it is."""
     packed = gzip.compress(DOCUMENT)
     got, line = ask(scripted, packed, stream=False, kind=b"application/json", more=b"content-encoding: gzip\r\n", length=len(packed))
     assert got.json()["usage"]["completion_tokens"] == 33
+    assert line["source"] == "reported" and line["outcome"] == "complete"
+
+
+def test_answer_in_an_encoding_that_nobody_knows(scripted):
+    """Not readable: it passes as it is, and is charged by what can be told of it."""
+    got, line = ask(scripted, DOCUMENT, stream=False, kind=b"application/json", more=b"content-encoding: rot13\r\n", length=len(DOCUMENT))
+    assert got.content == DOCUMENT
     assert line["source"] == "estimated" and line["outcome"] == "complete_silent"
 
 
