@@ -221,7 +221,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
     ) -> Self {
         let stands = bill.quotas.iter().map(|quota| standing(&bill.subject(quota.per), quota)).collect();
-        let plan_has_funds = bill.plan.quotas.iter().any(|quota| quota.role == Role::Fund) || !bill.plan.packs.is_empty();
+        let plan_has_funds =
+            bill.plan.quotas.iter().any(|quota| quota.role == Role::Fund) || !bill.plan.packs.is_empty();
         Self {
             bill,
             price,

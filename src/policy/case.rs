@@ -286,9 +286,19 @@ fn earlier(node: &Node, last: Option<&Spanned<u64>>, faults: &mut Faults) -> Vec
     let first = moments.first().map(|at| at.at);
     let later = moments.iter().skip(1).chain(last);
     if let Some((_, late)) = moments.iter().zip(later).find(|(one, next)| one.value > next.value) {
-        faults.add(late.at, Code::Conflict, "this call comes before the one in front of it", "put them into their order");
+        faults.add(
+            late.at,
+            Code::Conflict,
+            "this call comes before the one in front of it",
+            "put them into their order",
+        );
     } else if let Some(at) = first.filter(|_| last.is_none()) {
-        faults.add(at, Code::Conflict, "the case has moments before its call, and none of its own", "state its `at` too");
+        faults.add(
+            at,
+            Code::Conflict,
+            "the case has moments before its call, and none of its own",
+            "state its `at` too",
+        );
     }
     found
 }

@@ -65,9 +65,8 @@ pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     if let (Some(usage), Some(delta)) = (usage, delta.as_object_mut()) {
         delta.insert("usage".to_owned(), usage);
     }
-    let stop = |index: usize| {
-        Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index}))
-    };
+    let stop =
+        |index: usize| Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index}));
     let mut events = vec![stop(0)];
     for (index, call) in answer.more_calls.iter().enumerate() {
         let index = index.saturating_add(1);

@@ -15,7 +15,8 @@ pub(super) fn document(answer: &Answer) -> Value {
             Some(call) => json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
                 "tool_calls": [called(call, &text(pieces))]}),
         };
-        let mut calls: Vec<Value> = message.pointer("/tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut calls: Vec<Value> =
+            message.pointer("/tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
         calls.extend(answer.more_calls.iter().map(|call| called(call, "{}")));
         if let (Some(message), false) = (message.as_object_mut(), calls.is_empty()) {
             message.insert("tool_calls".to_owned(), Value::Array(calls));

@@ -123,7 +123,16 @@ impl<'s> Envoy<'s> {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = config.timeout_global(Some(Duration::from_secs(60))).build().into();
         let stop = Stop::watch().map_err(|error| format!("cannot watch signals: {error}"))?;
-        Ok(Self { suite, root: settings.state.clone(), settings, agent, stop, running: None, started: 0, has_clock: None })
+        Ok(Self {
+            suite,
+            root: settings.state.clone(),
+            settings,
+            agent,
+            stop,
+            running: None,
+            started: 0,
+            has_clock: None,
+        })
     }
 
     /// A stack in which nobody has used the accounts of this case.
@@ -311,7 +320,9 @@ impl Host for Envoy<'_> {
             return Some("what is charged can be seen only with a collector".to_owned());
         }
         if case.at_ms.is_some() && depends_on_the_clock(case, bundle) && !self.has_clock() {
-            return Some("the outcome depends on the clock, and only a filter with test hooks has one to set".to_owned());
+            return Some(
+                "the outcome depends on the clock, and only a filter with test hooks has one to set".to_owned(),
+            );
         }
         unanswerable(case).or_else(|| unseen(case, bundle))
     }
@@ -391,9 +402,8 @@ fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
 /// A wait for the calendar is another one every day; that for a first-use window is the same. Subscriptions, packs and
 /// terms come and go, and so do prices.
 fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
-    let dated = |window: &Window| {
-        matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. })
-    };
+    let dated =
+        |window: &Window| matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. });
     let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
     let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
     let waits = timed && by.is_none_or(|(_, quota)| dated(&quota.quota.window));

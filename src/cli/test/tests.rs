@@ -103,7 +103,8 @@ fn calls_before_are_made_and_a_refused_one_is_said() {
     let before = |expect: &str, calls: u32| {
         let one = "{call: {api: openai chat, model: gpt-x, input: 9}}";
         let before = vec![one; usize::try_from(calls).unwrap()].join(", ");
-        GOOD.replace("{name: good,", &format!("{{name: after {calls}, before: [{before}],")).replace("{decision: allow}", expect)
+        GOOD.replace("{name: good,", &format!("{{name: after {calls}, before: [{before}],"))
+            .replace("{decision: allow}", expect)
     };
     let cases = [
         before("{decision: allow, charged: {calls: 1 request}, records: 1}", 1),
