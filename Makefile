@@ -93,6 +93,14 @@ ENVOY_IMAGE ?= farebox-envoy:local
 search: ## every interleaving of the accounts' store operations, the full case, some minutes
 	cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
 
+.PHONY: laws
+laws: ## 1,000 random crowds of up to eight VMs on the accounts, with every kind of window, some minutes (LAWS_SEEDS=n)
+	cargo test --locked --lib a_large_crowd -- --ignored --nocapture
+
+.PHONY: accounts
+accounts: ## what an account costs with up to a million of them: bytes, and the time to look one up
+	cargo test --locked --lib a_million_accounts -- --ignored --nocapture
+
 .PHONY: simulate
 simulate: ## 10^5 random worlds in the simulator, VMs killed and stalled between any two store operations (SIM_SEEDS=n)
 	cargo test --locked --test sim -- --ignored --nocapture

@@ -55,13 +55,13 @@ impl Account {
 
     fn hold_window(&mut self, line: &Line, pinned: Option<u64>, now: Now) -> Result<u64, Lack> {
         let Line { quota, amount, over } = line;
-        let gone = Lack::Exhausted(self.standing(quota, now).unwrap_or_default());
+        let gone = |account: &Self| Lack::Exhausted(account.standing(quota, now).unwrap_or_default());
         if pinned.is_none() {
             let entry = self.entry(quota.id, Kind::Windowed);
             match place(entry, quota, now) {
                 Place::Current => {}
                 Place::Unknown => return Err(Lack::NeedsGrant { missing: *amount }),
-                Place::Outside(_) => return Err(gone),
+                Place::Outside(_) => return Err(gone(self)),
                 Place::New(span) => {
                     let carry = carry(entry, quota, span);
                     if let Some(entry) = self.entry_of(quota.id, Kind::Windowed) {
@@ -72,13 +72,16 @@ impl Account {
                 }
             }
         }
-        let Some(entry) = self.entry_of(quota.id, Kind::Windowed) else { return Err(gone) };
+        let Some(entry) = self.entry_of(quota.id, Kind::Windowed) else { return Err(gone(self)) };
         let ledger_left = entry.ledger_left(quota);
         let is_current = pinned.is_none_or(|pin| pin == entry.current.start);
         let window = pinned.unwrap_or(entry.current.start);
         // An exchange that outlived two windows cannot be extended where it was admitted.
-        let Some(period) = entry.kept(window) else { return Err(gone) };
-        let allowed = allowance(quota, period).saturating_add(*over);
+        let Some(period) = entry.kept(window) else { return Err(gone(self)) };
+        let mut allowed = allowance(quota, period).saturating_add(*over);
+        if seeded(Fault::OverCountsAnew) {
+            allowed = allowed.max(period.used.saturating_add(period.held).saturating_add(*over));
+        }
         let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
         let ignored = seeded(Fault::AdmissionIgnoresHeld) && period.used < allowed;

@@ -23,6 +23,8 @@ pub(super) enum Fault {
     SettleKeepsHeld,
     /// Held amounts are not looked at by admission: check, then settle.
     AdmissionIgnoresHeld,
+    /// Each hold may pass by its overage what others have passed already.
+    OverCountsAnew,
     /// A window that passes on what it has left keeps it as well.
     CarriedIsKept,
     /// A sliding window takes back in its latest slice what was charged in an earlier one.

@@ -358,6 +358,13 @@ proptest! {
         }
     }
 
+    /// What is charged to a sliding window, at the moment of its hold, never passes the limit in any stretch of its
+    /// length, and what is refused for its sake would pass it in one that is longer by a slice.
+    #[test]
+    fn a_sliding_window_is_never_over(steps in sliding_steps()) {
+        slides(&steps)?;
+    }
+
     /// Whatever is stored under our keys, operations end and nothing panics; what cannot be read is not overwritten by
     /// an admission.
     #[test]
@@ -412,6 +419,70 @@ proptest! {
         }
         super::fault::underflowed();
     }
+}
+
+fn sliding_steps() -> impl Strategy<Value = Vec<(u64, u32, u64, u64)>> {
+    prop::collection::vec((0_u64..300, 0_u32..8, 1_u64..30, 0_u64..30), 1..80)
+}
+
+fn slides(steps: &[(u64, u32, u64, u64)]) -> Result<(), TestCaseError> {
+    const LENGTH: u64 = 1_200;
+    let window = quota("pace", 40, Window::Sliding { length_ms: LENGTH }, false);
+    let (keys, mut shared) = (Keys::new("sliding"), Shared::default());
+    let by = first_claimable(&keys, 1, false, Now::default(), &mut shared).unwrap().unwrap().by();
+    let mut wall_ms = START;
+    // (when, amount): held until it is known what was used.
+    let mut charges: Vec<(u64, u64)> = Vec::new();
+    let mut running: BTreeMap<u32, usize> = BTreeMap::new();
+    for (sequence, (wait, slot, hold, used)) in (1..).zip(steps.iter().copied()) {
+        wall_ms += wait;
+        let now = Now { wall_ms, mono_ms: 0 };
+        let level = |amount| {
+            vec![Level { subject: "s".to_owned(), lines: vec![Line { quota: window.clone(), amount, over: 0 }] }]
+        };
+        let within = |charges: &[(u64, u64)], length: u64, until: u64| -> u64 {
+            charges.iter().filter(|(at, _)| *at <= until && until - at < length).map(|(_, amount)| amount).sum()
+        };
+        if let Some(index) = running.remove(&slot) {
+            let Slot::Held(held) = read_slot(&keys, by.vm, slot, &mut shared).unwrap().unwrap() else { panic!() };
+            let used = used.min(charges[index].1);
+            charges[index].1 = used;
+            let mut settle = Operation::settle(&keys, by, slot, held.id, level(used), Vec::new(), false, now);
+            prop_assert_eq!(settle.run(&mut shared), Ok(Outcome::Done));
+            continue;
+        }
+        let id = ExchangeId { by, sequence };
+        match Operation::hold(&keys, by, slot, id, level(hold), Vec::new(), now).run(&mut shared).unwrap() {
+            Outcome::Done => {
+                running.insert(slot, charges.len());
+                charges.push((wall_ms, hold));
+                for (until, _) in &charges {
+                    prop_assert!(within(&charges, LENGTH, *until) <= 40, "over at {}", until);
+                }
+            }
+            Outcome::Refused(Short::Busy { retry_ms, .. }) => {
+                prop_assert!(within(&charges, LENGTH + LENGTH / 60, wall_ms) + hold > 40, "refused what fits");
+                let at = |wait: u64| {
+                    let later = Now { wall_ms: wall_ms + wait, mono_ms: 0 };
+                    Operation::hold(&keys, by, slot, id, level(hold), Vec::new(), later).run(&mut shared.clone())
+                };
+                prop_assert_eq!(at(retry_ms.unwrap()), Ok(Outcome::Done), "the wait was too short");
+                prop_assert!(at(retry_ms.unwrap() - 1) != Ok(Outcome::Done), "the wait was too long");
+            }
+            outcome => prop_assert!(false, "{:?}", outcome),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_law_of_sliding_windows_is_not_blind() {
+    use super::fault::{Fault, with};
+    // 30 are held, and 10 in a later slice; nothing of the 30 is used. Taken back from the later slice, they count for
+    // as long as the first does, and the 10 not at all.
+    let steps = [(0, 0, 30, 0), (600, 1, 10, 0), (1, 0, 1, 0), (640, 2, 40, 0)];
+    assert!(slides(&steps).is_ok());
+    assert!(with(Some(Fault::RefundIsLate), || slides(&steps)).is_err());
 }
 
 #[test]

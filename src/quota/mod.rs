@@ -15,7 +15,8 @@
 //! committed by the exchange slot and taken back before that; a settle is decided by its intent and finished by
 //! whoever finds it. All writes carry generation and number, so that the work of a dead or slow owner is done once,
 //! by it or by the one who [`Claim`]ed its VM slot ([`Recovery`]). Nothing is decided by a clock, and no account is
-//! ever scanned. `search` tries every interleaving of all this, `laws` random histories.
+//! ever scanned. `search` tries every interleaving of all this, `laws` random histories, `crowd`
+//! random interleavings.
 //!
 //! ```text
 //!   claim ── recovery ──┐
@@ -48,6 +49,10 @@ mod standing;
 mod vmslot;
 mod window;
 
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

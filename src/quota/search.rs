@@ -3,7 +3,8 @@
 //! The case is that of the design's model: two VMs, two levels, an extension, a refusal, a slot that is used twice,
 //! and claimers that take a VM slot over whenever they like, also from an owner that lives and from each other. An
 //! actor that is never scheduled again is a dead one, so every prefix of every schedule is a crash. Accounts are
-//! missing at the start, so that both VMs race to create them.
+//! missing at the start, so that both VMs race to create them. Beside it there are three VMs, streams that use more than
+//! they hold, clocks that step, windows that pass on what they have left, and answers that come late and twice.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -12,6 +13,7 @@ use std::hash::Hasher;
 use super::account::{Account, Kind};
 use super::edit::Relabel;
 use super::fault;
+use super::standing::allowance;
 use super::{
     Claim, Claimed, Ending, ExchangeId, Expect, GrantLine, Held, Incarnation, Keys, Level, Line, Operation, Outcome,
     Quota, Recovery, Slot, Step, Unsent, Window, first_claimable, grant, read_slot,
@@ -50,15 +52,22 @@ struct Job {
 #[derive(Clone, Debug)]
 struct Case {
     limits: [u64; 2],
-    jobs: [Vec<Job>; 2],
+    /// What each VM runs.
+    jobs: Vec<Vec<Job>>,
     claims: Vec<u16>,
     /// What a claimer runs in the VM slot when it has recovered it: slots are used again across generations.
     after: Vec<Job>,
-    /// The ledger grants the first amount before anything begins, and the limit at any one moment later.
+    /// The ledger grants the first amounts before anything begins.
     granted: Option<[u64; 2]>,
+    /// What it says later, each at any one moment: the level, and what is granted there. It may repeat itself.
+    says: Vec<(usize, u64)>,
+    /// The VMs whose first exchange is acknowledged twice more, at any moment after its record was sent.
+    acknowledged: Vec<u16>,
+    /// By how much each hold may pass what there is.
+    over: u64,
     broken: Option<Broken>,
-    /// When each VM and the claimers look at the clock.
-    clocks: [Now; 3],
+    /// What each VM and, last, the claimers see on the clock: in the first exchange, and in those after it.
+    clocks: Vec<[Now; 2]>,
     quotas: fn(level: usize, limit: u64) -> Vec<(Quota, u64)>,
 }
 
@@ -69,8 +78,10 @@ enum Actor {
     Owner { by: Incarnation, job: usize, doing: Box<Doing> },
     /// Somebody who takes a VM slot over.
     Claimer { vm: u16, by: Option<Incarnation>, doing: Rescue },
-    /// The ledger, which has an answer for every level from this one on.
-    Ledger { level: usize },
+    /// The ledger, which has said so much.
+    Ledger { said: usize },
+    /// An acknowledgement on its way to the first exchange of a VM, for the second and third time.
+    Ack { by: Incarnation, left: u8, doing: Option<Operation> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,29 +140,29 @@ struct Searcher {
 impl Searcher {
     fn start(&self) -> State {
         let keys = &self.keys;
-        let names = vec![
-            keys.vm(0),
-            keys.vm(1),
-            keys.slot(0, 0),
-            keys.slot(1, 0),
-            keys.account(SUBJECTS[0]),
-            keys.account(SUBJECTS[1]),
-        ];
+        let vms = 0..u16::try_from(self.case.jobs.len()).unwrap();
+        let mut names: Vec<Vec<u8>> = vms.clone().map(|vm| keys.vm(vm)).collect();
+        names.extend(vms.clone().map(|vm| keys.slot(vm, 0)));
+        names.extend(SUBJECTS.map(|subject| keys.account(subject)));
         let values = names.iter().map(|_| Part::new(None)).collect();
         let mut shelf = Shelf { keys: names.into(), values, broken: None, written: None, calls: 0 };
         let mut actors = Vec::new();
-        for _ in 0..2 {
+        for vm in vms {
             let mut recovery = first_claimable(keys, 7, true, NOW, &mut shelf).unwrap().unwrap();
             assert_eq!(recovery.run(&mut shelf, &mut charge_all), Ok(Outcome::Done));
-            actors.push(Part::new(Actor::Owner { by: recovery.by(), job: 0, doing: Box::new(Doing::Begin) }));
+            let by = recovery.by();
+            actors.push(Part::new(Actor::Owner { by, job: 0, doing: Box::new(Doing::Begin) }));
+            if self.case.acknowledged.contains(&vm) {
+                actors.push(Part::new(Actor::Ack { by, left: 2, doing: None }));
+            }
         }
         for vm in &self.case.claims {
-            let claim = Claim::anyhow(keys, 7, *vm, self.case.clocks[2]);
+            let claim = Claim::anyhow(keys, 7, *vm, self.clock(self.case.jobs.len(), 0));
             actors.push(Part::new(Actor::Claimer { vm: *vm, by: None, doing: Rescue::Claim(claim) }));
         }
         if let Some(amounts) = self.case.granted {
             (0..2).for_each(|level| self.grant(level, amounts[level], &mut shelf));
-            actors.push(Part::new(Actor::Ledger { level: 0 }));
+            actors.push(Part::new(Actor::Ledger { said: 0 }));
         }
         shelf.broken = self.case.broken;
         State { shelf, actors, ledger: Part::new(Ledger::new()) }
@@ -162,7 +173,11 @@ impl Searcher {
             subject: SUBJECTS[index].to_owned(),
             lines: (self.case.quotas)(index, self.case.limits[index])
                 .into_iter()
-                .map(|(quota, factor)| Line { quota, amount: if factor == 0 { 1 } else { amount * factor }, over: 0 })
+                .map(|(quota, factor)| Line {
+                    quota,
+                    amount: if factor == 0 { 1 } else { amount * factor },
+                    over: self.case.over,
+                })
                 .collect(),
         };
         vec![level(0), level(1)]
@@ -197,12 +212,15 @@ impl Searcher {
         let moved = match &mut actor {
             Actor::Owner { by, job, doing } => self.own(*by, job, doing, &mut next),
             Actor::Claimer { vm, by, doing } => self.rescue(*vm, by, doing, &mut next),
-            Actor::Ledger { level } if *level < 2 => {
-                self.grant(*level, self.case.limits[*level], &mut next.shelf);
-                *level += 1;
-                Ok(true)
-            }
-            Actor::Ledger { .. } => Ok(false),
+            Actor::Ledger { said } => match self.case.says.get(*said) {
+                Some((level, granted)) => {
+                    self.grant(*level, *granted, &mut next.shelf);
+                    *said += 1;
+                    Ok(true)
+                }
+                None => Ok(false),
+            },
+            Actor::Ack { by, left, doing } => self.acknowledge(*by, left, doing, &mut next),
         };
         match moved {
             Err(fault) => return Some(Err(fault)),
@@ -210,6 +228,9 @@ impl Searcher {
             Ok(true) => {}
         }
         assert!(next.shelf.calls <= 1, "one store call a step");
+        if let Err(fault) = self.lawful(state, &next) {
+            return Some(Err(fault));
+        }
         if let Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } = actor
             && !self.case.after.is_empty()
         {
@@ -253,9 +274,76 @@ impl Searcher {
         }
     }
 
+    fn clock(&self, vm: usize, job: usize) -> Now {
+        self.case.clocks[vm][job.min(1)]
+    }
+
+    /// An acknowledgement that comes late, or once more: the slot may be used again by then, or its owner be fenced.
+    fn acknowledge(
+        &self,
+        by: Incarnation,
+        left: &mut u8,
+        doing: &mut Option<Operation>,
+        state: &mut State,
+    ) -> Result<bool, String> {
+        let id = ExchangeId { by, sequence: 1 };
+        match doing {
+            None if *left > 0 && state.ledger.value.contains_key(&id) => {
+                *left -= 1;
+                *doing = Some(Operation::free(&self.keys, by, 0, id));
+                Ok(true)
+            }
+            None => Ok(false),
+            Some(operation) => {
+                if let Step::Ended(outcome) = operation.step(&mut state.shelf).unwrap() {
+                    self.reached.borrow_mut().insert(match outcome {
+                        Outcome::WrongSlot => "an acknowledgement comes too late",
+                        Outcome::Done => "an acknowledgement is faster than its exchange",
+                        _ => "",
+                    });
+                    *doing = None;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// A step may hold no more than may be spent and passed. Told from what was written alone.
+    fn lawful(&self, before: &State, after: &State) -> Result<(), String> {
+        for (index, subject) in SUBJECTS.iter().enumerate() {
+            let key = self.keys.account(subject);
+            let read = |state: &State| {
+                let bytes = state.shelf.value(&key)?;
+                Account::decode(subject, bytes)
+            };
+            let same = before.shelf.value(&key) == after.shelf.value(&key);
+            let Some(new) = read(after).filter(|_| !same) else { continue };
+            let old = read(before).unwrap_or_else(|| Account::new(subject));
+            for (quota, _) in (self.case.quotas)(index, self.case.limits[index]) {
+                let kind = Kind::of(&quota.window);
+                let Some(now) = new.entry(quota.id, kind).filter(|_| kind == Kind::Windowed) else { continue };
+                let was = old.entry(quota.id, kind).map(|was| [was.current, was.previous]).unwrap_or_default();
+                for period in [now.current, now.previous] {
+                    let held = was.iter().find(|was| was.start == period.start).map_or(0, |was| was.held);
+                    let most = allowance(&quota, &period) + self.case.over;
+                    if period.held > held && period.used + period.held > most {
+                        return Err(format!("{subject} holds {period:?}, and may {most}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By how much an account may be passed: the overage, and what exchanges use beyond what they hold.
+    fn bound(&self) -> u64 {
+        let jobs = self.case.jobs.iter().flatten().chain(&self.case.after);
+        self.case.over + jobs.map(|job| job.uses.saturating_sub(job.hold + job.more)).sum::<u64>()
+    }
+
     fn own(&self, by: Incarnation, job: &mut usize, doing: &mut Doing, state: &mut State) -> Result<bool, String> {
         let (keys, cells) = (&self.keys, &mut state.shelf);
-        let now = self.case.clocks[usize::from(by.vm)];
+        let now = self.clock(usize::from(by.vm), *job);
         let jobs = if by.generation == 1 { &self.case.jobs[usize::from(by.vm)] } else { &self.case.after };
         let Some(Job { slot, hold, more, uses }) = jobs.get(*job).copied() else {
             let ending = *doing == Doing::Begin;
@@ -378,8 +466,9 @@ impl Searcher {
         if fault::underflowed() {
             return Err("more was released than was held".to_owned());
         }
-        let calm = (0..2).all(|vm| state.actors.iter().any(|actor| self.rests(state, &actor.value, vm)));
-        if calm && (0..2).any(|vm| !matches!(self.slot(state, vm), Slot::Free)) {
+        let vms = 0..u16::try_from(self.case.jobs.len()).unwrap();
+        let calm = vms.clone().all(|vm| state.actors.iter().any(|actor| self.rests(state, &actor.value, vm)));
+        if calm && vms.clone().any(|vm| !matches!(self.slot(state, vm), Slot::Free)) {
             return Err("at rest a slot is not free".to_owned());
         }
         let sent: u64 = state.ledger.value.values().map(|record| u64::from(record[0])).sum();
@@ -394,12 +483,21 @@ impl Searcher {
             for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
                 let Some(entry) = account.entry(quota.id, super::account::Kind::of(&quota.window)) else { continue };
                 let (now, before) = (entry.current, entry.previous);
+                let bound = self.bound() * factor.max(1);
                 for period in [now, before] {
-                    if period.used + period.held > quota.limit {
-                        return Err(format!("{subject}: used {} and held {}", period.used, period.held));
+                    let most = if quota.granted { quota.limit } else { allowance(&quota, &period) } + bound;
+                    if period.used + period.held > most {
+                        return Err(format!("{subject}: used {} and held {} of {most}", period.used, period.held));
                     }
                 }
-                let used = now.used + before.used;
+                let sum = now.used + now.held + before.used + before.held;
+                if sum > 2 * quota.limit + bound {
+                    return Err(format!("{subject}: {sum} in two windows of {}", quota.limit));
+                }
+                let used = now.used + before.used + entry.slices.sum();
+                if used > quota.limit * 2 + bound {
+                    return Err(format!("{subject}: {used} of {}", quota.limit));
+                }
                 let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
                 if calm && (used, now.held + before.held) != (wanted, 0) {
                     return Err(format!("at rest {subject} has {now:?}, the ledger says {wanted}"));
@@ -441,6 +539,11 @@ impl Actor {
                 Rescue::Free(operation, _) => operation.normalise(relabel),
                 Rescue::Send(_) | Rescue::Done | Rescue::Fenced => {}
             },
+            Self::Ack { doing, .. } => {
+                if let Some(operation) = doing {
+                    operation.normalise(relabel);
+                }
+            }
             Self::Ledger { .. } => {}
         }
     }
@@ -483,6 +586,7 @@ fn search(case: &Case) -> (Seen, Result<(), String>) {
     let searcher = Searcher { keys: Keys::new("search"), case: case.clone(), reached: RefCell::default() };
     fault::underflowed();
     let start = searcher.start();
+    // Fingerprints are hashes already.
     let (mut known, mut todo, mut steps) = (HashSet::from([start.print()]), vec![start], 0);
     while let Some(state) = todo.pop() {
         for index in 0..state.actors.len() {

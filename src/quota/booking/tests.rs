@@ -307,6 +307,15 @@ fn what_has_gone_over_cannot_be_spent_where_it_came_from() {
 }
 
 #[test]
+fn what_goes_over_twice_is_noticed() {
+    use crate::quota::fault::{Fault, with};
+    let spent = with(Some(Fault::CarriedIsKept), || {
+        std::panic::catch_unwind(what_has_gone_over_cannot_be_spent_where_it_came_from)
+    });
+    assert!(spent.is_err());
+}
+
+#[test]
 fn a_first_use_window_that_came_to_nothing_passes_on_nothing_of_its_own() {
     let quota = Quota { rollover: 30, ..quota(five_hours(), 100, false) };
     let mut account = Account::new("s");

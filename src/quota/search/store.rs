@@ -55,7 +55,7 @@ impl Hasher for Wide {
     }
 }
 
-/// The store: six keys, each either missing or present. Versions need no numbers: see [`Relabel`].
+/// The store: two keys a VM and the two accounts, each either missing or present. Versions need no numbers: see [`Relabel`].
 #[derive(Clone)]
 pub(super) struct Shelf {
     pub(super) keys: Rc<Vec<Vec<u8>>>,
