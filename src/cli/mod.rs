@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod collector;
+pub mod count;
 pub mod run;
 pub mod stack;
 pub mod test;
@@ -46,6 +47,8 @@ pub enum Farebox {
     Check(check::Args),
     /// Serve the reference collector: records in, grants out, usage to look at.
     Collector(collector::Args),
+    /// Count the tokens of files or standard input.
+    Count(count::Args),
     /// Run the whole product on this machine: stock Envoy with the filter, the collector, a model stand-in.
     Run(run::Args),
     /// Run a policy's cases: in the simulator, or through a real Envoy.
@@ -62,6 +65,7 @@ impl Farebox {
         match self {
             Self::Check(args) => check::run(args, out, err),
             Self::Collector(args) => collector::run(args, out, err),
+            Self::Count(args) => count::run(args, out, err),
             Self::Run(args) => run::run(args, out, err),
             Self::Test(args) => test::run(args, out, err),
             Self::Upstream(args) => upstream::run(args, out, err),

@@ -113,6 +113,7 @@ impl Cells for Hashed {
 /// every account is there.
 #[test]
 #[ignore = "a figure, not a test: run by `make accounts`"]
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn a_million_accounts() {
     let keys = Keys::new("cost");
     let mut cells = Hashed::default();

@@ -127,7 +127,7 @@ impl Cells for Watched {
 enum Doing {
     Nothing,
     Hold(Box<Holding>),
-    Settle { operation: Operation, slot: u32 },
+    Settle { operation: Box<Operation>, slot: u32 },
     Claim(Claim),
     Recover(Box<Recovery>),
 }
@@ -426,7 +426,7 @@ impl World {
                 let lines = levels.iter_mut().flat_map(|level| &mut level.lines);
                 lines.for_each(|line| line.amount = costs.get(&line.quota.id).copied().unwrap_or(0));
                 let operation = Operation::settle(&keys, by, slot, held.id, levels, vec![2], false, now);
-                Doing::Settle { operation, slot }
+                Doing::Settle { operation: Box::new(operation), slot }
             }
         };
     }

@@ -34,7 +34,9 @@ pub(super) fn amount(
     now_ms: u64,
 ) -> Result<u64, Error> {
     let Some(mut here) = find(db, of, report, window, "window = ?")? else { return Ok(report.limit) };
-    let before = if report.rollover > 0 { find(db, of, report, window, "window < ?")? } else { None };
+    // What was left before a later window was opened has gone over into that one, perhaps past this one.
+    let newest = report.rollover > 0 && find(db, of, report, window, "window > ?")?.is_none();
+    let before = if newest { find(db, of, report, window, "window < ?")? } else { None };
     // An Envoy whose clock is ahead does not end a window for the others.
     if let Some(mut before) = before.filter(|before| before.ends <= now_ms) {
         let (passed, carried) = (before.passed, here.carried);

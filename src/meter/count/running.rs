@@ -103,3 +103,43 @@ impl Running {
         }
     }
 }
+
+/// As [`Running`], of bytes that are cut anywhere and need not be UTF-8: each sequence that is none is one U+FFFD.
+#[derive(Clone, Debug)]
+pub struct RunningBytes {
+    running: Running,
+    /// The beginning of a character.
+    cut: Vec<u8>,
+}
+
+impl RunningBytes {
+    /// An empty text.
+    pub fn new(encoding: Encoding) -> Self {
+        Self { running: Running::new(encoding), cut: Vec::new() }
+    }
+
+    /// Adds bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let mut all = std::mem::take(&mut self.cut);
+        all.extend_from_slice(bytes);
+        let mut chunks = all.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.running.push(chunk.valid());
+            let odd = chunk.invalid();
+            let begins = |odd| std::str::from_utf8(odd).is_err_and(|error| error.error_len().is_none());
+            if chunks.peek().is_none() && begins(odd) {
+                odd.clone_into(&mut self.cut);
+            } else if !odd.is_empty() {
+                self.running.push("\u{fffd}");
+            }
+        }
+    }
+
+    /// Tokens in all of it.
+    pub fn total(mut self) -> u64 {
+        if !self.cut.is_empty() {
+            self.running.push("\u{fffd}");
+        }
+        self.running.total()
+    }
+}

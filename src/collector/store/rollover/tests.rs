@@ -64,6 +64,19 @@ fn what_is_returned_late_follows() {
 }
 
 #[test]
+fn what_went_past_a_window_that_is_opened_late_is_not_in_it() {
+    let want = |index| QuotaReport { want: 3 * LIMIT, ..window(index, 3 * LIMIT) };
+    let got = answers(&[
+        (1, window(3, 3 * LIMIT), 3_000),
+        (1, window(1, 3 * LIMIT), 3_000),
+        (1, want(3), 3_000),
+        (1, want(2), 3_000),
+        (1, want(1), 3_000),
+    ]);
+    assert_eq!((got[2].granted, got[3].granted, got[4].granted), (3 * LIMIT, 0, 0));
+}
+
+#[test]
 fn a_clock_that_is_ahead_ends_no_window() {
     let want = |index| QuotaReport { want: LIMIT, ..window(index, LIMIT) };
     let got = answers(&[(1, window(1, LIMIT), 1_500), (2, window(2, LIMIT), 1_999), (1, want(1), 1_999)]);
