@@ -84,7 +84,7 @@ fn variants(base: fn(&[u16]) -> Case, claims: &[u16]) -> [(&'static str, Case); 
     ]
 }
 
-/// What the issue asks for beside the model's case: streams that use more than they hold, overage, a window that passes
+/// What may happen beside the model's case: streams that use more than they hold, overage, a window that passes
 /// on what it has left while clocks step back into it, sliding windows, a grant that arrives twice and then late, an
 /// acknowledgement that is late and doubled.
 fn hostile(claims: &[u16]) -> Vec<(&'static str, Case)> {
@@ -198,7 +198,7 @@ fn no_interleaving_breaks_an_account() {
     }
 }
 
-/// Three VMs, with all that the issue asks for at once but a claim.
+/// Three VMs, with all that may happen at once but a claim.
 fn three_hostile() -> Case {
     let month = 31 * 86_400_000;
     let mut case = three(&[]);
