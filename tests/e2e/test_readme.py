@@ -42,9 +42,10 @@ def test_the_commands_about_policies(tmp_path):
     (tmp_path / "policy.yaml").write_text((ROOT / "examples/quickstart/policy.yaml").read_text())
     env = os.environ | {"PATH": f"{os.path.dirname(farebox())}:{os.environ['PATH']}"}
     commands = re.findall(r"^\$ (farebox .*?)\s+#", block("console", "farebox check"), re.M)
-    assert commands == ["farebox check policy.yaml", "farebox test policy.yaml"]
-    check, test = (shell(f"cd {tmp_path} && {command}", env) for command in commands)
-    assert check == ""
+    (tmp_path / "prompt.txt").write_text("2 + 2 = 4")
+    assert commands == ["farebox check policy.yaml", "farebox count prompt.txt", "farebox test policy.yaml"]
+    check, count, test = (shell(f"cd {tmp_path} && {command}", env) for command in commands)
+    assert (check, count) == ("", "7 prompt.txt\n")
     assert re.search(r"^[1-9]\d* passed, 0 failed", test, re.M)
 
 
