@@ -54,4 +54,6 @@ def test_answers_say_how_full_the_quotas_are_and_records_what_they_reached(stack
     until(lambda: len(records()) == 3, 10, "all are recorded")
     records = sorted(records(), key=lambda record: record["admitted_ms"])
     reached = [[(entry["quota"], entry["percent"]) for entry in record["reached"]] for record in records]
-    assert reached == [[("team/month", 50)], [], [("team/month", 80)]]
+    # Two workers, and each says it once.
+    assert reached[0] == [("team/month", 50)] and reached[2] == [("team/month", 80)], reached
+    assert reached[1] in ([], [("team/month", 50)]), reached
