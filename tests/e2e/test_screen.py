@@ -15,10 +15,10 @@ POLICY = policy(
     "screen",
     {
         "redact": "{security: {output: {secrets: redact, email: redact, phone: tag}}}",
-        "deny": "{security: {output: {secrets: deny}}}",
+        "refuse": "{security: {output: {secrets: deny}}}",
         "names": "{security: {input: {email: pseudonym}}}",
     },
-    {"alice": ("acme", "redact"), "bob": ("acme", "deny"), "cat": ("acme", "names")},
+    {"alice": ("acme", "redact"), "bob": ("acme", "refuse"), "cat": ("acme", "names")},
 )
 SAID = f"The key {SECRET} is of alice@example.com, phone 138-1234-5678; that is all."
 SAFE = "The key [redacted] is of [redacted], phone [phone]; that is all."
