@@ -55,7 +55,7 @@ fn every_code_is_shown_and_every_text_keeps_the_style() {
             assert!(fault.line >= 1 && fault.column >= 1);
         }
     }
-    // `more` needs hundreds of faults: its test is beside the code.
+    // `more` needs hundreds of faults, and `succession` a policy before: their tests are beside the code.
     let all = [
         Code::Syntax,
         Code::TooLarge,

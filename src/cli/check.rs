@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::Exit;
-use crate::policy::{self, Diagnostic, LARGEST};
+use crate::policy::{self, Bundle, Diagnostic, LARGEST};
 
 /// What to check, and how to say it.
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,10 @@ pub struct Args {
     /// How faults are written to stderr.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// The policy in force, which this one is to follow: plans that were sold stay as they are, and no quota loses its
+    /// counters unsaid. A running filter makes the same check.
+    #[arg(long, value_name = "POLICY")]
+    pub against: Option<PathBuf>,
 }
 
 /// How faults are written.
@@ -29,21 +33,33 @@ pub enum Format {
 
 /// Checks a policy. Silent when it is in order.
 pub fn run(args: &Args, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let text = match read(&args.policy) {
-        Ok(text) => text,
-        Err(reason) => {
+    let checked = compiled(&args.policy).and_then(|new| {
+        let Some(old) = &args.against else { return Ok(()) };
+        let faults = new.charter.follow(&compiled(old)?.charter, &args.policy.display().to_string());
+        if faults.is_empty() { Ok(()) } else { Err(Failed::Invalid(faults)) }
+    });
+    match checked {
+        Ok(()) => Exit::Fine,
+        Err(Failed::Unread(reason)) => {
             let _ = writeln!(err, "error: {reason}");
-            return Exit::CouldNotRun;
+            Exit::CouldNotRun
         }
-    };
-    match policy::compile(&text, &args.policy.display().to_string()) {
-        Ok(_) => Exit::Fine,
-        Err(faults) => {
+        Err(Failed::Invalid(faults)) => {
             // A reader that has gone away does not change the verdict.
             let _ = write_faults(&faults, args.format, err);
             Exit::PolicyInvalid
         }
     }
+}
+
+enum Failed {
+    Unread(String),
+    Invalid(Vec<Diagnostic>),
+}
+
+fn compiled(path: &Path) -> Result<Bundle, Failed> {
+    let text = read(path).map_err(Failed::Unread)?;
+    policy::compile(&text, &path.display().to_string()).map_err(Failed::Invalid)
 }
 
 /// The text of a policy file, or why there is none, in one line that names the file.
@@ -81,7 +97,7 @@ mod tests {
     fn checked(policy: &str, format: Format) -> (Exit, String) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(&Args { policy: root.join(policy), format }, &mut out, &mut err);
+        let exit = run(&Args { policy: root.join(policy), format, against: None }, &mut out, &mut err);
         assert!(out.is_empty());
         (exit, String::from_utf8(err).unwrap())
     }
@@ -100,6 +116,21 @@ mod tests {
         assert_eq!((exit, said.lines().count()), (Exit::PolicyInvalid, 4));
         let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
         assert_eq!((first["code"].as_str(), first["line"].as_u64()), (Some("unknown-name"), Some(20)));
+    }
+
+    #[test]
+    fn a_policy_is_held_against_the_one_in_force() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let against = |policy: &str, old: &str| {
+            let args = Args { policy: root.join(policy), format: Format::Text, against: Some(root.join(old)) };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            (run(&args, &mut out, &mut err), String::from_utf8(err).unwrap())
+        };
+        let quickstart = "examples/quickstart/policy.yaml";
+        assert_eq!(against(quickstart, quickstart), (Exit::Fine, String::new()));
+        let (exit, said) = against(quickstart, "examples/plans/minimax-token-plan/policy.yaml");
+        assert!(exit == Exit::PolicyInvalid && said.contains("error[succession]: there is no plan"), "{said}");
+        assert_eq!(against(quickstart, "no/such/policy.yaml").0, Exit::CouldNotRun);
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn fund(name: &str, unit: Unit, limit: u64) -> PlanQuota {
 fn plan(quotas: Vec<PlanQuota>) -> Plan {
     Plan {
         name: "team".into(),
+        first_name: "team".into(),
         version: None,
         quotas,
         packs: Vec::new(),
@@ -69,6 +70,7 @@ fn plan(quotas: Vec<PlanQuota>) -> Plan {
         warn: crate::policy::bundle::Warn::default(),
         continued_prompt: 0,
         round: 1,
+        price_of: crate::policy::bundle::PriceOf::default(),
         hold: HoldRule { unstated_output: 1_000, shrink_to: 16, ..HoldRule::default() },
         connectivity: Connectivity::default(),
         security: Security::default(),

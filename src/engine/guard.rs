@@ -81,6 +81,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             name: "team".into(),
+            first_name: "team".into(),
             version: None,
             quotas: Vec::new(),
             packs: Vec::new(),
@@ -88,6 +89,7 @@ mod tests {
             warn: crate::policy::bundle::Warn::default(),
             continued_prompt: 0,
             round: 1,
+            price_of: crate::policy::bundle::PriceOf::default(),
             hold: HoldRule::default(),
             connectivity: Connectivity::default(),
             security: Security::default(),

@@ -46,13 +46,17 @@
 //! | [`balance`] | how the quotas of a key stand, told to that key |
 //! | `open`, `slices` | metering the answer of an admitted exchange, extending its hold, cutting it, settling it |
 //! | [`settlement`] | the outcome table: what each ending costs |
+//! | [`served`] | whose price is paid where another model answered than was asked |
 //! | `lost` | ending an exchange whose VM died |
+//! | [`charter`] | what a new policy is held against |
 //! | [`vm`], [`sync`], `watch` | what a VM owns, what it tells the collector, whom it watches |
+//! | [`overshoot`] | by how much a quota can be passed, and when: what `farebox explain` prints |
 //! | [`denial`], [`refusal`] | why not, and how that is said in each dialect |
 
 pub mod admission;
 pub mod balance;
 pub mod bill;
+pub mod charter;
 pub mod denial;
 pub mod effect;
 pub mod event;
@@ -61,8 +65,10 @@ pub mod guard;
 pub mod identity;
 mod lost;
 mod open;
+pub mod overshoot;
 pub mod refusal;
 mod screen;
+pub mod served;
 pub mod settlement;
 mod slices;
 pub mod source;

@@ -11,6 +11,7 @@ use crate::engine::event::{Cause, Header};
 use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
 use crate::engine::refusal;
 use crate::engine::screen;
+use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::slices::{self, Room, Slices};
 use crate::engine::vm::{Place, Vm};
@@ -722,9 +723,13 @@ impl Open {
             Charge::Nothing => (0, 0),
             _ => (self.prompts, self.tool_calls()),
         };
+        let consumed = Consumed { usage, prompts, tool_calls };
+        let named = self.served();
+        let served = Served::of(bundle, &self.model, &self.sent_model, &named);
+        let price = served.price(plan, &self.price, self.came_ms, self.dialect, &consumed);
         let used = match rule {
             Charge::Nothing => bill.nothing(&self.held),
-            _ => bill.used(&Consumed { usage, prompts, tool_calls }, &self.price, &self.held),
+            _ => bill.used(&consumed, &price, &self.held),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             vm.learn_output(&self.model.pattern, usage.output);
@@ -734,7 +739,7 @@ impl Open {
             reached,
             settled_ms: now.wall_ms,
             outcome,
-            served: self.served(),
+            served: named,
             status: self.status(),
             attempts: attempts.unwrap_or(self.attempts),
             usage,
@@ -767,6 +772,14 @@ impl Open {
             }
         }
         self.show(&record, &plan.name, rule != Charge::Nothing, effects);
+        if !matches!(served, Served::AsAsked) {
+            effects.push(Effect::Count { metric: "served_other_total", labels: self.who(&record, &plan.name), by: 1 });
+        }
+    }
+
+    /// The labels by which exchanges are counted.
+    fn who(&self, record: &Record, plan: &str) -> Vec<(&'static str, String)> {
+        vec![("org", record.org.clone()), ("plan", plan.to_owned()), ("model", self.model.pattern.clone())]
     }
 
     /// What quotas this exchange fills up, as far as nobody in this VM has said so before.
@@ -818,10 +831,8 @@ impl Open {
         effects.push(Effect::Note("input", record.usage.input_total().to_string()));
         effects.push(Effect::Note("output", record.usage.output.to_string()));
         effects.push(Effect::Note("source", record.source.name().to_owned()));
-        let who =
-            || vec![("org", record.org.clone()), ("plan", plan.to_owned()), ("model", self.model.pattern.clone())];
         let with = |name: &'static str, value: &str| {
-            let mut labels = who();
+            let mut labels = self.who(record, plan);
             labels.push((name, value.to_owned()));
             labels
         };
@@ -832,7 +843,7 @@ impl Open {
         effects.push(count("tokens_total", with("direction", "cache_write"), record.usage.cache_write));
         effects.push(count("tokens_total", with("direction", "output"), record.usage.output));
         if record.source != Source::Reported && charged {
-            effects.push(count("estimated_total", who(), 1));
+            effects.push(count("estimated_total", self.who(record, plan), 1));
         }
     }
 }

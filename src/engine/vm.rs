@@ -41,6 +41,8 @@ pub struct Vm {
     pub(super) random: u64,
     refusals: u64,
     last_beat_ms: u64,
+    /// Whether the charter of `bundle` is known to be in force.
+    pub(super) proclaimed: bool,
     /// Output tokens that calls lately had, by the model's line of the catalogue: micro-tokens.
     outputs: BTreeMap<String, u64>,
     /// How full each quota of an account was said to be, and in which window it was said: one entry for each that has
@@ -136,6 +138,7 @@ impl Vm {
             random,
             refusals: 0,
             last_beat_ms: 0,
+            proclaimed: false,
             outputs: BTreeMap::new(),
             reached: BTreeMap::new(),
             #[cfg(feature = "test-hooks")]
@@ -166,6 +169,7 @@ impl Vm {
     pub fn adopt(&mut self, bundle: Rc<Bundle>) {
         self.outbox.set_buffer_bytes(bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes));
         self.bundle = bundle;
+        self.proclaimed = false;
     }
 
     /// The incarnation that this VM writes as, once it has admitted anything.
@@ -181,6 +185,9 @@ impl Vm {
             if let Err(StoreError) = self.beat(now, cells, effects) {
                 effects.push(Effect::Log(Severity::Error, format!("heartbeat not written: {StoreError}")));
             }
+        }
+        if let Err(StoreError) = self.proclaim(cells) {
+            effects.push(Effect::Log(Severity::Error, format!("charter not written: {StoreError}")));
         }
         let late: Vec<Handle> =
             self.waiters.iter().filter(|(_, deadline)| **deadline <= now.mono_ms).map(|(handle, _)| *handle).collect();

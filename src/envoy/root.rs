@@ -5,9 +5,10 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use super::host::{self, Buffer, Map};
+use super::host::{self, Buffer, Map, SharedData};
 use super::station::{Site, Station, TICK_MS, complain};
 use super::stream::Stream;
+use crate::engine::charter;
 use crate::engine::effect::Severity;
 use crate::policy;
 use crate::policy::bundle::Bundle;
@@ -36,7 +37,12 @@ impl RootContext for Root {
                 return false;
             }
         };
-        match compiled {
+        let follows = compiled.and_then(|bundle| {
+            let before = charter::in_force(&bundle.name, &mut SharedData);
+            let faults = before.map_or_else(Vec::new, |before| bundle.charter.follow(&before, "policy"));
+            if faults.is_empty() { Ok(bundle) } else { Err(faults) }
+        });
+        match follows {
             Ok(bundle) => {
                 let bundle = Rc::new(bundle);
                 self.running = Some((Station::of(&bundle), bundle));

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::price::{self, FactorLine, Price, Rates};
+use super::succession::Charter;
 use super::unit::Unit;
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
@@ -14,6 +15,8 @@ use crate::scan::Scanner;
 pub struct Bundle {
     /// `bundle.name`: keys in shared data carry it, so it names the counters.
     pub name: String,
+    /// What its successor has to keep.
+    pub charter: Charter,
     /// `bundle.version`, free text for people and records.
     pub version: String,
     /// First eight bytes of SHA-256 over the file as loaded; pinned in every record.
@@ -107,7 +110,7 @@ impl Bundle {
     pub fn plan_of(&self, label: &str) -> Option<&Plan> {
         let name = label.split('@').next().unwrap_or_default();
         let exact = self.plans.iter().find(|plan| plan.label() == label);
-        exact.or_else(|| self.plans.iter().find(|plan| plan.name == name))
+        exact.or_else(|| self.plans.iter().find(|plan| plan.name == name || plan.first_name == name))
     }
 
     /// The plan of a seat.
@@ -149,6 +152,11 @@ impl Model {
         Price { credits: self.credits, money: self.money, factor, long, round }
     }
 
+    /// Whether its calls always cost what those of `other` do.
+    pub fn costs_as(&self, other: &Self) -> bool {
+        (self.credits, self.money, &self.factor) == (other.credits, other.money, &other.factor)
+    }
+
     /// Whether it is served in this wire format.
     pub fn speaks(&self, dialect: Dialect) -> bool {
         self.speaks.is_empty() || self.speaks.contains(&dialect)
@@ -158,8 +166,10 @@ impl Model {
 /// What is sold or assigned.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The name without version: part of every quota's identity.
+    /// The name without version.
     pub name: String,
+    /// The name without version that it was first given: part of every quota's identity.
+    pub first_name: String,
     /// The part after `@`, if any.
     pub version: Option<String>,
     /// Funds in the order in which they pay, then caps, as written.
@@ -174,6 +184,8 @@ pub struct Plan {
     pub continued_prompt: u64,
     /// Priced amounts are rounded up to a multiple of this many micro-units; at least 1.
     pub round: u64,
+    /// Whose price is paid where another model answered than was asked.
+    pub price_of: PriceOf,
     /// How exchanges are held.
     pub hold: HoldRule,
     /// Who may call from where, and how much at a time.
@@ -190,6 +202,18 @@ impl Plan {
             None => self.name.clone(),
         }
     }
+}
+
+/// Whose price is paid where another model answered than was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PriceOf {
+    /// That of the one that was asked: what was held covers it.
+    #[default]
+    Requested,
+    /// That of the one that answered. Where it is dearer than what was held, the rest is debt.
+    Served,
+    /// That of the dearer one.
+    Dearer,
 }
 
 /// When somebody is told how full a quota is.

@@ -13,7 +13,7 @@ use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
 use super::unit::Unit;
-use super::{assign, case, funding};
+use super::{assign, case, funding, succession};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 
@@ -30,6 +30,7 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     prices_stated(document, faults);
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
+    succession::check(document, faults);
     case::check(document, &assigned, faults);
     let screens = screen::compile(&document.plans, document.mode, faults);
     faults.is_empty().then(|| build(document, &assigned, &screens, text))
@@ -229,6 +230,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], screens: &[
     let rows = document.models.iter().map(|row| build_model(row, document));
     Bundle {
         name: document.name.clone(),
+        charter: succession::Charter::of(document),
         version: document.version.clone(),
         hash: hash(text),
         mode: document.mode,
@@ -271,6 +273,7 @@ fn hash(text: &str) -> u64 {
 fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversary: Option<jiff::civil::Date>) -> Plan {
     Plan {
         name: plan.base.clone(),
+        first_name: plan.first_name().to_owned(),
         version: plan.version.clone(),
         quotas: funding::quotas(plan, document, anniversary),
         packs: funding::packs_here(plan),
@@ -278,6 +281,7 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
         warn: plan.warn.clone(),
         continued_prompt: plan.continued_prompt,
         round: plan.round,
+        price_of: plan.price_of,
         hold: plan.hold.clone(),
         connectivity: plan.connectivity.clone(),
         security: Security {

@@ -52,6 +52,8 @@ pub enum Code {
     NoPrice,
     /// Two settings that exclude each other, or a setting that could not take effect.
     Conflict,
+    /// An update that would edit a plan that was sold, or open a fresh budget beside a spent one.
+    Succession,
     /// More faults than are shown.
     More,
 }
@@ -78,6 +80,7 @@ impl Code {
             Self::Unused => "unused",
             Self::NoPrice => "no-price",
             Self::Conflict => "conflict",
+            Self::Succession => "succession",
             Self::More => "more",
         }
     }

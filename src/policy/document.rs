@@ -14,7 +14,7 @@ use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
 use crate::meter::dialect::Dialect;
 
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "farebox",
     "bundle",
     "zone",
@@ -25,6 +25,7 @@ const SECTIONS: [&str; 17] = [
     "network",
     "models",
     "plans",
+    "dropped",
     "levels",
     "seats",
     "packs",
@@ -47,6 +48,10 @@ pub(super) struct Document {
     pub trusted_proxies: u8,
     pub models: Vec<ModelText>,
     pub plans: Vec<PlanText>,
+    /// Where they are listed.
+    pub plans_at: Mark,
+    /// Names of plans and quotas that are gone on purpose.
+    pub dropped: Vec<Spanned<String>>,
     /// What seats belong to, the seat itself first: the order in which accounts are written.
     pub levels: Vec<String>,
     pub session: Vec<String>,
@@ -126,6 +131,8 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         trusted_proxies: policy.optional("network").and_then(|node| network(node, faults)).unwrap_or(0),
         models: models.unwrap_or_default(),
         plans: plans.unwrap_or_default(),
+        plans_at: policy.key_at("plans"),
+        dropped: policy.optional("dropped").map(|node| dropped(node, faults)).unwrap_or_default(),
         levels,
         session: policy.optional("session").map(|node| session(node, faults)).unwrap_or_default(),
         balance: policy.optional("balance").and_then(|node| form(node, "balance", faults, path)).map(|at| at.value),
@@ -278,6 +285,15 @@ fn path(written: &str) -> Result<String, Complaint> {
         return Err(Complaint::new(Code::Conflict, message, "write for example `/v1/farebox/balance`"));
     }
     Ok(written.to_owned())
+}
+
+/// `[trial, team/monthly]`.
+fn dropped(node: &Node, faults: &mut Faults) -> Vec<Spanned<String>> {
+    let items = list(node, "dropped", faults).unwrap_or_default();
+    let one = |written: &str| {
+        written.split('/').try_for_each(|part| name(part, "a plan or a quota")).map(|()| written.to_owned())
+    };
+    items.iter().filter_map(|item| form(item, "dropped", faults, one)).collect()
 }
 
 /// Headers that group calls into sessions.

@@ -23,7 +23,7 @@ const PACKS: &str = "packs";
 /// were given away twice.
 pub(super) fn check(document: &Document, assigned: &[Option<Assigned>], faults: &mut Faults) {
     for plan in &document.plans {
-        if plan.base == PACKS {
+        if plan.base == PACKS || plan.first_name() == PACKS {
             let message = "a plan cannot be called `packs`: packs have their accounts under that name";
             faults.add(plan.name.at, Code::Conflict, message, "give it another name");
         }
@@ -114,7 +114,7 @@ fn subscription_days(document: &Document, assigned: &[Option<Assigned>], faults:
             };
             let Per::Level(level) = terms.per.value else { continue };
             let Some(owner) = seat.of(usize::from(level)) else { continue };
-            let account = (plan.base.as_str(), quota.name.value.as_str(), usize::from(level), owner);
+            let account = (plan.first_name(), quota.first_name(), usize::from(level), owner);
             let (day, line) = *days.entry(account).or_insert((rule.terms.anniversary, rule.at.line));
             if day != rule.terms.anniversary && noted.insert(assigned.rule) {
                 let message = format!(
@@ -165,18 +165,18 @@ fn built(plan: &PlanText, written: &QuotaText, document: &Document, day: Option<
     let terms = written.terms.as_ref()?;
     let window = terms.window.value.window(&document.zone, terms.burst.unwrap_or(terms.limit), day);
     let granted = !terms.window.value.is_rate() && terms.per.value != Per::Session && document.collector.is_some();
-    let first_name = written.was.as_ref().map_or(&written.name.value, |was| &was.value);
+    let (owner, first_name) = (plan.first_name(), written.first_name());
     Some(PlanQuota {
         name: written.name.value.clone(),
-        ledger: format!("{}/{first_name}", plan.base),
+        ledger: format!("{owner}/{first_name}"),
         role: written.role,
         unit: terms.unit,
         per: terms.per.value,
         models: globs(&terms.models),
         hold: terms.hold,
-        full: reliefs(&plan.base, &written.name.value, terms.per.value, &terms.full),
+        full: reliefs(owner, &written.name.value, terms.per.value, &terms.full),
         quota: Quota {
-            id: QuotaId::of(&plan.base, first_name),
+            id: QuotaId::of(owner, first_name),
             limit: terms.limit,
             window,
             granted,
@@ -193,7 +193,7 @@ fn globs(patterns: &[Spanned<String>]) -> Vec<GlobMatcher> {
 pub(super) fn empty(plan: &PlanText) -> Vec<Relief> {
     let first = plan.quotas.iter().find(|quota| quota.role == Role::Fund).and_then(|quota| quota.terms.as_ref());
     let per = first.map_or(Per::Level(0), |terms: &Terms| terms.per.value);
-    reliefs(&plan.base, "empty", per, &plan.empty)
+    reliefs(plan.first_name(), "empty", per, &plan.empty)
 }
 
 fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> Vec<Relief> {

@@ -8,6 +8,8 @@
 //! a help line ([`Diagnostic`]). The language is strict: it accepts only what is enforced, and a rule that
 //! could not take effect is an error. `tests/diagnostics/` shows every refusal.
 //!
+//! An update that takes the place of a running policy has to [follow](succession) it too.
+//!
 //! # The whole language
 //!
 //! A test compiles this block. What is marked *optional* may be left out.
@@ -37,8 +39,11 @@
 //!       - {factor: 2, above: 200000 tokens}   # for longer inputs
 //!   demo-latest: {alias: demo-small}   # another name of the same
 //!   demo-*: {count: cl100k_base, credits: 0, money: 0}   # free; optional where no quota is in credits or money
+//! dropped: [trial, team/weekly]        # optional: plans and quotas that were here, and are gone on purpose
 //! plans:
-//!   team@2026-11:                      # `@version` is optional: plans of one name share their counters
+//!   team@2026-11:                      # `@version` is optional: plans of one name share their counters. What it says
+//!                                      # never changes; other terms are another version
+//!     was: squad                       # optional: the name it had, under which its counters go on
 //!     tokens:                          # all parts of a plan are optional
 //!       funds:                         # who pays, in this order; those in one unit pay a call together; any window but bucket, sliding, concurrent
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits}   # optional: what
@@ -67,6 +72,8 @@
 //!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn
 //!       warn: {at: [50, 80, 100], headers: true}   # optional: percents of a quota that records note when they are reached;
 //!                                      # `headers`: whether answers tell how the quotas stand
+//!       price: requested               # optional: whose price is paid where another model answers than was asked:
+//!                                      # `requested`, the default, `served`, or the `dearer` one
 //!       round: 0.01                    # optional: credits and money are rounded up to a multiple of this, once a call
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
@@ -127,10 +134,12 @@
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
 //!     answer:                          # optional, as are its keys
-//!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false}
+//!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
+//!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
+//!                                      # `hung up after 5 tokens`, `no response`, `no connection`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
-//!        finish: stop, delivered: 50}   # and `text`, that the caller sees
+//!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}
@@ -151,6 +160,7 @@ pub mod bundle;
 pub mod case;
 pub mod diagnostic;
 pub mod price;
+pub mod succession;
 pub mod unit;
 
 mod assign;

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::bundle::{Connectivity, HoldRule, Warn};
+use super::bundle::{Connectivity, HoldRule, PriceOf, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, form, list, map, name};
+use super::fields::{Fields, form, list, map, name, named};
 use super::scalar::amount;
 use super::screen::{self, ScreenText, Side};
+use super::succession;
 use super::tokens::{self, PacksText, QuotaText, ReliefText};
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
@@ -26,6 +27,10 @@ pub(super) struct PlanText {
     pub base: String,
     /// What follows the `@`.
     pub version: Option<String>,
+    /// The name that it was first given, where it has another one now.
+    pub was: Option<Spanned<String>>,
+    /// What it says, whatever its layout.
+    pub seal: [u8; 16],
     /// Funds, then caps.
     pub quotas: Vec<QuotaText>,
     pub packs: Vec<PacksText>,
@@ -35,6 +40,7 @@ pub(super) struct PlanText {
     pub continued_prompt: u64,
     /// In micro-units.
     pub round: u64,
+    pub price_of: PriceOf,
     pub hold: HoldRule,
     pub connectivity: Connectivity,
     /// Where the tier is stated.
@@ -43,6 +49,13 @@ pub(super) struct PlanText {
     pub longest_input: Option<u64>,
     pub input: Option<ScreenText>,
     pub output: Option<ScreenText>,
+}
+
+impl PlanText {
+    /// The name without version under which its counters are kept.
+    pub fn first_name(&self) -> &str {
+        self.was.as_ref().map_or(&self.base, |was| &was.value)
+    }
 }
 
 /// Reads the `plans` section.
@@ -70,16 +83,23 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
     for part in [Some(base), version].into_iter().flatten() {
         faults.keep(entry.at, name(part, "a plan"));
     }
+    if entry.key == "deny" {
+        let message = "a plan cannot be called `deny`: on a line of `assign` the word refuses the call";
+        faults.add(entry.at, Code::Conflict, message, "give it another name");
+    }
     let mut plan = PlanText {
         name: Spanned { at: entry.at, value: entry.key.clone() },
         base: base.to_owned(),
         version: version.map(str::to_owned),
+        was: None,
+        seal: succession::seal(&entry.value),
         quotas: Vec::new(),
         packs: Vec::new(),
         empty: Vec::new(),
         warn: Warn::default(),
         continued_prompt: 0,
         round: 1,
+        price_of: PriceOf::default(),
         hold: HoldRule::default(),
         connectivity: Connectivity::default(),
         tier_at: entry.at,
@@ -89,9 +109,10 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         output: None,
     };
     let what = format!("plans.{}", entry.key);
-    let Some(fields) = Fields::of(&entry.value, what, &["tokens", "connectivity", "security"], faults) else {
+    let Some(fields) = Fields::of(&entry.value, what, &["was", "tokens", "connectivity", "security"], faults) else {
         return plan;
     };
+    plan.was = fields.optional("was").and_then(|node| named(node, &fields.path("was"), faults));
     if let Some(node) = fields.optional("tokens") {
         tokens::read(node, &fields.path("tokens"), levels, &mut plan, faults);
     }

@@ -1,6 +1,6 @@
 //! The tokens third of a plan as written: funds, caps, and what happens when they are empty or full.
 
-use super::bundle::{HoldSize, Per, Role, Warn};
+use super::bundle::{HoldSize, Per, PriceOf, Role, Warn};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, switch, text, whole};
 use super::models;
@@ -20,6 +20,13 @@ pub(super) struct QuotaText {
     pub was: Option<Spanned<String>>,
     /// `None`: at fault, and noted.
     pub terms: Option<Terms>,
+}
+
+impl QuotaText {
+    /// The name under which its counters are kept.
+    pub fn first_name(&self) -> &str {
+        self.was.as_ref().map_or(&self.name.value, |was| &was.value)
+    }
 }
 
 /// What a quota says.
@@ -63,7 +70,7 @@ pub(super) enum ReliefText {
 
 /// Reads the `tokens` section of a plan.
 pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanText, faults: &mut Faults) {
-    let known = ["funds", "empty", "caps", "hold", "prompts", "round", "warn"];
+    let known = ["funds", "empty", "caps", "hold", "prompts", "price", "round", "warn"];
     let Some(fields) = Fields::of(node, what, &known, faults) else { return };
     for (key, role) in [("funds", Role::Fund), ("caps", Role::Cap)] {
         let Some(node) = fields.optional(key) else { continue };
@@ -95,6 +102,10 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
             let help = "remove it, or define a fund or a cap";
             faults.add(fields.key_at("warn"), Code::Conflict, "there is no quota to warn of", help);
         }
+    }
+    if let Some(node) = fields.optional("price") {
+        let words = [("requested", PriceOf::Requested), ("served", PriceOf::Served), ("dearer", PriceOf::Dearer)];
+        plan.price_of = choice(node, &fields.path("price"), &words, faults).unwrap_or_default();
     }
     if let Some(node) = fields.optional("round") {
         plan.round = form(node, &fields.path("round"), faults, round).map_or(1, |round| round.value);

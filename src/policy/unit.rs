@@ -125,6 +125,14 @@ impl Unit {
         matches!(self, Self::WeightedTokens | Self::WeightedRequests | Self::WeightedPrompts)
     }
 
+    /// Whether it depends on how long prompts are.
+    pub fn counts_input(self) -> bool {
+        use Unit::{Credits, FreshTokens, InputTokens, Money, Tokens, UncachedTokens, WeightedTokens};
+        let cached = matches!(self, Self::CacheReadTokens | Self::CacheWriteTokens);
+        cached
+            || matches!(self, Tokens | InputTokens | FreshTokens | UncachedTokens | WeightedTokens | Credits | Money(_))
+    }
+
     /// Whether it is a sum of prices.
     pub fn is_priced(self) -> bool {
         matches!(self, Self::Credits | Self::Money(_))

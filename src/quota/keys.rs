@@ -10,6 +10,7 @@ pub const FORMAT: u16 = 2;
 /// | key | value |
 /// |---|---|
 /// | `epoch` | the process epoch, eight bytes |
+/// | `charter` | what the policy in force promises its successor to keep |
 /// | `v/<vm>` | a VM slot: generation, beat, next number, the one unfinished operation |
 /// | `x/<vm>/<n>` | an exchange slot |
 /// | `a/<subject>` | an account |
@@ -30,6 +31,11 @@ impl Keys {
     /// Where the process epoch is.
     pub fn epoch(&self) -> Vec<u8> {
         format!("{}epoch", self.prefix).into_bytes()
+    }
+
+    /// Where the charter of the policy in force is.
+    pub fn charter(&self) -> Vec<u8> {
+        format!("{}charter", self.prefix).into_bytes()
     }
 
     /// Where VM slot `vm` is.

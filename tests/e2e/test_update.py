@@ -76,3 +76,31 @@ def test_a_raised_cap_keeps_what_was_used(tmp_path, mode):
         assert one.envoy.update(mode(edge(40_000, calls=6, version=4))) == "applied"
         fit(1)
         assert sorted(record["version"] for record in one.ledger.wait(6)) == ["1", "1", "1", "2", "2", "4"]
+
+
+def test_an_update_keeps_what_was_sold(tmp_path):
+    """A plan with a version is not edited, and no quota opens anew under another name; a running filter refuses it."""
+
+    def sold(calls, name="calls", label="team@1", dropped=""):
+        plan = f"{{tokens: {{caps: {{{name}: {{limit: {calls} requests, per: seat, window: first-use 5h}}}}}}}}"
+        return policy("sold", {label: plan}, {"ann": ("acme", label)}, more=dropped)
+
+    with Whole(tmp_path, sold(3), dynamic=True) as one:
+
+        def fit():
+            """How many more calls there are."""
+            codes = [one.post("ann", chat("[[output=5]]", "demo-ann", max_tokens=SMALLEST)).status_code for _ in range(8)]
+            return codes.count(200)
+
+        assert fit() == 3
+        assert one.envoy.update(sold(6)) == "rejected"
+        assert "says something else than it did" in one.envoy.log()
+        assert one.envoy.update(sold(6, name="turns", label="team@2")) == "rejected"
+        assert "write `was: calls` at the new name" in one.envoy.log()
+        assert fit() == 0, "a rejected policy changes nothing"
+        # The next version goes on with the counters of the last.
+        assert one.envoy.update(sold(5, label="team@2")) == "applied"
+        assert until(fit, 20, "the ledger has heard of the new limit") == 2
+        # Said on purpose, they begin anew.
+        assert one.envoy.update(sold(4, name="turns", label="team@3", dropped="dropped: [team/calls]")) == "applied"
+        assert until(fit, 20, "the new cap has its first grant") == 4

@@ -1,0 +1,68 @@
+//! The charter in force, in shared data: what a new policy is held against before a worker has seen it.
+
+use super::vm::Vm;
+use crate::policy::succession::Charter;
+use crate::quota::{Cells, Expect, Keys, StoreError};
+
+/// What the policy that now serves under the bundle's name promises its successor to keep. `None`: nothing serves under
+/// that name yet, or the store does not answer.
+pub fn in_force(bundle: &str, cells: &mut dyn Cells) -> Option<Charter> {
+    let cell = cells.load(&Keys::new(bundle).charter()).ok()??;
+    Charter::from_bytes(&cell.value)
+}
+
+impl Vm {
+    /// Says which charter is in force, once for each bundle it serves. Only a VM that ticks does so: a host tries a
+    /// configuration first in a VM that it throws away, and may still refuse it for reasons of its own.
+    pub(super) fn proclaim(&mut self, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        if self.proclaimed {
+            return Ok(());
+        }
+        let (key, ours) = (self.keys.charter(), self.bundle.charter.to_bytes());
+        let expect = match cells.load(&key)? {
+            Some(cell) if cell.value == ours => {
+                self.proclaimed = true;
+                return Ok(());
+            }
+            Some(cell) => Expect::Version(cell.version),
+            None => Expect::Absent,
+        };
+        // Where somebody else was first, the next beat looks again.
+        self.proclaimed = cells.swap(&key, expect, &ours)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::now::Now;
+    use crate::policy;
+    use crate::sim::store::SharedData;
+
+    const QUICKSTART: &str = include_str!("../../examples/quickstart/policy.yaml");
+
+    #[test]
+    fn a_vm_that_ticks_says_what_is_in_force_and_the_newest_policy_wins() {
+        let old = Rc::new(policy::compile(QUICKSTART, "p").expect("the quickstart"));
+        let more = QUICKSTART.replacen(
+            "      caps:\n",
+            "      caps:\n        more: {limit: 9 requests, per: seat, window: lifetime}\n",
+            1,
+        );
+        let new = Rc::new(policy::compile(&more, "p").expect("one cap more"));
+        assert_ne!(old.charter, new.charter);
+        let (mut cells, mut effects) = (SharedData::default().cells(0), Vec::new());
+        assert_eq!(in_force(&old.name, &mut cells), None);
+        let mut vm = Vm::new(Rc::clone(&old), 7);
+        vm.tick(Now { mono_ms: 1, wall_ms: 1 }, &mut cells, &mut effects);
+        assert_eq!(in_force(&old.name, &mut cells).map(|c| c.to_bytes()), Some(old.charter.to_bytes()));
+        vm.adopt(Rc::clone(&new));
+        vm.tick(Now { mono_ms: 101, wall_ms: 101 }, &mut cells, &mut effects);
+        let in_force = in_force(&old.name, &mut cells).expect("a charter");
+        assert_eq!(in_force.to_bytes(), new.charter.to_bytes());
+        assert_eq!(old.charter.follow(&in_force, "p").len(), 1, "the cap would vanish");
+    }
+}
