@@ -26,7 +26,7 @@
 //! | [`engine`] | the contract with a host, and everything that decides |
 //! | `envoy` | callbacks → events, effects → host calls; decides nothing |
 //! | `sim` | the in-memory host: many processes and VMs, one clock, deterministic by seed |
-//! | `cli` | `check`, `test`, `count`, `run`, `usage`, `collector`, `upstream`: one file a verb |
+//! | `cli` | `check`, `test`, `explain`, `count`, `run`, `usage`, `collector`, `upstream`: one file a verb |
 //! | `collector` | the reference collector: the ledger, on SQLite |
 //! | `upstream` | a model stand-in that sends tokens which it chose itself |
 //!

@@ -2,7 +2,9 @@
 
 pub mod check;
 pub mod collector;
+mod columns;
 pub mod count;
+pub mod explain;
 pub mod run;
 pub mod stack;
 pub mod test;
@@ -49,6 +51,8 @@ pub enum Farebox {
     Collector(collector::Args),
     /// Count the tokens of files or standard input.
     Count(count::Args),
+    /// Explain a policy: what a seat has, by how much each quota can be passed, what a model costs.
+    Explain(explain::Args),
     /// Run the whole product on this machine: stock Envoy with the filter, the collector, a model stand-in.
     Run(run::Args),
     /// Run a policy's cases: in the simulator, or through a real Envoy.
@@ -66,6 +70,7 @@ impl Farebox {
             Self::Check(args) => check::run(args, out, err),
             Self::Collector(args) => collector::run(args, out, err),
             Self::Count(args) => count::run(args, out, err),
+            Self::Explain(args) => explain::run(args, out, err),
             Self::Run(args) => run::run(args, out, err),
             Self::Test(args) => test::run(args, out, err),
             Self::Upstream(args) => upstream::run(args, out, err),

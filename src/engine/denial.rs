@@ -260,12 +260,16 @@ impl Denial {
 
     fn spent(subject: &str, quota: &PlanQuota, standing: &Standing, now: Now) -> Self {
         let view = LimitView::of(quota, standing, now);
+        // A pack, a trial or a total ends once and for all.
+        let anew = !matches!(quota.quota.window, Window::Term { .. } | Window::Lifetime);
         let (kind, role, retry_ms) = match quota.role {
             Role::Fund => (Kind::Exhausted, "fund", None),
-            Role::Cap => (Kind::Rate, "cap", view.resets_in_ms(now)),
+            Role::Cap if anew => (Kind::Rate, "cap", view.resets_in_ms(now)),
+            Role::Cap => (Kind::Exhausted, "cap", None),
         };
         let unit = view.unit.words();
-        let again = view.resets_in_ms(now).map_or_else(String::new, |ms| format!("; it begins anew in {}", Span(ms)));
+        let again = view.resets_in_ms(now).filter(|_| anew);
+        let again = again.map_or_else(String::new, |ms| format!("; it begins anew in {}", Span(ms)));
         let outside = format!(
             "the {role} `{}` is used up: {} of {} {unit} are left and this call needs more{again}",
             view.name, view.remaining, view.limit
@@ -424,6 +428,16 @@ mod tests {
         );
         assert!(denial.inside.contains("seat/alice"), "{}", denial.inside);
         assert!(!denial.outside.contains("alice"), "{}", denial.outside);
+    }
+
+    #[test]
+    fn what_ends_once_and_for_all_does_not_begin_anew() {
+        let pack = quota("top-up", Role::Fund, Unit::Credits, 100, Window::Term { from_ms: 0, until_ms: 6 * HOUR });
+        let denial = Denial::short(&exhausted(&pack, standing(100, 99, 0)), &[&pack], 0, at(2 * HOUR));
+        assert!(denial.outside.ends_with("and this call needs more"), "{}", denial.outside);
+        let trial = quota("trial", Role::Cap, Unit::Credits, 100, Window::Term { from_ms: 0, until_ms: 6 * HOUR });
+        let denial = Denial::short(&exhausted(&trial, standing(100, 100, 0)), &[&trial], 0, at(2 * HOUR));
+        assert_eq!((denial.kind, denial.retry_ms), (Kind::Exhausted, None), "a retry is wasted");
     }
 
     #[test]

@@ -158,6 +158,28 @@ pub struct Answer {
     pub past_limit: bool,
     /// Whether it says the prompt's text again, in place of words of its own. Default: no.
     pub echo: bool,
+    /// The model that it says has answered; `None`: the one that was asked.
+    pub served: Option<String>,
+    /// How it ends.
+    pub ends: Ends,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ends {
+    /// Whole.
+    #[default]
+    Whole,
+    /// With an error in a 200: in the place of the answer, or in the middle of a stream.
+    ErrorInside,
+    /// The upstream breaks a stream off after so many output tokens.
+    Broken(u64),
+    /// The client hangs up after so many output tokens of a stream; 0: before any answer.
+    HungUp(u64),
+    /// The upstream takes the request and breaks off before it answers.
+    NoResponse,
+    /// The upstream cannot be reached.
+    NoConnection,
 }
 
 /// What must come of the call. `None`: not asserted.
@@ -193,6 +215,8 @@ pub struct Expect {
     pub passed: Option<Vec<&'static str>>,
     /// The text of the answer that the caller sees.
     pub text: Option<String>,
+    /// How the record says that it ended: the row of the outcome table.
+    pub outcome: Option<&'static str>,
 }
 
 /// Whether a call is admitted.

@@ -45,6 +45,8 @@ pub enum Ending {
     Trailers,
     /// The client hangs up after so many pieces of the answer; 0: before its headers.
     ClientAbort(u32),
+    /// The client hangs up when its request has left, before there is any answer.
+    ClientLeaves,
     /// The upstream breaks off after so many pieces; 0: before its headers.
     UpstreamCut(u32),
     /// No connection to the upstream.

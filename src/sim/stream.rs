@@ -232,7 +232,7 @@ impl Stream {
         }
         let spoken = upstream::answer(&self.headers, &self.body, &self.call.plot, desk.seed, desk.serial);
         self.seen.upstream = Some(spoken.truth.clone());
-        if ending == Ending::ClientAbort(0) {
+        if matches!(ending, Ending::ClientAbort(0) | Ending::ClientLeaves) {
             self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 1 };
             return;
         }

@@ -101,7 +101,7 @@ impl Answer {
         Answer {
             api: ask.api,
             id,
-            model: ask.model.clone(),
+            model: script.served.clone().unwrap_or_else(|| ask.model.clone()),
             created,
             choices,
             more_calls: (1..=script.tool_calls).map(more).collect(),

@@ -24,12 +24,17 @@ pub const TRAILER: &str = "x-upstream-tokens";
 /// A cut connection drops what is still buffered; so that the tokens before it arrive, it waits a moment.
 const FLUSH: Duration = Duration::from_millis(10);
 
+/// Longer than any caller waits.
+const STALL: Duration = Duration::from_secs(86_400);
+
 /// How the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Regular,
     Trailers,
     Cut,
+    /// A cut before anything has left.
+    Gone,
     Error,
 }
 
@@ -57,6 +62,7 @@ pub struct Saying {
     line_end: &'static str,
     comments: bool,
     cut_after: Option<u64>,
+    stall_after: Option<u64>,
     /// Tokens of one choice said so far.
     said: u64,
     ahead: VecDeque<Part>,
@@ -103,6 +109,13 @@ impl Saying {
         body
     }
 
+    /// Nothing: the connection is cut before the headers have left.
+    pub fn nothing(answer: Answer, script: &Script, run: Run) -> Saying {
+        let mut body = Saying::new(answer, script, Duration::ZERO, run);
+        body.ahead.push_back(Part::End(End::Gone));
+        body
+    }
+
     fn new(answer: Answer, script: &Script, pace: Duration, run: Run) -> Saying {
         Saying {
             answer,
@@ -110,6 +123,7 @@ impl Saying {
             line_end: if script.crlf { "\r\n" } else { "\n" },
             comments: script.comments,
             cut_after: script.cut_after,
+            stall_after: script.stall_after,
             said: 0,
             ahead: VecDeque::new(),
             waiting: None,
@@ -123,6 +137,10 @@ impl Saying {
             self.ahead.clear();
             self.cut_after = None;
             return Some(Part::End(End::Cut));
+        }
+        if self.stall_after.is_some_and(|most| self.said >= most) {
+            self.stall_after = None;
+            return Some(Part::Beat(Beat { wait: STALL, bytes: String::new(), tokens: 0 }));
         }
         let part = self.ahead.pop_front()?;
         let Part::Pieces(number) = part else { return Some(part) };
@@ -161,7 +179,7 @@ impl Saying {
                 self.run.over(Outcome::Failed);
                 None
             }
-            End::Cut => {
+            End::Cut | End::Gone => {
                 self.run.over(Outcome::Cut);
                 Some(Err(io::Error::other("cut as a marker asked")))
             }

@@ -31,6 +31,9 @@
 //! | `silent` | no usage |
 //! | `absurd` | negative and impossibly large usage |
 //! | `break=K` | the connection is cut after K output tokens |
+//! | `stall=K` | nothing more comes after K output tokens of a stream, until the caller goes away |
+//! | `no-response` | the connection is cut before the response headers |
+//! | `served=M` | the answer names the model M, in the place of the one asked for |
 //! | `error=S` | status S with an error body; 429 with `retry-after: 1` |
 //! | `inside-error` | a 200 that holds an error: the body, or an event in the middle of the stream |
 //! | `garbage` | a 200 whose body is no JSON and no event stream |

@@ -8,7 +8,7 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 22] = [
     "output",
     "reasoning",
     "tool-calls",
@@ -19,6 +19,9 @@ const NAMES: [&str; 19] = [
     "silent",
     "absurd",
     "break",
+    "stall",
+    "no-response",
+    "served",
     "error",
     "inside-error",
     "garbage",
@@ -51,6 +54,12 @@ pub struct Script {
     pub report: Report,
     /// Cut the connection after so many output tokens.
     pub cut_after: Option<u64>,
+    /// Say nothing more after so many output tokens, until the caller goes away.
+    pub stall_after: Option<u64>,
+    /// Cut the connection before the response headers.
+    pub no_response: bool,
+    /// The model that the answer names, in the place of the one asked for.
+    pub served: Option<String>,
     /// Answer with this status and an error body.
     pub error: Option<u16>,
     /// A 200 whose body or stream holds an error.
@@ -101,6 +110,9 @@ impl Script {
             "silent" => self.report = Report::Silent,
             "absurd" => self.report = Report::Absurd,
             "break" => self.cut_after = Some(number(name, value)?),
+            "stall" => self.stall_after = Some(number(name, value)?),
+            "no-response" => self.no_response = true,
+            "served" => self.served = Some(value.to_owned()),
             "error" => self.error = Some(status(value)?),
             "inside-error" => self.inside_error = true,
             "garbage" => self.garbage = true,

@@ -106,7 +106,9 @@ async fn exchange(server: &Server, api: Api, headers: &HeaderMap, body: &[u8]) -
         );
     }
     let id = answer.id.clone();
-    let body = if ask.stream {
+    let body = if script.no_response {
+        Body::new(Saying::nothing(answer, &script, run))
+    } else if ask.stream {
         Body::new(Saying::stream(answer, &script, pace, run))
     } else {
         let tokens = u32::try_from(answer.length()).unwrap_or(u32::MAX);

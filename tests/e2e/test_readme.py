@@ -43,9 +43,11 @@ def test_the_commands_about_policies(tmp_path):
     env = os.environ | {"PATH": f"{os.path.dirname(farebox())}:{os.environ['PATH']}"}
     commands = re.findall(r"^\$ (farebox .*?)\s+#", block("console", "farebox check"), re.M)
     (tmp_path / "prompt.txt").write_text("2 + 2 = 4")
-    assert commands == ["farebox check policy.yaml", "farebox count prompt.txt", "farebox test policy.yaml"]
-    check, count, test = (shell(f"cd {tmp_path} && {command}", env) for command in commands)
-    assert (check, count) == ("", "7 prompt.txt\n")
+    assert [command.split()[1] for command in commands] == ["check", "check", "explain", "count", "test"]
+    (tmp_path / "new.yaml").write_text((tmp_path / "policy.yaml").read_text().replace("1000 credits", "2000 credits"))
+    check, against, explain, count, test = (shell(f"cd {tmp_path} && {command}", env) for command in commands)
+    assert (check, against, count) == ("", "", "7 prompt.txt\n")
+    assert "plan trial, of " in explain
     assert re.search(r"^[1-9]\d* passed, 0 failed", test, re.M)
 
 

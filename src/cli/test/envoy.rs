@@ -20,7 +20,7 @@ use crate::collector::store::reader;
 use crate::now::Now;
 use crate::policy::Bundle;
 use crate::policy::bundle::HostMode;
-use crate::policy::case::{Asked, Case, RetryAfter, Who};
+use crate::policy::case::{Asked, Case, Ends, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
 use crate::sim::call::Call;
@@ -32,6 +32,8 @@ const CLUSTER: &str = "farebox-collector";
 const RECORD_LATE: Duration = Duration::from_secs(8);
 /// After so long a record that is not expected would have come: a sync's interval, and some more.
 const SETTLED: Duration = Duration::from_millis(500);
+/// How long a client waits that goes away before there is an answer.
+const HANGS_UP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What to start, and where to keep its state.
@@ -266,7 +268,7 @@ impl<'s> Envoy<'s> {
         }
     }
 
-    fn send(&self, call: &Call) -> Result<Answered, String> {
+    fn send(&self, call: &Call, ends: Ends) -> Result<Answered, String> {
         let value = |name: &[u8]| {
             let found = call.headers.iter().find(|(at, _)| at == name);
             found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
@@ -276,17 +278,40 @@ impl<'s> Envoy<'s> {
         for (name, value) in call.headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
             post = post.header(name.as_slice(), value.as_slice());
         }
-        let mut answer = post.send(&call.body[..]).map_err(|error| format!("Envoy does not answer: {error}"))?;
+        if ends == Ends::HungUp(0) {
+            post = post.config().timeout_recv_response(Some(HANGS_UP)).build();
+        }
+        let mut answer = match post.send(&call.body[..]) {
+            Err(ureq::Error::Timeout(_)) if ends == Ends::HungUp(0) => return Ok(Answered::default()),
+            answer => answer.map_err(|error| format!("Envoy does not answer: {error}"))?,
+        };
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let status = answer.status().as_u16();
         let mut body = Vec::new();
-        let broke = answer.body_mut().as_reader().read_to_end(&mut body).err();
+        let mut reader = answer.body_mut().as_reader();
+        let broke = match ends {
+            Ends::HungUp(tokens) => read_tokens(&mut reader, tokens, &mut body).err(),
+            _ => reader.read_to_end(&mut body).err(),
+        };
         Ok(Answered { status, retry_after, body, broke: broke.map(|error| error.to_string()) })
     }
 }
 
+/// Reads a stream as far as its first `tokens` tokens.
+fn read_tokens(reader: &mut impl Read, tokens: u64, body: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut piece = [0; 4096];
+    while super::answered::read(body).tokens < tokens {
+        match reader.read(&mut piece)? {
+            0 => return Err(std::io::Error::other(format!("it ended before {tokens} tokens"))),
+            length => body.extend_from_slice(piece.get(..length).unwrap_or_default()),
+        }
+    }
+    Ok(())
+}
+
 /// What the caller got.
+#[derive(Default)]
 struct Answered {
     status: u16,
     retry_after: Option<String>,
@@ -324,6 +349,9 @@ impl Host for Envoy<'_> {
                 "the outcome depends on the clock, and only a filter with test hooks has one to set".to_owned(),
             );
         }
+        if case.calls().iter().any(|asked| asked.answer.ends == Ends::NoConnection) {
+            return Some("the stand-in cannot be taken away from Envoy".to_owned());
+        }
         unanswerable(case).or_else(|| unseen(case, bundle))
     }
 
@@ -357,9 +385,11 @@ impl Envoy<'_> {
     /// Makes one call of a case. What is expected is expected of the `last`.
     fn carry_out(&self, case: &Case, asked: &Asked<'_>, key: &str, last: bool) -> Result<Observed, String> {
         let before = self.counts()?;
-        let answered = self.send(&request(asked, key, &self.suite.bundle))?;
+        let ends = asked.answer.ends;
+        let answered = self.send(&request(asked, key, &self.suite.bundle), ends)?;
         // One that the filter breaks off on purpose says before why it ends.
-        if let Some(error) = answered.broke.filter(|_| !last || case.expect.finish.is_none()) {
+        let on_purpose = matches!(ends, Ends::Broken(_)) || last && case.expect.finish.is_some();
+        if let Some(error) = answered.broke.filter(|_| !on_purpose) {
             return Err(format!("Envoy's answer broke off: {error}"));
         }
         let heard = self.heard()?;
@@ -388,6 +418,7 @@ impl Envoy<'_> {
             held: None,
             records: records.len() as u64,
             model: exchange.and_then(|exchange| exchange.get("model")?.as_str()).map(str::to_owned),
+            outcome: records.last().map(|record| record.outcome.name()),
             passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
             spoiled: None,
             contradictions: Vec::new(),

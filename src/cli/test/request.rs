@@ -6,8 +6,8 @@ use crate::engine::bill::{Bill, session_account};
 use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
-use crate::policy::case::{Answer, Api, Asked, Case, Prompt, Who};
-use crate::sim::call::{Call, body, go_on, header, offer_tool, prompt};
+use crate::policy::case::{Answer, Api, Asked, Case, Ends, Prompt, Who};
+use crate::sim::call::{Call, Ending, body, go_on, header, offer_tool, prompt};
 use crate::upstream::ask;
 use crate::upstream::script;
 
@@ -31,6 +31,7 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
     }
     let mut call = Call::new(api, key, &body);
     call.headers.push(header(script::HEADER, &orders(answer)));
+    call.plot.ending = ending(answer.ends);
     if let Some(from) = wanted.from {
         match bundle.trusted_proxies {
             0 => call.peer = Some(from),
@@ -73,7 +74,31 @@ fn orders(answer: &Answer) -> String {
     if answer.past_limit {
         orders.push_str(" ignore-limit");
     }
+    if let Some(served) = &answer.served {
+        orders.push_str(&format!(" served={served}"));
+    }
+    orders.push_str(&match answer.ends {
+        Ends::Whole | Ends::NoConnection => String::new(),
+        Ends::ErrorInside => " inside-error".to_owned(),
+        Ends::Broken(tokens) => format!(" break={tokens}"),
+        Ends::HungUp(0) => " slow-headers=60s".to_owned(),
+        Ends::HungUp(tokens) => format!(" stall={tokens}"),
+        Ends::NoResponse => " no-response".to_owned(),
+    });
     orders
+}
+
+/// How the simulator's stream ends. The first piece of one that is heard has no token yet, and each of the others one.
+fn ending(ends: Ends) -> Ending {
+    let pieces = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).saturating_add(1);
+    match ends {
+        Ends::Whole | Ends::ErrorInside => Ending::Finished,
+        Ends::Broken(tokens) => Ending::UpstreamCut(pieces(tokens)),
+        Ends::HungUp(0) => Ending::ClientLeaves,
+        Ends::HungUp(tokens) => Ending::ClientAbort(pieces(tokens)),
+        Ends::NoResponse => Ending::UpstreamCut(0),
+        Ends::NoConnection => Ending::ConnectFailure,
+    }
 }
 
 /// Why the stand-in cannot answer like this, if so.
@@ -85,8 +110,9 @@ pub(super) fn unanswerable(case: &Case) -> Option<String> {
 
 /// Why nobody can see what is expected, if so.
 pub(super) fn unseen(case: &Case, bundle: &Bundle) -> Option<String> {
-    let passed = case.expect.passed.is_some() && bundle.collector.is_none();
-    passed.then(|| "what is passed stands in the record, and there are none without a collector".to_owned())
+    let recorded = case.expect.passed.is_some() || case.expect.outcome.is_some();
+    let unseen = recorded && bundle.collector.is_none();
+    unseen.then(|| "`passed` and `outcome` stand in the record, and there are none without a collector".to_owned())
 }
 
 /// The caller's seat and plan, where there are such.

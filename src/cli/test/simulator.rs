@@ -80,7 +80,7 @@ impl Host for Simulator<'_> {
             let seen = carry_out(&world, asked, &key)?;
             let after = standings(case, &world)?;
             await_records(&world, slots);
-            if place.saturating_add(1) < calls.len() && seen.upstream.is_none() {
+            if place.saturating_add(1) < calls.len() && !was_let_through(&seen) {
                 return Ok(Observed::spoiled(place, seen.notes.get("denied_by").map(String::as_str)));
             }
             observed = observe(case, &world, &seen, &before, &after);
@@ -103,6 +103,11 @@ fn carry_out(world: &World, asked: &Asked<'_>, key: &str) -> Result<Seen, String
         return Err(format!("the call did not end within {LONGEST_MS} ms"));
     }
     world.seen(stream).ok_or_else(|| "the stream is not known any more".to_owned())
+}
+
+/// Whether it left for the upstream, which need not have heard of it.
+fn was_let_through(seen: &Seen) -> bool {
+    seen.upstream.is_some() || seen.admitted().is_some()
 }
 
 /// Until no record waits in its slot.
@@ -168,7 +173,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
     let mut observed = Observed {
         finish: answered.finish,
         delivered: answered.tokens,
-        admitted: upstream.is_some(),
+        admitted: was_let_through(seen),
         by: seen.notes.get("denied_by").cloned(),
         status: seen.status,
         codes: codes(&seen.body),
@@ -177,6 +182,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         tier,
         max_output: upstream.and_then(|upstream| upstream.limit),
         model: upstream.and_then(|upstream| model(&upstream.body)),
+        outcome: records.last().map(|record| record.outcome.name()),
         passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
         records: u64::try_from(records.len()).unwrap_or(u64::MAX),
         held: Some(BTreeMap::new()),

@@ -40,6 +40,8 @@ pub struct Observed {
     pub model: Option<String>,
     /// How quotas were passed, as the record says.
     pub passed: Vec<String>,
+    /// How it ended, as the record says.
+    pub outcome: Option<&'static str>,
     /// Why the call itself was never made.
     pub spoiled: Option<Mismatch>,
     /// What contradicts itself, whatever the case expects.
@@ -132,6 +134,9 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(passed) = &expect.passed {
         found.unless("passed", &said(&passed.join(", ")), &said(&seen.passed.join(", ")));
+    }
+    if let Some(outcome) = expect.outcome {
+        found.unless("outcome", outcome, seen.outcome.unwrap_or("none"));
     }
     if let Some(text) = &expect.text {
         found.unless("text", text, &seen.text);

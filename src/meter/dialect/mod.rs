@@ -416,7 +416,7 @@ impl Dialect {
 }
 
 /// Whether this names one of OpenAI's own hosted models, whose vocabularies are public.
-pub(super) fn is_openai_own(model: &str) -> bool {
+pub fn is_openai_own(model: &str) -> bool {
     let own = ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix));
     own && !model.starts_with("gpt-oss")
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Api, Call, MOST_TOKENS, Prompt, status};
+use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
 use crate::policy::document::is_header_name;
-use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
+use crate::policy::fields::{Fields, choice, form, map, named, switch, text, whole};
 use crate::policy::tree::Node;
 
 const CALL_KEYS: [&str; 9] =
@@ -80,8 +80,20 @@ fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
 
 /// The most tools that an answer calls.
 const MOST_TOOL_CALLS: u64 = 100;
-const ANSWER_KEYS: [&str; 10] =
-    ["output", "input", "cached", "cache_write", "reasoning", "tool_calls", "status", "silent", "past_limit", "echo"];
+const ANSWER_KEYS: [&str; 12] = [
+    "output",
+    "input",
+    "cached",
+    "cache_write",
+    "reasoning",
+    "tool_calls",
+    "status",
+    "silent",
+    "past_limit",
+    "echo",
+    "served",
+    "ends",
+];
 
 fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answer {
     let output = call.and_then(|call| call.max_output).unwrap_or(20).min(20);
@@ -96,6 +108,8 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         silent: false,
         past_limit: false,
         echo: false,
+        served: None,
+        ends: Ends::Whole,
     };
     let Some(fields) = node.and_then(|node| Fields::of(node, "answer", &ANSWER_KEYS, faults)) else { return none };
     let mut number = |key: &str, most: u64| {
@@ -113,9 +127,38 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         silent: flag(&fields, "silent", faults),
         past_limit: flag(&fields, "past_limit", faults),
         echo: flag(&fields, "echo", faults),
+        served: fields.optional("served").and_then(|node| named(node, "answer.served", faults)).map(|at| at.value),
+        ends: fields
+            .optional("ends")
+            .and_then(|node| form(node, "answer.ends", faults, ends))
+            .map_or(Ends::Whole, |at| at.value),
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+/// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `no response` or `no connection`.
+fn ends(written: &str) -> Result<Ends, Complaint> {
+    let after = |words: &str| {
+        let rest = written
+            .strip_prefix(words)?
+            .strip_suffix(" tokens")
+            .or(written.strip_prefix(words)?.strip_suffix(" token"))?;
+        rest.trim().parse().ok().filter(|tokens| (1..=MOST_TOKENS).contains(tokens))
+    };
+    match written {
+        "whole" => Some(Ends::Whole),
+        "error inside" => Some(Ends::ErrorInside),
+        "hung up" => Some(Ends::HungUp(0)),
+        "no response" => Some(Ends::NoResponse),
+        "no connection" => Some(Ends::NoConnection),
+        _ => after("broken after ").map(Ends::Broken).or_else(|| after("hung up after ").map(Ends::HungUp)),
+    }
+    .ok_or_else(|| {
+        let help = "write `whole`, `error inside`, `broken after 5 tokens`, `hung up`, `hung up after 5 tokens`, \
+                    `no response` or `no connection`";
+        Complaint::new(Code::BadValue, format!("an answer does not end as {}", shown(written)), help)
+    })
 }
 
 fn flag(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> bool {
@@ -129,6 +172,19 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let key = if answer.cached > input { "cached" } else { "cache_write" };
         let message = format!("{cached} tokens of {input} cannot have been cached");
         faults.add(fields.key_at(key), Code::Conflict, message, "`input` includes the cached tokens");
+    }
+    if let Ends::Broken(tokens) | Ends::HungUp(tokens @ 1..) = answer.ends {
+        if call.is_some_and(|call| !call.stream) {
+            let message = "an answer that is no stream has no tokens to end after";
+            faults.add(fields.key_at("ends"), Code::Conflict, message, "add `stream: true` to the call");
+        } else if tokens >= answer.output {
+            let message = format!("an answer of {} tokens does not end after {tokens} of them", answer.output);
+            faults.add(fields.key_at("ends"), Code::Conflict, message, "let it have more `output`");
+        }
+    }
+    if answer.ends != Ends::Whole && answer.status != 200 {
+        let message = format!("an answer of {} has no such end", answer.status);
+        faults.add(fields.key_at("ends"), Code::Conflict, message, "leave out `status` or `ends`");
     }
     if answer.reasoning > answer.output {
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);

@@ -7,7 +7,7 @@ use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 use crate::policy::unit::Unit;
 
-const EXPECT_KEYS: [&str; 15] = [
+const EXPECT_KEYS: [&str; 16] = [
     "decision",
     "by",
     "status",
@@ -23,6 +23,7 @@ const EXPECT_KEYS: [&str; 15] = [
     "model",
     "passed",
     "text",
+    "outcome",
 ];
 
 /// How a quota can be passed, as records say it.
@@ -34,6 +35,20 @@ const PASSED: [(&str, &str); 5] = [
     ("waited", "waited"),
 ];
 
+/// How exchanges end, as records say it: those that a case can bring about.
+pub const OUTCOMES: [&str; 10] = [
+    "never_sent",
+    "connect_failure",
+    "no_response",
+    "upstream_error",
+    "error_inside",
+    "aborted",
+    "cut_by_us",
+    "cut_by_upstream",
+    "complete",
+    "complete_silent",
+];
+
 /// Reads what a case expects; amounts of quotas are noted in `named` too.
 pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
     let fields = Fields::of(node, "expect", &EXPECT_KEYS, faults)?;
@@ -42,7 +57,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text"];
+        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text", "outcome"];
         excluded(&fields, "a refused call", &unseen, faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
@@ -66,6 +81,8 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
     let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
     let delivered = number("delivered", MOST_TOKENS);
     let passed = fields.optional("passed").map(|node| passed(node, faults));
+    let outcomes = OUTCOMES.map(|name| (name, name));
+    let outcome = fields.optional("outcome").and_then(|node| choice(node, "expect.outcome", &outcomes, faults));
     let status = status(fields.optional("status"), "expect.status", faults);
     let retry_after = retry_after.map(|retry| retry.value);
     Some(Expect {
@@ -84,6 +101,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         delivered,
         model,
         passed,
+        outcome,
     })
 }
 
