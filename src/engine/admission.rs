@@ -7,9 +7,9 @@
 //! the call is split at the boundary, the first giving what it has. Where something is in the way, the policy's reliefs
 //! are tried in the order in which they are written.
 
-use crate::engine::bill::{Bill, Size, most};
+use crate::engine::bill::{self, Bill, Size};
 use crate::now::Now;
-use crate::policy::bundle::{HoldSize, PlanQuota, Relief, Role};
+use crate::policy::bundle::{PlanQuota, Relief, Role};
 use crate::policy::price::Price;
 use crate::policy::unit::Unit;
 use crate::quota::{Level, QuotaId, Short, Standing, Window};
@@ -238,12 +238,7 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     /// What `quota` is asked for with this output limit.
     fn asked(&self, quota: &PlanQuota, output: u64) -> u64 {
-        let size = Size { output, ..*self.size };
-        let consumed = match quota.hold {
-            HoldSize::Worst => size.worst(),
-            HoldSize::Expected => size.expectation(),
-        };
-        most(quota.unit, &consumed, self.price)
+        bill::asked(quota, &Size { output, ..*self.size }, self.price)
     }
 
     fn over(&self, at: usize) -> u64 {

@@ -2,6 +2,7 @@ use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_
 
 use super::{Fit, How, Moment, Patience, Verdict, weigh};
 use crate::engine::bill::{Bill, Size, most};
+use crate::engine::expectation::Expected;
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Connectivity, HoldRule, HoldSize, Per, Plan, PlanQuota, Relief, Role, Seat, Security};
@@ -88,7 +89,7 @@ fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
 }
 
 fn size(input: u64, output: u64) -> Size {
-    Size { input, output, expected: output, choices: 1, floor: 0, prompts: MICRO, tools: false }
+    Size { input, output, expected: Expected::Assumed(output), choices: 1, floor: 0, prompts: MICRO, tools: false }
 }
 
 /// A weighing under `plan`.
@@ -370,9 +371,24 @@ fn a_throttled_call_takes_from_a_bucket_of_its_own() {
 #[test]
 fn a_cap_may_hold_what_is_expected() {
     let plan = plan(vec![PlanQuota { hold: HoldSize::Expected, ..quota("cap", Unit::Tokens, SEAT, 1_000, false) }]);
-    let agent = Size { expected: 600, ..size(100, 32_000) };
+    let agent = Size { expected: Expected::Assumed(600), ..size(100, 32_000) };
     let Verdict::Fits(fit) = verdict(&plan, &agent, false, stands(1_000, 0, 0, u64::MAX)) else { panic!() };
     assert_eq!((fit.output, amounts(&fit)), (32_000, vec![700]));
+}
+
+#[test]
+fn what_is_expected_is_weighed_by_what_it_costs() {
+    let plan = plan(vec![PlanQuota { hold: HoldSize::Expected, ..fund("month", Unit::Credits, 1_000) }]);
+    let turn = Usage { input: 100, cache_read: 1_000, output: 600, ..Usage::default() };
+    let agent = Size { expected: Expected::Learned(turn), ..size(150_000, 32_000) };
+    let held = |agent: &Size| {
+        let Verdict::Fits(fit) = verdict(&plan, agent, false, stands(1_000_000, 0, 0, u64::MAX)) else { panic!() };
+        (fit.output, fit.levels[0].lines[0].amount)
+    };
+    assert_eq!(held(&agent), (32_000, (100 * 1_000 + 1_000 * 100 + 600 * 4_000) * 3 / 2));
+    // Of a call that may not have so much it is never more than the worst.
+    let short = Size { expected: Expected::Learned(turn), ..size(10, 20) };
+    assert_eq!(held(&short), (20, (10 * 1_250 + 20 * 5_000) * 3 / 2));
 }
 
 fn sizes() -> impl Strategy<Value = Size> {

@@ -1,7 +1,8 @@
 //! The accounts that one call of one seat is charged to, and how much each of them.
 
+use crate::engine::expectation::Expected;
 use crate::meter::usage::Usage;
-use crate::policy::bundle::{Bundle, Per, Plan, PlanQuota, Relief, Role, SESSIONS, Seat};
+use crate::policy::bundle::{Bundle, HoldSize, Per, Plan, PlanQuota, Relief, Role, SESSIONS, Seat};
 use crate::policy::price::Price;
 use crate::policy::unit::{Consumed, Unit};
 use crate::quota::{HeldLevel, HeldLine, Level, Line, QuotaId, Window};
@@ -14,8 +15,8 @@ pub struct Size {
     pub input: u64,
     /// Output tokens that one choice may have, as declared or assumed.
     pub output: u64,
-    /// Output tokens that one choice will have, as calls of this model lately had.
-    pub expected: u64,
+    /// What it will come to, as far as that can be told.
+    pub expected: Expected,
     /// Choices asked for, at least 1.
     pub choices: u64,
     /// Output limits below this many tokens are of no use to the caller, or forbidden by the dialect.
@@ -32,13 +33,13 @@ impl Size {
         self.consumed(self.output)
     }
 
-    /// What it will come to, as far as that can be told.
-    pub fn expectation(&self) -> Consumed {
-        self.consumed(self.expected.min(self.output))
+    fn consumed(&self, output: u64) -> Consumed {
+        self.consuming(Usage { input: self.input, output, ..Usage::default() })
     }
 
-    fn consumed(&self, output: u64) -> Consumed {
-        let usage = Usage { input: self.input, output: output.saturating_mul(self.choices), ..Usage::default() };
+    /// `usage`: of the output, what one choice has.
+    fn consuming(&self, usage: Usage) -> Consumed {
+        let usage = Usage { output: usage.output.saturating_mul(self.choices), ..usage };
         Consumed { usage, prompts: self.prompts, tool_calls: u64::from(self.tools) }
     }
 }
@@ -218,6 +219,20 @@ pub fn most(unit: Unit, consumed: &Consumed, price: &Price) -> u64 {
         _ => *usage,
     };
     unit.amount(&Consumed { usage: worst, ..*consumed }, &dear)
+}
+
+/// Micro-units that a call of this size asks of a quota: the most that it can come to, or what is expected of it where
+/// the quota says so.
+pub fn asked(quota: &PlanQuota, size: &Size, price: &Price) -> u64 {
+    let most = |consumed| most(quota.unit, &consumed, price);
+    match (quota.hold, size.expected) {
+        (HoldSize::Worst, _) => most(size.worst()),
+        (HoldSize::Expected, Expected::Assumed(output)) => most(size.consumed(output.min(size.output))),
+        (HoldSize::Expected, Expected::Learned(usage)) => {
+            let usage = Usage { output: usage.output.min(size.output), ..usage };
+            quota.unit.amount(&size.consuming(usage), price).min(most(size.worst()))
+        }
+    }
 }
 
 /// What is held of one quota of an account.

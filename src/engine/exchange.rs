@@ -346,7 +346,7 @@ impl Exchange {
         let size = Size {
             input: bound.max(counted),
             output: declared,
-            expected: vm.expected_output(&model.pattern).unwrap_or(plan.hold.unstated_output),
+            expected: vm.habits.expect(&model.pattern, bound.max(counted), plan.hold.unstated_output),
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
@@ -391,7 +391,8 @@ impl Exchange {
         let (counted, bound) = prepared.call.input(model.encoding);
         prepared.counted = counted;
         prepared.size.input = bound.max(counted);
-        prepared.size.expected = vm.expected_output(&model.pattern).unwrap_or(prepared.size.expected);
+        let assumed = self.bundle.plans.get(prepared.plan).map_or(0, |plan| plan.hold.unstated_output);
+        prepared.size.expected = vm.habits.expect(&model.pattern, prepared.size.input, assumed);
         prepared.model = model.clone();
     }
 

@@ -88,6 +88,7 @@ mod tests {
     use super::end;
     use crate::engine::admission::{Moment, Patience, Verdict, weigh};
     use crate::engine::bill::{Bill, Size};
+    use crate::engine::expectation::Expected;
     use crate::meter::dialect::Dialect;
     use crate::meter::usage::Usage;
     use crate::now::Now;
@@ -122,7 +123,8 @@ mod tests {
         let usage = Usage { output, ..Usage::default() };
         let price = bundle.models.find("m").unwrap().price(0, Dialect::OpenAiChat, 1);
         let bill = Bill::of(bundle, plan, seat, 0, "m", 0);
-        let size = Size { input: 0, output, expected: 0, choices: 1, floor: 0, prompts: 0, tools: false };
+        let size =
+            Size { input: 0, output, expected: Expected::Assumed(0), choices: 1, floor: 0, prompts: 0, tools: false };
         let moment = Moment { now, last: false, observe: false };
         let mut unused = |_: &str, quota: &crate::policy::bundle::PlanQuota| quota::Standing::unused(&quota.quota, now);
         let verdict = weigh(&bill, &price, &size, moment, &mut Patience::default(), &mut unused, &|_| false);

@@ -41,6 +41,7 @@
 //! | [`exchange`] | the states of a stream |
 //! | [`identity`], [`source`], [`guard`] | who calls, from where, asking what |
 //! | `screen` | what is found in prompts and answers, and what is done about it |
+//! | [`expectation`] | what a call will come to, as others lately did |
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
 //! | [`balance`] | how the quotas of a key stand, told to that key |
@@ -61,6 +62,7 @@ pub mod denial;
 pub mod effect;
 pub mod event;
 pub mod exchange;
+pub mod expectation;
 pub mod guard;
 pub mod identity;
 mod lost;

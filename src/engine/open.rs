@@ -560,7 +560,10 @@ impl Open {
             return Extension::Refused;
         };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
-        let known = slices::Known { price: &self.price, size: &self.size, held: &self.held, over: &self.over };
+        // More than was expected is wanted: from now on what may be delivered is held.
+        let size = Size { expected: self.size.expected.unless_beyond(needs, self.size.choices), ..self.size };
+        let known =
+            slices::Known { price: &self.price, size: &size, before: &self.size, held: &self.held, over: &self.over };
         for _ in 0..TRIES {
             let mut accounts = Accounts::default();
             let found = slices::room(&bill, known, slices, needs, &mut |subject, quota| {
@@ -582,6 +585,7 @@ impl Open {
                 Ok(quota::Outcome::Done) => {
                     slices::add(&mut self.held, operation.holds());
                     slices.held = held;
+                    self.size = size;
                     reader.allow(slices.allowance());
                     self.noted = delivered;
                     self.asked_early = false;
@@ -732,7 +736,7 @@ impl Open {
             _ => bill.used(&consumed, &price, &self.held),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
-            vm.learn_output(&self.model.pattern, usage.output);
+            vm.habits.learn(&self.model.pattern, self.size.input, self.size.choices, &usage, source);
         }
         let reached = self.reached(&bill, &used, now, vm, cells);
         let record = Record {

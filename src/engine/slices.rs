@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::engine::admission::Want;
-use crate::engine::bill::{Bill, Size, held_amount, most};
+use crate::engine::bill::{self, Bill, Size, held_amount};
 use crate::meter::call::Call;
-use crate::policy::bundle::{HoldSize, Plan, PlanQuota, Role, StreamHold};
+use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
 use crate::quota::{HeldLevel, Level, QuotaId, Standing};
 
@@ -84,6 +84,8 @@ pub(super) enum Room {
 pub(super) struct Known<'a> {
     pub price: &'a Price,
     pub size: &'a Size,
+    /// The size of which what is held now was asked: less was expected of it then, perhaps.
+    pub before: &'a Size,
     pub held: &'a [HeldLevel],
     /// How far the policy lets quotas be passed.
     pub over: &'a BTreeMap<QuotaId, u64>,
@@ -91,17 +93,12 @@ pub(super) struct Known<'a> {
 
 /// `size` with so many output tokens, all choices together.
 fn sized(size: &Size, output: u64) -> Size {
-    Size { output, expected: size.expected.saturating_mul(size.choices.max(1)), choices: 1, ..*size }
+    Size { output, expected: size.expected.of_choices(size.choices.max(1)), choices: 1, ..*size }
 }
 
 /// What a quota is asked for when so many output tokens are held.
 fn asked(quota: &PlanQuota, price: &Price, size: &Size, output: u64) -> u64 {
-    let size = sized(size, output);
-    let consumed = match quota.hold {
-        HoldSize::Worst => size.worst(),
-        HoldSize::Expected => size.expectation(),
-    };
-    most(quota.unit, &consumed, price)
+    bill::asked(quota, &sized(size, output), price)
 }
 
 /// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it.
@@ -170,9 +167,9 @@ pub(super) fn room(
     needs: u64,
     standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
 ) -> Room {
-    let Known { price, size, .. } = known;
+    let Known { price, size, before, .. } = known;
     let more = |quota: &PlanQuota, held: u64| {
-        asked(quota, price, size, held).saturating_sub(asked(quota, price, size, slices.held))
+        asked(quota, price, size, held).saturating_sub(asked(quota, price, before, slices.held))
     };
     let (least, most) = slices.next(needs);
     let (mut held, mut wants, mut blocked) = (most, Vec::new(), false);

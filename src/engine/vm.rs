@@ -8,12 +8,13 @@ use std::rc::Rc;
 
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
+use crate::engine::expectation::Habits;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::now::Now;
 use crate::policy::bundle::Bundle;
 use crate::quota::{
-    Cells, ExchangeId, Incarnation, Keys, MICRO, Outcome, Quota, StoreError, beat, first_claimable, open_epoch,
+    Cells, ExchangeId, Incarnation, Keys, Outcome, Quota, StoreError, beat, first_claimable, open_epoch,
 };
 use crate::report::outbox::{Outbox, Ticket};
 use crate::report::wire::Reached;
@@ -43,8 +44,8 @@ pub struct Vm {
     last_beat_ms: u64,
     /// Whether the charter of `bundle` is known to be in force.
     pub(super) proclaimed: bool,
-    /// Output tokens that calls lately had, by the model's line of the catalogue: micro-tokens.
-    outputs: BTreeMap<String, u64>,
+    /// What calls lately came to.
+    pub(super) habits: Habits,
     /// How full each quota of an account was said to be, and in which window it was said: one entry for each that has
     /// reached a percent of its plan's list.
     reached: BTreeMap<(String, String), (u64, u8)>,
@@ -139,7 +140,7 @@ impl Vm {
             refusals: 0,
             last_beat_ms: 0,
             proclaimed: false,
-            outputs: BTreeMap::new(),
+            habits: Habits::default(),
             reached: BTreeMap::new(),
             #[cfg(feature = "test-hooks")]
             holds_nothing: false,
@@ -236,21 +237,6 @@ impl Vm {
             *said = (reached.window, reached.percent);
         }
         news
-    }
-
-    /// How many output tokens calls of a model have lately had; `None`: there was none yet.
-    pub(super) fn expected_output(&self, pattern: &str) -> Option<u64> {
-        self.outputs.get(pattern).map(|micro| micro.div_ceil(MICRO))
-    }
-
-    /// A call of a model has come to so many output tokens: an eighth of what is expected of the next.
-    pub(super) fn learn_output(&mut self, pattern: &str, output: u64) {
-        let new = output.saturating_mul(MICRO);
-        match self.outputs.get_mut(pattern) {
-            Some(known) => *known = known.saturating_sub(*known / 8).saturating_add(new / 8),
-            // One entry a line of the catalogue: as many as the policy has.
-            None => drop(self.outputs.insert(pattern.to_owned(), new)),
-        }
     }
 
     /// A place for one more exchange. It is taken until [`Vm::vacate`].

@@ -262,7 +262,8 @@ pub enum HoldSize {
     /// The most that the call can come to.
     #[default]
     Worst,
-    /// What calls of this model have lately come to. The quota may be passed by what a call needs beyond that.
+    /// What calls of this model have lately come to, by direction. The quota may be passed by what a call needs beyond
+    /// that; a stream in slices holds all that it is given from there on.
     Expected,
 }
 

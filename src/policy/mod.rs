@@ -48,8 +48,11 @@
 //!       funds:                         # who pays, in this order; those in one unit pay a call together; any window but bucket, sliding, concurrent
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits}   # optional: what
 //!                                      # goes over of what is unused; else it lapses
-//!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly}   # `m` million, `b` billion;
-//!                                      # `was`: the name it had, under which its counters go on
+//!         # `m` million, `b` billion; `was`: the name it had, under which its counters go on. `hold: expected`, for agents
+//!         # that send 100,000 cached tokens again, declare 32,000 and use 600: held is what calls of the model lately
+//!         # came to, cached input at its price, and not the worst. The fund may be passed by what a call needs beyond
+//!         # that; with `stream: slices` that is its input and one slice at most
+//!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly, hold: expected}
 //!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first
 //!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn
 //!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
@@ -57,8 +60,8 @@
 //!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY
 //!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
 //!         pace:  {limit: 200000 fresh tokens, per: seat, window: bucket 1m, burst: 400000 fresh tokens, hold: expected,
-//!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or what
-//!                                      # calls of the model lately came to; `full`: as `empty`; also `observe`
+//!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or as in
+//!                                      # funds what is expected; `full`: as `empty`; also `observe`
 //!         large: {limit: 50 weighted requests, per: seat, window: calendar month, models: ["demo-l*"]}   # only their calls
 //!         turns: {limit: 80 prompts, per: seat, window: first-use 5h}   # a call that ends with a tool's result begins none
 //!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`

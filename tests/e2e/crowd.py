@@ -12,6 +12,7 @@ from whole import key
 
 SMALLEST = 16  # the policy's `shrink_to`
 LARGEST = 300
+UNSTATED = 0.3  # of the calls that may leave their output limit open
 
 
 class Crowd:
@@ -80,7 +81,10 @@ class Crowd:
         anthropic, stream = chance.random() < 0.3, chance.random() < 0.5
         hang_up = stream and chance.random() < self.hang_up
         words = f"[[output={chance.randint(0, limit)}]]"
-        body = {"model": f"demo-{seat}", "max_tokens": limit, "stream": stream, "messages": [{"role": "user", "content": words}]}
+        body = {"model": f"demo-{seat}", "stream": stream, "messages": [{"role": "user", "content": words}]}
+        # Anthropic's calls must state one.
+        if anthropic or chance.random() >= UNSTATED:
+            body["max_tokens"] = limit
         headers = {"authorization": f"Bearer {key(seat)}", "content-type": "application/json"}
         try:
             connection.request("POST", "/v1/messages" if anthropic else "/v1/chat/completions", json.dumps(body), headers)

@@ -1,9 +1,11 @@
-"""Sixty-four clients at the edge of several caps at once: never over, nearly all of it usable, and all books agree.
+"""Clients by the dozen at the edge of several quotas at once: never over, nearly all of it usable, and all books agree.
 
 `make torture` runs the same longer.
 """
 
 import collections
+import dataclasses
+import itertools
 import re
 import time
 
@@ -14,33 +16,59 @@ from crowd import SMALLEST, Crowd
 from whole import MICRO, Whole, charged, first, policy
 
 CAP = 20_000
-# A round is an organisation of its own: one seat, so that all its caps end at once, or four seats under one organisation's.
-SIZES = pytest.mark.parametrize("rounds", [2, pytest.param(24, marks=pytest.mark.torture)])
+FULL = pytest.mark.torture
 BUCKET_S = 7 * 86_400
-LEVELS = {
-    "month": f"{{amount: {CAP} tokens, per: org, window: calendar month}}",
-    "org-5h": f"{{limit: {CAP} tokens, per: org, window: first-use 5h}}",
-    "seat-5h": f"{{limit: {CAP} tokens, per: seat, window: first-use 5h}}",
-    "pace": f"{{limit: {CAP} tokens, per: seat, window: bucket 7d}}",
+# A token weighs one credit, so that quotas in both units end together.
+MODELS = "demo-*: {count: o200k_base, credits: {input: 1000, cache_read: 1000, output: 1000}}"
+TOKENS = {
+    "month": "{amount: %d tokens, per: org, window: calendar month}",
+    "seat-5h": "{limit: %d tokens, per: seat, window: first-use 5h}",
+    "pace": "{limit: %d tokens, per: seat, window: bucket 7d}",
+    "hour": "{limit: %d tokens, per: org, window: sliding 1h}",
+    "ever": "{limit: %d credits, per: seat, window: lifetime}",
+}
+OTHERS = {
     "calls": "{limit: 100000 requests, per: seat, window: first-use 5h}",
     "live": "{limit: 64 requests, per: seat, window: concurrent}",
 }
+ALL = [*TOKENS, *OTHERS]
 
 
-def seats(rounds):
-    """Rounds in turn of one seat, and of four."""
-    return [[f"s{n}-{k}" for k in range(1 if n % 2 == 0 else 4)] for n in range(rounds)]
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """An organisation of its own, whose seats may use `cap` tokens by each of `levels`."""
+
+    org: str
+    seats: tuple
+    levels: tuple
+    cap: int
+
+    @property
+    def plan(self):
+        return f"plan-{self.org}"
 
 
-def torture_policy(levels, rounds, name="torture"):
-    caps = ", ".join(f"{level}: {LEVELS[level]}" for level in levels if level != "month")
-    plan = f"{{tokens: {{funds: {{month: {LEVELS['month']}}}, caps: {{{caps}}}, hold: {{shrink_to: {SMALLEST}}}}}}}"
-    everybody = {seat: (f"o{n}", "edge") for n, crew in enumerate(seats(rounds)) for seat in crew}
+def edges(caps):
+    """One to five quotas that a seat meets all at the same time."""
+    each = itertools.product(range(1, len(TOKENS) + 1), enumerate(caps))
+    return [Round(f"e{n}-{at}", (f"e{n}-{at}",), tuple(TOKENS)[:n], cap) for n, (at, cap) in each]
+
+
+def crews(rounds, levels=ALL):
+    """In turn one seat, whose quotas all end at once, and four seats that meet first what their organisation has."""
+    return [Round(f"o{n}", tuple(f"s{n}-{k}" for k in range(1 if n % 2 == 0 else 4)), tuple(levels), CAP) for n in range(rounds)]
+
+
+def torture_policy(rounds, name="torture"):
+    def plan(one):
+        quotas = {level: (TOKENS | OTHERS)[level].replace("%d", str(one.cap)) for level in one.levels}
+        caps = ", ".join(f"{level}: {quota}" for level, quota in quotas.items() if level != "month")
+        return f"{{tokens: {{funds: {{month: {quotas['month']}}}, caps: {{{caps}}}, hold: {{shrink_to: {SMALLEST}}}}}}}"
+
+    plans = {one.plan: plan(one) for one in rounds}
+    everybody = {seat: (one.org, one.plan) for one in rounds for seat in one.seats}
     # Waiting for a grant is no part of what is shown here, and the machine is busy.
-    return policy(name, {"edge": plan}, everybody).replace("patience: 2s", "patience: 20s")
-
-
-ALL = list(LEVELS)
+    return policy(name, plans, everybody, MODELS).replace("patience: 2s", "patience: 20s")
 
 
 @pytest.fixture
@@ -48,7 +76,9 @@ def whole(tmp_path):
     started = []
 
     def start(policy, **settings):
-        started.append(Whole(tmp_path, policy, pace="1ms", **settings))
+        folder = tmp_path / f"whole-{len(started)}"
+        folder.mkdir()
+        started.append(Whole(folder, policy, pace="1ms", **settings))
         return started[-1].start()
 
     yield start
@@ -57,13 +87,13 @@ def whole(tmp_path):
 
 
 class Books:
-    """What the upstream wrote, what the ledger was told, and what Envoy's metrics say: all by organisation."""
+    """What the upstream wrote, what the ledger was told, and what Envoy's metrics say."""
 
     def __init__(self, envoys, model, ledger, crowds):
-        self.upstream, self.by_seat = collections.Counter(), collections.Counter()
+        self.upstream = collections.Counter()
         exchanges = model.idle()
         for one in exchanges:
-            self.by_seat[one["model"].removeprefix("demo-")] += one["prompt_tokens"] + one["completion_tokens"]
+            self.upstream[one["model"].removeprefix("demo-")] += one["prompt_tokens"] + one["completion_tokens"]
         admitted = sum(crowd.admitted() for crowd in crowds)
         assert len(exchanges) == admitted, "what was admitted reached the upstream, and nothing else did"
         self.records = ledger.wait(admitted)
@@ -88,28 +118,28 @@ def _agreed(quotas):
     return quotas if all(one["used"] == one["used_by_records"] for one in quotas) else None
 
 
-def check(books, crowds, levels, seconds, exact=True):
-    """Never over on any level, 99 % of the tightest used, refusals free, and all books equal."""
-    refill = CAP * seconds / BUCKET_S + 1
+def check(books, rounds, crowds, seconds, exact=True):
+    """Never over on any level, refusals free, and all books equal. Returns what each round has used."""
     used = []
-    for n, crowd in enumerate(crowds):
+    for one, crowd in zip(rounds, crowds, strict=True):
         assert crowd.odd == [], crowd.odd[:5]
-        org = sum(books.recorded[seat] for seat in crowd.seats)
-        for level in levels:
-            if level in ("month", "org-5h"):
-                assert books.charged[f"org/o{n}", f"edge/{level}"] == org * MICRO <= CAP * MICRO
-            elif level in ("seat-5h", "pace"):
-                for seat in crowd.seats:
-                    own = books.charged[f"seat/{seat}", f"edge/{level}"]
-                    assert own == books.recorded[seat] * MICRO <= (CAP + (refill if level == "pace" else 0)) * MICRO
-        for seat in crowd.seats:
-            if "calls" in levels:
-                assert books.charged[f"seat/{seat}", "edge/calls"] == crowd.admitted(seat) * MICRO, "a refusal was charged"
+        org = sum(books.recorded[seat] for seat in one.seats)
+        for level in one.levels:
+            if level in ("month", "hour"):
+                assert books.charged[f"org/{one.org}", f"{one.plan}/{level}"] == org * MICRO <= one.cap * MICRO
+            elif level in TOKENS:
+                refill = one.cap * seconds / BUCKET_S + 1 if level == "pace" else 0
+                for seat in one.seats:
+                    own = books.charged[f"seat/{seat}", f"{one.plan}/{level}"]
+                    assert own == books.recorded[seat] * MICRO <= (one.cap + refill) * MICRO
+        for seat in one.seats:
+            if "calls" in one.levels:
+                assert books.charged[f"seat/{seat}", f"{one.plan}/calls"] == crowd.admitted(seat) * MICRO, "a refusal was charged"
             # Answers that were hung up are charged by what was delivered, never by more than the upstream wrote.
-            agree = books.recorded[seat] == books.by_seat[seat] if exact else books.recorded[seat] <= books.by_seat[seat]
-            assert agree, f"{seat}: filter {books.recorded[seat]}, upstream {books.by_seat[seat]}"
-        assert books.metric("tokens_total", org=f"o{n}") == org, "the metrics and the records disagree"
-        assert books.metric("exchanges_total", org=f"o{n}") == crowd.admitted()
+            agree = books.recorded[seat] == books.upstream[seat] if exact else books.recorded[seat] <= books.upstream[seat]
+            assert agree, f"{seat}: filter {books.recorded[seat]}, upstream {books.upstream[seat]}"
+        assert books.metric("tokens_total", org=one.org) == org, "the metrics and the records disagree"
+        assert books.metric("exchanges_total", org=one.org) == crowd.admitted()
         used.append(org)
     assert books.metric("refusals_total") == sum(crowd.refused() for crowd in crowds)
     for one in books.accounts:
@@ -118,57 +148,72 @@ def check(books, crowds, levels, seconds, exact=True):
     return used
 
 
-def show(title, used, crowds, tails):
+def show(title, used, crowds):
     refused, admitted = sum(crowd.refused() for crowd in crowds), sum(crowd.admitted() for crowd in crowds)
     over = sum(max(0, tokens - CAP) for tokens in used)
     print(f"{title}: {len(used)} caps of {CAP:,} tokens: used {min(used) / CAP:.2%} to {max(used) / CAP:.2%}; over: {over}")
-    print(f"  {admitted:,} calls admitted ({sum(tails)} by the quiet tail), {refused:,} refused, all free", end="")
+    print(f"  {admitted:,} calls admitted, {refused:,} refused, all free", end="")
     print(f"; {sum(crowd.hung_up for crowd in crowds)} hung up" if any(c.hung_up for c in crowds) else "")
 
 
 def run_rounds(urls, rounds, **settings):
-    crowds, tails = [], []
-    for n, crew in enumerate(seats(rounds)):
-        crowds.append(Crowd(urls, crew, seed=n + 1, **settings).start().wait())
-        tails.append(crowds[-1].tail())
-    return crowds, tails
+    crowds = []
+    for n, one in enumerate(rounds):
+        crowds.append(Crowd(urls, one.seats, seed=n + 1, **settings).start().wait())
+        crowds[-1].tail()
+    return crowds
+
+
+def without_hold(text):
+    """Envoy's configuration, for a filter with test hooks that checks first and settles later."""
+    before = "runtime: envoy.wasm.runtime.v8\n"
+    assert before in text
+    indent = re.search(rf"^( *){re.escape(before)}", text, re.M)[1]
+    return text.replace(before, f"{before}{indent}environment_variables: {{key_values: {{FAREBOX_TEST: hold-nothing}}}}\n")
 
 
 @pytest.mark.container
-@SIZES
-@pytest.mark.parametrize("hang_up, mode", [(0.0, "held"), (0.4, "first")], ids=["whole-held", "hung-up-first"])
-def test_caps_hold_at_their_edge(whole, hang_up, mode, rounds):
-    text = torture_policy(ALL, rounds)
-    one, began = whole(first(text) if mode == "first" else text), time.monotonic()
-    crowds, tails = run_rounds([one.url], rounds, hang_up=hang_up)
+@pytest.mark.parametrize("caps", [[CAP], pytest.param([CAP, 10 * CAP, CAP, 10 * CAP], marks=FULL)], ids=["brief", "full"])
+def test_quotas_hold_at_their_edge(whole, caps):
+    """The same crowd with the hold and without it, at one to five quotas that all end at once."""
+    rounds, clients = edges(caps), 128
+    text, began = torture_policy(rounds), time.monotonic()
+    one = whole(text)
+    crowds = run_rounds([one.url], rounds, clients=clients)
+    used = check(Books([one.envoy], one.model, one.ledger, crowds), rounds, crowds, time.monotonic() - began)
+    one.unharmed()
+    one.stop()
+    other = whole(text, wasm=WASM_HOOKS, edit=without_hold)
+    loose = run_rounds([other.url], rounds, clients=clients)
+    spent = Books([other.envoy], other.model, other.ledger, loose).upstream
+    print(f"{clients} clients, 2 workers; streams and not, with and without a declared limit{'':<13}the hold switched off:")
+    print("quotas      cap     calls  admitted   charged  overspend      used    admitted   charged  overspend")
+    for each, crowd, tokens, free in zip(rounds, crowds, used, loose, strict=True):
+        calls, wild = crowd.admitted() + crowd.refused(), sum(spent[seat] for seat in each.seats)
+        print(f"{len(each.levels):>6}{each.cap:>9,}{calls:>10,}{crowd.admitted():>10,}{tokens:>10,}{max(0, tokens - each.cap):>11,}", end="")
+        print(f"{tokens / each.cap:>10.2%}{free.admitted():>12,}{wild:>10,}{wild - each.cap:>+11,}")
+        assert 0.99 * each.cap <= tokens <= each.cap, "too little of the cap was usable"
+        assert wild > each.cap, "the crowd does not reach the edge, so the hold shows nothing"
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("count", [2, pytest.param(24, marks=FULL)])
+def test_hung_up_answers_hold_the_edge_too(whole, count):
+    """Headers first, and four in ten streams are left by their clients."""
+    rounds = crews(count)
+    one, began = whole(first(torture_policy(rounds))), time.monotonic()
+    crowds = run_rounds([one.url], rounds, hang_up=0.4)
     books = Books([one.envoy], one.model, one.ledger, crowds)
-    used = check(books, crowds, ALL, time.monotonic() - began, exact=not hang_up)
-    show(f"headers {mode}", used, crowds, tails)
+    used = check(books, rounds, crowds, time.monotonic() - began, exact=False)
+    show("headers first", used, crowds)
     assert min(used) >= 0.99 * CAP, "too little of the cap was usable"
     one.unharmed()
 
 
-def test_what_the_hold_prevents(whole):
-    """Check first and settle later, as without a hold: the same crowd runs over."""
-
-    def edit(text):
-        before = "runtime: envoy.wasm.runtime.v8\n"
-        assert before in text
-        indent = re.search(rf"^( *){re.escape(before)}", text, re.M)[1]
-        return text.replace(before, f"{before}{indent}environment_variables: {{key_values: {{FAREBOX_TEST: hold-nothing}}}}\n")
-
-    one = whole(torture_policy(ALL, 1), wasm=WASM_HOOKS, edit=edit)
-    crowd = Crowd([one.url], seats(1)[0]).start().wait()
-    books = Books([one.envoy], one.model, one.ledger, [crowd])
-    used = sum(books.by_seat.values())
-    print(f"without the hold: {used:,} tokens of a cap of {CAP:,}: {used - CAP:,} over ({used / CAP - 1:.1%})")
-    assert used > CAP, "the crowd does not reach the edge, so the other tests show nothing"
-
-
-@SIZES
-def test_two_envoys_share_a_fund(whole, tmp_path, rounds):
-    levels = ["month", "seat-5h", "calls"]
-    text = torture_policy(levels, rounds, "two")
+@pytest.mark.parametrize("count", [2, pytest.param(24, marks=FULL)])
+def test_two_envoys_share_a_fund(whole, tmp_path, count):
+    rounds = crews(count, ["month", "seat-5h", "calls"])
+    text = torture_policy(rounds, "two")
     one = whole(text)
     folder = tmp_path / "second"
     folder.mkdir()
@@ -176,10 +221,10 @@ def test_two_envoys_share_a_fund(whole, tmp_path, rounds):
     try:
         second.start()
         began = time.monotonic()
-        crowds, tails = run_rounds([one.url, second.url], rounds)
+        crowds = run_rounds([one.url, second.url], rounds)
         books = Books([one.envoy, second], one.model, one.ledger, crowds)
-        used = check(books, crowds, levels, time.monotonic() - began)
-        show("two Envoys, one ledger", used, crowds, tails)
+        used = check(books, rounds, crowds, time.monotonic() - began)
+        show("two Envoys, one ledger", used, crowds)
         epochs = {record["id"].split("-")[0] for record in books.records}
         assert len(epochs) == 2, "both must have spent"
         assert min(used) >= 0.95 * CAP
