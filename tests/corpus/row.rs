@@ -213,15 +213,11 @@ impl Row {
         if self.status >= 400 {
             return Class::Status;
         }
-        let inside = |value: &Value| {
-            let error = !value["error"].is_null() || !value["delta"]["error"].is_null();
-            let said = value["type"] == "error" || value["type"] == "response.failed" || value["status"] == "failed";
-            error || said || value["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0)
-        };
         let text = String::from_utf8_lossy(&self.body);
         let mut events = text.lines().filter_map(|line| serde_json::from_str(line.trim_start_matches("data:")).ok());
-        let whole = serde_json::from_str::<Value>(&text).is_ok_and(|value| inside(&value));
-        if whole || events.any(|event: Value| inside(&event)) { Class::Inside } else { Class::Fine }
+        let whole = serde_json::from_str::<Value>(&text).is_ok_and(|value| is_error(&value));
+        let frame = text.contains(":exception-type");
+        if whole || frame || events.any(|event: Value| is_error(&event)) { Class::Inside } else { Class::Fine }
     }
 
     /// The request as the filter reads it; `None`: it was not recorded, or not as it was sent.
@@ -256,6 +252,33 @@ impl Row {
             call
         }))
     }
+}
+
+/// Whether a body or an event says that the call has failed.
+fn is_error(value: &Value) -> bool {
+    if let Some(elements) = value.as_array() {
+        return elements.iter().any(is_error);
+    }
+    let set = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+        other => other.as_i64() != Some(0),
+    };
+    let choices = value["choices"].as_array().into_iter().flatten();
+    let broken = |choice: &Value| set(&choice["error"]) || choice["finish_reason"] == "error";
+    let failed = |value: &Value| value["finish_reason"].as_str().is_some_and(|reason| reason.starts_with("ERROR"));
+    let said = value["type"] == "error" || value["type"] == "response.failed" || value["status"] == "failed";
+    let refused = value["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0);
+    set(&value["error"])
+        || set(&value["delta"]["error"])
+        || said
+        || refused
+        || value["object"] == "error"
+        || failed(value)
+        || failed(&value["delta"])
+        || choices.into_iter().any(broken)
 }
 
 fn cycle(sizes: Vec<usize>) -> impl FnMut() -> usize {

@@ -1,14 +1,16 @@
 //! Reading messages and their stream events.
 
 use crate::meter::answer::{Absurd, Answer, Said, count};
+use crate::meter::dialect::minimax;
 use crate::meter::json;
 use crate::meter::tally::{Kind, Voice};
 use crate::meter::usage::Usage;
 
 /// Reads the data of one event.
 pub fn event(answer: &mut Answer, data: &str) {
-    let names = ["type", "message", "index", "content_block", "delta", "usage"];
-    let Some([kind, message, index, block, delta, said]) = json::fields(data, names) else { return };
+    let names = ["type", "message", "index", "content_block", "delta", "usage", "error"];
+    let Some([kind, message, index, block, delta, said, error]) = json::fields(data, names) else { return };
+    answer.error |= error.is_some_and(json::says);
     let voice = Voice { kind: Kind::Block, answer: 0, part: index.and_then(json::whole).unwrap_or(0) };
     match kind.and_then(json::text).as_deref() {
         Some("message_start") => opening(answer, message),
@@ -38,10 +40,10 @@ pub fn event(answer: &mut Answer, data: &str) {
 
 /// Reads a whole message. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
-    let names = ["type", "content", "model", "usage", "error", "stop_reason"];
-    let [kind, content, model, said, error, reason] = json::fields(raw, names)?;
+    let names = ["type", "content", "model", "usage", "error", "stop_reason", "base_resp"];
+    let [kind, content, model, said, error, reason, base] = json::fields(raw, names)?;
     answer.served_by(model);
-    answer.error |= error.is_some() || kind == Some("\"error\"");
+    answer.error |= error.is_some_and(json::says) || kind == Some("\"error\"") || minimax::failed(base);
     answer.ended |= reason.is_some();
     if let Some(content) = content {
         let mut part = 0;
@@ -67,9 +69,13 @@ fn opening(answer: &mut Answer, message: Option<&str>) {
     }
 }
 
-/// The last word on usage: cumulative, and with server tools it knows more input than the opening did.
-fn closing(answer: &mut Answer, said: Option<&str>) {
-    let Some(said) = said.and_then(usage) else { return };
+/// The last word on usage: cumulative, and with server tools it knows more input than the opening did. What it leaves
+/// out, or tells as zeros all over, stays as the opening had it; where it tells the parts of the input anew (a gateway
+/// knows only at the end what was cached), its parts are the whole.
+fn closing(answer: &mut Answer, raw: Option<&str>) {
+    let Some(said) = raw.and_then(usage) else { return };
+    let names = ["cache_read_input_tokens", "cache_creation_input_tokens"];
+    let [read, written] = raw.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
     if answer.said == Said::Absurd {
         return;
     }
@@ -77,13 +83,19 @@ fn closing(answer: &mut Answer, said: Option<&str>) {
         Said::Usage(usage) => usage,
         _ => answer.opening.unwrap_or_default(),
     };
-    answer.hear(Some(said.map(|usage| Usage {
-        input: usage.input.max(before.input),
-        cache_read: usage.cache_read.max(before.cache_read),
-        cache_write: usage.cache_write.max(before.cache_write),
-        output: usage.output.max(before.output),
-        reasoning: usage.reasoning.max(before.reasoning),
-        ..usage
+    answer.hear(Some(said.map(|mut usage| {
+        usage.cache_read = if read.is_none() { before.cache_read } else { usage.cache_read };
+        usage.cache_write = if written.is_none() { before.cache_write } else { usage.cache_write };
+        let anew = usage.input_total() >= before.input_total();
+        let part = |now: u64, then: u64| if anew { now } else { now.max(then) };
+        Usage {
+            input: part(usage.input, before.input),
+            cache_read: part(usage.cache_read, before.cache_read),
+            cache_write: part(usage.cache_write, before.cache_write),
+            output: usage.output.max(before.output),
+            reasoning: usage.reasoning.max(before.reasoning),
+            ..usage
+        }
     })));
 }
 
@@ -118,7 +130,38 @@ fn speak(answer: &mut Answer, voice: Voice, raw: &str) {
 }
 
 /// A usage object in canonical form: input tokens here exclude what was cached. `None`: it says nothing.
+///
+/// What was spent on summaries of the conversation is told in `iterations` only, and billed too (Anthropic,
+/// "Compaction": the figures at the top leave it out).
 fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
+    let names = ["iterations"];
+    let [iterations] = json::fields(raw, names)?;
+    let whole = figures(raw)?;
+    let mut summaries = Ok(Usage::default());
+    json::elements(iterations.unwrap_or("[]"), |raw| {
+        let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
+        if kind == Some("\"compaction\"")
+            && let (Ok(sum), Some(one)) = (summaries, figures(raw))
+        {
+            summaries = one.map(|one| together(&sum, &one));
+        }
+    });
+    Some(whole.and_then(|whole| summaries.map(|summaries| together(&whole, &summaries))))
+}
+
+/// The sum of two usages.
+fn together(one: &Usage, other: &Usage) -> Usage {
+    Usage {
+        input: one.input.saturating_add(other.input),
+        cache_read: one.cache_read.saturating_add(other.cache_read),
+        cache_write: one.cache_write.saturating_add(other.cache_write),
+        output: one.output.saturating_add(other.output),
+        reasoning: one.reasoning.saturating_add(other.reasoning),
+        ..*one
+    }
+}
+
+fn figures(raw: &str) -> Option<Result<Usage, Absurd>> {
     let names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"];
     let [input, read, written, output] = json::fields(raw, names)?;
     if input.is_none() && output.is_none() {
