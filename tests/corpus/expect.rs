@@ -123,8 +123,15 @@ fn anthropic(usage: &Value) -> Figures {
     let steps = last["iterations"].as_array().into_iter().flatten().filter(|step| step["type"] == "compaction");
     let summaries: Vec<Figures> = steps.map(anthropic).collect();
     let more = |figure: fn(&Figures) -> u64| summaries.iter().map(figure).sum::<u64>();
+    let total = |word: &Value| {
+        ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"].map(|key| most(word, &[key]))
+    };
+    let (first, now) = (total(words[0]), total(last));
+    // Less input, and so much more of it cached: the last word tells the parts anew.
+    let anew = now[0] < first[0] && now.iter().sum::<u64>() >= first.iter().sum();
+    let fresh = if anew { now[0] } else { largest("input_tokens") };
     Figures {
-        input: largest("input_tokens") + read + written + more(|step| step.input),
+        input: fresh + read + written + more(|step| step.input),
         cache_read: read + more(|step| step.cache_read),
         cache_write: written + more(|step| step.cache_write),
         output: output + more(|step| step.output),

@@ -69,13 +69,11 @@ fn opening(answer: &mut Answer, message: Option<&str>) {
     }
 }
 
-/// The last word on usage: cumulative, and with server tools it knows more input than the opening did. What it leaves
-/// out, or tells as zeros all over, stays as the opening had it; where it tells the parts of the input anew (a gateway
-/// knows only at the end what was cached), its parts are the whole.
-fn closing(answer: &mut Answer, raw: Option<&str>) {
-    let Some(said) = raw.and_then(usage) else { return };
-    let names = ["cache_read_input_tokens", "cache_creation_input_tokens"];
-    let [read, written] = raw.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
+/// The last word on usage: cumulative, and with server tools it knows more input than the opening did. No figure is
+/// smaller than before, unless less input and more of it cached come to no less: a gateway may know only at the end what
+/// was cached.
+fn closing(answer: &mut Answer, said: Option<&str>) {
+    let Some(said) = said.and_then(usage) else { return };
     if answer.said == Said::Absurd {
         return;
     }
@@ -83,10 +81,8 @@ fn closing(answer: &mut Answer, raw: Option<&str>) {
         Said::Usage(usage) => usage,
         _ => answer.opening.unwrap_or_default(),
     };
-    answer.hear(Some(said.map(|mut usage| {
-        usage.cache_read = if read.is_none() { before.cache_read } else { usage.cache_read };
-        usage.cache_write = if written.is_none() { before.cache_write } else { usage.cache_write };
-        let anew = usage.input_total() >= before.input_total();
+    answer.hear(Some(said.map(|usage| {
+        let anew = usage.input < before.input && usage.input_total() >= before.input_total();
         let part = |now: u64, then: u64| if anew { now } else { now.max(then) };
         Usage {
             input: part(usage.input, before.input),
