@@ -7,6 +7,7 @@ use super::count::Encoding;
 use super::dialect::Dialect;
 use super::eventstream;
 use super::loose::Ending;
+use super::manner::Manner;
 use super::partial;
 use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
@@ -371,6 +372,24 @@ impl Reader {
             _ => 0,
         };
         self.answer.tally.so_far().saturating_add(json)
+    }
+
+    /// Output tokens as its provider would count them, by what was delivered and by what models of this name write beside
+    /// it: marks around thoughts, calls and the end. Of an answer that is not complete, what was delivered.
+    pub fn written(&self, model: &str) -> u64 {
+        let delivered = self.delivered();
+        if !self.finished() || self.is_cut() || delivered == 0 {
+            return delivered;
+        }
+        let manner = Manner::of(self.served().unwrap_or(model));
+        let manner = if self.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
+        delivered.saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
+    }
+
+    /// Of the output tokens delivered those of thoughts. What a model thought may be more: some providers pass on a
+    /// summary, others nothing.
+    pub fn thoughts(&self) -> u64 {
+        self.answer.tally.thoughts()
     }
 
     /// Whether the answer is complete: `[DONE]`, `message_stop`, a whole JSON value; or, as some providers

@@ -45,6 +45,7 @@ pub use path::{Route, suspicious};
 
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
+pub(super) use openai::namespace;
 
 use super::answer::Answer;
 use super::loose::Ending;

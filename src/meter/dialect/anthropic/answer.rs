@@ -24,6 +24,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         Some("content_block_delta") => block_delta(answer, voice, delta),
         Some("content_block_stop") => {
             answer.tally.end(voice);
+            answer.tally.end(Voice { kind: Kind::Thinking, ..voice });
             answer.loose.end(voice.part);
         }
         Some("message_delta") => {
@@ -51,6 +52,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
             let voice = Voice { kind: Kind::Block, answer: 0, part };
             block_start(answer, voice, Some(raw));
             answer.tally.end(voice);
+            answer.tally.end(Voice { kind: Kind::Thinking, ..voice });
             part += 1;
         });
     }
@@ -98,8 +100,8 @@ fn closing(answer: &mut Answer, said: Option<&str>) {
 fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
     let names = ["text", "thinking", "name", "input"];
     let Some([text, thinking, name, input]) = block.and_then(|raw| json::fields(raw, names)) else { return };
-    for raw in [text, thinking].into_iter().flatten() {
-        speak(answer, voice, raw);
+    for (raw, kind) in [(text, voice.kind), (thinking, Kind::Thinking)] {
+        speak(answer, Voice { kind, ..voice }, raw);
     }
     if let Some(name) = name.and_then(json::text) {
         answer.tally.whole(&name);
@@ -113,14 +115,14 @@ fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
 
 fn block_delta(answer: &mut Answer, voice: Voice, delta: Option<&str>) {
     let names = ["text", "thinking", "partial_json"];
-    let Some(found) = delta.and_then(|raw| json::fields(raw, names)) else { return };
-    for raw in found.into_iter().flatten() {
-        speak(answer, voice, raw);
+    let Some([text, thinking, json]) = delta.and_then(|raw| json::fields(raw, names)) else { return };
+    for (raw, kind) in [(text, voice.kind), (thinking, Kind::Thinking), (json, voice.kind)] {
+        speak(answer, Voice { kind, ..voice }, raw);
     }
 }
 
-fn speak(answer: &mut Answer, voice: Voice, raw: &str) {
-    if let Some(text) = json::text(raw) {
+fn speak(answer: &mut Answer, voice: Voice, raw: Option<&str>) {
+    if let Some(text) = raw.and_then(json::text) {
         answer.tally.push(voice, &text);
     }
 }
