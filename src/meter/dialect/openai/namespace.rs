@@ -47,7 +47,7 @@ fn members(out: &mut String, object: &str, indent: &str, depth: usize) {
         comment(out, description, indent);
         out.push_str(indent);
         out.push_str(&key);
-        out.push_str(if needed.iter().any(|name| *name == key) { ": " } else { "?: " });
+        out.push_str(if needed.contains(&key) { ": " } else { "?: " });
         kind(out, schema, indent, depth);
         out.push(',');
         if let Some(default) = default {
