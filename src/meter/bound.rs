@@ -5,7 +5,7 @@
 //! | part | at most |
 //! |---|---|
 //! | text, vocabulary known | its exact count |
-//! | text, other vocabularies | one and a half times the count of ours, and never above its bytes |
+//! | text, other vocabularies | one and a half times the count of ours, two more a character of rare scripts, and never above its bytes |
 //! | a role that is not the usual | as text |
 //! | a tool call's id | 0 at OpenAI, elsewhere as text: templates write it out |
 //! | a tool call's input | the same, on its raw JSON |
@@ -17,10 +17,14 @@
 //! | tools or an output schema, vocabulary not known | 600 tokens of instructions that providers add |
 //! | the model's family | what its chat template writes by itself: see [`template`] |
 
+use std::borrow::Cow;
+
 use super::call::Call;
 use super::count::Encoding;
 use super::dialect::{Dialect, is_openai_own};
+use super::estimate;
 use super::json;
+use super::manner::Manner;
 use super::part::{Kind, Part};
 
 /// The most that any image can cost: 2833 + 5667 × 8 tiles, gpt-4o-mini (OpenAI, "Images and vision").
@@ -29,8 +33,6 @@ const IMAGE_GPT_4O_MINI: u64 = 48_169;
 const IMAGE_CLAUDE: u64 = 5_000;
 /// All others: Qwen-VL takes up to 16,384 at high resolution; OpenAI's tiles and patches stay below.
 const IMAGE_OTHER: u64 = 16_384;
-/// A middling picture, for estimates: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by Anthropic's area.
-const IMAGE_MIDDLING: u64 = 1_100;
 
 /// Instructions for tools and output schemas: 264 to 530 tokens at Anthropic ("Tool use"), about as many in the
 /// chat templates of open models.
@@ -39,46 +41,9 @@ const INSTRUCTIONS: u64 = 600;
 /// Input tokens, as well as they can be told, and at most. Counting a text is the dearest step of an admission, so both
 /// come from one count.
 pub fn both(call: &Call, encoding: Encoding) -> (u64, u64) {
-    let counts: Vec<u64> = call.parts.iter().map(|part| count_part(part, &call.body, encoding)).collect();
-    (estimate(call, &counts), bound(call, &counts))
-}
-
-fn estimate(call: &Call, counts: &[u64]) -> u64 {
-    if call.dialect == Dialect::CountTokens {
-        return 0;
-    }
-    let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
-        Kind::Query => count.saturating_mul(call.frames.max(1)),
-        _ => estimate_part(part, &call.body, *count),
-    });
-    let (each, once) = framing(call);
-    let framing = call.frames.saturating_mul(each).saturating_add(once);
-    parts.fold(framing.saturating_add(call.fixed), u64::saturating_add)
-}
-
-/// Tokens of framing for each message and once.
-fn framing(call: &Call) -> (u64, u64) {
-    match call.dialect {
-        // Sum of contents + 4 a message + 3 is exact for plain chats; reasoning models are one less.
-        Dialect::OpenAiChat | Dialect::OpenAiResponses if is_reasoning(&call.model) => (4, 2),
-        Dialect::OpenAiCompletions
-        | Dialect::OpenAiEmbeddings
-        | Dialect::OpenAiModerations
-        | Dialect::AnthropicComplete
-        | Dialect::GeminiEmbed
-        | Dialect::VertexPredict
-        | Dialect::CohereEmbed
-        | Dialect::CohereGenerate
-        | Dialect::OpenAiImages
-        | Dialect::OpenAiSpeech
-        | Dialect::OpenAiTranscription
-        | Dialect::MiniMaxSpeech
-        | Dialect::MiniMaxMedia
-        | Dialect::Generate => (0, 0),
-        // Gemini's templates are not counted.
-        Dialect::GeminiGenerate | Dialect::GeminiInteractions => (0, 0),
-        _ => (4, 3),
-    }
+    let manner = Manner::of(&call.model);
+    let counts: Vec<u64> = call.parts.iter().map(|part| estimate::count(part, call, &manner, encoding)).collect();
+    (estimate::of(call, &manner, &counts), bound(call, &counts))
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {
@@ -100,36 +65,15 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
     parts.fold(framing, u64::saturating_add)
 }
 
-/// Tokens of a part in our vocabulary; 0 for what is no text.
-fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
-    let raw = part.raw(body);
-    match part.kind {
-        Kind::Text | Kind::Query | Kind::Label => count_literal(raw, encoding),
-        Kind::Json | Kind::Schema => encoding.count(raw),
-        Kind::Image | Kind::Audio | Kind::Sealed => 0,
-    }
-}
-
-fn estimate_part(part: &Part, body: &str, count: u64) -> u64 {
-    let bytes = part.raw(body).len() as u64;
-    match part.kind {
-        Kind::Text | Kind::Query | Kind::Json => count,
-        Kind::Label => 0,
-        // Tool definitions are rewritten into a shorter notation; measured on the corpus.
-        Kind::Schema => count.saturating_mul(3) / 5,
-        Kind::Image => IMAGE_MIDDLING,
-        Kind::Audio => bytes / 400,
-        Kind::Sealed => bytes / 6,
-    }
-}
-
 fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
     let bytes = part.raw(&call.body).len() as u64;
     match part.kind {
-        Kind::Text | Kind::Json if exact => count,
+        Kind::Text | Kind::Thought | Kind::Json if exact => count,
         Kind::Label if exact => 0,
-        Kind::Text | Kind::Query | Kind::Label | Kind::Json => loosened(count).min(bytes),
-        Kind::Schema => bytes.saturating_mul(2),
+        Kind::Text | Kind::Thought | Kind::Query | Kind::Label | Kind::Json => {
+            loosened(count).saturating_add(rare(part.raw(&call.body))).min(bytes)
+        }
+        Kind::Schema | Kind::Tools | Kind::Format => bytes.saturating_mul(2),
         Kind::Image if call.model.contains("claude") => IMAGE_CLAUDE,
         Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,
         Kind::Image => IMAGE_OTHER,
@@ -138,22 +82,40 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
     }
 }
 
+/// Two tokens for each character of a script that ours knows well and other vocabularies may not: from Hebrew to
+/// Georgian, with Arabic, the scripts of India and of Thailand between them.
+fn rare(raw: &str) -> u64 {
+    if raw.is_ascii() && !raw.contains("\\u") {
+        return 0;
+    }
+    let text = json::text(raw).unwrap_or(Cow::Borrowed(raw));
+    let rare = text.chars().filter(|letter| matches!(letter, '\u{590}'..='\u{10ff}' | '\u{1780}'..='\u{18af}'));
+    (rare.count() as u64).saturating_mul(2)
+}
+
 /// A count in our vocabulary, for a model that has another one.
 fn loosened(count: u64) -> u64 {
     count.saturating_add(count.div_ceil(2)).saturating_add(2)
-}
-
-fn count_literal(raw: &str, encoding: Encoding) -> u64 {
-    json::text(raw).map_or(raw.len() as u64, |text| encoding.count(&text))
 }
 
 /// What the chat templates of model families write although nobody asked: dates, default system prompts. Measured
 /// on recorded exchanges, rounded up. A gateway's own hidden prompt is nothing that can be known here.
 fn template(model: &str) -> u64 {
     let model = model.to_ascii_lowercase();
-    let families =
-        [("gpt-oss", 64), ("llama", 64), ("deepseek", 128), ("gemma", 64), ("mistral", 640), ("grok", 1_024)];
-    families.iter().find(|(family, _)| model.contains(family)).map_or(0, |(_, tokens)| *tokens)
+    if is_openai_own(&model) {
+        return 0;
+    }
+    // Guards read their whole rule book first.
+    let families = [
+        ("guard", 1_024),
+        ("gpt-oss", 128),
+        ("deepseek", 128),
+        ("mistral", 640),
+        ("grok", 2_048),
+        ("sonar", 256),
+        ("nova", 256),
+    ];
+    families.iter().find(|(family, _)| model.contains(family)).map_or(64, |(_, tokens)| *tokens)
 }
 
 /// What Cohere puts in front of every chat: 200 tokens with the oldest models, 1,400 with those that reason. It bills
@@ -161,8 +123,4 @@ fn template(model: &str) -> u64 {
 fn preamble(call: &Call) -> u64 {
     let cohere = call.dialect == Dialect::CohereChat || call.model.contains("command");
     if cohere { 1_600 } else { 0 }
-}
-
-fn is_reasoning(model: &str) -> bool {
-    ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix)) && !model.contains("chat")
 }

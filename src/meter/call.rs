@@ -15,7 +15,7 @@ use super::usage::Usage;
 pub const DEEPEST: usize = 128;
 
 /// Input tokens that asking for thinking costs: 28 to 32 were seen.
-const THINKING: u64 = 32;
+pub(super) const THINKING: u64 = 32;
 
 /// A body that must not be forwarded as if we had understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,12 @@ pub struct Call {
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
+    pub(super) offered: u64,
+    pub(super) calls: u64,
+    pub(super) systems: u64,
     pub(super) fixed: u64,
+    /// Of the fixed tokens those that asking for thinking may cost; whether it is asked for.
+    pub(super) thinking: Option<bool>,
     pub(super) schemas: bool,
     limits: Vec<Limit>,
     settings: Vec<Settings>,
@@ -178,6 +183,11 @@ impl Call {
     pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let readable = self.parts.iter().filter(|part| part.is_readable());
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
+    }
+
+    /// The body that was read, as text.
+    pub(super) fn body_text(&self) -> &str {
+        &self.body
     }
 
     /// The body that was read.
@@ -326,6 +336,7 @@ struct Head<'a> {
     choices: u64,
     asks_usage: bool,
     floor: u64,
+    thinking: Option<bool>,
     limits: Vec<Limit>,
     settings: Vec<Settings>,
     usage_at: UsageAt,
@@ -342,6 +353,7 @@ impl<'a> Head<'a> {
             choices: 1,
             asks_usage: false,
             floor: 0,
+            thinking: None,
             limits: Vec::new(),
             settings: Vec::new(),
             usage_at: UsageAt::Missing,
@@ -428,7 +440,11 @@ impl<'a> Head<'a> {
             Meaning::StreamOptions => self.stream_options(raw)?,
             Meaning::Thinking => {
                 self.floor = self.floor.max(thinking_floor(raw)?);
-                parts.fixed = parts.fixed.saturating_add(THINKING);
+                if self.thinking.is_none() {
+                    parts.fixed = parts.fixed.saturating_add(THINKING);
+                }
+                let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
+                self.thinking = Some(kind != Some("\"disabled\""));
             }
             Meaning::Part | Meaning::Within(_) => {}
         }
@@ -494,7 +510,11 @@ impl<'a> Head<'a> {
             body: self.body.to_owned(),
             parts: parts.list,
             frames: parts.frames,
+            offered: parts.offered,
+            calls: parts.calls,
+            systems: parts.systems,
             fixed: parts.fixed,
+            thinking: self.thinking,
             schemas: parts.schemas,
             limits: self.limits,
             begins_turn: !parts.goes_on,

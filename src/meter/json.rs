@@ -49,6 +49,12 @@ pub fn is_null(raw: &str) -> bool {
     raw.trim_ascii() == "null"
 }
 
+/// Whether `raw` says something: it is not `null`, `false`, `0`, or empty text, an empty list or object. So providers
+/// write a field that they always send and seldom mean, as `error`.
+pub fn says(raw: &str) -> bool {
+    !matches!(raw.trim_ascii(), "null" | "false" | "0" | "\"\"" | "[]" | "{}")
+}
+
 /// The text of a JSON string, unescaped; lone surrogates become U+FFFD. `None`: `raw` is no string.
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let Key(bytes) = serde_json::from_str(raw).ok()?;

@@ -16,6 +16,7 @@
 //!
 //! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 
+pub mod calibration;
 pub mod call;
 pub mod count;
 pub mod dialect;
@@ -26,9 +27,12 @@ pub mod usage;
 
 mod answer;
 mod bound;
+mod estimate;
 mod eventstream;
+mod image;
 mod json;
 mod loose;
+mod manner;
 mod part;
 mod partial;
 mod sse;

@@ -20,14 +20,20 @@ pub struct Part {
 pub enum Kind {
     /// A JSON string that the model reads as text.
     Text,
+    /// What an earlier turn thought, as text: most templates leave it out.
+    Thought,
     /// Text that is read once with each document.
     Query,
     /// The id of a tool call: the chat templates of some open models write it out.
     Label,
     /// JSON that the model reads about as it stands: a tool call's input.
     Json,
-    /// A tool definition, a schema, or something that we do not know: providers expand it.
+    /// Something that we do not know: providers may expand it.
     Schema,
+    /// Definitions of tools: providers expand them, each in a manner of its own.
+    Tools,
+    /// The schema of an answer: written out before the conversation, or only enforced.
+    Format,
     /// An image in the body.
     Image,
     /// Sound in the body.
@@ -45,6 +51,12 @@ pub struct Parts<'a> {
     pub list: Vec<Part>,
     /// Messages, tool calls and tools: each costs some framing tokens.
     pub frames: u64,
+    /// Of the frames those of tools that are offered.
+    pub offered: u64,
+    /// Of the frames those of tool calls in the conversation.
+    pub calls: u64,
+    /// Of the frames those of instructions, which some templates put no marks around.
+    pub systems: u64,
     /// Tokens for what is named in the body but written by the provider.
     pub fixed: u64,
     pub open: Option<&'static str>,
@@ -64,6 +76,9 @@ impl<'a> Parts<'a> {
             body,
             list: Vec::new(),
             frames: 0,
+            offered: 0,
+            calls: 0,
+            systems: 0,
             fixed: 0,
             open: None,
             schemas: false,
@@ -97,11 +112,18 @@ impl<'a> Parts<'a> {
         self.add(if raw.starts_with('"') { Kind::Text } else { Kind::Schema }, raw);
     }
 
+    /// What an earlier turn thought.
+    pub fn thought(&mut self, raw: &'a str) {
+        self.add(if raw.starts_with('"') { Kind::Thought } else { Kind::Schema }, raw);
+    }
+
     /// Who speaks. The roles that everybody knows are in the framing; templates write out any other as it stands.
     pub fn role(&mut self, raw: &'a str) {
         let known = ["system", "developer", "user", "assistant", "tool", "function"];
-        if !json::text(raw).is_some_and(|role| known.contains(&&*role)) {
-            self.text(raw);
+        match json::text(raw) {
+            Some(role) if matches!(&*role, "system" | "developer") => self.systems = self.systems.saturating_add(1),
+            Some(role) if known.contains(&&*role) => {}
+            _ => self.text(raw),
         }
     }
 
@@ -113,6 +135,24 @@ impl<'a> Parts<'a> {
     pub fn frame(&mut self) {
         self.frames = self.frames.saturating_add(1);
     }
+
+    /// Instructions that stand beside the messages.
+    pub fn system(&mut self) {
+        self.frame();
+        self.systems = self.systems.saturating_add(1);
+    }
+
+    /// A tool that is offered.
+    pub fn tool(&mut self) {
+        self.frame();
+        self.offered = self.offered.saturating_add(1);
+    }
+
+    /// A tool call that is told.
+    pub fn call(&mut self) {
+        self.frame();
+        self.calls = self.calls.saturating_add(1);
+    }
 }
 
 impl Part {
@@ -123,6 +163,6 @@ impl Part {
 
     /// Whether it holds strings that a model reads.
     pub fn is_readable(&self) -> bool {
-        matches!(self.kind, Kind::Text | Kind::Query | Kind::Label | Kind::Json | Kind::Schema)
+        !matches!(self.kind, Kind::Image | Kind::Audio | Kind::Sealed)
     }
 }

@@ -7,6 +7,7 @@ use super::count::Encoding;
 use super::dialect::Dialect;
 use super::eventstream;
 use super::loose::Ending;
+use super::manner::Manner;
 use super::partial;
 use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
@@ -373,6 +374,24 @@ impl Reader {
         self.answer.tally.so_far().saturating_add(json)
     }
 
+    /// Output tokens as its provider would count them, by what was delivered and by what models of this name write beside
+    /// it: marks around thoughts, calls and the end. Of an answer that is not complete, what was delivered.
+    pub fn written(&self, model: &str) -> u64 {
+        let delivered = self.delivered();
+        if !self.finished() || self.is_cut() || delivered == 0 {
+            return delivered;
+        }
+        let manner = Manner::of(self.served().unwrap_or(model));
+        let manner = if self.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
+        delivered.saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
+    }
+
+    /// Of the output tokens delivered those of thoughts. What a model thought may be more: some providers pass on a
+    /// summary, others nothing.
+    pub fn thoughts(&self) -> u64 {
+        self.answer.tally.thoughts()
+    }
+
     /// Whether the answer is complete: `[DONE]`, `message_stop`, a whole JSON value; or, as some providers
     /// end without them, a finish reason and then the end of the body.
     pub fn finished(&self) -> bool {
@@ -462,9 +481,8 @@ impl Reader {
         self.body = match chunk.get(lead) {
             Some(b'{' | b'[') if self.dialect.sends_objects() => Body::Objects(values::Values::default()),
             Some(b'{' | b'[') => Body::Json(Json::default()),
-            Some(b':' | b'd' | b'e' | b'i' | b'r') if self.declared == Declared::Events => self.stream(),
-            // No JSON begins so; old servers call their streams JSON.
-            Some(b':' | b'd' | b'e') if self.declared == Declared::Json => self.stream(),
+            // No JSON begins so; some servers call their streams JSON, or what they please.
+            Some(b':' | b'd' | b'e' | b'i' | b'r') => self.stream(),
             Some(_) => {
                 self.unreadable = Some("neither JSON nor an event stream");
                 Body::Deaf
@@ -491,13 +509,13 @@ impl Reader {
             Body::Json(json) => {
                 let text = String::from_utf8_lossy(&json.kept);
                 self.answer.finished = self.dialect.read_body(&mut self.answer, &text);
-                if !self.answer.finished {
+                if !self.answer.finished && !several(self.dialect, &mut self.answer, &json.kept) {
                     self.unreadable = Some("broken JSON");
                     self.answer.tally.add(partial::count(self.encoding, &json.kept));
                 }
             }
             Body::Stream(stream) => {
-                if !self.answer.heard && self.declared == Declared::Json {
+                if !self.answer.heard && self.declared != Declared::Events {
                     self.unreadable = Some("neither JSON nor an event stream");
                 }
                 self.answer.finished |= self.answer.ended;
@@ -530,6 +548,22 @@ impl Reader {
         }
         self.answer.tally.end_all();
     }
+}
+
+/// Reads objects that follow each other where one was expected: lines, or an array. Whether that is what they are.
+fn several(dialect: Dialect, answer: &mut Answer, bytes: &[u8]) -> bool {
+    let mut check = values::Values::default();
+    check.push(bytes, |_| {});
+    if !check.is_whole() {
+        return false;
+    }
+    values::Values::default().push(bytes, |piece| {
+        if let values::Piece::Value(value) = piece {
+            dialect.read_event(answer, &String::from_utf8_lossy(value));
+        }
+    });
+    answer.finished |= answer.ended || answer.error;
+    true
 }
 
 /// More text as it is, cut where a character begins that is not whole yet.

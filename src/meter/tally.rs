@@ -32,11 +32,13 @@ pub struct Tally {
     encoding: Encoding,
     growing: Vec<(Voice, Running)>,
     ended: u64,
+    /// Of what has ended thoughts.
+    thoughts: u64,
 }
 
 impl Tally {
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, growing: Vec::new(), ended: 0 }
+        Self { encoding, growing: Vec::new(), ended: 0, thoughts: 0 }
     }
 
     /// More text of a voice.
@@ -56,8 +58,8 @@ impl Tally {
             return;
         }
         if self.growing.len() >= MOST {
-            let (_, oldest) = self.growing.remove(0);
-            self.add(oldest.total());
+            let (voice, oldest) = self.growing.remove(0);
+            self.over(voice, oldest.total());
         }
         self.growing.push((voice, Running::new(self.encoding)));
     }
@@ -77,6 +79,20 @@ impl Tally {
         self.growing.is_empty() && self.ended == 0
     }
 
+    /// Tokens of thoughts so far.
+    pub fn thoughts(&self) -> u64 {
+        let growing = self.growing.iter().filter(|(voice, _)| voice.kind == Kind::Thinking);
+        growing.fold(self.thoughts, |sum, (_, running)| sum.saturating_add(running.total()))
+    }
+
+    /// A text has ended at so many tokens.
+    fn over(&mut self, voice: Voice, tokens: u64) {
+        if voice.kind == Kind::Thinking {
+            self.thoughts = self.thoughts.saturating_add(tokens);
+        }
+        self.add(tokens);
+    }
+
     /// Whether this voice has been heard.
     pub fn knows(&self, voice: Voice) -> bool {
         self.growing.iter().any(|(known, _)| *known == voice)
@@ -85,15 +101,15 @@ impl Tally {
     /// No more text of this voice will come.
     pub fn end(&mut self, voice: Voice) {
         if let Some(position) = self.growing.iter().position(|(known, _)| *known == voice) {
-            let (_, running) = self.growing.remove(position);
-            self.add(running.total());
+            let (voice, running) = self.growing.remove(position);
+            self.over(voice, running.total());
         }
     }
 
     /// No more text will come at all.
     pub fn end_all(&mut self) {
         let growing = std::mem::take(&mut self.growing);
-        growing.iter().for_each(|(_, running)| self.add(running.total()));
+        growing.iter().for_each(|(voice, running)| self.over(*voice, running.total()));
     }
 
     /// No fewer than there are so far, told without counting: see [`Running::ceiling`].

@@ -79,19 +79,24 @@ fn openai(usage: &Value) -> Figures {
     let prompt = most(usage, &["prompt_tokens", "input_tokens"]);
     let completion = most(usage, &["completion_tokens", "output_tokens"]);
     let total = most(usage, &["total_tokens"]);
-    let details = |names: [&str; 2]| names.map(|name| &usage[name]).into_iter().find(|value| value.is_object());
-    let inner = details(["prompt_tokens_details", "input_tokens_details"]).unwrap_or(&Value::Null);
-    let outer = details(["completion_tokens_details", "output_tokens_details"]).unwrap_or(&Value::Null);
-    let flat = ["prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"];
+    let details = |kinds: [&str; 2]| {
+        let names =
+            kinds.into_iter().flat_map(|kind| [format!("{kind}_tokens_details"), format!("{kind}_token_details")]);
+        names.map(|name| &usage[name.as_str()]).find(|value| value.is_object()).unwrap_or(&Value::Null)
+    };
+    let (inner, outer) = (details(["prompt", "input"]), details(["completion", "output"]));
+    let flat = ["prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "num_cached_tokens"];
     let cached = first(inner, &["cached_tokens"]).unwrap_or_else(|| most(usage, &flat));
-    let written =
-        first(inner, &["cache_write_tokens"]).unwrap_or_else(|| most(usage, &["cache_creation_input_tokens"]));
-    let reasoning = first(outer, &["reasoning_tokens"]).unwrap_or_else(|| most(usage, &["reasoning_tokens"]));
+    let writes = ["cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens"];
+    let written = first(inner, &writes).unwrap_or_else(|| most(usage, &["cache_creation_input_tokens"]));
+    let thoughts = ["reasoning_tokens", "thinking_tokens"];
+    let reasoning = first(outer, &thoughts).unwrap_or_else(|| most(usage, &["reasoning_tokens"]));
     let audio = most(inner, &["audio_tokens"]);
     let gap = total.saturating_sub(prompt + completion);
-    // What the total has beyond both is reasoning (xAI), sound (Mistral) or the cache; else thoughts (Gemini).
+    // What the total has beyond both is reasoning (xAI), sound (Mistral) or the cache; else thoughts (Gemini). More
+    // thoughts than were written are not in what was written (Gemini behind Vercel's gateway).
     let (input, output, reasoning) = if gap == 0 {
-        (prompt, completion, reasoning)
+        (prompt, if reasoning > completion { completion + reasoning } else { completion }, reasoning)
     } else if gap == reasoning {
         (prompt, completion + gap, reasoning)
     } else if gap == audio || gap == cached + written {
@@ -114,11 +119,22 @@ fn anthropic(usage: &Value) -> Figures {
     let last = words.last().unwrap_or(&usage);
     let thought = most(&last["output_tokens_details"], &["thinking_tokens", "reasoning_tokens"]);
     let output = number(&last["output_tokens"]).unwrap_or(0);
+    // Summaries of the conversation are billed, and stand in the iterations only.
+    let steps = last["iterations"].as_array().into_iter().flatten().filter(|step| step["type"] == "compaction");
+    let summaries: Vec<Figures> = steps.map(anthropic).collect();
+    let more = |figure: fn(&Figures) -> u64| summaries.iter().map(figure).sum::<u64>();
+    let total = |word: &Value| {
+        ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"].map(|key| most(word, &[key]))
+    };
+    let (first, now) = (total(words[0]), total(last));
+    // Less input, and so much more of it cached: the last word tells the parts anew.
+    let anew = now[0] < first[0] && now.iter().sum::<u64>() >= first.iter().sum();
+    let fresh = if anew { now[0] } else { largest("input_tokens") };
     Figures {
-        input: largest("input_tokens") + read + written,
-        cache_read: read,
-        cache_write: written,
-        output,
+        input: fresh + read + written + more(|step| step.input),
+        cache_read: read + more(|step| step.cache_read),
+        cache_write: written + more(|step| step.cache_write),
+        output: output + more(|step| step.output),
         reasoning: thought,
         ..Figures::default()
     }

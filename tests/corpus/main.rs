@@ -11,6 +11,7 @@
 )]
 
 mod expect;
+mod own;
 mod row;
 mod table;
 

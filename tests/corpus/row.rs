@@ -50,8 +50,11 @@ pub struct Verdict {
     pub unreadable: Option<&'static str>,
     /// A whole answer that was not seen to end.
     pub unfinished: bool,
-    /// Output counted here.
-    pub delivered: u64,
+    /// Output counted here, as its provider would count it; of it thoughts that were seen.
+    pub written: u64,
+    pub thoughts: u64,
+    /// Tools that the answer calls.
+    pub calls: u64,
     /// Of the request: its input as counted, and at most; `None`: not read, why.
     pub request: Option<Result<Request, String>>,
 }
@@ -59,8 +62,9 @@ pub struct Verdict {
 /// What a request was held to be.
 #[derive(Debug)]
 pub struct Request {
-    pub bytes: u64,
     pub counted: u64,
+    /// Whether tools are offered.
+    pub tools: bool,
     /// `None`: it cannot be bounded.
     pub bound: Option<u64>,
 }
@@ -105,6 +109,21 @@ impl Row {
         self.row["features"].as_array().into_iter().flatten().any(|known| known == feature)
     }
 
+    /// Why the recorded request is not all that the model read. Nobody can bound that by reading the body; in the filter it
+    /// shows as a metric.
+    pub fn is_not_whole(&self, input: u64) -> Option<&'static str> {
+        let body = self.row["request_body"].to_string();
+        if input > body.len() as u64 {
+            return Some("more tokens than the body has bytes: something was added behind the path");
+        }
+        if body.contains("<MASSIVE_TEXT>") {
+            return Some("the recorder cut the request");
+        }
+        // Venice, "Chat completions": a prompt of its own goes in front unless the caller says no.
+        let own = self.text("host").ends_with("venice.ai") && !body.contains("include_venice_system_prompt\\\":false");
+        own.then_some("the provider put a prompt of its own in front")
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -129,7 +148,7 @@ impl Row {
     /// As the default policy would count: by the model's name.
     fn encoding(&self) -> Encoding {
         let model = self.text("model");
-        let old = ["gpt-3.5", "gpt-4-", "text-embedding", "text-davinci", "davinci", "babbage"];
+        let old = ["gpt-3.5", "gpt-35", "gpt-4-", "text-embedding", "text-davinci", "davinci", "babbage"];
         let older = model == "gpt-4" || old.iter().any(|name| model.starts_with(name));
         if older { Encoding::Cl100kBase } else { Encoding::O200kBase }
     }
@@ -150,16 +169,14 @@ impl Row {
         verdict.said = self.said(verdict.read);
         verdict.class = (self.class(), class(self.status, &reader));
         verdict.unreadable = reader.unreadable();
-        verdict.delivered = reader.delivered();
+        verdict.written = reader.written(self.text("model"));
+        verdict.thoughts = reader.thoughts();
+        verdict.calls = reader.tool_calls();
         verdict.unfinished = self.status < 400 && verdict.class.0 == Class::Fine && !reader.finished();
         verdict.request = self.call(route).map(|call| {
             call.map(|call| {
                 let (counted, bound) = call.input(self.encoding());
-                Request {
-                    bytes: self.row["request_body"].to_string().len() as u64,
-                    counted,
-                    bound: call.open.is_none().then_some(bound),
-                }
+                Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound) }
             })
         });
         verdict
@@ -213,15 +230,11 @@ impl Row {
         if self.status >= 400 {
             return Class::Status;
         }
-        let inside = |value: &Value| {
-            let error = !value["error"].is_null() || !value["delta"]["error"].is_null();
-            let said = value["type"] == "error" || value["type"] == "response.failed" || value["status"] == "failed";
-            error || said || value["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0)
-        };
         let text = String::from_utf8_lossy(&self.body);
         let mut events = text.lines().filter_map(|line| serde_json::from_str(line.trim_start_matches("data:")).ok());
-        let whole = serde_json::from_str::<Value>(&text).is_ok_and(|value| inside(&value));
-        if whole || events.any(|event: Value| inside(&event)) { Class::Inside } else { Class::Fine }
+        let whole = serde_json::from_str::<Value>(&text).is_ok_and(|value| is_error(&value));
+        let frame = text.contains(":exception-type");
+        if whole || frame || events.any(|event: Value| is_error(&event)) { Class::Inside } else { Class::Fine }
     }
 
     /// The request as the filter reads it; `None`: it was not recorded, or not as it was sent.
@@ -256,6 +269,33 @@ impl Row {
             call
         }))
     }
+}
+
+/// Whether a body or an event says that the call has failed.
+fn is_error(value: &Value) -> bool {
+    if let Some(elements) = value.as_array() {
+        return elements.iter().any(is_error);
+    }
+    let set = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+        other => other.as_i64() != Some(0),
+    };
+    let choices = value["choices"].as_array().into_iter().flatten();
+    let broken = |choice: &Value| set(&choice["error"]) || choice["finish_reason"] == "error";
+    let failed = |value: &Value| value["finish_reason"].as_str().is_some_and(|reason| reason.starts_with("ERROR"));
+    let said = value["type"] == "error" || value["type"] == "response.failed" || value["status"] == "failed";
+    let refused = value["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0);
+    set(&value["error"])
+        || set(&value["delta"]["error"])
+        || said
+        || refused
+        || value["object"] == "error"
+        || failed(value)
+        || failed(&value["delta"])
+        || choices.into_iter().any(broken)
 }
 
 fn cycle(sizes: Vec<usize>) -> impl FnMut() -> usize {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::own::Own;
 use crate::row::{Class, Row, Verdict};
 
 /// Rows of one provider, api and kind of answer.
@@ -19,14 +20,11 @@ struct Line {
     input: Vec<f64>,
 }
 
-/// Relative errors of our own count: of inputs, of outputs.
-type Errors = (Vec<f64>, Vec<f64>);
-
 /// The rows so far.
 #[derive(Default)]
 pub struct Table {
     lines: BTreeMap<(String, String, &'static str), Line>,
-    kinds: BTreeMap<(String, &'static str), Errors>,
+    own: Own,
     faults: Vec<String>,
     notes: Vec<String>,
 }
@@ -75,33 +73,21 @@ impl Table {
 
     fn estimates(&mut self, row: &Row, verdict: &Verdict, who: &str, key: &(String, String, &'static str)) {
         let line = self.lines.entry(key.clone()).or_default();
-        let kind = kind_of(row);
-        let (inputs, outputs) = self.kinds.entry((key.0.clone(), kind)).or_default();
         if let Some(Err(why)) = &verdict.request {
             self.notes.push(format!("{who}: its request is refused: {why}"));
         }
         let Some(said) = verdict.said else { return };
-        if said.output > 0 {
-            let error = error(verdict.delivered + said.reasoning, said.output);
-            line.output.push(error);
-            outputs.push(error);
-        }
+        let (output, input) = self.own.add(row, verdict, &said);
+        line.output.extend(output);
+        line.input.extend(input);
         let Some(Ok(request)) = &verdict.request else { return };
         match request.bound {
             None => line.open += 1,
             Some(bound) if said.input <= bound => line.bounded += 1,
-            // More tokens than the whole body has bytes: something was added behind the path (Venice's own prompt), or the
-            // recorder cut the request ("very very long system prompt"). Nobody can bound that by reading the body; in
-            // the filter it shows as a metric.
-            Some(_) if said.input > request.bytes => {
-                self.notes.push(format!("{who}: input {} of a body of {} bytes", said.input, request.bytes));
+            Some(bound) if let Some(why) = row.is_not_whole(said.input) => {
+                self.notes.push(format!("{who}: input {} above {bound}: {why}", said.input));
             }
             Some(bound) => self.faults.push(format!("{who}: input {} is above its bound {bound}", said.input)),
-        }
-        if said.input > 0 && request.bound.is_some() {
-            let error = error(request.counted, said.input);
-            line.input.push(error);
-            inputs.push(error);
         }
     }
 
@@ -138,40 +124,13 @@ impl Table {
             );
         }
         println!("{:53} {sum:?}", "all: rows, usage, exact, silent, right, failed, open, bound");
-        println!("\nOwn count against the provider's: relative error, median and 95th percentile, by kind of request.");
-        for ((provider, kind), (inputs, outputs)) in &mut self.kinds {
-            let count = outputs.len().max(inputs.len());
-            println!(
-                "{provider:20} {kind:20} {count:4}  output {:>15}  input {:>15}",
-                quantiles(outputs),
-                quantiles(inputs)
-            );
-        }
+        self.faults.extend(self.own.print());
         println!("\nNotes:\n{}", self.notes.join("\n"));
     }
 }
 
-/// What makes counting hard in a row, the hardest first.
-fn kind_of(row: &Row) -> &'static str {
-    let media = ["images", "files", "audio_tokens", "multipart", "server_tool"];
-    if media.iter().any(|feature| row.has(feature)) {
-        "media or server tool"
-    } else if row.has("reasoning") {
-        "reasoning"
-    } else if row.has("tool_call") {
-        "tool call"
-    } else if row.has("tools") || row.has("structured") {
-        "tools offered"
-    } else {
-        "plain"
-    }
-}
-
-fn error(counted: u64, said: u64) -> f64 {
-    (counted as f64 - said as f64).abs() / said as f64
-}
-
-fn quantiles(errors: &mut [f64]) -> String {
+/// The median and the 95th percentile, in percent.
+pub fn quantiles(errors: &mut [f64]) -> String {
     if errors.is_empty() {
         return "-".to_owned();
     }

@@ -45,6 +45,7 @@ pub use path::{Route, suspicious};
 
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
+pub(super) use openai::namespace;
 
 use super::answer::Answer;
 use super::loose::Ending;
@@ -406,7 +407,10 @@ impl Dialect {
 
     /// Whether a body that begins with a brace may be one of several objects: lines, or an array that streams.
     pub(super) const fn sends_objects(self) -> bool {
-        matches!(self, Self::OllamaChat | Self::OllamaGenerate | Self::CohereChat | Self::GeminiGenerate)
+        matches!(
+            self,
+            Self::OllamaChat | Self::OllamaGenerate | Self::CohereChat | Self::CohereGenerate | Self::GeminiGenerate
+        )
     }
 
     /// Whether answers may be Amazon's binary streams.

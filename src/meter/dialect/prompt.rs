@@ -67,9 +67,9 @@ pub fn characters(raw: &str) -> u64 {
 /// Tools as a list: all of it is a schema, each a frame; `closed` tells of each whether the caller runs it.
 pub fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str, closed: impl Fn(&str) -> bool) {
     parts.schemas = true;
-    parts.add(Kind::Schema, raw);
+    parts.add(Kind::Tools, raw);
     let array = json::elements(raw, |tool| {
-        parts.frame();
+        parts.tool();
         if !closed(tool) {
             parts.open("a tool that the provider runs");
         }

@@ -1,14 +1,16 @@
 //! Reading messages and their stream events.
 
 use crate::meter::answer::{Absurd, Answer, Said, count};
+use crate::meter::dialect::minimax;
 use crate::meter::json;
 use crate::meter::tally::{Kind, Voice};
 use crate::meter::usage::Usage;
 
 /// Reads the data of one event.
 pub fn event(answer: &mut Answer, data: &str) {
-    let names = ["type", "message", "index", "content_block", "delta", "usage"];
-    let Some([kind, message, index, block, delta, said]) = json::fields(data, names) else { return };
+    let names = ["type", "message", "index", "content_block", "delta", "usage", "error"];
+    let Some([kind, message, index, block, delta, said, error]) = json::fields(data, names) else { return };
+    answer.error |= error.is_some_and(json::says);
     let voice = Voice { kind: Kind::Block, answer: 0, part: index.and_then(json::whole).unwrap_or(0) };
     match kind.and_then(json::text).as_deref() {
         Some("message_start") => opening(answer, message),
@@ -22,6 +24,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         Some("content_block_delta") => block_delta(answer, voice, delta),
         Some("content_block_stop") => {
             answer.tally.end(voice);
+            answer.tally.end(Voice { kind: Kind::Thinking, ..voice });
             answer.loose.end(voice.part);
         }
         Some("message_delta") => {
@@ -38,10 +41,10 @@ pub fn event(answer: &mut Answer, data: &str) {
 
 /// Reads a whole message. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
-    let names = ["type", "content", "model", "usage", "error", "stop_reason"];
-    let [kind, content, model, said, error, reason] = json::fields(raw, names)?;
+    let names = ["type", "content", "model", "usage", "error", "stop_reason", "base_resp"];
+    let [kind, content, model, said, error, reason, base] = json::fields(raw, names)?;
     answer.served_by(model);
-    answer.error |= error.is_some() || kind == Some("\"error\"");
+    answer.error |= error.is_some_and(json::says) || kind == Some("\"error\"") || minimax::failed(base);
     answer.ended |= reason.is_some();
     if let Some(content) = content {
         let mut part = 0;
@@ -49,6 +52,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
             let voice = Voice { kind: Kind::Block, answer: 0, part };
             block_start(answer, voice, Some(raw));
             answer.tally.end(voice);
+            answer.tally.end(Voice { kind: Kind::Thinking, ..voice });
             part += 1;
         });
     }
@@ -67,7 +71,9 @@ fn opening(answer: &mut Answer, message: Option<&str>) {
     }
 }
 
-/// The last word on usage: cumulative, and with server tools it knows more input than the opening did.
+/// The last word on usage: cumulative, and with server tools it knows more input than the opening did. No figure is
+/// smaller than before, unless less input and more of it cached come to no less: a gateway may know only at the end what
+/// was cached.
 fn closing(answer: &mut Answer, said: Option<&str>) {
     let Some(said) = said.and_then(usage) else { return };
     if answer.said == Said::Absurd {
@@ -77,21 +83,25 @@ fn closing(answer: &mut Answer, said: Option<&str>) {
         Said::Usage(usage) => usage,
         _ => answer.opening.unwrap_or_default(),
     };
-    answer.hear(Some(said.map(|usage| Usage {
-        input: usage.input.max(before.input),
-        cache_read: usage.cache_read.max(before.cache_read),
-        cache_write: usage.cache_write.max(before.cache_write),
-        output: usage.output.max(before.output),
-        reasoning: usage.reasoning.max(before.reasoning),
-        ..usage
+    answer.hear(Some(said.map(|usage| {
+        let anew = usage.input < before.input && usage.input_total() >= before.input_total();
+        let part = |now: u64, then: u64| if anew { now } else { now.max(then) };
+        Usage {
+            input: part(usage.input, before.input),
+            cache_read: part(usage.cache_read, before.cache_read),
+            cache_write: part(usage.cache_write, before.cache_write),
+            output: usage.output.max(before.output),
+            reasoning: usage.reasoning.max(before.reasoning),
+            ..usage
+        }
     })));
 }
 
 fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
     let names = ["text", "thinking", "name", "input"];
     let Some([text, thinking, name, input]) = block.and_then(|raw| json::fields(raw, names)) else { return };
-    for raw in [text, thinking].into_iter().flatten() {
-        speak(answer, voice, raw);
+    for (raw, kind) in [(text, voice.kind), (thinking, Kind::Thinking)] {
+        speak(answer, Voice { kind, ..voice }, raw);
     }
     if let Some(name) = name.and_then(json::text) {
         answer.tally.whole(&name);
@@ -105,20 +115,51 @@ fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
 
 fn block_delta(answer: &mut Answer, voice: Voice, delta: Option<&str>) {
     let names = ["text", "thinking", "partial_json"];
-    let Some(found) = delta.and_then(|raw| json::fields(raw, names)) else { return };
-    for raw in found.into_iter().flatten() {
-        speak(answer, voice, raw);
+    let Some([text, thinking, json]) = delta.and_then(|raw| json::fields(raw, names)) else { return };
+    for (raw, kind) in [(text, voice.kind), (thinking, Kind::Thinking), (json, voice.kind)] {
+        speak(answer, Voice { kind, ..voice }, raw);
     }
 }
 
-fn speak(answer: &mut Answer, voice: Voice, raw: &str) {
-    if let Some(text) = json::text(raw) {
+fn speak(answer: &mut Answer, voice: Voice, raw: Option<&str>) {
+    if let Some(text) = raw.and_then(json::text) {
         answer.tally.push(voice, &text);
     }
 }
 
 /// A usage object in canonical form: input tokens here exclude what was cached. `None`: it says nothing.
+///
+/// What was spent on summaries of the conversation is told in `iterations` only, and billed too (Anthropic,
+/// "Compaction": the figures at the top leave it out).
 fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
+    let names = ["iterations"];
+    let [iterations] = json::fields(raw, names)?;
+    let whole = figures(raw)?;
+    let mut summaries = Ok(Usage::default());
+    json::elements(iterations.unwrap_or("[]"), |raw| {
+        let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
+        if kind == Some("\"compaction\"")
+            && let (Ok(sum), Some(one)) = (summaries, figures(raw))
+        {
+            summaries = one.map(|one| together(&sum, &one));
+        }
+    });
+    Some(whole.and_then(|whole| summaries.map(|summaries| together(&whole, &summaries))))
+}
+
+/// The sum of two usages.
+fn together(one: &Usage, other: &Usage) -> Usage {
+    Usage {
+        input: one.input.saturating_add(other.input),
+        cache_read: one.cache_read.saturating_add(other.cache_read),
+        cache_write: one.cache_write.saturating_add(other.cache_write),
+        output: one.output.saturating_add(other.output),
+        reasoning: one.reasoning.saturating_add(other.reasoning),
+        ..*one
+    }
+}
+
+fn figures(raw: &str) -> Option<Result<Usage, Absurd>> {
     let names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"];
     let [input, read, written, output] = json::fields(raw, names)?;
     if input.is_none() && output.is_none() {

@@ -9,7 +9,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let names = ["type", "completion", "stop_reason", "model", "error"];
     let [kind, completion, reason, model, error] = json::fields(raw, names)?;
     answer.served_by(model);
-    answer.error |= error.is_some() || kind == Some("\"error\"");
+    answer.error |= error.is_some_and(json::says) || kind == Some("\"error\"");
     answer.speak(Kind::Text, 0, 0, completion);
     answer.ended |= reason.is_some();
     Some(())

@@ -15,7 +15,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "messages" => messages(parts, raw),
         "system" => {
-            parts.frame();
+            parts.system();
             content(parts, raw, DEEPEST_CONTENT);
         }
         "tools" => tools(parts, raw),
@@ -28,7 +28,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "chat_template" => parts.open("a chat template of its own"),
         "output_format" | "output_config" => {
             parts.schemas = true;
-            parts.add(Kind::Schema, raw);
+            parts.add(Kind::Format, raw);
         }
         // Told to the server, not to the model.
         "metadata" | "stop_sequences" | "service_tier" | "tool_choice" | "cache_control" | "reasoning_effort"
@@ -91,7 +91,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 
 fn block_type(parts: &mut Parts<'_>, raw: &str) {
     match json::text(raw).as_deref() {
-        Some("tool_use") => parts.frame(),
+        Some("tool_use") => parts.call(),
         Some("container_upload") => parts.open("a file that the provider keeps"),
         Some("compaction") => parts.open("a summary that the provider keeps"),
         _ => {}
@@ -122,10 +122,10 @@ fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 
 /// Custom tools, and those of Anthropic's that the caller runs, are closed; all others run at the provider.
 fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str) {
-    parts.add(Kind::Schema, raw);
+    parts.add(Kind::Tools, raw);
     parts.schemas = true;
     let array = json::elements(raw, |tool| {
-        parts.frame();
+        parts.tool();
         json::entries(tool, |key, value| {
             if key == b"type" && !json::is_null(value) {
                 tool_type(parts, &json::text(value).unwrap_or_default());

@@ -9,7 +9,7 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "messages" => prompt::messages(parts, raw, blocks),
         "system" => {
-            parts.frame();
+            parts.system();
             blocks(parts, raw);
         }
         "toolConfig" => tool_config(parts, raw),
@@ -42,7 +42,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"image" => image(parts, value),
         b"document" | b"video" => parts.open("a document that must be unfolded"),
         b"toolUse" => {
-            parts.frame();
+            parts.call();
             parts.add(Kind::Json, value);
         }
         b"toolResult" => {
@@ -93,10 +93,10 @@ fn tool_result<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 /// `{tools: [{toolSpec} | {cachePoint} | {systemTool}], toolChoice}`.
 fn tool_config<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     parts.schemas = true;
-    parts.add(Kind::Schema, raw);
+    parts.add(Kind::Tools, raw);
     let tools = json::fields(raw, ["tools"]).and_then(|[tools]| tools);
     json::elements(tools.unwrap_or("[]"), |tool| {
-        parts.frame();
+        parts.tool();
         json::entries(tool, |key, _| {
             if !matches!(key, b"toolSpec" | b"cachePoint") {
                 parts.open("a tool that the provider runs");

@@ -23,9 +23,12 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 }
 
 fn whole(answer: &mut Answer, raw: &str) {
-    let names = ["message", "usage", "meta", "text", "generations", "finish_reason", "tool_calls", "error"];
-    let Some([message, said, meta, text, generations, reason, calls, error]) = json::fields(raw, names) else { return };
-    answer.error |= error.is_some() || is_failure(reason);
+    let names = ["message", "usage", "meta", "text", "generations", "finish_reason", "tool_calls", "error", "response"];
+    let Some([message, said, meta, text, generations, reason, calls, error, response]) = json::fields(raw, names)
+    else {
+        return;
+    };
+    answer.error |= error.is_some_and(json::says) || is_failure(reason);
     answer.ended |= reason.is_some();
     answer.speak(Kind::Text, 0, 0, text);
     if let Some(raw) = message.filter(|raw| raw.starts_with('{')) {
@@ -39,7 +42,9 @@ fn whole(answer: &mut Answer, raw: &str) {
         answer.ended |= reason.is_some();
         number += 1;
     });
-    answer.hear(said.or(meta).and_then(usage));
+    // The last line of a stream of `generate` repeats the whole answer.
+    let [repeated] = response.and_then(|raw| json::fields(raw, ["meta"])).unwrap_or_default();
+    answer.hear(said.or(meta).or(repeated).and_then(usage));
 }
 
 fn second_version(answer: &mut Answer, kind: &str, raw: &str) {
@@ -57,7 +62,7 @@ fn second_version(answer: &mut Answer, kind: &str, raw: &str) {
                 return;
             };
             answer.finished = true;
-            answer.error |= error.is_some() || is_failure(reason);
+            answer.error |= error.is_some_and(json::says) || is_failure(reason);
             answer.hear(said.and_then(usage));
         }
         _ => {}

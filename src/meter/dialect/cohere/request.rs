@@ -44,8 +44,8 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "tools" if !raw.contains("\"function\"") => {
             // The first version's tools have no type: the caller runs them all.
             parts.schemas = true;
-            parts.add(Kind::Schema, raw);
-            json::elements(raw, |_| parts.frame());
+            parts.add(Kind::Tools, raw);
+            json::elements(raw, |_| parts.tool());
         }
         "safety_mode" | "citation_options" | "citation_quality" | "prompt_truncation" | "stop_sequences"
         | "strict_tools" | "thinking" => {}

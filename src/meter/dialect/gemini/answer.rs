@@ -14,7 +14,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let names = ["candidates", "usageMetadata", "modelVersion", "error", "promptFeedback"];
     let [candidates, said, model, error, feedback] = json::fields(raw, names)?;
     answer.served_by(model);
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let blocked = feedback.and_then(|raw| json::fields(raw, ["blockReason"]));
     answer.ended |= matches!(blocked, Some([Some(_)]));
     if let Some(candidates) = candidates {

@@ -16,7 +16,7 @@ pub fn event(answer: &mut Answer, data: &str) {
     }
     let names = ["event_type", "interaction", "delta", "index", "error", "step"];
     let Some([kind, interaction, delta, index, error, step]) = json::fields(data, names) else { return };
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let index = index.and_then(json::whole).unwrap_or(0);
     match kind.and_then(json::text).as_deref() {
         Some("step.delta" | "content.delta") => delta_of(answer, index, delta),
@@ -37,7 +37,7 @@ pub fn event(answer: &mut Answer, data: &str) {
 /// Reads a whole interaction. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, status, steps, outputs] = json::fields(raw, ["error", "status", "steps", "outputs"])?;
-    answer.error |= error.is_some() || status == Some("\"failed\"");
+    answer.error |= error.is_some_and(json::says) || status == Some("\"failed\"");
     let mut number = 0;
     for list in [steps, outputs].into_iter().flatten() {
         json::elements(list, |step| {

@@ -7,7 +7,7 @@ use crate::meter::usage::Usage;
 /// Embeddings: most models say nothing, newer ones the tokens of the input. `None`: not a JSON object.
 pub fn embeddings(answer: &mut Answer, raw: &str) -> Option<()> {
     let [said, error] = json::fields(raw, ["usageMetadata", "error"])?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let said = said.and_then(|raw| json::fields(raw, ["promptTokenCount", "totalTokenCount"]));
     let read = |[prompt, total]: [Option<&str>; 2]| -> Result<Option<Usage>, Absurd> {
         let input = count(prompt)?.or(count(total)?);
@@ -20,7 +20,7 @@ pub fn embeddings(answer: &mut Answer, raw: &str) -> Option<()> {
 /// Predictions: text embeddings tell their tokens one by one and all characters; image models send images.
 pub fn predictions(answer: &mut Answer, raw: &str) -> Option<()> {
     let [list, meta, error] = json::fields(raw, ["predictions", "metadata", "error"])?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let (mut sum, mut told, mut absurd) = (0u64, false, false);
     json::elements(list.unwrap_or("[]"), |raw| {
         let Some([embedding, kind]) = json::fields(raw, ["embeddings", "mimeType"]) else { return };

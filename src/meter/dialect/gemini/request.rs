@@ -20,7 +20,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 json::entries(request, |key, value| entry(parts, &String::from_utf8_lossy(key), value));
             });
         }
-        b"systeminstruction" => content(parts, raw),
+        b"systeminstruction" => {
+            parts.systems = parts.systems.saturating_add(1);
+            content(parts, raw);
+        }
         b"tools" => tools(parts, raw),
         b"generationconfig" => config(parts, raw),
         b"cachedcontent" => parts.open("content that the provider keeps"),
@@ -34,7 +37,7 @@ fn config<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     json::entries(raw, |key, value| match plain(key).as_slice() {
         b"responseschema" | b"responsejsonschema" if !json::is_null(value) => {
             parts.schemas = true;
-            parts.add(Kind::Schema, value);
+            parts.add(Kind::Format, value);
         }
         _ => {}
     });
@@ -77,7 +80,7 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"inlinedata" => inline(parts, value),
         b"filedata" => parts.open("a file"),
         b"functioncall" | b"functionresponse" => {
-            parts.frame();
+            parts.call();
             parts.goes_on = key.starts_with(b"functionR") || key.starts_with(b"function_r");
             parts.add(Kind::Json, value);
         }
@@ -107,12 +110,12 @@ fn inline<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 /// Function declarations are run by the caller; all else (search, code, URLs) by Google.
 fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     parts.schemas = true;
-    parts.add(Kind::Schema, raw);
+    parts.add(Kind::Tools, raw);
     let one = |parts: &mut Parts<'a>, tool: &'a str| {
         json::entries(tool, |key, value| match plain(key).as_slice() {
             _ if json::is_null(value) => {}
             b"functiondeclarations" => {
-                json::elements(value, |_| parts.frame());
+                json::elements(value, |_| parts.tool());
             }
             _ => parts.open("a tool that the provider runs"),
         });
@@ -147,7 +150,10 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
 pub fn interaction<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "input" => interaction_input(parts, raw),
-        "system_instruction" => content(parts, raw),
+        "system_instruction" => {
+            parts.systems = parts.systems.saturating_add(1);
+            content(parts, raw);
+        }
         "tools" => crate::meter::dialect::prompt::tools(parts, raw, |tool| {
             crate::meter::dialect::prompt::is_kind(tool, &["function"], false)
         }),
@@ -157,7 +163,7 @@ pub fn interaction<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "background" => parts.open("work in the background"),
         "response_format" | "response_mime_type" => {
             parts.schemas = true;
-            parts.add(Kind::Schema, raw);
+            parts.add(Kind::Format, raw);
         }
         "store" | "generation_config" | "response_modalities" => {}
         _ => parts.add(Kind::Schema, raw),

@@ -29,7 +29,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 fn one(answer: &mut Answer, raw: &str) -> Option<()> {
     let names = ["error", "token", "generated_text", "details", "text", "meta_info", "content", "stop"];
     let [error, token, whole, details, sglang, meta, llama, stop] = json::fields(raw, names)?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let [piece] = token.and_then(|raw| json::fields(raw, ["text"])).unwrap_or_default();
     answer.speak(Kind::Text, 0, 0, piece.or(llama).or(whole.filter(|_| token.is_none())));
     answer.speak_or_repeat(sglang);

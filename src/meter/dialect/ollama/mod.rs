@@ -16,7 +16,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let names = ["message", "response", "thinking", "done", "model", "error", "prompt_eval_count", "eval_count"];
     let [message, response, thinking, done, model, error, read, written] = json::fields(raw, names)?;
     answer.served_by(model);
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     answer.speak(Kind::Thinking, 0, 0, thinking);
     answer.speak(Kind::Text, 0, 0, response);
     if let Some(raw) = message {

@@ -24,7 +24,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "template" | "keep_alive" | "think" | "options" | "truncate" => {}
         "format" => {
             parts.schemas = true;
-            parts.add(Kind::Schema, raw);
+            parts.add(Kind::Format, raw);
         }
         _ => openai::request::entry(parts, name, raw),
     }
@@ -45,7 +45,7 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
                 json::elements(value, |image| parts.add(Kind::Image, image));
             }
             b"tool_calls" => {
-                parts.frame();
+                parts.call();
                 parts.add(Kind::Json, value);
             }
             b"tool_name" => parts.text(value),

@@ -30,7 +30,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<Shape> {
     let [choices, said, groq, error, model, object, base, id, created] = json::fields(raw, names)?;
     answer.served_by(model);
     answer.loose.named(id, created);
-    answer.error |= error.is_some() || object == Some("\"error\"") || minimax::failed(base);
+    answer.error |= error.is_some_and(json::says) || object == Some("\"error\"") || minimax::failed(base);
     let mut some = false;
     if let Some(choices) = choices {
         json::elements(choices, |raw| {
@@ -42,13 +42,15 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<Shape> {
     answer.hear(groq.and_then(usage));
     let said = said.and_then(usage);
     answer.hear(said);
-    let only = choices.is_some() && !some && said.is_some() && error.is_none();
+    let only = choices.is_some() && !some && said.is_some() && !error.is_some_and(json::says);
     Some(if only { Shape::UsageOnly } else { Shape::Other })
 }
 
 fn choice(answer: &mut Answer, raw: &str) {
-    let names = ["index", "delta", "message", "text", "finish_reason", "usage"];
-    let Some([index, delta, message, plain, finish, said]) = json::fields(raw, names) else { return };
+    let names = ["index", "delta", "message", "text", "finish_reason", "usage", "error"];
+    let Some([index, delta, message, plain, finish, said, error]) = json::fields(raw, names) else { return };
+    // OpenRouter, "Errors": what fails at the provider behind it is told in the choice.
+    answer.error |= error.is_some_and(json::says) || finish == Some("\"error\"");
     let index = index.and_then(json::whole).unwrap_or(0);
     answer.loose.begin(index);
     // Perplexity sends the message so far beside each delta.

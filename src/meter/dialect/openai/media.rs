@@ -10,7 +10,7 @@ use crate::meter::tally::Kind;
 /// xAI tells a cost only: then the images are what is known.
 pub fn images(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, model, said, data, kind] = json::fields(raw, ["error", "model", "usage", "data", "type"])?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     answer.served_by(model);
     let mut made = u64::from(kind.is_some_and(|kind| kind.ends_with(".completed\"")));
     answer.finished |= made > 0;
@@ -30,7 +30,7 @@ pub fn transcription(answer: &mut Answer, raw: &str) -> Option<()> {
     }
     let names = ["error", "type", "delta", "text", "usage", "duration"];
     let [error, kind, delta, text, said, duration] = json::fields(raw, names)?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     match kind.and_then(json::text).as_deref() {
         Some("transcript.text.delta") => answer.speak(Kind::Text, 0, 0, delta),
         Some("transcript.text.done") => answer.finished = true,
@@ -47,7 +47,7 @@ pub fn transcription(answer: &mut Answer, raw: &str) -> Option<()> {
 /// Speech as events: `speech.audio.delta`, `speech.audio.done`. Else it is sound, in which nothing can be read.
 pub fn speech(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, kind, said] = json::fields(raw, ["error", "type", "usage"])?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     answer.finished |= kind == Some("\"speech.audio.done\"");
     answer.hear(said.and_then(usage));
     Some(())

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod completion_ending;
 pub mod ending;
 pub mod media;
+pub mod namespace;
 pub mod reading;
 pub mod request;
 pub mod responses;

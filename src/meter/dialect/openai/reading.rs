@@ -10,7 +10,7 @@ use crate::meter::usage::Usage;
 /// Cohere bills reranking by searches, which are no tokens: then nothing is said.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, model, said, meta] = json::fields(raw, ["error", "model", "usage", "meta"])?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     answer.served_by(model);
     answer.hear(said.and_then(input_usage));
     if let Some([Some(billed)]) = meta.and_then(|raw| json::fields(raw, ["billed_units"])) {
@@ -25,7 +25,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 pub fn counted(answer: &mut Answer, raw: &str) -> Option<()> {
     let names = ["error", "input_tokens", "totalTokens", "inputTokens", "count", "tokens"];
     let [error, input, total, camel, number, tokens] = json::fields(raw, names)?;
-    answer.error |= error.is_some();
+    answer.error |= error.is_some_and(json::says);
     let mut listed = 0;
     if let Some(tokens) = tokens {
         json::elements(tokens, |_| listed += 1);

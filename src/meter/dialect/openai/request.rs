@@ -12,7 +12,11 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "messages" => messages(parts, raw),
         "tools" | "functions" => tools(parts, name, raw),
-        "response_format" | "documents" => {
+        "response_format" => {
+            parts.schemas = true;
+            parts.add(Kind::Format, raw);
+        }
+        "documents" => {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
@@ -83,10 +87,11 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
             parts.fixed = parts.fixed.saturating_add(1);
             parts.text(raw);
         }
-        b"refusal" | b"reasoning_content" | b"reasoning" | b"thinking" => parts.text(raw),
+        b"refusal" => parts.text(raw),
+        b"reasoning_content" | b"reasoning" | b"thinking" => parts.thought(raw),
         b"tool_calls" => tool_calls(parts, raw),
         b"function_call" => {
-            parts.frame();
+            parts.call();
             function(parts, raw);
         }
         b"audio" if !json::is_null(raw) => parts.open("an answer that the provider keeps"),
@@ -176,7 +181,7 @@ pub fn sound<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn tool_calls<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |call| {
-        parts.frame();
+        parts.call();
         let object = json::entries(call, |key, value| match key {
             b"id" => parts.add(Kind::Label, value),
             b"type" | b"index" => {}
@@ -201,9 +206,9 @@ fn function<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 /// Only functions and custom tools are run by the caller.
 fn tools<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     parts.schemas = true;
-    parts.add(Kind::Schema, raw);
+    parts.add(Kind::Tools, raw);
     let array = json::elements(raw, |tool| {
-        parts.frame();
+        parts.tool();
         let mut mine = true;
         json::entries(tool, |key, value| {
             if key == b"type" {

@@ -15,10 +15,13 @@ pub fn event(answer: &mut Answer, data: &str) {
         answer.finished = true;
         return;
     }
-    let names = ["type", "response", "delta", "output_index", "content_index", "item", "object", "sequence_number"];
-    let Some([kind, response, delta, item_number, part, item, object, number]) = json::fields(data, names) else {
+    let names =
+        ["type", "response", "delta", "output_index", "content_index", "item", "object", "sequence_number", "error"];
+    let Some([kind, response, delta, item_number, part, item, object, number, error]) = json::fields(data, names)
+    else {
         return;
     };
+    answer.error |= error.is_some_and(json::says);
     if let Some(number) = number.and_then(json::whole) {
         answer.loose.next = answer.loose.next.max(number.saturating_add(1));
     }
@@ -39,7 +42,8 @@ pub fn event(answer: &mut Answer, data: &str) {
         | "response.code_interpreter_call_code.delta" => say(Kind::Tool),
         "response.output_item.added" => name(answer, item_number, item),
         "response.output_item.done" => whole_item(answer, item_number, item),
-        "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+        // `response.done`: OpenRouter, "Responses API Beta".
+        "response.completed" | "response.done" | "response.incomplete" | "response.failed" | "response.cancelled" => {
             answer.finished = true;
             answer.error |= &*kind == "response.failed";
             last(answer, response);
@@ -60,7 +64,7 @@ pub fn event(answer: &mut Answer, data: &str) {
 /// Reads a whole response. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, status] = json::fields(raw, ["error", "status"])?;
-    answer.error |= error.is_some() || status == Some("\"failed\"");
+    answer.error |= error.is_some_and(json::says) || status == Some("\"failed\"");
     answer.ended |= status.is_some_and(|status| matches!(status, "\"completed\"" | "\"incomplete\"" | "\"failed\""));
     last(answer, Some(raw));
     Some(())

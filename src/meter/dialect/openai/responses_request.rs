@@ -13,13 +13,13 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "input" => input(parts, raw),
         "instructions" => {
-            parts.frame();
+            parts.system();
             parts.text(raw);
         }
         "tools" => tools(parts, raw, |tool| is_kind(tool, &CLOSED, false)),
         "text" => {
             parts.schemas = true;
-            parts.add(Kind::Schema, raw);
+            parts.add(Kind::Format, raw);
         }
         "background" if raw == "false" => {}
         "background" => parts.open("work in the background"),
@@ -93,6 +93,8 @@ fn item_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
 
 fn item_type(parts: &mut Parts<'_>, raw: &str) {
     match json::text(raw).as_deref() {
+        // Its frame is counted with the item.
+        Some("function_call" | "custom_tool_call") => parts.calls = parts.calls.saturating_add(1),
         Some("item_reference") => parts.open("a conversation that the provider keeps"),
         Some("compaction") => parts.open("a summary that the provider keeps"),
         _ => {}

@@ -10,6 +10,10 @@
 //! | Mistral | sound only in the total; `prompt_token_details` |
 //! | Claude behind compatible endpoints | what was cached may be outside the prompt, then the total tells |
 //! | Longcat | both names for everything, one pair of them zero |
+//! | Gemini behind Vercel's gateway | thoughts neither in the completion nor in the total (the cost that it tells has them) |
+//! | DashScope ("Context cache") | `cache_creation_input_tokens` within the details |
+//! | LiteLLM ("Prompt caching") | `cache_creation_tokens` within the details |
+//! | OpenAI, legacy completions | no completion at all where nothing was written |
 
 use crate::meter::answer::{Absurd, Answer, count, seconds};
 use crate::meter::json;
@@ -50,14 +54,14 @@ pub fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
         let (prompt, completion) = match (prompt, completion) {
             (None, None) => return Ok(None),
             (Some(prompt), Some(completion)) => (prompt, completion),
-            (Some(prompt), None) if total > prompt => (prompt, total - prompt),
+            (Some(prompt), None) if total >= prompt && total > 0 => (prompt, total - prompt),
             (None, Some(completion)) if total > completion => (total - completion, completion),
             _ => return Err(Absurd),
         };
         if prompt == 0 && completion == 0 {
             return Ok(None);
         }
-        Details::of(raw)?.canonical(prompt, completion, total).map(Some)
+        Ok(Some(Details::of(raw)?.canonical(prompt, completion, total)))
     };
     read().transpose()
 }
@@ -72,33 +76,41 @@ struct Details {
 
 impl Details {
     fn of(raw: &str) -> Result<Self, Absurd> {
-        let names = ["prompt_tokens_details", "input_tokens_details", "prompt_token_details"];
-        let prompt = nested(raw, names, ["cached_tokens", "cache_write_tokens", "audio_tokens"])?;
-        let names = ["completion_tokens_details", "output_tokens_details", "completion_token_details"];
-        let [reasoning, ..] = nested(raw, names, ["reasoning_tokens", "", ""])?;
+        let names = ["prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details"];
+        let inner = [
+            "cached_tokens",
+            "cache_write_tokens",
+            "audio_tokens",
+            "cache_creation_input_tokens",
+            "cache_creation_tokens",
+        ];
+        let [in_prompt, written, audio, created_in, creation] = nested(raw, names, inner)?;
+        let names =
+            ["completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details"];
+        let [reasoning, thinking] = nested(raw, names, ["reasoning_tokens", "thinking_tokens"])?;
         let names = [
             "prompt_cache_hit_tokens",
             "cached_tokens",
             "cache_read_input_tokens",
+            "num_cached_tokens",
             "cache_creation_input_tokens",
             "reasoning_tokens",
         ];
-        let [hit, cached, read, created, thought] = json::fields(raw, names).unwrap_or_default();
-        let [in_prompt, written, audio] = prompt;
-        let flat = count(hit)?.max(count(cached)?).max(count(read)?);
+        let [hit, cached, read, number, created, thought] = details(json::fields(raw, names).unwrap_or_default())?;
         Ok(Self {
-            cached: in_prompt.or(flat).unwrap_or(0),
-            written: written.or(count(created)?).unwrap_or(0),
+            cached: in_prompt.or(hit.max(cached).max(read).max(number)).unwrap_or(0),
+            written: written.or(created_in).or(creation).or(created).unwrap_or(0),
             audio: audio.unwrap_or(0),
-            reasoning: reasoning.or(count(thought)?).unwrap_or(0),
+            reasoning: reasoning.or(thinking).or(thought).unwrap_or(0),
         })
     }
 
-    fn canonical(&self, mut prompt: u64, mut completion: u64, total: u64) -> Result<Usage, Absurd> {
+    fn canonical(&self, mut prompt: u64, mut completion: u64, total: u64) -> Usage {
         let mut reasoning = self.reasoning;
         let gap = total.saturating_sub(prompt.saturating_add(completion));
         if gap == 0 {
-            if total == 0 && reasoning > completion {
+            // More was thought than written: thoughts are not in it.
+            if reasoning > completion {
                 completion = completion.saturating_add(reasoning);
             }
         } else if gap == reasoning {
@@ -111,7 +123,7 @@ impl Details {
         }
         let written = self.written.min(prompt);
         let cached = self.cached.min(prompt.saturating_sub(written));
-        Ok(Usage {
+        Usage {
             input: prompt.saturating_sub(written).saturating_sub(cached),
             cache_read: cached,
             cache_write: written,
@@ -119,14 +131,22 @@ impl Details {
             reasoning: reasoning.min(completion),
             provider_total: total,
             ..Usage::default()
-        })
+        }
     }
 }
 
 /// The counts `inner` of the first object under one of `outer`.
-fn nested(raw: &str, outer: [&str; 3], inner: [&str; 3]) -> Result<[Option<u64>; 3], Absurd> {
-    let [first, second, third] = json::fields(raw, outer).unwrap_or_default();
-    let object = first.or(second).or(third).and_then(|raw| json::fields(raw, inner));
-    let [a, b, c] = object.unwrap_or_default();
-    Ok([count(a)?, count(b)?, count(c)?])
+fn nested<const N: usize>(raw: &str, outer: [&str; 4], inner: [&str; N]) -> Result<[Option<u64>; N], Absurd> {
+    let objects = json::fields(raw, outer).unwrap_or_default();
+    let object = objects.into_iter().flatten().find_map(|raw| json::fields(raw, inner));
+    details(object.unwrap_or([None; N]))
+}
+
+/// Finer parts: what is no number says nothing, a number must be one that can be.
+fn details<const N: usize>(raws: [Option<&str>; N]) -> Result<[Option<u64>; N], Absurd> {
+    let mut counts = [None; N];
+    for (slot, raw) in counts.iter_mut().zip(raws) {
+        *slot = count(raw.filter(|raw| raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())))?;
+    }
+    Ok(counts)
 }

@@ -1,0 +1,248 @@
+//! What a provider counts, foretold from what is counted here: learned from the calls on which it reported usage.
+//!
+//! The vocabularies of many models are not public. Counted in one of ours their texts come to a number that is off by a
+//! ratio, and what their templates add is off by a number: so a line is drawn through what was counted here and what was
+//! reported, of the last calls of one model. It is drawn by medians (Theil and Sen's): a third of the calls may be
+//! anything without moving it far. The ratio and the offset are kept in bounds, all arithmetic is of whole numbers, and
+//! the memory is fixed.
+//!
+//! A line is used from the [tenth](ENOUGH) call on, and not while the calls that it was drawn through lie off it;
+//! when several calls in a row miss it by far, the model has become another one: what was learned is forgotten.
+
+/// Calls from which a line is used.
+pub const ENOUGH: u32 = 10;
+/// Calls that a line is drawn through: the last ones.
+const KEPT: usize = 24;
+/// What the ratio is told in.
+const ONE: i64 = 1_024;
+/// The bounds of the ratio: half, and two and a half. No vocabulary in use is further from ours in any script.
+const RATIOS: (i64, i64) = (ONE / 2, ONE * 5 / 2);
+/// The bound of the offset, in tokens: the longest system prompt of a provider's own that was seen is 2,500.
+const FURTHEST: i64 = 4_096;
+/// Two calls tell something of the ratio when they are so many tokens apart.
+const APART: i64 = 16;
+/// Pairs of such calls that must be there; else the ratio is one.
+const PAIRS: usize = 12;
+/// The largest count that is learned from: no model reads more.
+const MOST: u64 = 16_000_000;
+/// Calls in a row that miss the line by half before it is forgotten.
+const MISSES: u8 = 6;
+
+/// What was learned of one model, one direction, and one kind of call.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// Counted here, and reported: a ring.
+    calls: [(u32, u32); KEPT],
+    /// Calls that were learned from, ever since it was empty.
+    learned: u32,
+    /// Calls in a row that missed the line.
+    missed: u8,
+    line: Line,
+}
+
+/// `reported = counted × ratio / 1024 + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    ratio: i64,
+    offset: i64,
+    /// Most calls that it was drawn through lie near it.
+    firm: bool,
+}
+
+/// What learning from a call has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It is one call more.
+    Kept,
+    /// It cannot be learned from: one of the numbers is 0, or absurd.
+    Nothing,
+    /// Too many calls missed the line: learning begins anew.
+    Forgotten,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { calls: [(0, 0); KEPT], learned: 0, missed: 0, line: Line { ratio: ONE, offset: 0, firm: false } }
+    }
+}
+
+impl Calibration {
+    /// Learns from a call: tokens as counted here, and as the provider reported them.
+    pub fn learn(&mut self, counted: u64, reported: u64) -> Learned {
+        let fits = |count: u64| u32::try_from(count).ok().filter(|count| (1..=MOST).contains(&u64::from(*count)));
+        let (Some(counted), Some(reported)) = (fits(counted), fits(reported)) else { return Learned::Nothing };
+        let foretold = self.foretell(u64::from(counted));
+        let off = foretold.map(|foretold| foretold.abs_diff(u64::from(reported)));
+        let misses = off.is_some_and(|off| off > 16 && off > u64::from(reported) / 2);
+        self.missed = if misses { self.missed.saturating_add(1) } else { 0 };
+        let doubted = self.missed >= MISSES;
+        if doubted {
+            *self = Self::default();
+        }
+        let at = self.learned as usize % KEPT;
+        if let Some(slot) = self.calls.get_mut(at) {
+            *slot = (counted, reported);
+        }
+        // Beyond both figures that matter only the place in the ring does.
+        self.learned = self.learned.checked_add(1).unwrap_or(ENOUGH.next_multiple_of(KEPT as u32));
+        self.line = Line::through(self.kept());
+        if doubted { Learned::Forgotten } else { Learned::Kept }
+    }
+
+    /// What the provider would report, by what was learned. `None`: too little was, or too little of it agrees.
+    pub fn foretell(&self, counted: u64) -> Option<u64> {
+        let firm = self.learned >= ENOUGH && self.line.firm;
+        let counted = i64::try_from(counted.min(MOST)).ok().filter(|_| firm)?;
+        u64::try_from(self.line.at(counted).max(1)).ok()
+    }
+
+    /// Calls that were learned from, since it was last forgotten.
+    pub fn learned(&self) -> u32 {
+        self.learned
+    }
+
+    /// The ratio in 1024ths and the offset in tokens, once they are used.
+    pub fn line(&self) -> Option<(i64, i64)> {
+        (self.learned >= ENOUGH && self.line.firm).then_some((self.line.ratio, self.line.offset))
+    }
+
+    fn kept(&self) -> &[(u32, u32)] {
+        self.calls.get(..(self.learned as usize).min(KEPT)).unwrap_or_default()
+    }
+}
+
+impl Line {
+    fn through(calls: &[(u32, u32)]) -> Self {
+        let mut ratios: Vec<i64> = Vec::with_capacity(KEPT * KEPT / 2);
+        for (index, (x, y)) in calls.iter().enumerate() {
+            for (to_x, to_y) in calls.iter().skip(index.saturating_add(1)) {
+                let apart = i64::from(*to_x).saturating_sub(i64::from(*x));
+                let more = i64::from(*to_y).saturating_sub(i64::from(*y)).saturating_mul(ONE);
+                if apart.abs() >= APART {
+                    ratios.extend(more.checked_div(apart));
+                }
+            }
+        }
+        let ratio = if ratios.len() < PAIRS { ONE } else { median(&mut ratios).clamp(RATIOS.0, RATIOS.1) };
+        let along = |x: u32| i64::from(x).saturating_mul(ratio) / ONE;
+        let mut offsets: Vec<i64> = calls.iter().map(|(x, y)| i64::from(*y).saturating_sub(along(*x))).collect();
+        let line = Self { ratio, offset: median(&mut offsets).clamp(-FURTHEST, FURTHEST), firm: false };
+        let mut shares: Vec<i64> = calls
+            .iter()
+            .map(|(x, y)| {
+                let off = line.at(i64::from(*x)).saturating_sub(i64::from(*y)).saturating_abs();
+                // Eight tokens off are nothing to doubt a line for.
+                off.saturating_sub(8).max(0).saturating_mul(100) / i64::from(*y).max(1)
+            })
+            .collect();
+        Self { firm: median(&mut shares) <= 20, ..line }
+    }
+
+    fn at(&self, counted: i64) -> i64 {
+        (counted.saturating_mul(self.ratio) / ONE).saturating_add(self.offset)
+    }
+}
+
+/// The middle one, the lower of two; 0 of none.
+fn median(values: &mut [i64]) -> i64 {
+    let middle = values.len().saturating_sub(1) / 2;
+    if values.is_empty() {
+        return 0;
+    }
+    let (_, value, _) = values.select_nth_unstable(middle);
+    *value
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::{Calibration, ENOUGH, FURTHEST, KEPT, Learned, MISSES};
+
+    fn taught(calls: impl IntoIterator<Item = (u64, u64)>) -> Calibration {
+        let mut calibration = Calibration::default();
+        for (counted, reported) in calls {
+            calibration.learn(counted, reported);
+        }
+        calibration
+    }
+
+    #[test]
+    fn a_line_is_learned_and_used_from_the_tenth_call_on() {
+        let model = |counted: u64| counted * 5 / 4 + 346;
+        let mut calibration = Calibration::default();
+        for call in 0..u64::from(ENOUGH) {
+            assert_eq!(calibration.foretell(1_000), None, "{call}");
+            calibration.learn(10 + call * 37, model(10 + call * 37));
+        }
+        for counted in [1, 500, 100_000] {
+            let foretold = calibration.foretell(counted).unwrap();
+            assert!(foretold.abs_diff(model(counted)) <= 2 + counted / 500, "{counted}: {foretold}");
+        }
+    }
+
+    #[test]
+    fn a_third_of_the_calls_may_be_anything() {
+        let calls = (0..KEPT as u64).map(|call| {
+            let counted = 50 + call * 40;
+            (counted, if call % 3 == 0 { 1 + call * 9_999 } else { counted + 20 })
+        });
+        let foretold = taught(calls).foretell(600).unwrap();
+        assert!(foretold.abs_diff(620) <= 62, "{foretold}");
+    }
+
+    #[test]
+    fn calls_that_do_not_agree_are_not_used() {
+        let calls = (0..40).map(|call: u64| (100 + call, [20, 500, 9, 3_000][call as usize % 4]));
+        assert_eq!(taught(calls).foretell(100), None);
+    }
+
+    #[test]
+    fn another_model_behind_the_name_is_learned_anew() {
+        let mut calibration = taught((0..30).map(|call| (100 + call * 20, 100 + call * 20)));
+        assert!(calibration.foretell(300).is_some());
+        let fates: Vec<Learned> = (0..u64::from(MISSES)).map(|call| calibration.learn(100 + call, 4_000)).collect();
+        assert_eq!(fates.last(), Some(&Learned::Forgotten));
+        assert_eq!((calibration.learned(), calibration.foretell(300)), (1, None));
+    }
+
+    #[test]
+    fn nothing_is_learned_from_nothing() {
+        let mut calibration = Calibration::default();
+        for (counted, reported) in [(0, 5), (5, 0), (u64::MAX, 5), (5, 100_000_000)] {
+            assert_eq!(calibration.learn(counted, reported), Learned::Nothing);
+        }
+        assert_eq!(calibration.learned(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_reported_what_is_foretold_is_bounded(
+            calls in proptest::collection::vec((any::<u64>(), any::<u64>()), 0..80),
+            small in proptest::collection::vec((1u64..5_000, 1u64..9_000), 0..80),
+            counted in any::<u64>(),
+        ) {
+            let calibration = taught(calls.into_iter().chain(small));
+            if let Some(foretold) = calibration.foretell(counted) {
+                let counted = counted.min(super::MOST);
+                prop_assert!(foretold >= 1);
+                prop_assert!(foretold <= counted * 5 / 2 + FURTHEST as u64);
+                prop_assert!(foretold + FURTHEST as u64 + 1 >= counted / 2);
+            }
+        }
+
+        #[test]
+        fn more_counted_is_never_foretold_as_less(
+            small in proptest::collection::vec((1u64..5_000, 1u64..9_000), 20..60), one in 0u64..10_000, more in 0u64..10_000,
+        ) {
+            let calibration = taught(small);
+            prop_assert!(calibration.foretell(one) <= calibration.foretell(one + more));
+        }
+
+        #[test]
+        fn an_exact_count_stays_exact(counts in proptest::collection::vec(1u64..100_000, 20..60), counted in 1u64..100_000) {
+            let calibration = taught(counts.into_iter().map(|count| (count, count)));
+            prop_assert_eq!(calibration.foretell(counted), Some(counted));
+        }
+    }
+}

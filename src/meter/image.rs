@@ -1,0 +1,194 @@
+//! What an image in a body comes to, by its size and the rule that its model's provider publishes.
+//!
+//! | models | rule |
+//! |---|---|
+//! | OpenAI (“Images and vision”) | tiles of 512 pixels, or patches of 32, by model |
+//! | Claude (Anthropic, “Vision”) | width × height / 750, the longer edge 1,568 at most |
+//! | Gemini 2 (Google, “Token counting”) | 258 a tile of 768; one up to 384 × 384 |
+//! | Gemini 3 (Google, “Media resolution”) | 1,120 |
+//! | Qwen-VL (Alibaba Cloud, “Vision”) | a token for 28 × 28 pixels, and two; third generation 32 × 32 |
+//! | Mistral (“Vision”) | a token for 28 × 28 pixels and one a row, the longer edge 1,540 at most |
+//! | others | as Claude |
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::dialect::is_openai_own;
+
+/// A middling picture, where its size cannot be told: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by
+/// Anthropic's area.
+const MIDDLING: u64 = 1_100;
+/// So much of a picture is looked at for its size, in characters of base64: headers of JPEGs may hold thumbnails.
+const HEAD: usize = 96 * 1024;
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Tokens of the image in a raw JSON string: a `data:` URL, or base64 by itself.
+pub fn tokens(raw: &str, model: &str) -> u64 {
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    if name.contains("gemini-3") {
+        return 1_120;
+    }
+    let Some((width, height)) = size(raw).filter(|(width, height)| *width > 0 && *height > 0) else { return MIDDLING };
+    if is_openai_own(&name) {
+        openai(&name, width, height)
+    } else if name.contains("gemini") {
+        if width.max(height) <= 384 { 258 } else { 258 * width.div_ceil(768) * height.div_ceil(768) }
+    } else if name.contains("qwen3") {
+        cells(width, 32).saturating_mul(cells(height, 32)).saturating_add(2)
+    } else if name.contains("qwen") {
+        cells(width, 28).saturating_mul(cells(height, 28)).saturating_add(2)
+    } else if name.contains("stral") {
+        let (width, height) = within(width, height, 1_540);
+        width.div_ceil(28).saturating_add(1).saturating_mul(height.div_ceil(28))
+    } else {
+        let (width, height) = within(width, height, 1_568);
+        (width * height / 750).max(4)
+    }
+}
+
+/// Cells of this many pixels along an edge, the nearest number.
+fn cells(edge: u64, pixels: u64) -> u64 {
+    (edge.saturating_add(pixels / 2) / pixels.max(1)).max(1)
+}
+
+/// The size that fits `most` along the longer edge.
+fn within(width: u64, height: u64, most: u64) -> (u64, u64) {
+    let longer = width.max(height);
+    if longer <= most { (width, height) } else { ((width * most / longer).max(1), (height * most / longer).max(1)) }
+}
+
+fn openai(name: &str, width: u64, height: u64) -> u64 {
+    // Patches of 32 pixels, 1,536 at most; hundredths a patch.
+    let patches =
+        [("gpt-4.1-mini", 162), ("gpt-4.1-nano", 246), ("gpt-5-mini", 162), ("gpt-5-nano", 246), ("o4-mini", 172)];
+    if let Some((_, hundredths)) = patches.iter().find(|(known, _)| name.starts_with(known)) {
+        return width.div_ceil(32).saturating_mul(height.div_ceil(32)).min(1_536) * hundredths / 100;
+    }
+    let (base, tile) = match name {
+        _ if name.starts_with("gpt-4o-mini") => (2_833, 5_667),
+        _ if name.starts_with("gpt-5") => (70, 140),
+        _ if name.starts_with('o') => (75, 150),
+        _ => (85, 170),
+    };
+    let (width, height) = within(width, height, 2_048);
+    let shorter = width.min(height).max(1);
+    let scaled = |edge: u64| if shorter > 768 { edge * 768 / shorter } else { edge };
+    base + tile * scaled(width).div_ceil(512) * scaled(height).div_ceil(512)
+}
+
+/// Width and height in pixels, as far as the picture's head tells them; at most 65,535 each.
+fn size(raw: &str) -> Option<(u64, u64)> {
+    let text = raw.trim_matches('"');
+    let base64 = text.split_once(";base64,").map_or(text, |(_, data)| data);
+    let head = base64.as_bytes().get(..base64.len().min(HEAD))?;
+    // Whole groups of four.
+    let whole = head.get(..head.len() - head.len() % 4).filter(|whole| !whole.is_empty()).unwrap_or(head);
+    let bytes = LENIENT.decode(whole).ok()?;
+    let (width, height) = png(&bytes).or_else(|| gif(&bytes)).or_else(|| webp(&bytes)).or_else(|| jpeg(&bytes))?;
+    Some((width.min(65_535), height.min(65_535)))
+}
+
+/// A number of these bytes, the most significant first.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let slice = bytes.get(at..at.checked_add(N)?)?;
+    Some(slice.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+/// A number of these bytes, the least significant first.
+fn little<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let slice = bytes.get(at..at.checked_add(N)?)?;
+    Some(slice.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+fn png(bytes: &[u8]) -> Option<(u64, u64)> {
+    bytes.starts_with(b"\x89PNG").then(|| Some((number::<4>(bytes, 16)?, number::<4>(bytes, 20)?))).flatten()
+}
+
+fn gif(bytes: &[u8]) -> Option<(u64, u64)> {
+    bytes.starts_with(b"GIF8").then(|| Some((little::<2>(bytes, 6)?, little::<2>(bytes, 8)?))).flatten()
+}
+
+fn webp(bytes: &[u8]) -> Option<(u64, u64)> {
+    if bytes.get(8..12) != Some(b"WEBP") {
+        return None;
+    }
+    match bytes.get(12..16)? {
+        b"VP8X" => Some((little::<3>(bytes, 24)? + 1, little::<3>(bytes, 27)? + 1)),
+        b"VP8L" => {
+            let bits = little::<4>(bytes, 21)?;
+            Some(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1))
+        }
+        _ => Some((little::<2>(bytes, 26)? & 0x3fff, little::<2>(bytes, 28)? & 0x3fff)),
+    }
+}
+
+/// The first frame header: its segment's marker is from C0 to CF, but for three that mean something else.
+fn jpeg(bytes: &[u8]) -> Option<(u64, u64)> {
+    if !bytes.starts_with(b"\xff\xd8") {
+        return None;
+    }
+    let mut at = 2usize;
+    loop {
+        let marker = number::<2>(bytes, at)?;
+        if matches!(marker, 0xffc0..=0xffcf) && !matches!(marker, 0xffc4 | 0xffc8 | 0xffcc) {
+            return Some((number::<2>(bytes, at.checked_add(7)?)?, number::<2>(bytes, at.checked_add(5)?)?));
+        }
+        if marker < 0xff00 {
+            return None;
+        }
+        let length = number::<2>(bytes, at.checked_add(2)?)?.max(2);
+        at = at.checked_add(2)?.checked_add(usize::try_from(length).ok()?)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::{MIDDLING, size, tokens};
+
+    fn picture(bytes: &[u8]) -> String {
+        format!("\"data:image/x;base64,{}\"", STANDARD.encode(bytes))
+    }
+
+    fn png(width: u32, height: u32) -> String {
+        let sizes = [width.to_be_bytes(), height.to_be_bytes()].concat();
+        picture(&[&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &sizes, &[8, 2, 0, 0, 0]].concat())
+    }
+
+    #[test]
+    fn sizes_stand_in_the_head() {
+        assert_eq!(size(&png(640, 480)), Some((640, 480)));
+        assert_eq!(size(&picture(b"GIF89a\x40\x01\xf0\0\0\0")), Some((320, 240)));
+        let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xc4\0\x02\xff\xc2\0\x11\x08\x01\xe0\x02\x80\x03";
+        assert_eq!(size(&picture(jpeg)), Some((640, 480)));
+        let mut webp = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
+        webp.extend([0x7f, 2, 0, 0xdf, 1, 0]);
+        assert_eq!(size(&picture(&webp)), Some((640, 480)));
+        for raw in ["", "\"\"", "\"x\"", "\"data:image/png;base64,!!!!\"", "\"iVBORw0K\"", "\"/9j/2Q==\""] {
+            assert_eq!(size(raw), None, "{raw}");
+            assert_eq!(tokens(raw, "gpt-4o"), MIDDLING);
+        }
+    }
+
+    #[test]
+    fn the_providers_own_examples() {
+        // OpenAI, "Images and vision": 1024 × 1024 and 2048 × 4096 in high detail; 1024 × 1024 in patches.
+        assert_eq!(tokens(&png(1024, 1024), "gpt-4o-2024-08-06"), 765);
+        assert_eq!(tokens(&png(2048, 4096), "openai/gpt-4o"), 1105);
+        assert_eq!(tokens(&png(1024, 1024), "gpt-4.1-mini"), 1024 * 162 / 100);
+        // Anthropic, "Vision": 1092 × 1092, some 1,590 tokens.
+        assert_eq!(tokens(&png(1092, 1092), "claude-sonnet-4"), 1589);
+        // Google, "Token counting": 258 up to 384 pixels, tiles beyond.
+        assert_eq!(tokens(&png(384, 200), "gemini-2.5-flash"), 258);
+        assert_eq!(tokens(&png(1000, 700), "gemini-2.5-flash"), 516);
+    }
+}

@@ -1,0 +1,145 @@
+//! What providers make of the formats that they share: each case names whose documentation it follows.
+
+use super::{Dialect, Encoding, Reader, openai, read, reader, usage_of};
+
+fn figures(usage: &str) -> [u64; 5] {
+    usage_of(usage).map(|u| [u.input, u.cache_read, u.cache_write, u.output, u.reasoning]).unwrap()
+}
+
+fn anthropic(body: &str) -> Reader {
+    read(reader(Dialect::AnthropicMessages, false), [body.as_bytes()]).0
+}
+
+fn responses(body: &str) -> Reader {
+    read(reader(Dialect::OpenAiResponses, false), [body.as_bytes()]).0
+}
+
+#[test]
+fn what_was_cached_is_found_under_every_name() {
+    let usage = |more: &str| format!(r#"{{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,{more}}}"#);
+    for (more, told) in [
+        // Alibaba Cloud, "Context cache"; LiteLLM, "Prompt caching"; OpenAI, "Usage"; Mistral (older servers).
+        (r#""prompt_tokens_details":{"cached_tokens":2,"cache_creation_input_tokens":3}"#, [5, 2, 3, 5, 0]),
+        (r#""prompt_tokens_details":{"cached_tokens":2,"cache_creation_tokens":3}"#, [5, 2, 3, 5, 0]),
+        (r#""prompt_tokens_details":{"cached_tokens":2,"cache_write_tokens":3}"#, [5, 2, 3, 5, 0]),
+        (r#""num_cached_tokens":4"#, [6, 4, 0, 5, 0]),
+        (r#""prompt_tokens_details":null,"cached_tokens":4"#, [6, 4, 0, 5, 0]),
+        // What is no number says nothing.
+        (r#""prompt_tokens_details":{"cached_tokens":{"text":4}},"prompt_cache_hit_tokens":"x""#, [10, 0, 0, 5, 0]),
+        (r#""prompt_tokens_details":[],"input_tokens_details":{"cached_tokens":4}"#, [6, 4, 0, 5, 0]),
+        (r#""output_tokens_details":{"thinking_tokens":4}"#, [10, 0, 0, 5, 4]),
+    ] {
+        assert_eq!(figures(&usage(more)), told, "{more}");
+    }
+}
+
+#[test]
+fn thoughts_beyond_what_was_written_come_beside_it() {
+    // Gemini behind Vercel's gateway: 9 tokens at 0.30 and 27 at 2.50 dollars a million are the cost that it tells.
+    let usage = r#"{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,"cost":0.0000702,"completion_tokens_details":{"reasoning_tokens":25}}"#;
+    assert_eq!(figures(usage), [9, 0, 0, 27, 25]);
+}
+
+#[test]
+fn a_completion_of_nothing_may_be_left_out() {
+    // OpenAI, legacy completions: the usage of an empty answer.
+    assert_eq!(figures(r#"{"prompt_tokens":5,"total_tokens":5}"#), [5, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_empty_error_is_none() {
+    for (error, is) in [("null", false), ("\"\"", false), ("{}", false), ("false", false), ("{\"code\":500}", true)] {
+        let body =
+            format!(r#"{{"choices":[{{"message":{{"content":"Hi"}},"finish_reason":"stop"}}],"error":{error}}}"#);
+        assert_eq!(openai(&body).error_inside(), is, "{error}");
+    }
+}
+
+#[test]
+fn errors_inside_are_seen_wherever_they_stand() {
+    // OpenRouter, "Errors and Debugging": in the choice, or by the reason of its end.
+    let choice = r#"{"choices":[{"message":{"content":""},"error":{"code":502,"message":"no"}}]}"#;
+    assert!(openai(choice).error_inside());
+    assert!(openai("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n").error_inside());
+    // Without a type: gateways that speak their own tongue in streams of others.
+    let bare = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+    assert!(anthropic(bare).error_inside());
+    assert!(responses(bare).error_inside());
+    // MiniMax, "Error codes": under status 200, also where it speaks Anthropic's.
+    assert!(anthropic(r#"{"base_resp":{"status_code":1004,"status_msg":"no"}}"#).error_inside());
+    // Google's endpoints wrap errors into an array.
+    assert!(openai(r#"[{"error":{"code":503,"message":"no"}}]"#).error_inside());
+}
+
+#[test]
+fn a_stream_is_a_stream_whatever_it_is_called() {
+    let body = "id: 1\ndata: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    for kind in ["text/event-stream;charset=UTF-8", "application/x-ndjson", "application/json", "binary/octet-stream"] {
+        let new = Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, 200, Some(kind.as_bytes()), None, false);
+        let (reader, _) = read(new, body.as_bytes().chunks(1));
+        assert!(reader.finished() && reader.unreadable().is_none(), "{kind}");
+        assert_eq!(reader.delivered(), 1);
+    }
+}
+
+#[test]
+fn objects_that_follow_each_other_are_read_where_one_was_expected() {
+    let chunks = [
+        r#"{"choices":[{"delta":{"content":"Hello"}}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
+    ];
+    for body in [chunks.join("\n"), format!("[{}]", chunks.join(",\n"))] {
+        let (reader, _) = read(reader(Dialect::OpenAiChat, false), body.as_bytes().chunks(7));
+        assert_eq!((reader.reported().map(|usage| usage.input), reader.delivered()), (Some(3), 1), "{body}");
+        assert!(reader.finished() && reader.unreadable().is_none());
+    }
+}
+
+#[test]
+fn the_last_line_of_coheres_generate_repeats_the_answer() {
+    // Cohere, "Generate": a line a token, and the whole response with the last one.
+    let body = "{\"text\":\"Hello\",\"is_finished\":false}\n{\"is_finished\":true,\"finish_reason\":\"COMPLETE\",\
+        \"response\":{\"generations\":[{\"text\":\"Hello\"}],\
+        \"meta\":{\"billed_units\":{\"input_tokens\":3,\"output_tokens\":1}}}}\n";
+    let (reader, _) = read(reader(Dialect::CohereGenerate, false), body.as_bytes().chunks(5));
+    assert_eq!((reader.reported().map(|usage| (usage.input, usage.output)), reader.delivered()), (Some((3, 1)), 1));
+    assert!(reader.finished());
+}
+
+#[test]
+fn a_response_may_be_done() {
+    // OpenRouter, "Responses API Beta": `response.done` where OpenAI says `response.completed`.
+    let body =
+        "data: {\"type\":\"response.done\",\"response\":{\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n";
+    let reader = responses(body);
+    assert!(reader.finished());
+    assert_eq!(reader.reported().map(|usage| usage.total()), Some(6));
+}
+
+fn message(start: &str, delta: &str) -> [u64; 4] {
+    let body = format!(
+        "data: {{\"type\":\"message_start\",\"message\":{{\"usage\":{start}}}}}\n\n\
+         data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{delta}}}\n\n"
+    );
+    anthropic(&body).reported().map(|usage| [usage.input, usage.cache_read, usage.cache_write, usage.output]).unwrap()
+}
+
+#[test]
+fn the_end_of_a_message_knows_its_input_better() {
+    let start = r#"{"input_tokens":100,"output_tokens":1}"#;
+    assert_eq!(message(start, r#"{"output_tokens":7}"#), [100, 0, 0, 7]);
+    assert_eq!(message(start, r#"{"input_tokens":0,"output_tokens":7}"#), [100, 0, 0, 7]);
+    // Anthropic, "Web search tool": what the tool brought is input.
+    assert_eq!(message(start, r#"{"input_tokens":900,"output_tokens":7}"#), [900, 0, 0, 7]);
+    // A gateway that learns at the end what of it was cached.
+    assert_eq!(message(start, r#"{"input_tokens":20,"cache_read_input_tokens":80,"output_tokens":7}"#), [20, 80, 0, 7]);
+}
+
+#[test]
+fn summaries_of_the_conversation_are_billed() {
+    // Anthropic, "Compaction": its own example.
+    let delta = r#"{"input_tokens":23000,"output_tokens":1000,"iterations":[
+        {"type":"compaction","input_tokens":180000,"output_tokens":3500},
+        {"type":"message","input_tokens":23000,"output_tokens":1000}]}"#;
+    assert_eq!(message(r#"{"input_tokens":0,"output_tokens":0}"#, &delta.replace('\n', "")), [203_000, 0, 0, 4_500]);
+}
