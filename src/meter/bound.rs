@@ -17,8 +17,9 @@
 //! | tools or an output schema, vocabulary not known | 600 tokens of instructions that providers add |
 //! | the model's family | what its chat template writes by itself: see [`template`] |
 
-use super::call::Call;
+use super::call::{Call, Input, Longer};
 use super::count::Encoding;
+use super::count::known::{Form, Known};
 use super::dialect::{Dialect, is_openai_own};
 use super::json;
 use super::part::{Kind, Part};
@@ -36,24 +37,31 @@ const IMAGE_MIDDLING: u64 = 1_100;
 /// chat templates of open models.
 const INSTRUCTIONS: u64 = 600;
 
-/// Input tokens, as well as they can be told, and at most. Counting a text is the dearest step of an admission, so both
-/// come from one count.
-pub fn both(call: &Call, encoding: Encoding) -> (u64, u64) {
-    let counts: Vec<u64> = call.parts.iter().map(|part| count_part(part, &call.body, encoding)).collect();
-    (estimate(call, &counts), bound(call, &counts))
-}
+/// Ids of tool calls up to so many bytes are counted; those of providers are shorter. What is longer has its bytes for a
+/// bound, as it counts for nothing in the estimate and could go on without end.
+const LABEL: usize = 256;
 
-fn estimate(call: &Call, counts: &[u64]) -> u64 {
+/// Input tokens, as well as they can be told, and at most. Counting a text is the dearest step of an admission, so both
+/// come from one count, and it stops when more than `most` have been estimated.
+pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> Result<Input, Longer> {
+    // Nothing is generated, and nothing billed.
     if call.dialect == Dialect::CountTokens {
-        return 0;
+        return Ok(Input { counted: 0, bound: 0 });
     }
-    let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
-        Kind::Query => count.saturating_mul(call.frames.max(1)),
-        _ => estimate_part(part, &call.body, *count),
-    });
     let (each, once) = framing(call);
-    let framing = call.frames.saturating_mul(each).saturating_add(once);
-    parts.fold(framing.saturating_add(call.fixed), u64::saturating_add)
+    let mut counted = call.frames.saturating_mul(each).saturating_add(once).saturating_add(call.fixed);
+    let mut counts = Vec::with_capacity(call.parts.len());
+    let longer = Longer { at_least: most.saturating_add(1) };
+    for part in &call.parts {
+        let room = most.checked_sub(counted).ok_or(longer)?;
+        let count = count_part(part, call, encoding, known, room).ok_or(longer)?;
+        counted = counted.saturating_add(estimate_part(part, call, count));
+        counts.push(count);
+    }
+    if counted > most {
+        return Err(longer);
+    }
+    Ok(Input { counted, bound: bound(call, &counts) })
 }
 
 /// Tokens of framing for each message and once.
@@ -82,9 +90,6 @@ fn framing(call: &Call) -> (u64, u64) {
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {
-    if call.dialect == Dialect::CountTokens {
-        return 0;
-    }
     let exact = is_openai_own(&call.model)
         && matches!(
             call.dialect,
@@ -100,20 +105,33 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
     parts.fold(framing, u64::saturating_add)
 }
 
-/// Tokens of a part in our vocabulary; 0 for what is no text.
-fn count_part(part: &Part, body: &str, encoding: Encoding) -> u64 {
-    let raw = part.raw(body);
+/// Tokens of a part in our vocabulary; 0 for what is no text. `None`: so many that its estimate alone is more than `room`.
+fn count_part(part: &Part, call: &Call, encoding: Encoding, known: &mut Known, room: u64) -> Option<u64> {
+    let raw = part.raw(&call.body);
+    let literal = |known: &mut Known, most| {
+        known.count(encoding, Form::Literal, raw, || match json::text(raw) {
+            Some(text) => encoding.count_up_to(&text, most),
+            None => Some(encoding.ceiling(raw.len())),
+        })
+    };
+    let plain = |known: &mut Known, most| known.count(encoding, Form::Plain, raw, || encoding.count_up_to(raw, most));
     match part.kind {
-        Kind::Text | Kind::Query | Kind::Label => count_literal(raw, encoding),
-        Kind::Json | Kind::Schema => encoding.count(raw),
-        Kind::Image | Kind::Audio | Kind::Sealed => 0,
+        Kind::Text => literal(known, room),
+        Kind::Query => literal(known, room / call.frames.max(1)),
+        Kind::Label if raw.len() > LABEL => Some(encoding.ceiling(raw.len())),
+        Kind::Label => literal(known, u64::MAX),
+        Kind::Json => plain(known, room),
+        // Three fifths of more than this are more than the room.
+        Kind::Schema => plain(known, room.saturating_mul(5).div_ceil(3).saturating_add(1)),
+        Kind::Image | Kind::Audio | Kind::Sealed => Some(0),
     }
 }
 
-fn estimate_part(part: &Part, body: &str, count: u64) -> u64 {
-    let bytes = part.raw(body).len() as u64;
+fn estimate_part(part: &Part, call: &Call, count: u64) -> u64 {
+    let bytes = part.raw(&call.body).len() as u64;
     match part.kind {
-        Kind::Text | Kind::Query | Kind::Json => count,
+        Kind::Text | Kind::Json => count,
+        Kind::Query => count.saturating_mul(call.frames.max(1)),
         Kind::Label => 0,
         // Tool definitions are rewritten into a shorter notation; measured on the corpus.
         Kind::Schema => count.saturating_mul(3) / 5,
@@ -141,10 +159,6 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
 /// A count in our vocabulary, for a model that has another one.
 fn loosened(count: u64) -> u64 {
     count.saturating_add(count.div_ceil(2)).saturating_add(2)
-}
-
-fn count_literal(raw: &str, encoding: Encoding) -> u64 {
-    json::text(raw).map_or(raw.len() as u64, |text| encoding.count(&text))
 }
 
 /// What the chat templates of model families write although nobody asked: dates, default system prompts. Measured

@@ -47,9 +47,9 @@ impl Merger {
         Self { tables, verdicts: vec![0; VERDICTS], tokens: Vec::new(), dead: Vec::new(), kept: KEPT }
     }
 
-    /// Tokens of one piece.
+    /// Tokens of one piece. Of a long one it stops some thousands after there are more than `most`.
     #[inline]
-    pub fn count(&mut self, piece: &[u8]) -> u64 {
+    pub fn count(&mut self, piece: &[u8], most: u64) -> u64 {
         if piece.len() <= 1 {
             return piece.len() as u64;
         }
@@ -57,14 +57,15 @@ impl Merger {
         if self.tables.token(first).length as usize == piece.len() {
             return 1;
         }
-        match self.search(piece, first) {
+        match self.search(piece, first, most) {
             Some(count) => count,
             None => Walks::over(self, piece),
         }
     }
 
-    /// See the module's docs. `None`: it would have to go back further than is kept.
-    fn search(&mut self, piece: &[u8], first: u32) -> Option<u64> {
+    /// See the module's docs. `None`: it would have to go back further than is kept. Tokens that were let go stay, so when
+    /// these alone are more than `most`, the rest cannot matter.
+    fn search(&mut self, piece: &[u8], first: u32, most: u64) -> Option<u64> {
         self.tokens.clear();
         self.dead.clear();
         // Tokens let go, and the offset where those that are kept begin, in words of `dead`.
@@ -82,6 +83,9 @@ impl Merger {
                 }
                 if self.tokens.len() > 2 * self.kept {
                     gone += self.let_go(at, &mut origin);
+                    if gone > most {
+                        return Some(gone);
+                    }
                 }
                 token = self.tables.longest(piece.get(at..)?);
             } else if known.prefix != NO_TOKEN {
