@@ -56,7 +56,7 @@ mod tests {
         assert_ne!(old.charter, new.charter);
         let (mut cells, mut effects) = (SharedData::default().cells(0), Vec::new());
         assert_eq!(in_force(&old.name, &mut cells), None);
-        let mut vm = Vm::new(Rc::clone(&old), 7);
+        let mut vm = Vm::new(Rc::clone(&old), 7, [0; 2]);
         vm.tick(Now { mono_ms: 1, wall_ms: 1 }, &mut cells, &mut effects);
         assert_eq!(in_force(&old.name, &mut cells).map(|c| c.to_bytes()), Some(old.charter.to_bytes()));
         vm.adopt(Rc::clone(&new));

@@ -17,7 +17,7 @@ use crate::engine::open::{Course, Desk, Open};
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
-use crate::meter::call::{self, Call, Malformed};
+use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
 use crate::now::Now;
@@ -315,7 +315,7 @@ impl Exchange {
         seat: usize,
         body: &[u8],
         now: Now,
-        vm: &Vm,
+        vm: &mut Vm,
         effects: &mut Vec<Effect>,
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
@@ -340,8 +340,8 @@ impl Exchange {
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
         }
-        let (counted, bound) = call.input(model.encoding);
-        guard::longest_input(plan, counted)?;
+        let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
+        let Input { counted, bound } = guard::longest_input(plan, input)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         let size = Size {
             input: bound.max(counted),
@@ -384,11 +384,13 @@ impl Exchange {
     }
 
     /// Makes of a call one for another model: counted anew, at that model's price.
-    fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &Vm) {
+    fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &mut Vm) {
         let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
         let round = prepared.price.round;
         prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
-        let (counted, bound) = prepared.call.input(model.encoding);
+        // Nothing bounds it, so it is all counted; of one vocabulary it is known by now.
+        let input = prepared.call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
+        let Ok(Input { counted, bound }) = input else { return };
         prepared.counted = counted;
         prepared.size.input = bound.max(counted);
         let assumed = self.bundle.plans.get(prepared.plan).map_or(0, |plan| plan.hold.unstated_output);

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::denial::{Denial, Kind, quoted};
 use super::source as place;
+use crate::meter::call::{Input, Longer};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan, Seat, Subscription};
 
@@ -58,24 +59,35 @@ pub fn model(plan: &Plan, model: &str) -> Result<(), Denial> {
     Err(Denial::guard(Kind::Forbidden, "models", outside, format!("plan `{}` does not allow {model}", plan.name)))
 }
 
-/// The input is no longer than the plan takes (rule `longest`), in tokens.
+/// Input up to so many times the longest is counted to its end, so that a caller hears by how much to shorten it; what is
+/// longer still is not worth the work.
+const TOLD: u64 = 2;
+
+/// How many tokens of the input are counted: see [`longest_input`].
+pub fn told_input(plan: &Plan) -> u64 {
+    plan.security.longest_input.map_or(u64::MAX, |longest| longest.saturating_mul(TOLD))
+}
+
+/// The input is no longer than the plan takes (rule `longest`), in tokens. It was counted up to [`told_input`].
 ///
-/// The words are those of Anthropic's own error: agents know them and compact their conversation.
-pub fn longest_input(plan: &Plan, tokens: u64) -> Result<(), Denial> {
-    match plan.security.longest_input {
-        Some(longest) if tokens > longest => {
-            let outside = format!("prompt is too long: {tokens} tokens > {longest} maximum");
-            let inside = format!("{tokens} input tokens, plan `{}` takes {longest}", plan.name);
-            Err(Denial::guard(Kind::TooLong, "longest", outside, inside))
-        }
-        _ => Ok(()),
-    }
+/// The words are those of Anthropic's own error: agents know them, read the numbers and compact their conversation.
+pub fn longest_input(plan: &Plan, input: Result<Input, Longer>) -> Result<Input, Denial> {
+    let longest = plan.security.longest_input.unwrap_or(u64::MAX);
+    let (tokens, more) = match input {
+        Ok(input) if input.counted <= longest => return Ok(input),
+        Ok(input) => (input.counted, ""),
+        Err(longer) => (longer.at_least, "at least "),
+    };
+    let outside = format!("prompt is too long: {more}{tokens} tokens > {longest} maximum");
+    let inside = format!("{more}{tokens} input tokens, plan `{}` takes {longest}", plan.name);
+    Err(Denial::guard(Kind::TooLong, "longest", outside, inside))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{longest_input, model, source};
+    use super::{longest_input, model, source, told_input};
     use crate::engine::denial::Kind;
+    use crate::meter::call::{Input, Longer};
     use crate::policy::bundle::{Connectivity, HoldRule, Plan, Security};
 
     fn plan() -> Plan {
@@ -100,12 +112,17 @@ mod tests {
         globset::Glob::new(pattern).expect("a glob").compile_matcher()
     }
 
+    fn counted(counted: u64) -> Result<Input, Longer> {
+        Ok(Input { counted, bound: counted })
+    }
+
     #[test]
     fn a_plan_without_rules_allows() {
         let plan = plan();
         assert!(source(&plan, None).is_ok());
         assert!(model(&plan, "anything").is_ok());
-        assert!(longest_input(&plan, u64::MAX).is_ok());
+        assert!(longest_input(&plan, counted(u64::MAX)).is_ok());
+        assert_eq!(told_input(&plan), u64::MAX);
     }
 
     #[test]
@@ -136,9 +153,12 @@ mod tests {
     fn the_longest_input_itself_is_allowed() {
         let mut plan = plan();
         plan.security.longest_input = Some(128_000);
-        assert!(longest_input(&plan, 128_000).is_ok());
-        let denial = longest_input(&plan, 128_001).expect_err("one too many");
+        assert!(longest_input(&plan, counted(128_000)).is_ok());
+        let denial = longest_input(&plan, counted(128_001)).expect_err("one too many");
         assert_eq!(denial.outside, "prompt is too long: 128001 tokens > 128000 maximum");
         assert_eq!(denial.kind, Kind::TooLong);
+        assert_eq!(told_input(&plan), 256_000);
+        let denial = longest_input(&plan, Err(Longer { at_least: 256_001 })).expect_err("far too many");
+        assert_eq!(denial.outside, "prompt is too long: at least 256001 tokens > 128000 maximum");
     }
 }

@@ -26,7 +26,7 @@ fn crowd(seats: usize) -> policy::Bundle {
 #[test]
 fn no_sync_says_more_than_the_ledger_takes_and_nothing_is_left_unsaid() {
     let bundle = Rc::new(crowd(3 * MAX_ACCOUNTS / 2));
-    let mut vm = Vm::new(Rc::clone(&bundle), 7);
+    let mut vm = Vm::new(Rc::clone(&bundle), 7, [7; 2]);
     let shared = SharedData::new();
     let (mut cells, mut effects, mut now) = (shared.cells(0), Vec::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
     vm.place(now, &mut cells, &mut effects).unwrap();
@@ -50,7 +50,7 @@ fn no_sync_says_more_than_the_ledger_takes_and_nothing_is_left_unsaid() {
 /// A VM with one account that it has used, and the name of the quota in it.
 fn one_account(shared: &SharedData, now: Now) -> (Vm, &'static str, QuotaId) {
     let bundle = Rc::new(crowd(1));
-    let mut vm = Vm::new(Rc::clone(&bundle), 7);
+    let mut vm = Vm::new(Rc::clone(&bundle), 7, [7; 2]);
     vm.place(now, &mut shared.cells(0), &mut Vec::new()).unwrap();
     vm.touch(&Bill::of(&bundle, &bundle.plans[0], &bundle.seats[0], 0, "m", 0), now);
     (vm, "seat/s0", bundle.plans[0].quotas[0].quota.id)

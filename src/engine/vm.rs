@@ -11,6 +11,7 @@ use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
+use crate::meter::count::known::Known;
 use crate::now::Now;
 use crate::policy::bundle::Bundle;
 use crate::quota::{
@@ -35,6 +36,8 @@ pub struct Vm {
     pub(super) wanted: Wanted,
     pub(super) touched: BTreeMap<String, Touched>,
     pub(super) watch: Watch,
+    /// Prompts that were counted lately, whatever the stream and the bundle.
+    pub(super) known: Known,
     pub(super) next_token: u64,
     pub(super) last_sync_ms: u64,
     pub(super) fetch_after_ms: u64,
@@ -120,8 +123,9 @@ pub enum NoPlace {
 }
 
 impl Vm {
-    /// A VM that serves `bundle`. `random` names the process if this VM is its first, and spreads retries.
-    pub fn new(bundle: Rc<Bundle>, random: u64) -> Self {
+    /// A VM that serves `bundle`. `random` names the process if this VM is its first, and spreads retries. `secret`
+    /// is random too, but told to nobody: under it is remembered what was counted.
+    pub fn new(bundle: Rc<Bundle>, random: u64, secret: [u64; 2]) -> Self {
         let buffer = bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes);
         Self {
             keys: Keys::new(&bundle.name),
@@ -132,6 +136,7 @@ impl Vm {
             wanted: BTreeMap::new(),
             touched: BTreeMap::new(),
             watch: Watch::default(),
+            known: Known::new(secret),
             next_token: 1,
             last_sync_ms: 0,
             fetch_after_ms: 0,

@@ -180,7 +180,7 @@ mod tests {
             1
         );
         let bundle = Rc::new(policy::compile(&text, "b").unwrap());
-        let mut vm = Vm::new(Rc::clone(&bundle), 7);
+        let mut vm = Vm::new(Rc::clone(&bundle), 7, [7; 2]);
         let record = Record { plan: "p@1".to_owned(), seat: "s".to_owned(), ..Record::default() };
         vm.touch_recorded(&bundle, &encode_record(&record), Now { wall_ms: 1, mono_ms: 1 });
         assert!(vm.touched.contains_key("seat/s"));

@@ -53,6 +53,11 @@ pub struct Station {
     hurried: RefCell<Vec<u32>>,
 }
 
+/// The standard hasher's keys are the host's random bytes, others each time.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 struct Held {
     passage: Weak<RefCell<Passage>>,
     wake_at_ms: Option<u64>,
@@ -66,9 +71,8 @@ impl Station {
                 known.vm.borrow_mut().adopt(Rc::clone(bundle));
                 return Rc::clone(known);
             }
-            // The standard hasher's keys are the host's random bytes.
             #[cfg_attr(not(feature = "test-hooks"), expect(unused_mut, reason = "only tests change it here"))]
-            let mut vm = Vm::new(Rc::clone(bundle), RandomState::new().hash_one(()));
+            let mut vm = Vm::new(Rc::clone(bundle), random(), [random(), random()]);
             #[cfg(feature = "test-hooks")]
             super::probe::prepare(&mut vm);
             let new = Rc::new(Self {

@@ -19,8 +19,9 @@
 
 use std::borrow::Cow;
 
-use super::call::Call;
+use super::call::{Call, Input, Longer};
 use super::count::Encoding;
+use super::count::known::Known;
 use super::dialect::{Dialect, is_openai_own};
 use super::estimate;
 use super::json;
@@ -39,17 +40,29 @@ const IMAGE_OTHER: u64 = 16_384;
 const INSTRUCTIONS: u64 = 600;
 
 /// Input tokens, as well as they can be told, and at most. Counting a text is the dearest step of an admission, so both
-/// come from one count.
-pub fn both(call: &Call, encoding: Encoding) -> (u64, u64) {
+/// come from one count, and it stops when more than `most` have been estimated.
+pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> Result<Input, Longer> {
+    // Nothing is generated, and nothing billed.
+    if call.dialect == Dialect::CountTokens {
+        return Ok(Input { counted: 0, bound: 0 });
+    }
     let manner = Manner::of(&call.model);
-    let counts: Vec<u64> = call.parts.iter().map(|part| estimate::count(part, call, &manner, encoding)).collect();
-    (estimate::of(call, &manner, &counts), bound(call, &counts))
+    let mut counted = estimate::framing(call, &manner);
+    let mut counts = Vec::with_capacity(call.parts.len());
+    let longer = Longer { at_least: most.saturating_add(1) };
+    for part in &call.parts {
+        let room = most.checked_sub(counted).ok_or(longer)?;
+        let count = estimate::count(part, call, &manner, encoding, known, room).ok_or(longer)?;
+        counted = counted.saturating_add(estimate::part(part, call, &manner, count));
+        counts.push(count);
+    }
+    if counted > most {
+        return Err(longer);
+    }
+    Ok(Input { counted, bound: bound(call, &counts) })
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {
-    if call.dialect == Dialect::CountTokens {
-        return 0;
-    }
     let exact = is_openai_own(&call.model)
         && matches!(
             call.dialect,

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::bound;
 use super::count::Encoding;
+use super::count::known::Known;
 use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
 use super::json;
 use super::part::{Part, Parts};
@@ -28,6 +29,22 @@ impl Malformed {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
     }
+}
+
+/// The input of a call, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// As well as it can be told from the body.
+    pub counted: u64,
+    /// At most.
+    pub bound: u64,
+}
+
+/// An input that was not counted to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Longer {
+    /// Tokens that it has at least.
+    pub at_least: u64,
 }
 
 impl fmt::Display for Malformed {
@@ -206,17 +223,24 @@ impl Call {
     /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
     /// vocabulary `encoding` is, an estimate where tools, images or other vocabularies are in play.
     pub fn count_input(&self, encoding: Encoding) -> u64 {
-        self.input(encoding).0
+        self.input(encoding).counted
     }
 
     /// Input tokens at most: what is held. Sound for closed calls by the rules in the module `bound`.
     pub fn input_bound(&self, encoding: Encoding) -> u64 {
-        self.input(encoding).1
+        self.input(encoding).bound
     }
 
     /// Both at once: [`count_input`](Self::count_input) and [`input_bound`](Self::input_bound), for the price of one.
-    pub fn input(&self, encoding: Encoding) -> (u64, u64) {
-        bound::both(self, encoding)
+    pub fn input(&self, encoding: Encoding) -> Input {
+        let all = self.input_up_to(encoding, &mut Known::new([0; 2]), u64::MAX);
+        all.unwrap_or(Input { counted: u64::MAX, bound: u64::MAX })
+    }
+
+    /// The same, if the count is no more than `most`; else it stops as soon as that is seen. Texts that are `known` are not
+    /// counted again.
+    pub fn input_up_to(&self, encoding: Encoding, known: &mut Known, most: u64) -> Result<Input, Longer> {
+        bound::up_to(self, encoding, known, most)
     }
 
     /// What the path says decides, whatever the body says.

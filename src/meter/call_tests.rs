@@ -1,7 +1,8 @@
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-use super::{Call, DEEPEST, read_call, splice};
+use super::{Call, DEEPEST, Longer, read_call, splice};
 use crate::meter::count::Encoding;
+use crate::meter::count::known::Known;
 use crate::meter::dialect::{Dialect, Route};
 
 fn openai(body: &str) -> Call {
@@ -31,6 +32,41 @@ fn a_chat_is_read() {
     let texts = Encoding::O200kBase.count("You are helpful.") + Encoding::O200kBase.count("Say \"hi\" 你");
     assert_eq!(call.count_input(Encoding::O200kBase), texts + 2 * 4 + 3);
     assert_eq!(call.input_bound(Encoding::O200kBase), texts + 2 * 8 + 16);
+}
+
+/// In a body of every kind of part: counting to a limit gives the whole count or says that it is more, at every limit, and
+/// remembering changes nothing.
+#[test]
+fn the_input_is_counted_up_to_a_limit() {
+    let long = "All of it, from the beginning to the end. ".repeat(9);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"robot","content":"{long}"}},
+        {{"role":"assistant","content":null,"tool_calls":[{{"id":"{long}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}},
+        {{"role":"tool","tool_call_id":"1","content":[{{"type":"text","text":"{long}"}}]}}],
+        "tools":[{{"type":"function","function":{{"name":"f","description":"{long}","parameters":{{"type":"object"}}}}}}]}}"#
+    );
+    let rerank = format!(r#"{{"model":"m","query":"{long}","documents":["x","{long}"]}}"#);
+    for call in [openai(&body), read_call(Dialect::Rerank, rerank.as_bytes()).unwrap()] {
+        let mut known = Known::new([1, 2]);
+        let all = call.input(Encoding::O200kBase);
+        assert!(all.bound >= all.counted && all.counted > 3);
+        for most in (0..all.counted + 3).chain([u64::MAX]) {
+            let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
+            assert_eq!(call.input_up_to(Encoding::O200kBase, &mut Known::new([3, 4]), most), expected, "{most}");
+            assert_eq!(call.input_up_to(Encoding::O200kBase, &mut known, most), expected, "{most}, some of it known");
+        }
+    }
+}
+
+/// An id that goes on without end is not counted, but bounded.
+#[test]
+fn a_long_id_is_bounded_by_its_bytes() {
+    let id = "x".repeat(10_000);
+    let chat = r#"{"model":"m","messages":[{"role":"tool","tool_call_id":"ID","content":"x"}]}"#;
+    let (short, long) =
+        (openai(chat).input(Encoding::O200kBase), openai(&chat.replace("ID", &id)).input(Encoding::O200kBase));
+    assert_eq!(short.counted, long.counted);
+    assert!((10_000..10_100).contains(&long.bound), "{long:?}");
 }
 
 #[test]

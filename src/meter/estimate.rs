@@ -2,42 +2,64 @@
 
 use super::call::{Call, THINKING};
 use super::count::Encoding;
+use super::count::known::{Form, Known};
 use super::dialect::{Dialect, namespace};
 use super::image;
 use super::json;
 use super::manner::{Definitions, Manner};
 use super::part::{Kind, Part};
 
-/// Tokens of a part in our vocabulary; 0 for what is no text.
-pub fn count(part: &Part, call: &Call, manner: &Manner, encoding: Encoding) -> u64 {
+/// Ids of tool calls up to so many bytes are counted; those of providers are shorter. What is longer has its bytes for a
+/// bound, as it counts for nothing in the estimate and could go on without end.
+const LABEL: usize = 256;
+/// The same of what was thought in turns before.
+const THOUGHT: usize = 1 << 18;
+
+/// Tokens of a part in our vocabulary; 0 for what is no text. `None`: so many that its estimate alone is more than `room`.
+pub fn count(
+    part: &Part,
+    call: &Call,
+    manner: &Manner,
+    encoding: Encoding,
+    known: &mut Known,
+    room: u64,
+) -> Option<u64> {
     let raw = part.raw(call.body_text());
+    let literal = |known: &mut Known, most| {
+        known.count(encoding, Form::Literal, raw, || match json::text(raw) {
+            Some(text) => encoding.count_up_to(&text, most),
+            None => Some(encoding.ceiling(raw.len())),
+        })
+    };
+    let plain = |known: &mut Known, most| known.count(encoding, Form::Plain, raw, || encoding.count_up_to(raw, most));
+    // So many tokens come to more than the room, if only `percent` of them count.
+    let share = |percent: u64| room.saturating_mul(100).checked_div(percent).map_or(u64::MAX, |most| most.saturating_add(1));
     match part.kind {
-        Kind::Text | Kind::Query | Kind::Label | Kind::Thought => {
-            json::text(raw).map_or(raw.len() as u64, |text| encoding.count(&text))
-        }
-        Kind::Tools if manner.definitions == Definitions::Namespace => encoding.count(&namespace::of(raw)),
-        Kind::Json | Kind::Schema | Kind::Tools | Kind::Format => encoding.count(raw),
-        Kind::Image | Kind::Audio | Kind::Sealed => 0,
+        Kind::Text => literal(known, room),
+        Kind::Query => literal(known, room / call.frames.max(1)),
+        Kind::Label if raw.len() > LABEL => Some(encoding.ceiling(raw.len())),
+        Kind::Thought if raw.len() > THOUGHT => Some(encoding.ceiling(raw.len())),
+        Kind::Label | Kind::Thought => literal(known, u64::MAX),
+        Kind::Json => plain(known, room),
+        Kind::Schema => plain(known, share(60)),
+        Kind::Format => plain(known, share(manner.format)),
+        Kind::Tools => match manner.definitions {
+            Definitions::Namespace => {
+                known.count(encoding, Form::Namespace, raw, || encoding.count_up_to(&namespace::of(raw), room))
+            }
+            Definitions::Percent(percent) => plain(known, share(percent)),
+        },
+        Kind::Image | Kind::Audio | Kind::Sealed => Some(0),
     }
 }
 
-/// The estimate of the input, from the `counts` of its parts.
-pub fn of(call: &Call, manner: &Manner, counts: &[u64]) -> u64 {
-    if call.dialect == Dialect::CountTokens {
-        return 0;
-    }
-    let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
-        Kind::Query => count.saturating_mul(call.frames.max(1)),
-        _ => self::part(part, call, manner, *count),
-    });
-    parts.fold(framing(call, manner), u64::saturating_add)
-}
-
-fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
+/// What a part comes to in the estimate, from its count.
+pub fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
     let raw = part.raw(call.body_text());
     let bytes = raw.len() as u64;
     match part.kind {
-        Kind::Text | Kind::Query | Kind::Json => count,
+        Kind::Text | Kind::Json => count,
+        Kind::Query => count.saturating_mul(call.frames.max(1)),
         // Templates leave out what was thought in turns before.
         Kind::Label | Kind::Thought => 0,
         Kind::Schema => count.saturating_mul(3) / 5,
@@ -54,7 +76,7 @@ fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
 }
 
 /// Tokens around the parts.
-fn framing(call: &Call, manner: &Manner) -> u64 {
+pub fn framing(call: &Call, manner: &Manner) -> u64 {
     let fixed = match call.thinking {
         None => call.fixed,
         Some(asked) => call.fixed.saturating_sub(THINKING).saturating_add(if asked { manner.thinking } else { 0 }),

@@ -351,7 +351,9 @@ impl World {
     }
 
     pub(super) fn fresh_engine(&self) -> Vm {
-        Vm::new(Rc::clone(&self.inner.bundle), self.inner.random.borrow_mut().next())
+        let random = self.inner.random.borrow_mut().next();
+        // Nobody here looks for collisions.
+        Vm::new(Rc::clone(&self.inner.bundle), random, [random; 2])
     }
 
     pub(super) fn ended(&self, at: At, stream: Handle, seen: Seen) {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use base64::Engine as _;
-use farebox::meter::call::{Call, read_call};
+use farebox::meter::call::{Call, Input, read_call};
 use farebox::meter::count::Encoding;
 use farebox::meter::dialect::Route;
 use farebox::meter::form::read_form;
@@ -175,7 +175,7 @@ impl Row {
         verdict.unfinished = self.status < 400 && verdict.class.0 == Class::Fine && !reader.finished();
         verdict.request = self.call(route).map(|call| {
             call.map(|call| {
-                let (counted, bound) = call.input(self.encoding());
+                let Input { counted, bound } = call.input(self.encoding());
                 Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound) }
             })
         });

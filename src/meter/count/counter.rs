@@ -52,9 +52,9 @@ impl<P: Pattern> Counter<P> {
         }
     }
 
-    /// Tokens of the piece between two offsets.
+    /// Tokens of the piece between two offsets; of a long one not many above `most`.
     #[inline(always)]
-    fn piece(&mut self, text: &[u8], from: usize, to: usize) -> u64 {
+    fn piece(&mut self, text: &[u8], from: usize, to: usize, most: u64) -> u64 {
         match to - from {
             0..=1 => 1,
             length @ 2..=15 => match Window::full(text, from) {
@@ -65,7 +65,7 @@ impl<P: Pattern> Counter<P> {
                     self.short(&window, length)
                 }
             },
-            _ => self.merger.count(text.get(from..to).unwrap_or_default()),
+            _ => self.merger.count(text.get(from..to).unwrap_or_default(), most),
         }
     }
 
@@ -87,7 +87,7 @@ impl<P: Pattern> Counter<P> {
 
     #[inline(never)]
     fn learn(&mut self, window: &Window<'_>, length: usize, [low, high]: [u64; 2], slot: usize) -> u64 {
-        let count = self.merger.count(window.first(length));
+        let count = self.merger.count(window.first(length), u64::MAX);
         if let Some(slot) = self.remembered.get_mut(slot) {
             *slot = [low, high | count << 60];
         }
@@ -105,7 +105,7 @@ impl<P: Pattern> Count for Counter<P> {
                 continue;
             }
             let end = P::next(&mut scan, at);
-            sum += self.piece(text, at, end);
+            sum += self.piece(text, at, end, most - sum);
             at = end;
         }
         sum
@@ -123,7 +123,7 @@ impl<P: Pattern> Count for Counter<P> {
             if scan.saw_end {
                 break;
             }
-            sum += self.piece(text, at, end);
+            sum += self.piece(text, at, end, u64::MAX);
             at = end;
         }
         (at, sum)

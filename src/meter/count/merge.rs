@@ -19,7 +19,7 @@
 //!
 //! Method: "backtracking" in GitHub's write-up of their crate `bpe` ("So many tokens, so little time", 2024).
 
-use super::layout::NO_TOKEN;
+use super::layout::{NO_TOKEN, TOKEN_BITS};
 use super::tables::Tables;
 use super::walk::Walks;
 
@@ -30,46 +30,80 @@ const KEPT: usize = 4_096;
 /// Verdicts on neighbours that are remembered: a power of two. 128 KiB.
 const VERDICTS: usize = 1 << 14;
 
+/// So many shorter tokens are tried one by one. Usually the first or second fits.
+const PATIENCE: u32 = 4;
+
 /// Counts tokens of single pieces. All it keeps from one to the next are verdicts, which are facts of the vocabulary.
 #[derive(Debug)]
 pub struct Merger {
     pub tables: &'static Tables,
     verdicts: Vec<u64>,
+    /// What [`Merger::follower`] has found; empty until it is asked.
+    followers: Vec<u64>,
     /// The tokens of the piece so far, without those that were let go.
     tokens: Vec<u32>,
     /// One bit an offset: it leads nowhere.
     dead: Vec<u64>,
     kept: usize,
+    walked: Walked,
+}
+
+/// A long walk through the trie.
+#[derive(Clone, Copy, Debug, Default)]
+struct Walked {
+    /// Where it began in the piece.
+    from: usize,
+    /// How many bytes decided it.
+    seen: usize,
+    /// What it found.
+    token: u32,
+}
+
+impl Walked {
+    /// What a long walk is.
+    const LONG: usize = 16;
 }
 
 impl Merger {
     pub fn new(tables: &'static Tables) -> Self {
-        Self { tables, verdicts: vec![0; VERDICTS], tokens: Vec::new(), dead: Vec::new(), kept: KEPT }
+        Self {
+            tables,
+            verdicts: vec![0; VERDICTS],
+            followers: Vec::new(),
+            tokens: Vec::new(),
+            dead: Vec::new(),
+            kept: KEPT,
+            walked: Walked::default(),
+        }
     }
 
-    /// Tokens of one piece.
+    /// Tokens of one piece. Of a long one it stops some thousands after there are more than `most`.
     #[inline]
-    pub fn count(&mut self, piece: &[u8]) -> u64 {
+    pub fn count(&mut self, piece: &[u8], most: u64) -> u64 {
         if piece.len() <= 1 {
             return piece.len() as u64;
         }
-        let first = self.tables.longest(piece);
+        let (first, _) = self.tables.longest(piece);
         if self.tables.token(first).length as usize == piece.len() {
             return 1;
         }
-        match self.search(piece, first) {
+        match self.search(piece, first, most) {
             Some(count) => count,
             None => Walks::over(self, piece),
         }
     }
 
-    /// See the module's docs. `None`: it would have to go back further than is kept.
-    fn search(&mut self, piece: &[u8], first: u32) -> Option<u64> {
+    /// See the module's docs. `None`: it would have to go back further than is kept. Tokens that were let go stay, so when
+    /// these alone are more than `most`, the rest cannot matter.
+    fn search(&mut self, piece: &[u8], first: u32, most: u64) -> Option<u64> {
         self.tokens.clear();
         self.dead.clear();
+        self.walked = Walked::default();
         // Tokens let go, and the offset where those that are kept begin, in words of `dead`.
         let (mut gone, mut origin) = (0u64, 0);
         let (mut at, mut token) = (0, first);
+        // Tokens tried at this offset in vain.
+        let mut tries = 0;
         loop {
             let last = self.tokens.last().copied();
             let known = self.tables.token(token);
@@ -82,16 +116,42 @@ impl Merger {
                 }
                 if self.tokens.len() > 2 * self.kept {
                     gone += self.let_go(at, &mut origin);
+                    if gone > most {
+                        return Some(gone);
+                    }
                 }
-                token = self.tables.longest(piece.get(at..)?);
-            } else if known.prefix != NO_TOKEN {
-                token = known.prefix;
-            } else {
+                (token, tries) = (self.longest(piece, at), 0);
+                continue;
+            }
+            tries += 1;
+            token = match last {
+                Some(last) if tries > PATIENCE => self.follower(last, known.prefix),
+                _ => known.prefix,
+            };
+            if token == NO_TOKEN {
                 self.bury(origin, at);
-                token = self.tokens.pop()?;
+                // It ends where nothing leads on, so a shorter one is next.
+                (token, tries) = (self.tokens.pop()?, 0);
                 at -= self.tables.token(token).length as usize;
             }
         }
+    }
+
+    /// The longest token at an offset. In a long run of one byte or pattern that is the same again and again, which one
+    /// comparison tells, where the walk would take a hundred steps.
+    #[inline]
+    fn longest(&mut self, piece: &[u8], at: usize) -> u32 {
+        let Walked { from, seen, token } = self.walked;
+        if seen >= Walked::LONG
+            && piece.get(at..at + seen).is_some_and(|here| Some(here) == piece.get(from..from + seen))
+        {
+            return token;
+        }
+        let (token, seen) = self.tables.longest(piece.get(at..).unwrap_or_default());
+        if seen >= Walked::LONG {
+            self.walked = Walked { from: at, seen, token };
+        }
+        token
     }
 
     /// Lets the older half go. How many these were.
@@ -120,11 +180,38 @@ impl Merger {
         }
     }
 
+    /// The longest token that can stand behind `left`, of `longest` and those that it begins with; or [`NO_TOKEN`]. In long
+    /// runs of one byte a hundred are tried in vain, and again with each token.
+    #[inline]
+    fn follower(&mut self, left: u32, longest: u32) -> u32 {
+        if longest == NO_TOKEN {
+            return NO_TOKEN;
+        }
+        // Never 0, which is what empty slots have.
+        let key = (u64::from(left) << TOKEN_BITS | u64::from(longest)) + 1;
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
+        let known = self.followers.get(slot).copied().unwrap_or(0);
+        if known >> TOKEN_BITS == key {
+            return known as u32 & NO_TOKEN;
+        }
+        let mut token = longest;
+        while token != NO_TOKEN && !self.neighbours(left, token) {
+            token = self.tables.token(token).prefix;
+        }
+        if self.followers.is_empty() {
+            self.followers.resize(VERDICTS, 0);
+        }
+        if let Some(slot) = self.followers.get_mut(slot) {
+            *slot = key << TOKEN_BITS | u64::from(token);
+        }
+        token
+    }
+
     /// Whether two tokens can be neighbours in an encoding.
     #[inline]
     pub fn neighbours(&mut self, left: u32, right: u32) -> bool {
         // Never 0, which is what empty slots have.
-        let key = (u64::from(left) << 18 | u64::from(right)) + 1;
+        let key = (u64::from(left) << TOKEN_BITS | u64::from(right)) + 1;
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
         let known = self.verdicts.get(slot).copied().unwrap_or(0);
         if known >> 1 == key {

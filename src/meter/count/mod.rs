@@ -21,12 +21,14 @@
 //! - **Text that is still growing**: where its last piece ends depends on what follows. `don` may become `don't`, three
 //!   spaces may be followed by a fourth or lose one to a word. So the end is [held back](running) until a piece is over
 //!   whatever follows, which the pattern tells by not having looked past the end of the text ([`class::Scan::saw_end`]).
+//! - **What came before** is told by [its hash](known): prompts of agents repeat all but their last message.
 //! - **What is remembered**, for each thread and vocabulary in use: counts of short pieces, and verdicts about neighbouring tokens;
 //!   384 KiB, of fixed size, and exact. It is a property of the vocabulary, not of anybody's text, so it shows in nothing but
 //!   speed, and is kept aside of the functions that use it.
 
 mod class;
 mod counter;
+pub mod known;
 #[allow(dead_code, reason = "the build script writes with the other half")]
 mod layout;
 mod long;
@@ -86,6 +88,18 @@ impl Encoding {
             0 | 1 => text.len() as u64,
             _ => self.with(|counter| counter.count(text, u64::MAX)),
         }
+    }
+
+    /// As [`count`](Self::count), if that is no more than `most`. `None`: it is more, which is told soon after it is seen, so
+    /// the work grows with `most` and not with the text.
+    pub fn count_up_to(self, text: &str, most: u64) -> Option<u64> {
+        let count = self.with(|counter| counter.count(text, most));
+        (count <= most).then_some(count)
+    }
+
+    /// No fewer than the tokens of any text of so many bytes, told without a look at it: each token has one at least.
+    pub const fn ceiling(self, bytes: usize) -> u64 {
+        bytes as u64
     }
 
     /// Lends the counter of this thread.

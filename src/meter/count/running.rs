@@ -68,8 +68,10 @@ impl Running {
     /// covers.
     pub fn ceiling(&self) -> u64 {
         let tail = match &self.tail {
-            Tail::Short(tail) => tail.len() as u64,
-            Tail::Long(long) => long.tokens().saturating_add(long.behind().len() as u64).saturating_add(SLACK),
+            Tail::Short(tail) => self.encoding.ceiling(tail.len()),
+            Tail::Long(long) => {
+                long.tokens().saturating_add(self.encoding.ceiling(long.behind().len())).saturating_add(SLACK)
+            }
         };
         self.settled.saturating_add(tail)
     }

@@ -53,21 +53,27 @@ impl Tables {
         Token::unpack(self.tokens.get(token as usize).map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
-    /// The longest token that `text` begins with; [`NO_TOKEN`] if it is empty.
+    /// The longest token that `text` begins with, [`NO_TOKEN`] if it is empty, and by how many of its bytes that was told; 0:
+    /// by its end.
     #[inline]
-    pub fn longest(&self, text: &[u8]) -> u32 {
+    pub fn longest(&self, text: &[u8]) -> (u32, usize) {
         let (mut node, mut longest) = (self.root(), None);
-        for byte in text {
-            let Some(next) = self.step(node, *byte) else { break };
+        let mut seen = 0;
+        for (at, byte) in text.iter().enumerate() {
+            let Some(next) = self.step(node, *byte) else {
+                seen = at + 1;
+                break;
+            };
             node = next;
             if node.ends() {
                 longest = Some(node);
                 if node.is_leaf() {
+                    seen = at + 1;
                     break;
                 }
             }
         }
-        longest.map_or(NO_TOKEN, |node| self.token_at(node))
+        (longest.map_or(NO_TOKEN, |node| self.token_at(node)), seen)
     }
 
     /// The token that two tokens merge to, if they do.

@@ -109,3 +109,37 @@ fn monsters_are_counted_whole_and_in_pieces() {
         }
     }
 }
+
+#[test]
+fn counting_stops_at_a_limit() {
+    let mut random = Texts::new(11);
+    for encoding in Encoding::ALL {
+        for _ in 0..500 {
+            let text = random.text();
+            let count = encoding.count(&text);
+            assert!(count <= encoding.ceiling(text.len()), "{encoding:?} {text:?}");
+            for most in [0, 1, count / 2, count.saturating_sub(1)] {
+                assert_eq!(
+                    encoding.count_up_to(&text, most),
+                    Some(count).filter(|count| *count <= most),
+                    "{text:?} {most}"
+                );
+            }
+            assert_eq!(encoding.count_up_to(&text, count), Some(count), "{encoding:?} {text:?}");
+        }
+    }
+}
+
+/// However long the text is, and also when all of it is one piece.
+#[test]
+fn what_is_behind_a_limit_is_not_counted() {
+    for encoding in Encoding::ALL {
+        for unit in ["the end ", "你好", "-", "qxz", "😀", "\n ", "\u{301}"] {
+            let text = unit.repeat(4_000_000 / unit.len());
+            let seen = encoding.with(|counter| counter.count(&text, 100));
+            let whole = encoding.count(&text);
+            assert!(seen > 100 && seen < 15_000 && seen < whole / 2, "{encoding:?} {unit:?}: {seen} of {whole}");
+            assert_eq!(encoding.count_up_to(&text, 100), None, "{encoding:?} {unit:?}");
+        }
+    }
+}
