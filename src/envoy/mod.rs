@@ -2,6 +2,8 @@
 //!
 //! How the host behaves was tried on Envoy 1.40; comments here state the behaviour that a line depends on.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod host;
 #[cfg(feature = "test-hooks")]
 mod probe;

@@ -164,6 +164,11 @@ impl Passage {
         if let Some(reply) = super::probe::request_headers(&headers) {
             return self.answer(station, &reply);
         }
+        #[cfg(feature = "bench")]
+        if super::bench::is_asked(&headers) {
+            self.stage = Stage::Reading { silent: None };
+            return Action::Pause;
+        }
         self.exchange = Some(Exchange::new(Rc::clone(&self.bundle), self.own));
         self.has_body = !end;
         let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), end };
@@ -200,6 +205,10 @@ impl Passage {
             return Action::Pause;
         }
         let body = host::buffer(Buffer::Request).unwrap_or_default();
+        #[cfg(feature = "bench")]
+        if let Some(reply) = super::bench::request_body(&body) {
+            return self.answer(station, &reply);
+        }
         match self.decide(station, Event::RequestBody { body: &body, end: true }, Some(&body)) {
             Flow::Continue => self.let_through(station, Stage::Open),
             Flow::Hold => self.wait(station),

@@ -21,6 +21,8 @@ pub mod call;
 pub mod count;
 pub mod dialect;
 pub mod form;
+#[cfg(feature = "bench")]
+pub mod measure;
 pub mod reader;
 pub mod rewrite;
 pub mod usage;

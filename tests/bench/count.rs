@@ -1,22 +1,22 @@
-//! Counting on this machine, natively: `cargo bench --features bench --bench count -- FILE…` prints one line a file.
+//! Counting on this machine, natively: a line of standard input, `encoding what rounds file`, is answered by `tokens first
+//! best`, in nanoseconds. Run by `make bench-count`.
 
 use std::time::Instant;
 
 use farebox::meter::count::Encoding;
-use farebox::meter::count::measure::measure;
+use farebox::meter::measure::measure;
 
 fn main() {
     let begun = Instant::now();
     let now = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let encoding =
-        arguments.next().and_then(|name| Encoding::from_name(&name)).expect("the first argument is an encoding");
-    for path in arguments {
-        let text = std::fs::read_to_string(&path).expect("a readable text");
-        for (what, rounds) in [("ours", 15), ("tiktoken", 2), ("deltas", 3)] {
-            if let Some(measured) = measure(encoding, what, &text, rounds, now) {
-                println!("{path} {what} {} {} {} {}", text.len(), measured.tokens, measured.first, measured.best);
-            }
-        }
+    for line in std::io::stdin().lines() {
+        let line = line.expect("a line");
+        let asked: Vec<&str> = line.split(' ').collect();
+        let [encoding, what, rounds, file] = asked.as_slice() else { panic!("four words, not `{line}`") };
+        let encoding = Encoding::from_name(encoding).expect("the name of an encoding");
+        let text = std::fs::read_to_string(file).expect("a readable text");
+        let rounds = rounds.parse().expect("a number");
+        let measured = measure(encoding, what, &text, rounds, now).expect("something to measure");
+        println!("{} {} {}", measured.tokens, measured.first, measured.best);
     }
 }

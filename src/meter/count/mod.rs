@@ -32,8 +32,6 @@ pub mod known;
 #[allow(dead_code, reason = "the build script writes with the other half")]
 mod layout;
 mod long;
-#[cfg(feature = "bench")]
-pub mod measure;
 mod merge;
 mod pattern;
 pub mod running;
