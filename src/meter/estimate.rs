@@ -33,7 +33,8 @@ pub fn count(
     };
     let plain = |known: &mut Known, most| known.count(encoding, Form::Plain, raw, || encoding.count_up_to(raw, most));
     // So many tokens come to more than the room, if only `percent` of them count.
-    let share = |percent: u64| room.saturating_mul(100).checked_div(percent).map_or(u64::MAX, |most| most.saturating_add(1));
+    let share =
+        |percent: u64| room.saturating_mul(100).checked_div(percent).map_or(u64::MAX, |most| most.saturating_add(1));
     match part.kind {
         Kind::Text => literal(known, room),
         Kind::Query => literal(known, room / call.frames.max(1)),
