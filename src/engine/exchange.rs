@@ -14,6 +14,7 @@ use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::{Course, Desk, Open};
+use crate::engine::prefix;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
@@ -45,6 +46,8 @@ pub struct Exchange {
     form: Option<Vec<u8>>,
     /// Which of its seat's session accounts it falls to.
     session: u8,
+    /// The session as it names itself, if it does.
+    named: Option<Vec<u8>>,
 }
 
 enum State {
@@ -80,6 +83,8 @@ pub(super) struct Prepared {
     pub came_ms: u64,
     /// Input tokens as counted here.
     pub counted: u64,
+    /// What it sends, where its session has a name.
+    pub prompt: Option<prefix::Prompt>,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -107,7 +112,7 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None, route: None, form: None, session: 0 }
+        Self { bundle, handle, state: State::Fresh, dialect: None, route: None, form: None, session: 0, named: None }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -248,7 +253,9 @@ impl Exchange {
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
         guard::subscription(who, now)?;
-        self.session = session_account(bundle.session.iter().find_map(|name| field(name)));
+        let named = bundle.session.iter().find_map(|name| field(name)).filter(|named| !named.is_empty());
+        self.session = session_account(named);
+        self.named = named.map(<[u8]>::to_vec);
         guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
         let plain = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         if method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain) {
@@ -352,7 +359,9 @@ impl Exchange {
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
             tools: call.tools,
         };
+        let named = self.named.as_deref();
         Ok(Prepared {
+            prompt: named.and_then(|session| vm.prefixes.prompt(seat, session, &call)),
             seat,
             plan: plan_index,
             session: self.session,

@@ -48,6 +48,7 @@
 //! | `open`, `slices` | metering the answer of an admitted exchange, extending its hold, cutting it, settling it |
 //! | [`settlement`] | the outcome table: what each ending costs |
 //! | [`served`] | whose price is paid where another model answered than was asked |
+//! | `prefix` | what a session has sent before, and what of it was cached |
 //! | `lost` | ending an exchange whose VM died |
 //! | [`charter`] | what a new policy is held against |
 //! | [`vm`], [`sync`], `watch` | what a VM owns, what it tells the collector, whom it watches |
@@ -68,6 +69,7 @@ pub mod identity;
 mod lost;
 mod open;
 pub mod overshoot;
+mod prefix;
 pub mod refusal;
 mod screen;
 pub mod served;

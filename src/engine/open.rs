@@ -9,6 +9,7 @@ use crate::engine::denial::LimitView;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::event::{Cause, Header};
 use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
+use crate::engine::prefix;
 use crate::engine::refusal;
 use crate::engine::screen;
 use crate::engine::served::Served;
@@ -51,6 +52,8 @@ pub(super) struct Open {
     hides_usage: bool,
     asks_usage: bool,
     counted: u64,
+    /// What it sent, where its session has a name.
+    prompt: Option<prefix::Prompt>,
     /// As it was admitted, with the output limit that the upstream was given.
     size: Size,
     clamp: Option<u64>,
@@ -139,6 +142,7 @@ impl Open {
             price,
             came_ms,
             counted,
+            prompt,
             size,
             mask,
             ..
@@ -163,6 +167,7 @@ impl Open {
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             counted: *counted,
+            prompt: prompt.clone(),
             size: *admitted,
             clamp,
             held: Vec::new(),
@@ -684,10 +689,11 @@ impl Open {
         }
     }
 
-    fn observed(&self, outcome: Outcome, now: Now) -> Observed {
+    fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
         let limit = self.size.output.saturating_mul(self.size.choices.max(1));
         let seen = Observed {
             input: self.counted,
+            cached: self.prompt.as_ref().map_or(0, |prompt| vm.prefixes.cached(prompt)),
             limit: self.slices.map_or(limit, |slices| slices.held),
             ran_ms: now.mono_ms.saturating_sub(self.began_ms),
             ..Observed::default()
@@ -720,7 +726,7 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
-        let observed = self.observed(outcome, now);
+        let observed = self.observed(outcome, now, vm);
         let rule = settlement::rule(outcome, &plan.hold);
         let (usage, source) = observed.charged(rule);
         let (prompts, tool_calls) = match rule {
@@ -737,6 +743,11 @@ impl Open {
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             vm.habits.learn(&self.model.pattern, self.size.input, self.size.choices, &usage, source);
+        }
+        if outcome == Outcome::Complete
+            && let (Some(prompt), Some(reported)) = (&self.prompt, &observed.reported)
+        {
+            vm.prefixes.remember(prompt.clone(), reported);
         }
         let reached = self.reached(&bill, &used, now, vm, cells);
         let record = Record {

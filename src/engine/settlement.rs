@@ -24,7 +24,8 @@ use crate::report::wire::Outcome;
 /// | VM lost | `unsettled` | held | `lost` |
 ///
 /// `Delivered` is the input as counted here and the output that passed to the client, and in their place whatever the
-/// provider reported.
+/// provider reported. Input that the provider is silent about and that this session has sent before is taken as cached,
+/// as far as it was the last time (`prefix`).
 pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
     match outcome {
         Outcome::NeverSent | Outcome::ConnectFailure => Charge::Nothing,
@@ -46,6 +47,8 @@ pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
 pub struct Observed {
     /// Input tokens counted here.
     pub input: u64,
+    /// Of these, what the provider read from a cache, or wrote to one, when this session last sent them.
+    pub cached: u64,
     /// Output tokens delivered to the client, counted here.
     pub delivered: u64,
     /// What the provider reported, complete or not.
@@ -67,8 +70,16 @@ impl Observed {
     fn input(&self) -> (Usage, bool) {
         match self.reported.filter(|reported| reported.input_total() > 0) {
             Some(reported) => (Usage { output: 0, reasoning: 0, ..reported }, true),
-            None => (Usage { input: self.input, ..Usage::default() }, false),
+            None => {
+                let cache_read = self.cached.min(self.input);
+                (Usage { input: self.input.saturating_sub(cache_read), cache_read, ..Usage::default() }, false)
+            }
         }
+    }
+
+    /// Where figures come from of which the provider has said nothing this time.
+    fn unsaid(&self) -> Source {
+        if self.cached > 0 { Source::Mixed } else { Source::Estimated }
     }
 
     /// Input and output as delivered, and where they came from.
@@ -78,7 +89,7 @@ impl Observed {
             Some(reported) if self.cut => {
                 let usage =
                     Usage { output: self.delivered, reasoning: reported.reasoning.min(self.delivered), ..input };
-                (usage, if said { Source::Mixed } else { Source::Estimated })
+                (usage, if said { Source::Mixed } else { self.unsaid() })
             }
             Some(reported) if self.complete => (reported, Source::Reported),
             // An early report knows the input, and of the output only what had been written by then.
@@ -88,7 +99,7 @@ impl Observed {
             }
             None => {
                 let Usage { images, characters, seconds, .. } = self.made;
-                (Usage { output: self.delivered, images, characters, seconds, ..input }, Source::Estimated)
+                (Usage { output: self.delivered, images, characters, seconds, ..input }, self.unsaid())
             }
         }
     }
@@ -105,7 +116,7 @@ impl Observed {
             Charge::Nothing => (Usage::default(), Source::Estimated),
             Charge::Input => {
                 let (input, said) = self.input();
-                (input, if said { Source::Reported } else { Source::Estimated })
+                (input, if said { Source::Reported } else { self.unsaid() })
             }
             Charge::Delivered => self.delivered(),
             Charge::Pace(pace) => at_least(pace.saturating_mul(self.ran_ms) / 1_000),
@@ -169,6 +180,17 @@ mod tests {
     fn silence_is_counted_here() {
         let (usage, source) = seen().charged(Delivered);
         assert_eq!((usage.input, usage.output, source), (10, 7, Source::Estimated));
+    }
+
+    #[test]
+    fn what_this_session_sent_before_is_cached_as_far_as_it_was_then() {
+        let (usage, source) = Observed { cached: 8, ..seen() }.charged(Delivered);
+        assert_eq!((usage.input, usage.cache_read, usage.output, source), (2, 8, 7, Source::Mixed));
+        let (usage, source) = Observed { cached: 80, ..seen() }.charged(Input);
+        assert_eq!((usage.input, usage.cache_read, source), (0, 10, Source::Mixed), "no more than there is");
+        let reported = Usage { input: 3, cache_read: 5, output: 1, ..Usage::default() };
+        let seen = Observed { cached: 8, reported: Some(reported), complete: true, ..seen() };
+        assert_eq!(seen.charged(Delivered), (reported, Source::Reported), "the provider knows better");
     }
 
     #[test]

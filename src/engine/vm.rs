@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
+use crate::engine::prefix::Prefixes;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::meter::count::known::Known;
@@ -38,6 +39,8 @@ pub struct Vm {
     pub(super) watch: Watch,
     /// Prompts that were counted lately, whatever the stream and the bundle.
     pub(super) known: Known,
+    /// What sessions have sent before.
+    pub(super) prefixes: Prefixes,
     pub(super) next_token: u64,
     pub(super) last_sync_ms: u64,
     pub(super) fetch_after_ms: u64,
@@ -137,6 +140,7 @@ impl Vm {
             touched: BTreeMap::new(),
             watch: Watch::default(),
             known: Known::new(secret),
+            prefixes: Prefixes::new(secret),
             next_token: 1,
             last_sync_ms: 0,
             fetch_after_ms: 0,

@@ -202,6 +202,11 @@ impl Call {
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
+    /// Every part that a model reads, as it stands in the body.
+    pub fn raw_parts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.raw(&self.body))
+    }
+
     /// The body that was read, as text.
     pub(super) fn body_text(&self) -> &str {
         &self.body
