@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["report", "meter", "quota", "now"]),
     ("policy", &["policy", "meter", "scan", "quota", "now"]),
     ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now"]),
-    ("envoy", &["envoy", "engine", "policy", "quota", "now"]),
+    ("envoy", &["envoy", "engine", "policy", "meter", "quota", "now"]),
     ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
     ("collector", &["collector", "report", "meter", "quota", "now"]),
     ("upstream", &["upstream"]),

@@ -1,0 +1,215 @@
+//! How an admitted exchange ends: it settles once, on all levels, and leaves one record.
+
+use super::{Answer, Open};
+use crate::engine::balance;
+use crate::engine::bill::Bill;
+use crate::engine::effect::{Effect, Severity};
+use crate::engine::event::Cause;
+use crate::engine::exchange::Accounts;
+use crate::engine::served::Served;
+use crate::engine::settlement::{self, Observed};
+use crate::engine::vm::{Place, Vm};
+use crate::meter::usage::Source;
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, Charge, PlanQuota};
+use crate::policy::unit::Consumed;
+use crate::quota::{self, Cells, Level, Operation};
+use crate::report::wire::{self, Outcome, Reached, Record};
+
+impl Open {
+    fn outcome(&self, cause: Cause, attempts: Option<u32>) -> Outcome {
+        match &self.answer {
+            Answer::Upstream { status, .. } if *status >= 400 => Outcome::UpstreamError,
+            Answer::Upstream { reader, .. } => {
+                let complete = reader.finished() || cause == Cause::Finished;
+                match cause {
+                    _ if reader.is_cut() || self.is_refused() => Outcome::CutByUs,
+                    _ if reader.error_inside() => Outcome::ErrorInside,
+                    _ if complete && reader.reported().is_some() => Outcome::Complete,
+                    _ if complete => Outcome::CompleteSilent,
+                    Cause::ClientAbort | Cause::Shutdown => Outcome::Aborted,
+                    _ => Outcome::CutByUpstream,
+                }
+            }
+            Answer::Local | Answer::None => match (cause, attempts) {
+                (Cause::ConnectFailure, _) => Outcome::ConnectFailure,
+                (_, Some(0)) => Outcome::NeverSent,
+                (Cause::ClientAbort | Cause::Shutdown, _) => Outcome::Aborted,
+                _ => Outcome::NoResponse,
+            },
+        }
+    }
+
+    fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
+        let limit = self.size.output.saturating_mul(self.size.choices.max(1));
+        let seen = Observed {
+            input: self.counted,
+            cached: self.prompt.as_ref().map_or(0, |prompt| vm.prefixes.cached(prompt)),
+            limit: self.slices.map_or(limit, |slices| slices.held),
+            ran_ms: now.mono_ms.saturating_sub(self.began_ms),
+            ..Observed::default()
+        };
+        let Answer::Upstream { reader, .. } = &self.answer else { return seen };
+        Observed {
+            delivered: reader.delivered(),
+            reported: reader.reported().or(reader.reported_input()),
+            complete: reader.reported().is_some()
+                && !reader.input_silent()
+                && (outcome == Outcome::Complete || reader.finished()),
+            made: reader.made(),
+            cut: reader.is_cut(),
+            ..seen
+        }
+    }
+
+    /// Settles all levels at once and queues the one record.
+    #[expect(clippy::too_many_arguments, reason = "the contract's four, and how it ended")]
+    pub(in crate::engine) fn settle(
+        self,
+        bundle: &Bundle,
+        cause: Cause,
+        attempts: Option<u32>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
+        let outcome = self.outcome(cause, attempts);
+        let observed = self.observed(outcome, now, vm);
+        let rule = settlement::rule(outcome, &plan.hold);
+        let (usage, source) = observed.charged(rule);
+        let (prompts, tool_calls) = match rule {
+            Charge::Nothing => (0, 0),
+            _ => (self.prompts, self.tool_calls()),
+        };
+        let consumed = Consumed { usage, prompts, tool_calls };
+        let named = self.served();
+        let served = Served::of(bundle, &self.model, &self.sent_model, &named);
+        let price = served.price(plan, &self.price, self.came_ms, self.dialect, &consumed);
+        let used = match rule {
+            Charge::Nothing => bill.nothing(&self.held),
+            _ => bill.used(&consumed, &price, &self.held),
+        };
+        if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
+            vm.habits.learn(&self.model.pattern, self.size.input, self.size.choices, &usage, source);
+        }
+        if outcome == Outcome::Complete
+            && let (Some(prompt), Some(reported)) = (&self.prompt, &observed.reported)
+        {
+            vm.prefixes.remember(prompt.clone(), reported);
+        }
+        let reached = self.reached(&bill, &used, now, vm, cells);
+        let record = Record {
+            reached,
+            settled_ms: now.wall_ms,
+            outcome,
+            served: named,
+            status: self.status(),
+            attempts: attempts.unwrap_or(self.attempts),
+            usage,
+            source,
+            reported: observed.reported,
+            delivered: observed.delivered,
+            graced: self.graced(),
+            prompts,
+            tool_calls,
+            charges: bill.charges(&used, &self.held),
+            ..self.record(bundle, &bill)
+        };
+        let bytes = wire::encode_record(&record);
+        let (keep, size) = (bundle.collector.is_some(), bytes.len());
+        let Place { id, slot } = self.place;
+        if vm.incarnation() != Some(id.by) {
+            // Given up, perhaps with an operation unfinished: another one would write over it, and what that one holds
+            // would stay held for ever. Whoever claims the VM slot ends this exchange.
+            effects.push(Effect::Log(Severity::Warn, format!("exchange {id} is left to whoever claims its VM slot")));
+            return;
+        }
+        match Operation::settle(&vm.keys, id.by, slot, id, used, bytes, keep, now).run(cells) {
+            Ok(quota::Outcome::Done) => vm.settled(self.place, size, keep, &bill, now),
+            // Somebody has claimed this VM slot and ended the exchange from what its slot said.
+            Ok(quota::Outcome::WrongSlot) => {}
+            Ok(quota::Outcome::Fenced) => vm.fenced_as(id.by, effects),
+            failed => {
+                vm.fenced_as(id.by, effects);
+                effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled here: {failed:?}")));
+            }
+        }
+        self.show(&record, &plan.name, rule != Charge::Nothing, effects);
+        if !matches!(served, Served::AsAsked) {
+            effects.push(Effect::Count { metric: "served_other_total", labels: self.who(&record, &plan.name), by: 1 });
+        }
+    }
+
+    /// The labels by which exchanges are counted.
+    fn who(&self, record: &Record, plan: &str) -> Vec<(&'static str, String)> {
+        vec![("org", record.org.clone()), ("plan", plan.to_owned()), ("model", self.model.pattern.clone())]
+    }
+
+    /// What quotas this exchange fills up, as far as nobody in this VM has said so before.
+    fn reached(&self, bill: &Bill<'_>, used: &[Level], now: Now, vm: &mut Vm, cells: &mut dyn Cells) -> Vec<Reached> {
+        if bill.plan.warn.at.is_empty() {
+            return Vec::new();
+        }
+        let charged = |subject: &str, quota: &PlanQuota| {
+            let level = used.iter().find(|level| level.subject == subject)?;
+            level.lines.iter().find(|line| line.quota.id == quota.quota.id).map(|line| line.amount)
+        };
+        let mut accounts = Accounts::default();
+        let reached =
+            balance::reached(bill, charged, |subject, quota| accounts.standing(subject, quota, now, vm, cells));
+        reached.into_iter().filter(|reached| vm.is_news(reached)).collect()
+    }
+
+    fn graced(&self) -> u64 {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.graced(),
+            _ => 0,
+        }
+    }
+
+    fn served(&self) -> String {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.served().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match &self.answer {
+            Answer::Upstream { status, .. } => *status,
+            _ => 0,
+        }
+    }
+
+    fn tool_calls(&self) -> u64 {
+        match &self.answer {
+            Answer::Upstream { reader, .. } => reader.tool_calls(),
+            _ => 0,
+        }
+    }
+
+    fn show(&self, record: &Record, plan: &str, charged: bool, effects: &mut Vec<Effect>) {
+        let outcome = record.outcome.name();
+        effects.push(Effect::Note("outcome", outcome.to_owned()));
+        effects.push(Effect::Note("input", record.usage.input_total().to_string()));
+        effects.push(Effect::Note("output", record.usage.output.to_string()));
+        effects.push(Effect::Note("source", record.source.name().to_owned()));
+        let with = |name: &'static str, value: &str| {
+            let mut labels = self.who(record, plan);
+            labels.push((name, value.to_owned()));
+            labels
+        };
+        let count = |metric, labels, by| Effect::Count { metric, labels, by };
+        effects.push(count("exchanges_total", with("outcome", outcome), 1));
+        effects.push(count("tokens_total", with("direction", "input"), record.usage.input));
+        effects.push(count("tokens_total", with("direction", "cache_read"), record.usage.cache_read));
+        effects.push(count("tokens_total", with("direction", "cache_write"), record.usage.cache_write));
+        effects.push(count("tokens_total", with("direction", "output"), record.usage.output));
+        if record.source != Source::Reported && charged {
+            effects.push(count("estimated_total", self.who(record, plan), 1));
+        }
+    }
+}

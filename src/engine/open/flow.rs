@@ -1,0 +1,392 @@
+//! How the answer of an admitted exchange goes on: it is metered as it passes, its hold is extended, and where that cannot
+//! be done it is cut.
+
+use super::{Answer, Course, Desk, Open};
+use crate::engine::bill::{Bill, Size};
+use crate::engine::effect::Effect;
+use crate::engine::event::{Cause, Header};
+use crate::engine::exchange::Accounts;
+use crate::engine::screen;
+use crate::engine::slices::{self, Room};
+use crate::engine::vm::Place;
+use crate::meter::reader::{Forward, Need, Reader, Terms};
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, Cut, Lost, StreamHold};
+use crate::quota::{self, Operation};
+
+/// How many output tokens may pass until what was delivered is written down again.
+const NOTED_EVERY: u64 = 64;
+/// How often an extension is tried when the accounts move between weighing and holding.
+const TRIES: u32 = 8;
+
+impl Open {
+    pub(in crate::engine) fn response_headers(
+        &mut self,
+        bundle: &Bundle,
+        headers: &[Header],
+        upstream: bool,
+        attempts: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.attempts = attempts;
+        let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
+        let status = field(b":status")
+            .and_then(|status| std::str::from_utf8(status).ok())
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        if (100..200).contains(&status) {
+            return;
+        }
+        if !upstream {
+            self.answer = Answer::Local;
+            return;
+        }
+        let mut reader = Reader::new(
+            self.dialect,
+            self.model.encoding,
+            status,
+            field(b"content-type"),
+            field(b"content-encoding"),
+            self.hides_usage,
+        );
+        headers.iter().for_each(|(name, value)| reader.header(name, value));
+        if let Some(slices) = self.slices.filter(|_| status < 400) {
+            let choices = self.size.choices.max(1);
+            reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
+        }
+        // An error of the upstream has no texts of a model.
+        if let Some(plan) = bundle.plans.get(self.plan).filter(|_| status < 400) {
+            let screen = screen::Answer::of(plan, &self.mask, self.dialect, field(b"content-encoding"));
+            self.screen = screen.map(Box::new);
+        }
+        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some();
+        if changes && field(b"content-length").is_some() {
+            effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
+        }
+        self.answer = Answer::Upstream { status, reader: Box::new(reader) };
+    }
+
+    /// Meters a piece of the answer.
+    pub(in crate::engine) fn response_body(&mut self, chunk: &[u8], end: bool, mut desk: Desk<'_>) -> Course {
+        if self.is_fenced(&mut desk) {
+            return Course::Fenced;
+        }
+        if self.breaks {
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            desk.effects.push(Effect::Break);
+            return Course::Over(Cause::Other);
+        }
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+        let forward = reader.push(chunk, end);
+        self.body_ended |= end;
+        self.unasked = self.unasked.saturating_add(chunk.len() as u64);
+        if let Some((_, ready)) = &mut self.held_back {
+            if let Forward::Replace(mut bytes) = forward {
+                ready.append(&mut bytes);
+            }
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            // More than is kept waits: nothing but a cut is left.
+            return if reader.waits() == Some(Need::Never) { self.woken(desk) } else { Course::Waits };
+        }
+        let waits = reader.waits().is_some();
+        match forward {
+            Forward::Same if !waits => {}
+            Forward::Same => return self.make_way(chunk.to_vec(), &mut desk),
+            Forward::Replace(bytes) if waits => return self.make_way(bytes, &mut desk),
+            Forward::Replace(bytes) => desk.effects.push(Effect::ReplaceChunk(bytes)),
+        }
+        if end {
+            return Course::Over(Cause::Finished);
+        }
+        self.progress(&mut desk)
+    }
+
+    /// Puts what leaves now through the screen of the plan, if it has one: the bytes that the effects from `from` on send,
+    /// or else the chunk.
+    pub(in crate::engine) fn screen(
+        &mut self,
+        bundle: &Bundle,
+        chunk: Option<&[u8]>,
+        course: &Course,
+        now: Now,
+        from: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(screen), Some(plan)) = (&mut self.screen, bundle.plans.get(self.plan)) else { return };
+        if matches!(course, Course::Fenced) {
+            return;
+        }
+        let replaced = effects.iter_mut().skip(from).find_map(|effect| match effect {
+            Effect::ReplaceChunk(bytes) => Some(bytes),
+            _ => None,
+        });
+        let bytes: &[u8] = match (&replaced, chunk) {
+            (Some(bytes), _) => bytes,
+            (None, Some(chunk)) => chunk,
+            (None, None) => return,
+        };
+        let was_cut = screen.is_cut();
+        let last = self.body_ended && !matches!(course, Course::Waits);
+        let id = self.place.id.to_string();
+        let mut said = Vec::new();
+        let out = screen.push(bytes, last, plan, self.dialect, &id, now, &mut said);
+        match replaced {
+            Some(bytes) => *bytes = out,
+            None if chunk != Some(&out[..]) => effects.push(Effect::ReplaceChunk(out)),
+            None => {}
+        }
+        effects.append(&mut said);
+        if screen.is_cut() && !was_cut && screen.is_stream() && !self.body_ended {
+            // In this callback it would take the last event with it.
+            self.breaks = true;
+            effects.push(Effect::WakeAt(now.mono_ms));
+        }
+    }
+
+    /// Whether the answer was refused while it came.
+    pub(super) fn is_refused(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.is_cut())
+    }
+
+    /// What it waited for may be there, or it is time to break off.
+    pub(in crate::engine) fn woken(&mut self, mut desk: Desk<'_>) -> Course {
+        if self.breaks {
+            desk.effects.push(Effect::Break);
+            return Course::Over(Cause::Other);
+        }
+        let Some((deadline_ms, ready)) = self.held_back.take() else { return Course::On };
+        if self.is_fenced(&mut desk) {
+            return Course::Fenced;
+        }
+        let last = desk.now.mono_ms >= deadline_ms;
+        self.make_way_until(Some(deadline_ms), last, ready, &mut desk)
+    }
+
+    /// The answer ended by trailers.
+    pub(in crate::engine) fn response_trailers(&mut self, mut desk: Desk<'_>) -> Course {
+        let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+        // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
+        reader.push(&[], true);
+        self.body_ended = true;
+        if self.held_back.is_some() && !self.is_fenced(&mut desk) {
+            return Course::Waits;
+        }
+        if reader_waits(&self.answer) {
+            self.cut();
+        }
+        Course::Over(Cause::Finished)
+    }
+
+    /// An event waits for a larger hold. `ready`: what leaves before it.
+    fn make_way(&mut self, ready: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        self.make_way_until(None, false, ready, desk)
+    }
+
+    /// `last`: there is no time left to ask the ledger.
+    fn make_way_until(
+        &mut self,
+        deadline_ms: Option<u64>,
+        last: bool,
+        mut ready: Vec<u8>,
+        desk: &mut Desk<'_>,
+    ) -> Course {
+        loop {
+            let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+            let Some(need) = reader.waits() else { break };
+            let made = match need {
+                Need::Tokens(tokens) => self.extend(tokens, desk),
+                Need::Never => Extension::Refused,
+            };
+            match made {
+                Extension::Made => {}
+                Extension::Fenced => {
+                    desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+                    desk.effects.push(Effect::Break);
+                    return Course::Fenced;
+                }
+                Extension::Asked if !last => return self.wait(deadline_ms, ready, desk),
+                Extension::Asked | Extension::Refused => {
+                    if !self.give_grace() {
+                        ready.extend(self.cut());
+                        return self.after_cut(ready, desk);
+                    }
+                }
+            }
+            let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+            ready.extend(reader.go_on());
+        }
+        desk.effects.push(Effect::ReplaceChunk(ready));
+        if self.body_ended { Course::Over(Cause::Finished) } else { self.progress(desk) }
+    }
+
+    fn wait(&mut self, deadline_ms: Option<u64>, ready: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        let patience = desk.bundle.collector.as_ref().map_or(0, |collector| collector.patience_ms);
+        let deadline_ms = deadline_ms.unwrap_or_else(|| desk.now.mono_ms.saturating_add(patience));
+        self.held_back = Some((deadline_ms, ready));
+        desk.vm.wait(desk.handle, deadline_ms);
+        desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+        desk.effects.push(Effect::WakeAt(deadline_ms));
+        desk.effects.push(Effect::SyncSoon);
+        Course::Waits
+    }
+
+    /// Ends the stream towards the client; answers the last events.
+    fn cut(&mut self) -> Vec<u8> {
+        match &mut self.answer {
+            Answer::Upstream { reader, .. } => reader.cut(self.counted),
+            Answer::None | Answer::Local => Vec::new(),
+        }
+    }
+
+    fn after_cut(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        let how = match desk.bundle.plans.get(self.plan).map(|plan| plan.hold.stream) {
+            Some(StreamHold::Slices { cut: Cut::Stop, .. }) => Cut::Stop,
+            _ => Cut::Clean,
+        };
+        desk.effects.push(Effect::ReplaceChunk(last));
+        let name = if how == Cut::Stop { "stop" } else { "clean" };
+        desk.effects.push(Effect::Note("cut", name.to_owned()));
+        desk.effects.push(Effect::Count { metric: "cuts_total", labels: vec![("how", name.to_owned())], by: 1 });
+        if self.body_ended {
+            return Course::Over(Cause::Finished);
+        }
+        if how == Cut::Stop {
+            // In this callback it would take the last events with it.
+            self.breaks = true;
+            desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
+        }
+        Course::On
+    }
+
+    fn give_grace(&mut self) -> bool {
+        let grace = self.slices.map_or(0, |slices| slices.grace());
+        match &mut self.answer {
+            Answer::Upstream { reader, .. } => grace > 0 && reader.give_grace(grace),
+            Answer::None | Answer::Local => false,
+        }
+    }
+
+    /// Holds enough so that `needs` output tokens can be delivered, and up to a slice more.
+    fn extend(&mut self, needs: u64, desk: &mut Desk<'_>) -> Extension {
+        let Desk { bundle, now, vm, cells, effects, .. } = desk;
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else {
+            return Extension::Refused;
+        };
+        let (Some(slices), Answer::Upstream { reader, .. }) = (&mut self.slices, &mut self.answer) else {
+            return Extension::Refused;
+        };
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
+        // More than was expected is wanted: from now on what may be delivered is held.
+        let size = Size { expected: self.size.expected.unless_beyond(needs, self.size.choices), ..self.size };
+        let known =
+            slices::Known { price: &self.price, size: &size, before: &self.size, held: &self.held, over: &self.over };
+        for _ in 0..TRIES {
+            let mut accounts = Accounts::default();
+            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota| {
+                accounts.standing(subject, quota, *now, vm, *cells)
+            });
+            let (held, mut more) = match found {
+                Room::Not => return Extension::Refused,
+                Room::Wants(wants) => {
+                    vm.touch(&bill, *now);
+                    wants.iter().for_each(|want| vm.want(&want.subject, want.quota, want.missing));
+                    return Extension::Asked;
+                }
+                Room::Made { held, more } => (held, more),
+            };
+            more.iter_mut().flat_map(|level| &mut level.lines).for_each(|line| line.amount = vm.to_hold(line.amount));
+            let (Place { id, slot }, delivered) = (self.place, reader.delivered());
+            let mut operation = Operation::extend(&vm.keys, id.by, slot, id, more, delivered, *now);
+            match operation.run(*cells) {
+                Ok(quota::Outcome::Done) => {
+                    slices::add(&mut self.held, operation.holds());
+                    slices.held = held;
+                    self.size = size;
+                    reader.allow(slices.allowance());
+                    self.noted = delivered;
+                    self.asked_early = false;
+                    vm.touch(&bill, *now);
+                    effects.push(Effect::Note("delivered", delivered.to_string()));
+                    return Extension::Made;
+                }
+                // The accounts moved between weighing and holding.
+                Ok(quota::Outcome::Refused(_)) => {}
+                _ => {
+                    vm.fenced_as(id.by, effects);
+                    return Extension::Fenced;
+                }
+            }
+        }
+        Extension::Refused
+    }
+
+    /// Writes down what has been delivered, every so often: for the access log, which outlives this process, and where
+    /// the plan charges a lost exchange by it, for whoever ends this one if the VM dies. And asks for the next slice
+    /// before this one is at its end.
+    fn progress(&mut self, desk: &mut Desk<'_>) -> Course {
+        let Answer::Upstream { reader, .. } = &self.answer else { return Course::On };
+        // A token has a byte at least, and asking may count again: not for each byte of an answer that drips.
+        if self.unasked < NOTED_EVERY || reader.is_cut() {
+            return Course::On;
+        }
+        self.unasked = 0;
+        let delivered = reader.delivered();
+        if self.slices.is_some_and(|slices| slices.is_near(delivered)) && !self.asked_early {
+            return self.ask_early(delivered, desk);
+        }
+        if delivered < self.noted.saturating_add(NOTED_EVERY) {
+            return Course::On;
+        }
+        self.noted = delivered;
+        desk.effects.push(Effect::Note("delivered", delivered.to_string()));
+        if desk.bundle.plans.get(self.plan).is_none_or(|plan| plan.hold.lost != Lost::Delivered) {
+            return Course::On;
+        }
+        let Place { id, slot } = self.place;
+        let extended = Operation::extend(&desk.vm.keys, id.by, slot, id, Vec::new(), delivered, desk.now);
+        let mut extended = extended;
+        if extended.run(desk.cells) != Ok(quota::Outcome::Done) {
+            desk.vm.fenced_as(id.by, desk.effects);
+        }
+        Course::On
+    }
+
+    /// Extends the hold before it must be, once a slice. What cannot be had now is asked of the ledger.
+    fn ask_early(&mut self, delivered: u64, desk: &mut Desk<'_>) -> Course {
+        self.asked_early = true;
+        let needs = self.slices.map_or(0, |slices| slices.allowance()).max(delivered).saturating_add(1);
+        match self.extend(needs, desk) {
+            Extension::Asked => desk.effects.push(Effect::SyncSoon),
+            Extension::Fenced => {
+                desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+                desk.effects.push(Effect::Break);
+                return Course::Fenced;
+            }
+            Extension::Made | Extension::Refused => {}
+        }
+        Course::On
+    }
+
+    /// Whether somebody else has ended this exchange: what it was charged stands, so nothing more may be delivered.
+    fn is_fenced(&self, desk: &mut Desk<'_>) -> bool {
+        let fenced = desk.vm.incarnation() != Some(self.place.id.by);
+        if fenced {
+            desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            desk.effects.push(Effect::Break);
+        }
+        fenced
+    }
+}
+
+/// What became of an extension.
+enum Extension {
+    Made,
+    /// The ledger may have more.
+    Asked,
+    Refused,
+    Fenced,
+}
+
+fn reader_waits(answer: &Answer) -> bool {
+    matches!(answer, Answer::Upstream { reader, .. } if reader.waits().is_some())
+}

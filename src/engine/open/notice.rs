@@ -1,0 +1,90 @@
+//! What an admission changes in the request, and what it tells the caller.
+
+use super::Open;
+use crate::engine::admission::{How, Passed};
+use crate::engine::balance;
+use crate::engine::bill::Bill;
+use crate::engine::denial::LimitView;
+use crate::engine::effect::Effect;
+use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
+use crate::engine::refusal;
+use crate::engine::vm::Vm;
+use crate::meter::call;
+use crate::now::Now;
+use crate::policy::bundle::{Bundle, HostMode};
+use crate::quota::Cells;
+
+impl Open {
+    /// What the admission changes in the request, and what it shows to others.
+    pub(in crate::engine) fn announce(
+        &self,
+        bundle: &Bundle,
+        prepared: &Prepared,
+        body: &[u8],
+        effects: &mut Vec<Effect>,
+    ) {
+        let call = &prepared.call;
+        let edits = call.edits(self.clamp, self.hides_usage);
+        if prepared.retold || !edits.is_empty() {
+            let body = if prepared.retold { call.body() } else { body };
+            effects.push(Effect::ReplaceRequestBody(call::splice(body, &edits)));
+        }
+        if bundle.headers == HostMode::Held {
+            effects.push(Effect::Note("admitted", "yes".to_owned()));
+        }
+        if self.sent_model != self.asked_model && bundle.headers == HostMode::Held {
+            effects.push(Effect::SetRequestHeader(MODEL_HEADER.to_owned(), self.sent_model.clone()));
+        }
+        self.show_passed(effects);
+        effects.push(Effect::Note("decision", "allow".to_owned()));
+        effects.push(Effect::Note("id", self.place.id.to_string()));
+        effects.push(Effect::Note("model", self.asked_model.clone()));
+    }
+
+    /// Says what the policy let pass that would else have been refused.
+    fn show_passed(&self, effects: &mut Vec<Effect>) {
+        for Passed { how, quota } in &self.passed {
+            effects.push(Effect::Count {
+                metric: "passed_quotas_total",
+                labels: vec![("how", how.name().to_owned()), ("by", quota.clone())],
+                by: 1,
+            });
+        }
+        let observed = self.passed.iter().find(|passed| passed.how == How::Observed);
+        if let Some(Passed { quota, .. }) = observed {
+            effects.push(Effect::Note("would_deny", quota.clone()));
+        }
+    }
+
+    /// Tells the caller how the quotas of the call stand, where the plan says so: the standard headers for each, and
+    /// one of ours with the percents.
+    pub(in crate::engine) fn tell_standing(
+        &self,
+        bundle: &Bundle,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
+        if !plan.warn.headers {
+            return;
+        }
+        let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
+        let mut accounts = Accounts::default();
+        let (mut lists, mut percents): ([Vec<String>; 2], Vec<String>) = Default::default();
+        for quota in &bill.quotas {
+            let Some(stands) = accounts.standing(&bill.subject(quota.per), quota, now, vm, cells) else { continue };
+            let view = LimitView::of(quota, &stands, now);
+            for (list, (_, value)) in lists.iter_mut().zip(refusal::limit_headers(None, &view, None, now)) {
+                list.push(value);
+            }
+            percents.extend(balance::percent(quota, &stands).map(|percent| format!("{}={percent}", quota.name)));
+        }
+        let values = lists.map(|list| list.join(", "));
+        for (name, value) in ["ratelimit-policy", "ratelimit"].into_iter().zip(values) {
+            effects.push(Effect::SetResponseHeader(name.to_owned(), value));
+        }
+        effects.push(Effect::SetResponseHeader("x-quota-used-percent".to_owned(), percents.join(", ")));
+    }
+}
