@@ -12,7 +12,7 @@ from conftest import WASM_HOOKS
 from crowd import SMALLEST, Crowd
 from whole import MICRO, Whole, charged, chat, key, policy
 
-CAP = 20_000
+CAP = 25_000
 SLICED = f"hold: {{shrink_to: {SMALLEST}, stream: slices, slice: 32}}"
 FUND = f"month: {{amount: {CAP} tokens, per: org, window: calendar month}}"
 
@@ -129,7 +129,7 @@ def test_a_window_ends_while_streams_run(tmp_path):
                 days[charge["window"]] += charge["amount"] / MICRO
         print(f"of 6,000 tokens a day: {[(day - midnight, used) for day, used in sorted(days.items())]}; {collections.Counter(seen)} of the streams before midnight")
         assert set(days) == {midnight - 86_400_000, midnight}, days
-        assert all(used <= 6_000 for used in days.values()) and days[midnight] >= 0.98 * 6_000
+        assert all(used <= 6_000 for used in days.values()) and days[midnight] >= 0.97 * 6_000
         assert sum(days.values()) == sum(record["usage"]["input"] + record["delivered"] for record in records)
         assert crowd.odd == []
 
