@@ -288,7 +288,7 @@ fn moment(unix_ms: u64) -> String {
 /// A duration in the largest unit that it is a whole number of.
 fn span(ms: u64) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let unit = units.iter().find(|(_, length)| ms % length == 0);
+    let unit = units.iter().find(|(_, length)| ms.is_multiple_of(*length));
     unit.map_or_else(|| format!("{ms}ms"), |(name, length)| format!("{}{name}", ms / length))
 }
 

@@ -429,6 +429,9 @@ impl Exchange {
         let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, effects);
         };
+        if let Err(error) = vm.give_back_lowered(cells) {
+            return self.turn(unavailable("store", &error.to_string()).into(), now, vm, effects);
+        }
         // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of
         // times. A downgrade weighs again too, once for each model of the policy's list.
         let mut tries = 0;

@@ -36,7 +36,8 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     let mut ways = Vec::new();
     let mut way = |when, by| ways.push(Overshoot { when, by });
     if quota.hold == HoldSize::Expected {
-        let more = "what it comes to beyond what calls of its model lately came to, up to its output limit";
+        let more = "what it comes to beyond what calls of its model lately came to, up to its worst case; of a stream in slices \
+                    that is its input and one slice";
         way("`hold: expected`", Bound::EachCall(more));
     }
     let own = |model: &Model| quota.takes(&model.pattern) && !is_openai_own(&model.pattern);

@@ -150,6 +150,23 @@ impl Vm {
         Ok(())
     }
 
+    /// Returns what is granted and not spent of quotas that a newer policy has lowered: it was granted out of more than
+    /// there is now, perhaps here and elsewhere.
+    pub(super) fn give_back_lowered(&mut self, cells: &mut dyn Cells) -> Result<(), StoreError> {
+        if !self.lowered {
+            return Ok(());
+        }
+        for (subject, touched) in self.touched.iter_mut().filter(|(_, touched)| touched.lowered) {
+            for entry in &touched.quotas {
+                give_back(&self.keys, subject, entry.quota.id, 0, cells)?;
+            }
+            touched.lowered = false;
+            touched.dirty = true;
+        }
+        self.lowered = false;
+        Ok(())
+    }
+
     /// The next batch of records, from their slots. What a slot does not hold any more was acknowledged to somebody else.
     fn load_batch(&mut self, now: Now, cells: &mut dyn Cells) -> Result<(Vec<Ticket>, Vec<Vec<u8>>), StoreError> {
         let (mut tickets, mut records, mut gone) = (Vec::new(), Vec::new(), Vec::new());

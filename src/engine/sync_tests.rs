@@ -6,7 +6,7 @@ use super::{IDLE_MS, SYNC_ACCOUNTS, TouchedQuota, Vm, wire};
 use crate::engine::bill::Bill;
 use crate::now::Now;
 use crate::policy;
-use crate::quota::{GrantLine, QuotaId, grant};
+use crate::quota::{GrantLine, QuotaId, grant, read_account};
 use crate::report::wire::{MAX_ACCOUNTS, MAX_BODY, MAX_QUOTAS, SyncReply};
 use crate::sim::SharedData;
 
@@ -125,4 +125,28 @@ fn a_vm_that_was_claimed_speaks_again_although_its_buffer_is_full() {
     let callout = vm.sync(now, &mut cells, &mut effects).expect("there is an account to report");
     assert_eq!(wire::decode_sync(&callout.body).unwrap().0.accounts.len(), 1);
     assert!(vm.place(now, &mut cells, &mut effects).is_ok(), "its slot is free: the record went by another way");
+}
+
+/// Half of a fund was granted here when a newer policy lowered it below that.
+#[test]
+fn what_was_granted_of_a_limit_that_is_lowered_goes_back_at_once() {
+    let (shared, mut now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, subject, quota) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 4_000_000, left: 5_000_000 };
+    grant(&vm.keys, subject, &[line], &mut cells).unwrap();
+    let limit = |bundle: policy::Bundle, limit: u64| {
+        let mut bundle = bundle;
+        bundle.plans[0].quotas[0].quota.limit = limit;
+        Rc::new(bundle)
+    };
+    let mut returned = |vm: &mut Vm, now: &mut Now| {
+        now.mono_ms += 1_000;
+        vm.tick(*now, &mut cells, &mut effects);
+        read_account(&vm.keys, subject, &mut cells).unwrap().unwrap().reported(quota).unwrap().current.returned
+    };
+    vm.adopt(limit(crowd(1), 10_000_000));
+    assert_eq!(returned(&mut vm, &mut now), 0, "it was raised");
+    vm.adopt(limit(crowd(1), 8_000_000));
+    assert_eq!(returned(&mut vm, &mut now), 4_000_000, "another process may have been granted the rest");
 }

@@ -14,9 +14,9 @@ use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::meter::count::known::Known;
 use crate::now::Now;
-use crate::policy::bundle::Bundle;
+use crate::policy::bundle::{Bundle, PlanQuota};
 use crate::quota::{
-    Cells, ExchangeId, Incarnation, Keys, Outcome, Quota, StoreError, beat, first_claimable, open_epoch,
+    Cells, ExchangeId, Incarnation, Keys, Outcome, Quota, QuotaId, StoreError, beat, first_claimable, open_epoch,
 };
 use crate::report::outbox::{Outbox, Ticket};
 use crate::report::wire::Reached;
@@ -36,6 +36,8 @@ pub struct Vm {
     pub(super) flight: Option<Flight>,
     pub(super) wanted: Wanted,
     pub(super) touched: BTreeMap<String, Touched>,
+    /// Some of them were lowered.
+    pub(super) lowered: bool,
     pub(super) watch: Watch,
     /// Prompts that were counted lately, whatever the stream and the bundle.
     pub(super) known: Known,
@@ -91,6 +93,8 @@ pub(super) struct Touched {
     pub quotas: Vec<TouchedQuota>,
     /// Something changed since the last report.
     pub dirty: bool,
+    /// A newer policy gives it less of some quota than what is granted here may be part of.
+    pub lowered: bool,
     /// When an exchange of this VM last used it, by the monotonic clock; 0: since then its unspent grants were returned.
     pub used_ms: u64,
 }
@@ -138,6 +142,7 @@ impl Vm {
             flight: None,
             wanted: BTreeMap::new(),
             touched: BTreeMap::new(),
+            lowered: false,
             watch: Watch::default(),
             known: Known::new(secret),
             prefixes: Prefixes::new(secret),
@@ -178,6 +183,20 @@ impl Vm {
     /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
     pub fn adopt(&mut self, bundle: Rc<Bundle>) {
         self.outbox.set_buffer_bytes(bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes));
+        let mut limits: BTreeMap<QuotaId, u64> = BTreeMap::new();
+        let packs = bundle.packs.iter().map(|pack| &pack.fund);
+        for PlanQuota { quota, .. } in bundle.plans.iter().flat_map(|plan| &plan.quotas).chain(packs) {
+            let least = limits.entry(quota.id).or_insert(quota.limit);
+            *least = quota.limit.min(*least);
+        }
+        for touched in self.touched.values_mut() {
+            for TouchedQuota { quota, .. } in &mut touched.quotas {
+                let Some(limit) = limits.get(&quota.id) else { continue };
+                touched.lowered |= *limit < quota.limit;
+                quota.limit = *limit;
+            }
+            self.lowered |= touched.lowered;
+        }
         self.bundle = bundle;
         self.proclaimed = false;
     }
@@ -215,6 +234,7 @@ impl Vm {
         {
             self.fenced(effects);
         }
+        self.give_back_lowered(cells)?;
         self.give_back_idle(now, cells)?;
         self.watch_others(now, cells, effects)
     }

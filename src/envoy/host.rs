@@ -381,6 +381,8 @@ pub struct SharedData;
 
 impl Cells for SharedData {
     fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
+        #[cfg(feature = "test-hooks")]
+        super::probe::calls(key, |(loads, _)| *loads = loads.saturating_add(1));
         let mut version = 0;
         // SAFETY: see `bytes`; the key's pointer and length are one slice's; the host writes one u32.
         match bytes(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &mut version) }) {
@@ -391,6 +393,8 @@ impl Cells for SharedData {
     }
 
     fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
+        #[cfg(feature = "test-hooks")]
+        super::probe::calls(key, |(_, swaps)| *swaps = swaps.saturating_add(1));
         let cas = match expect {
             // A missing key takes any version. So "only if absent" is a version that no key has: the host counts them up
             // from 1 over the life of the process.

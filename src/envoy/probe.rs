@@ -1,9 +1,13 @@
 //! Test hooks: how the host behaves, asked by requests. Only in builds with the feature `test-hooks`, never shipped.
 
+use std::cell::Cell;
+use std::time::Instant;
+
 use super::host::{self, Buffer, Map, SharedData};
 use crate::engine::effect::Reply;
 use crate::engine::event::Header;
 use crate::engine::vm::Vm;
+use crate::quota::measure::{Calls, measure};
 use crate::quota::{Cells, Expect};
 
 /// Makes a new VM what its environment (`vm_config.environment_variables`) says: `FAREBOX_TEST=hold-nothing`.
@@ -74,6 +78,8 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "clock" => set_clock(argument),
         "headers" => format!("{headers:?}"),
         "peer" => format!("{:?}", host::peer()),
+        "calls" => numbers(&CALLS.take()),
+        "cost" => cost(argument, parts.next()),
         _ => return None,
     };
     let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
@@ -122,4 +128,33 @@ fn add(key: &str, times: u64) -> String {
         }
     }
     format!("{seen} {lost}")
+}
+
+thread_local!(static CALLS: Cell<Calls> = Cell::default());
+
+/// Notes a call of shared data by this VM.
+pub fn calls(key: &[u8], note: impl FnOnce(&mut (u32, u32))) {
+    let mut calls = CALLS.get();
+    if let Some(of_kind) = calls.of(key) {
+        note(of_kind);
+    }
+    CALLS.set(calls);
+}
+
+/// Loads and swaps of accounts, exchange slots and VM slots.
+fn numbers(Calls(calls): &Calls) -> String {
+    let all: Vec<String> = calls.iter().map(|(loads, swaps)| format!("{loads} {swaps}")).collect();
+    all.join(" ")
+}
+
+/// What hold, extension, settle and freeing cost in this VM: one line each, of nanoseconds and calls.
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn cost(levels: &str, rounds: Option<&str>) -> String {
+    let number = |text: &str| text.parse().unwrap_or(1);
+    let begun = Instant::now();
+    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    match measure(number(levels), rounds.map_or(1, number), host::now(), &mut SharedData, clock) {
+        Ok(costs) => costs.map(|cost| format!("{} {}", cost.nanoseconds, numbers(&cost.calls))).join("\n"),
+        Err(error) => error.to_string(),
+    }
 }

@@ -55,6 +55,8 @@ mod cost;
 mod crowd;
 #[cfg(test)]
 mod laws;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod measure;
 #[cfg(test)]
 mod search;
 

@@ -83,9 +83,12 @@ pub(super) fn carry(entry: Option<&Entry>, quota: &Quota, span: Span) -> Carry {
 
 /// What a window may spend.
 pub(super) fn allowance(quota: &Quota, period: &Period) -> u64 {
-    let amount =
-        if quota.granted { period.granted } else { quota.limit.saturating_add(period.carried.min(quota.rollover)) };
-    amount.saturating_sub(period.returned)
+    if quota.granted {
+        // The ledger granted it under the limit of then, which may have been lowered since.
+        let most = quota.limit.saturating_add(quota.rollover);
+        return period.granted.saturating_sub(period.returned).min(most);
+    }
+    quota.limit.saturating_add(period.carried.min(quota.rollover)).saturating_sub(period.returned)
 }
 
 impl Account {
@@ -176,5 +179,18 @@ impl Entry {
     /// What the ledger could still grant.
     pub(super) fn ledger_left(&self, quota: &Quota) -> u64 {
         if quota.granted { self.left } else { u64::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allowance;
+    use crate::quota::{Period, Quota, QuotaId, Window};
+
+    #[test]
+    fn what_was_granted_under_a_higher_limit_is_not_all_allowed() {
+        let quota = Quota { id: QuotaId(1), limit: 6, window: Window::Lifetime, granted: true, rollover: 1 };
+        let allowed = |granted, returned| allowance(&quota, &Period { granted, returned, ..Period::default() });
+        assert_eq!((allowed(9, 0), allowed(9, 1), allowed(9, 3), allowed(5, 0)), (7, 7, 6, 5));
     }
 }

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-from conftest import WASM, Stack, until
+import requests
+from conftest import ROOT, WASM, WASM_HOOKS, Stack, until
 from whole import Whole, chat, key, policy
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
@@ -125,6 +126,38 @@ def guards(one):
             print(f"{name:<22}{looks:<12}{median(who, 'p50'):>9,.0f}{median(who, 'cpu'):>13,.0f}{added:>+9,.0f}{speed}", flush=True)
 
 
+OPERATIONS = ("hold", "extend", "settle", "free")
+
+
+def accounts(folder):
+    """What an exchange costs its accounts: time and calls of the store, natively and in Envoy's shared data."""
+    command = ["cargo", "bench", "--quiet", "--locked", "--features", "bench", "--bench", "accounts"]
+    native = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    print("\nwhat an exchange costs its accounts, of four quotas each; loads and swaps in all, and swaps of accounts")
+    print(f"{'levels':<9}{'':<10}{'native ns':>10}{'in Envoy ns':>13}{'loads':>8}{'swaps':>8}{'of accounts':>13}")
+    # With one worker all calls are of one VM, whose counts can be asked for.
+    with Whole(folder, POLICY, wasm=WASM_HOOKS, concurrency=1) as one:
+        ask = lambda hook: requests.get(f"{one.url}/farebox-test/{hook}", timeout=60).text
+        for levels in range(1, 5):
+            inside = ask(f"cost/{levels}/2000").splitlines()
+            swaps = 0
+            for operation, here, there in zip(OPERATIONS, native[4 * levels - 4 :], inside, strict=False):
+                (ns, *_), (envoy_ns, *calls) = (list(map(int, line.split())) for line in (here, there))
+                swaps += calls[1] if operation != "extend" else 0
+                figures = f"{ns:>10,}{envoy_ns:>13,}{sum(calls[::2]):>8}{sum(calls[1::2]):>8}{calls[1]:>13}"
+                print(f"{levels if operation == 'hold' else '':<9}{operation:<10}{figures}", flush=True)
+            assert swaps <= 2 * levels, "more than two swaps a level and request"
+        for name, seat in (("five quotas on two levels", "alice"), ("no quota", "bob")):
+            calls, body = 500, chat("Say something. [[output=20]]", max_tokens=100)
+            one.post(seat, body)
+            ask("calls")
+            for _ in range(calls):
+                one.post(seat, body)
+            seen = [int(number) / calls for number in ask("calls").split()]
+            print(f"calls with {name}: {seen[0] + seen[2] + seen[4]:.1f} loads and {seen[1] + seen[3] + seen[5]:.1f} swaps each, ", end="")
+            print(f"{seen[1]:.1f} of them of accounts; heartbeats, syncs and acknowledgements among them", flush=True)
+
+
 def settled(one):
     return one.ledger.usage()["total"]["requests"]
 
@@ -148,6 +181,9 @@ def main():
                 guards(one)
             finally:
                 plain.stop()
+        third = folder / "accounts"
+        third.mkdir()
+        accounts(third)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ UNSTATED = 0.3  # of the calls that may leave their output limit open
 class Crowd:
     """What the clients saw. `said` counts their answers by (seat, status); `odd` keeps what should not happen."""
 
-    def __init__(self, urls, seats, clients=64, hang_up=0.0, seed=1):
-        self.urls, self.seats, self.hang_up = urls, seats, hang_up
+    def __init__(self, urls, seats, clients=64, hang_up=0.0, broken=0.0, seed=1):
+        self.urls, self.seats, self.hang_up, self.broken = urls, seats, hang_up, broken
+        # Of `broken` calls the upstream may leave the answer at any place.
         self.said, self.odd = collections.Counter(), []
         self.read = 0  # bytes of answers
         self.hung_up = 0
@@ -79,8 +80,9 @@ class Crowd:
     def _call(self, connection, chance, seat, largest):
         limit = chance.randint(SMALLEST, largest)
         anthropic, stream = chance.random() < 0.3, chance.random() < 0.5
-        hang_up = stream and chance.random() < self.hang_up
-        words = f"[[output={chance.randint(0, limit)}]]"
+        broken = chance.random() < self.broken
+        hang_up = stream and not broken and chance.random() < self.hang_up
+        words = f"[[output={chance.randint(0, limit)}{f' break={chance.randint(0, limit)}' if broken else ''}]]"
         body = {"model": f"demo-{seat}", "stream": stream, "messages": [{"role": "user", "content": words}]}
         # Anthropic's calls must state one.
         if anthropic or chance.random() >= UNSTATED:
@@ -96,8 +98,8 @@ class Crowd:
                 with self._lock:
                     self.hung_up += 1
             else:
-                text = answer.read()
-                self._look(seat, answer.status, stream, text)
+                text = self._all(connection, answer, broken)
+                self._look(seat, answer.status, stream, text, broken)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             with self._lock:
@@ -108,8 +110,18 @@ class Crowd:
             self._changes += answer.status == 200
         return answer.status
 
-    def _look(self, seat, status, stream, text):
-        whole = status == 429 or status == 200 and (not stream or b"[DONE]" in text or b"message_stop" in text)
+    def _all(self, connection, answer, broken):
+        """The body, or of one that the upstream breaks off nothing."""
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            if not broken:
+                raise
+            return b""
+
+    def _look(self, seat, status, stream, text, broken):
+        whole = status == 429 or status == 200 and (broken or not stream or b"[DONE]" in text or b"message_stop" in text)
         with self._lock:
             self.read += len(text)
             if not whole:

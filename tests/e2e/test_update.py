@@ -1,9 +1,10 @@
 """A running Envoy gets another policy, under load: no counter, record or stream is lost, and a faulty one changes nothing."""
 
 import pytest
-from conftest import until
+import requests
+from conftest import Stack, until
 from crowd import SMALLEST, Crowd
-from whole import MICRO, Whole, charged, chat, first, policy
+from whole import MICRO, Whole, charged, chat, first, key, policy
 
 SEATS = ["ann", "ben"]
 
@@ -104,3 +105,31 @@ def test_an_update_keeps_what_was_sold(tmp_path):
         # Said on purpose, they begin anew.
         assert one.envoy.update(sold(4, name="turns", label="team@3", dropped="dropped: [team/calls]")) == "applied"
         assert until(fit, 20, "the new cap has its first grant") == 4
+
+
+@pytest.mark.parametrize("envoys", [1, 2])
+def test_a_lowered_fund_is_not_passed_by_what_was_granted_before(tmp_path, envoys):
+    """The ledger had granted each Envoy more than the whole fund has now."""
+    before, after = edge(60_000), edge(6_000, version=2)
+    with Whole(tmp_path, before, dynamic=True) as one:
+        folder = tmp_path / "second"
+        folder.mkdir()
+        second = Stack(folder, upstream=one.model.port, policy=before, collector=one.ledger.port, dynamic=True)
+        all_ = [one.envoy, second][:envoys]
+        try:
+            second.start()
+            for envoy in all_:
+                # On connections of their own, so that both workers know the account.
+                for _ in range(8):
+                    answer = requests.post(f"{envoy.url}/v1/chat/completions", json=chat("[[output=5]]", max_tokens=SMALLEST), headers={"authorization": f"Bearer {key('ann')}"}, timeout=30)
+                    assert answer.status_code == 200
+            (month,) = [each for each in one.ledger.get("accounts")["quotas"] if each["quota"] == "edge/month"]
+            assert month["granted"] > 6_000
+            assert [envoy.update(after) for envoy in all_] == ["applied"] * envoys
+            crowd = Crowd([envoy.url for envoy in all_], SEATS, clients=24).start().wait()
+            crowd.tail()
+            used = charged(one.ledger.wait(8 * envoys + crowd.admitted()))["org/acme", "edge/month"] / MICRO
+            print(f"{envoys} Envoys had {month['granted']:,} of 60,000; when the fund has 6,000 any more, {used:,.0f} are used")
+            assert crowd.odd == [] and 0.97 * 6_000 <= used <= 6_000
+        finally:
+            second.stop()

@@ -97,9 +97,9 @@ class Model(Program):
 
 
 class Ledger(Program):
-    def __init__(self, folder):
+    def __init__(self, folder, clock=None):
         self.file = folder / "ledger.db"
-        super().__init__(folder, "collector", "--db", str(self.file))
+        super().__init__(folder, "collector", "--db", str(self.file), *(["--clock", str(clock)] if clock else []))
 
     def records(self):
         """All records, in the order of their exchanges; read from the file, so also while no collector runs."""
@@ -131,14 +131,14 @@ class Ledger(Program):
 class Whole:
     """`model`, `ledger` and `envoy`. Whoever makes it stops it.
 
-    With `gated` there is a `gate` between Envoy and the ledger; other settings are those of `Stack`.
+    `clock`: a file that tells the ledger the time. With `gated` there is a `gate` between Envoy and the ledger; other settings are those of `Stack`.
     """
 
-    def __init__(self, folder, policy, *, pace="0", ledger=True, collector=None, gated=False, **settings):
+    def __init__(self, folder, policy, *, pace="0", ledger=True, clock=None, collector=None, gated=False, **settings):
         self.folder = folder
         self.policy = policy
         self.model = Model(folder, pace)
-        self.ledger = Ledger(folder) if ledger else None
+        self.ledger = Ledger(folder, clock) if ledger else None
         envoy = folder / "envoy"
         envoy.mkdir()
         self.gate = Gate(self.ledger.port) if gated else None
