@@ -66,6 +66,7 @@ pub mod exchange;
 pub mod expectation;
 pub mod guard;
 pub mod identity;
+mod learned;
 mod lost;
 mod open;
 pub mod overshoot;

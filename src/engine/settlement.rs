@@ -51,6 +51,9 @@ pub struct Observed {
     pub cached: u64,
     /// Output tokens delivered to the client, counted here.
     pub delivered: u64,
+    /// Output tokens of a complete answer as its provider would have reported them, by what is known of it; of others what
+    /// was delivered.
+    pub written: u64,
     /// What the provider reported, complete or not.
     pub reported: Option<Usage>,
     /// Whether `reported` is the provider's last word.
@@ -99,7 +102,7 @@ impl Observed {
             }
             None => {
                 let Usage { images, characters, seconds, .. } = self.made;
-                (Usage { output: self.delivered, images, characters, seconds, ..input }, self.unsaid())
+                (Usage { output: self.written, images, characters, seconds, ..input }, self.unsaid())
             }
         }
     }
@@ -132,7 +135,7 @@ mod tests {
     use Charge::{Delivered, Held, Input, Nothing, Pace};
 
     fn seen() -> Observed {
-        Observed { input: 10, delivered: 7, limit: 100, ran_ms: 500, ..Observed::default() }
+        Observed { input: 10, delivered: 7, written: 7, limit: 100, ran_ms: 500, ..Observed::default() }
     }
 
     const ALL: [Outcome; 11] = [
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(output(seen(), Pace(2)), 7, "no less than was delivered");
         assert_eq!(output(seen(), Pace(u64::MAX)), 100, "no more than the limit");
         assert_eq!(output(seen(), Held), 100);
-        assert_eq!(output(Observed { delivered: 120, ..seen() }, Held), 120);
+        assert_eq!(output(Observed { written: 120, ..seen() }, Held), 120);
         let reported = Usage { input: 3, output: 5, ..Usage::default() };
         let seen = Observed { reported: Some(reported), complete: true, ..seen() };
         assert_eq!(seen.charged(Held), (Usage { output: 100, ..reported }, Source::Mixed));

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
+use crate::engine::learned::Counts;
 use crate::engine::prefix::Prefixes;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
@@ -54,6 +55,8 @@ pub struct Vm {
     pub(super) proclaimed: bool,
     /// What calls lately came to.
     pub(super) habits: Habits,
+    /// How providers count.
+    pub(super) counts: Counts,
     /// How full each quota of an account was said to be, and in which window it was said: one entry for each that has
     /// reached a percent of its plan's list.
     reached: BTreeMap<(String, String), (u64, u8)>,
@@ -155,6 +158,7 @@ impl Vm {
             last_beat_ms: 0,
             proclaimed: false,
             habits: Habits::default(),
+            counts: Counts::default(),
             reached: BTreeMap::new(),
             #[cfg(feature = "test-hooks")]
             holds_nothing: false,

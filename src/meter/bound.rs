@@ -47,6 +47,7 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
         return Ok(Input { counted: 0, bound: 0 });
     }
     let manner = Manner::of(&call.model);
+    let manner = if call.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
     let mut counted = estimate::framing(call, &manner);
     let mut counts = Vec::with_capacity(call.parts.len());
     let longer = Longer { at_least: most.saturating_add(1) };
@@ -127,8 +128,11 @@ fn template(model: &str) -> u64 {
         ("grok", 2_048),
         ("sonar", 256),
         ("nova", 256),
+        ("llama", 64),
+        ("gemma", 64),
+        ("qwen2", 64),
     ];
-    families.iter().find(|(family, _)| model.contains(family)).map_or(64, |(_, tokens)| *tokens)
+    families.iter().find(|(family, _)| model.contains(family)).map_or(0, |(_, tokens)| *tokens)
 }
 
 /// What Cohere puts in front of every chat: 200 tokens with the oldest models, 1,400 with those that reason. It bills

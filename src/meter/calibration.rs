@@ -9,6 +9,13 @@
 //! A line is used from the [tenth](ENOUGH) call on, and not while the calls that it was drawn through lie off it;
 //! when several calls in a row miss it by far, the model has become another one: what was learned is forgotten.
 
+use super::dialect::is_openai_own;
+
+/// Whether a model's vocabulary is none of ours, so that its counts must be learned.
+pub fn is_private(model: &str) -> bool {
+    !is_openai_own(model.rsplit('/').next().unwrap_or(model))
+}
+
 /// Calls from which a line is used.
 pub const ENOUGH: u32 = 10;
 /// Calls that a line is drawn through: the last ones.
@@ -58,6 +65,17 @@ pub enum Learned {
     Nothing,
     /// Too many calls missed the line: learning begins anew.
     Forgotten,
+}
+
+impl Learned {
+    /// What metrics call it; `None`: nothing to be told.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Kept => Some("kept"),
+            Self::Forgotten => Some("forgotten"),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl Default for Calibration {

@@ -36,17 +36,20 @@ pub fn count(
     let share =
         |percent: u64| room.saturating_mul(100).checked_div(percent).map_or(u64::MAX, |most| most.saturating_add(1));
     match part.kind {
-        Kind::Text => literal(known, room),
-        Kind::Query => literal(known, room / call.frames.max(1)),
+        Kind::Text => literal(known, share(manner.text)),
+        Kind::Query => literal(known, share(manner.text) / call.frames.max(1)),
         Kind::Label if raw.len() > LABEL => Some(encoding.ceiling(raw.len())),
         Kind::Thought if raw.len() > THOUGHT => Some(encoding.ceiling(raw.len())),
         Kind::Label | Kind::Thought => literal(known, u64::MAX),
-        Kind::Json => plain(known, room),
+        Kind::Json => plain(known, share(manner.text)),
         Kind::Schema => plain(known, share(60)),
         Kind::Format => plain(known, share(manner.format)),
         Kind::Tools => match manner.definitions {
             Definitions::Namespace => {
                 known.count(encoding, Form::Namespace, raw, || encoding.count_up_to(&namespace::of(raw), room))
+            }
+            Definitions::Words => {
+                known.count(encoding, Form::Words, raw, || encoding.count_up_to(&namespace::words(raw), room))
             }
             Definitions::Percent(percent) => plain(known, share(percent)),
         },
@@ -59,13 +62,13 @@ pub fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
     let raw = part.raw(call.body_text());
     let bytes = raw.len() as u64;
     match part.kind {
-        Kind::Text | Kind::Json => count,
-        Kind::Query => count.saturating_mul(call.frames.max(1)),
+        Kind::Text | Kind::Json => manner.texts(count),
+        Kind::Query => manner.texts(count).saturating_mul(call.frames.max(1)),
         // Templates leave out what was thought in turns before.
         Kind::Label | Kind::Thought => 0,
         Kind::Schema => count.saturating_mul(3) / 5,
         Kind::Tools => match manner.definitions {
-            Definitions::Namespace => count,
+            Definitions::Namespace | Definitions::Words => count,
             Definitions::Percent(percent) => count.saturating_mul(percent) / 100,
         },
         Kind::Format => count.saturating_mul(manner.format) / 100,

@@ -12,6 +12,8 @@ use super::dialect::is_openai_own;
 /// Tokens beside those of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
+    /// Texts, in percent of their count in our vocabulary.
+    pub text: u64,
     /// Around a message.
     pub message: u64,
     /// Around instructions.
@@ -49,12 +51,15 @@ pub enum Definitions {
     Namespace,
     /// As JSON, or something that long: in percent of it.
     Percent(u64),
+    /// By their words only, a line each: names, descriptions, values.
+    Words,
 }
 
-use Definitions::{Namespace, Percent};
+use Definitions::{Namespace, Percent, Words};
 
 /// What nothing is known of: ChatML's marks, and no word about what is written.
 const OTHER: Manner = Manner {
+    text: 100,
     message: 4,
     system: 4,
     once: 3,
@@ -92,6 +97,7 @@ const GPT_OSS: Manner = Manner {
 };
 
 const CLAUDE: Manner = Manner {
+    text: 112,
     system: 0,
     call: 46,
     tools: 346,
@@ -106,17 +112,8 @@ const CLAUDE: Manner = Manner {
     next_call: 45,
     ..OTHER
 };
-const GEMINI: Manner = Manner {
-    message: 0,
-    system: 0,
-    once: 0,
-    call: 14,
-    tool: 0,
-    definitions: Percent(45),
-    format: 0,
-    sealed: false,
-    ..OTHER
-};
+const GEMINI: Manner =
+    Manner { message: 0, system: 0, once: 0, call: 14, tool: 0, definitions: Words, format: 0, sealed: false, ..OTHER };
 const DEEPSEEK: Manner = Manner {
     message: 1,
     system: 0,
@@ -176,9 +173,9 @@ const GLM: Manner = Manner {
     ..OTHER
 };
 const LLAMA: Manner =
-    Manner { once: 8, tools: 60, definitions: Percent(100), end: 1, first_call: 12, next_call: 12, ..OTHER };
+    Manner { once: 30, tools: 100, definitions: Percent(100), end: 1, first_call: 12, next_call: 12, ..OTHER };
 const KIMI: Manner =
-    Manner { end: 1, thoughts: 2, tools: 10, definitions: Percent(100), first_call: 10, next_call: 9, ..OTHER };
+    Manner { end: 1, thoughts: 2, tools: 32, definitions: Percent(100), first_call: 10, next_call: 9, ..OTHER };
 const GROK: Manner = Manner { tools: 200, definitions: Percent(100), first_call: 20, next_call: 20, ..OTHER };
 const COMMAND: Manner = Manner {
     message: 0,
@@ -193,7 +190,7 @@ const COMMAND: Manner = Manner {
 };
 
 /// Names of families, the special before the general.
-const FAMILIES: [(&str, Manner); 29] = [
+const FAMILIES: [(&str, Manner); 30] = [
     ("gpt-oss", GPT_OSS),
     ("codex-mini", Manner { end: 6, ..HARMONY }),
     // Anthropic, "Tool use", pricing: by model; the newest were measured.
@@ -221,6 +218,7 @@ const FAMILIES: [(&str, Manner); 29] = [
     ("glm", GLM),
     ("llama", LLAMA),
     ("kimi", KIMI),
+    ("grok-4", Manner { once: 180, ..GROK }),
     ("grok", GROK),
     ("command", COMMAND),
     ("nova", Manner { tools: 400, definitions: Percent(120), ..OTHER }),
@@ -243,14 +241,21 @@ impl Manner {
         FAMILIES.iter().find(|(family, _)| model.contains(family)).map_or(OTHER, |(_, manner)| *manner)
     }
 
-    /// The same where OpenAI's responses are spoken, which count the mark at the end of text, and calls otherwise.
+    /// The same where OpenAI's responses are spoken: OpenAI counts the mark at the end of text there, and calls otherwise;
+    /// DeepSeek puts a prompt in front.
     pub fn in_responses(self) -> Self {
         match self {
             GPT => Self { end: 1, first_call: 8, ..self },
             HARMONY => Self { first_call: 13, next_call: 13, ..self },
             UNTHINKING => Self { end: 4, first_call: 11, next_call: 11, ..self },
+            DEEPSEEK => Self { once: 82, ..self },
             _ => self,
         }
+    }
+
+    /// So many tokens of text in our vocabulary as the model's own has.
+    pub fn texts(&self, counted: u64) -> u64 {
+        counted.saturating_mul(self.text) / 100
     }
 
     /// Tokens that were written and not seen, of an answer with so many calls of tools.

@@ -10,9 +10,13 @@
 //!                     │        ▼                      ▼      │
 //!                     │      dialect: one module a wire format
 //!                     ▼               │               │      ▼
-//!                bound, form        json  stream, sse, values, eventstream   tally
-//!                     └──────▶ count, running ◀──────────────┘
+//!   bound, estimate, image, form     json  stream, sse, values, eventstream   tally
+//!                     ├──────▶ count, running ◀──────────────┤
+//!                     └──────▶     manner     ◀──────────────┘
 //! ```
+//!
+//! Where a provider is silent, what its model's [family](manner) adds to texts is added to their counts, and a
+//! [calibration](calibration) of its earlier reports corrects the rest.
 //!
 //! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 

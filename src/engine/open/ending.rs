@@ -6,6 +6,7 @@ use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Accounts;
+use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
@@ -50,8 +51,10 @@ impl Open {
             ..Observed::default()
         };
         let Answer::Upstream { reader, .. } = &self.answer else { return seen };
+        let delivered = reader.delivered();
         Observed {
-            delivered: reader.delivered(),
+            delivered,
+            written: delivered,
             reported: reader.reported().or(reader.reported_input()),
             complete: reader.reported().is_some()
                 && !reader.input_silent()
@@ -59,6 +62,40 @@ impl Open {
             made: reader.made(),
             cut: reader.is_cut(),
             ..seen
+        }
+    }
+
+    /// Learns from what a provider reported how it counts; and where it is silent, counts as it would have, no more than
+    /// is held.
+    fn count_as_the_provider(&self, outcome: Outcome, seen: &mut Observed, vm: &mut Vm, effects: &mut Vec<Effect>) {
+        let Answer::Upstream { reader, .. } = &self.answer else { return };
+        let of = Counting {
+            pattern: &self.model.pattern,
+            model: &self.sent_model,
+            dialect: self.dialect,
+            tools: self.size.tools,
+            calls: self.tool_calls() > 0,
+        };
+        let counted =
+            Counted { input: self.counted, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
+        match (outcome, seen.reported) {
+            (Outcome::Complete, Some(reported)) if seen.complete => {
+                for (direction, fate) in vm.counts.learn(&of, &counted, &reported) {
+                    let Some(fate) = fate.name() else { continue };
+                    let labels = vec![
+                        ("model", of.pattern.to_owned()),
+                        ("direction", direction.to_owned()),
+                        ("fate", fate.to_owned()),
+                    ];
+                    effects.push(Effect::Count { metric: "calibration_total", labels, by: 1 });
+                }
+            }
+            (Outcome::CompleteSilent, None) => {
+                let told = vm.counts.foretell(&of, &counted);
+                seen.input = told.input.min(self.size.input.max(seen.input));
+                seen.written = told.output.min(seen.limit.max(seen.delivered));
+            }
+            _ => {}
         }
     }
 
@@ -77,7 +114,8 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
-        let observed = self.observed(outcome, now, vm);
+        let mut observed = self.observed(outcome, now, vm);
+        self.count_as_the_provider(outcome, &mut observed, vm, effects);
         let rule = settlement::rule(outcome, &plan.hold);
         let (usage, source) = observed.charged(rule);
         let (prompts, tool_calls) = match rule {

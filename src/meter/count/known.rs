@@ -29,6 +29,8 @@ pub enum Form {
     Literal,
     /// As JSON definitions of tools, of which the [namespace](crate::meter::dialect::namespace) is counted.
     Namespace,
+    /// As the same, of which the [words](crate::meter::dialect::namespace::words) are counted.
+    Words,
 }
 
 /// Counts of the last texts, up to 16,384; one for a VM.
