@@ -30,36 +30,31 @@ pub const TOKEN_BITS: u32 = 18;
 /// No token; also the mask of those bits.
 pub const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
 
-/// What the counter must know of a token: eight bytes each, in the order of the ranks.
+/// What the counter must know of a token: five bytes each, in the order of the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The two tokens that it was merged from; of a single byte, itself twice.
     pub left: u32,
     /// See `left`.
     pub right: u32,
-    /// The longest token that this one begins with; [`NO_TOKEN`] for a single byte.
-    pub prefix: u32,
-    /// Its length in bytes, 1 to 128.
+    /// Its length in bytes, 1 to 14; [`LONG`]: more, as many as its halves have together.
     pub length: u32,
 }
 
+/// Bytes of an entry in the table of tokens.
+pub const TOKEN_BYTES: usize = 5;
+/// See [`Token::length`].
+pub const LONG: u32 = 15;
+
 impl Token {
     pub const fn pack(self) -> u64 {
-        self.left as u64
-            | ((self.right as u64) << TOKEN_BITS)
-            | ((self.prefix as u64) << (2 * TOKEN_BITS))
-            | ((self.length as u64 - 1) << (3 * TOKEN_BITS))
+        self.left as u64 | ((self.right as u64) << TOKEN_BITS) | ((self.length as u64) << (2 * TOKEN_BITS))
     }
 
     #[inline]
-    pub fn unpack(packed: u64) -> Self {
-        let number = |shift: u32| (packed >> shift) as u32 & NO_TOKEN;
-        Self {
-            left: number(0),
-            right: number(TOKEN_BITS),
-            prefix: number(2 * TOKEN_BITS),
-            length: (packed >> (3 * TOKEN_BITS)) as u32 + 1,
-        }
+    pub const fn unpack(packed: u64) -> Self {
+        let (left, right) = (packed as u32 & NO_TOKEN, (packed >> TOKEN_BITS) as u32 & NO_TOKEN);
+        Self { left, right, length: (packed >> (2 * TOKEN_BITS)) as u32 }
     }
 }
 

@@ -20,7 +20,7 @@
 //! Method: "backtracking" in GitHub's write-up of their crate `bpe` ("So many tokens, so little time", 2024).
 
 use super::layout::{NO_TOKEN, TOKEN_BITS};
-use super::tables::Tables;
+use super::tables::{Longest, Tables};
 use super::walk::Walks;
 
 /// So many of the last tokens of a piece are kept to go back to. Should a piece ever need more, it is counted anew in a
@@ -32,6 +32,9 @@ const VERDICTS: usize = 1 << 14;
 
 /// So many shorter tokens are tried one by one. Usually the first or second fits.
 const PATIENCE: u32 = 4;
+
+/// From so many bytes on, a token or a walk through the trie is long.
+const LONG: usize = 16;
 
 /// Counts tokens of single pieces. All it keeps from one to the next are verdicts, which are facts of the vocabulary.
 #[derive(Debug)]
@@ -45,23 +48,8 @@ pub struct Merger {
     /// One bit an offset: it leads nowhere.
     dead: Vec<u64>,
     kept: usize,
-    walked: Walked,
-}
-
-/// A long walk through the trie.
-#[derive(Clone, Copy, Debug, Default)]
-struct Walked {
-    /// Where it began in the piece.
-    from: usize,
-    /// How many bytes decided it.
-    seen: usize,
-    /// What it found.
-    token: u32,
-}
-
-impl Walked {
-    /// What a long walk is.
-    const LONG: usize = 16;
+    /// The last long walk through the trie in this piece: where it began, and what it found.
+    walked: (usize, Longest),
 }
 
 impl Merger {
@@ -73,7 +61,7 @@ impl Merger {
             tokens: Vec::new(),
             dead: Vec::new(),
             kept: KEPT,
-            walked: Walked::default(),
+            walked: Default::default(),
         }
     }
 
@@ -83,8 +71,8 @@ impl Merger {
         if piece.len() <= 1 {
             return piece.len() as u64;
         }
-        let (first, _) = self.tables.longest(piece);
-        if self.tables.token(first).length as usize == piece.len() {
+        let first = self.tables.longest(piece);
+        if first.length == piece.len() {
             return 1;
         }
         match self.search(piece, first, most) {
@@ -95,19 +83,18 @@ impl Merger {
 
     /// See the module's docs. `None`: it would have to go back further than is kept. Tokens that were let go stay, so when
     /// these alone are more than `most`, the rest cannot matter.
-    fn search(&mut self, piece: &[u8], first: u32, most: u64) -> Option<u64> {
+    fn search(&mut self, piece: &[u8], first: Longest, most: u64) -> Option<u64> {
         self.tokens.clear();
         self.dead.clear();
-        self.walked = Walked::default();
+        self.walked = Default::default();
         // Tokens let go, and the offset where those that are kept begin, in words of `dead`.
         let (mut gone, mut origin) = (0u64, 0);
-        let (mut at, mut token) = (0, first);
+        let (mut at, mut token, mut length) = (0, first.token, first.length);
         // Tokens tried at this offset in vain.
         let mut tries = 0;
         loop {
             let last = self.tokens.last().copied();
-            let known = self.tables.token(token);
-            let end = at + known.length as usize;
+            let end = at + length;
             if !self.is_dead(origin, end) && last.is_none_or(|last| self.neighbours(last, token)) {
                 self.tokens.push(token);
                 at = end;
@@ -120,45 +107,52 @@ impl Merger {
                         return Some(gone);
                     }
                 }
-                (token, tries) = (self.longest(piece, at), 0);
+                (token, length) = self.longest(piece, at);
+                tries = 0;
                 continue;
             }
             tries += 1;
-            token = match last {
-                Some(last) if tries > PATIENCE => self.follower(last, known.prefix),
-                _ => known.prefix,
+            let tried = piece.get(at..end)?;
+            (token, length) = match last {
+                Some(last) if tries > PATIENCE || length >= LONG => {
+                    let token = self.follower(last, token, tried);
+                    (token, self.tables.length(token))
+                }
+                _ => {
+                    let Longest { token, length, .. } = self.tables.shorter(tried);
+                    (token, length)
+                }
             };
             if token == NO_TOKEN {
                 self.bury(origin, at);
                 // It ends where nothing leads on, so a shorter one is next.
                 (token, tries) = (self.tokens.pop()?, 0);
-                at -= self.tables.token(token).length as usize;
+                length = self.tables.length(token);
+                at -= length;
             }
         }
     }
 
-    /// The longest token at an offset. In a long run of one byte or pattern that is the same again and again, which one
-    /// comparison tells, where the walk would take a hundred steps.
+    /// The longest token at an offset, and its length. In a long run of one byte or pattern that is the same again and again,
+    /// which one comparison tells, where the walk would take a hundred steps.
     #[inline]
-    fn longest(&mut self, piece: &[u8], at: usize) -> u32 {
-        let Walked { from, seen, token } = self.walked;
-        if seen >= Walked::LONG
-            && piece.get(at..at + seen).is_some_and(|here| Some(here) == piece.get(from..from + seen))
-        {
-            return token;
+    fn longest(&mut self, piece: &[u8], at: usize) -> (u32, usize) {
+        let (from, Longest { token, length, seen }) = self.walked;
+        if seen >= LONG && piece.get(at..at + seen).is_some_and(|here| Some(here) == piece.get(from..from + seen)) {
+            return (token, length);
         }
-        let (token, seen) = self.tables.longest(piece.get(at..).unwrap_or_default());
-        if seen >= Walked::LONG {
-            self.walked = Walked { from: at, seen, token };
+        let longest = self.tables.longest(piece.get(at..).unwrap_or_default());
+        if longest.seen >= LONG {
+            self.walked = (at, longest);
         }
-        token
+        (longest.token, longest.length)
     }
 
     /// Lets the older half go. How many these were.
     fn let_go(&mut self, at: usize, origin: &mut usize) -> u64 {
         let going = self.tokens.len() - self.kept;
         let kept = self.tokens.drain(..going).as_slice().len();
-        let bytes: usize = self.tokens.iter().map(|token| self.tables.token(*token).length as usize).sum();
+        let bytes: usize = self.tokens.iter().map(|token| self.tables.length(*token)).sum();
         let words = (at - bytes) / 64;
         self.dead.drain(..(words - *origin).min(self.dead.len()));
         *origin = words;
@@ -180,31 +174,29 @@ impl Merger {
         }
     }
 
-    /// The longest token that can stand behind `left`, of `longest` and those that it begins with; or [`NO_TOKEN`]. In long
-    /// runs of one byte a hundred are tried in vain, and again with each token.
+    /// The longest token that can stand behind `left`, of those that begin `token` and are shorter; or [`NO_TOKEN`]. In long
+    /// runs of one byte a hundred are tried in vain, and again with each token. `bytes` are the token's.
     #[inline]
-    fn follower(&mut self, left: u32, longest: u32) -> u32 {
-        if longest == NO_TOKEN {
-            return NO_TOKEN;
-        }
+    fn follower(&mut self, left: u32, token: u32, bytes: &[u8]) -> u32 {
         // Never 0, which is what empty slots have.
-        let key = (u64::from(left) << TOKEN_BITS | u64::from(longest)) + 1;
+        let key = (u64::from(left) << TOKEN_BITS | u64::from(token)) + 1;
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
         let known = self.followers.get(slot).copied().unwrap_or(0);
         if known >> TOKEN_BITS == key {
             return known as u32 & NO_TOKEN;
         }
-        let mut token = longest;
-        while token != NO_TOKEN && !self.neighbours(left, token) {
-            token = self.tables.token(token).prefix;
+        let mut shorter = self.tables.shorter(bytes);
+        while shorter.token != NO_TOKEN && !self.neighbours(left, shorter.token) {
+            shorter = self.tables.shorter(bytes.get(..shorter.length).unwrap_or_default());
         }
+        let found = shorter.token;
         if self.followers.is_empty() {
             self.followers.resize(VERDICTS, 0);
         }
         if let Some(slot) = self.followers.get_mut(slot) {
-            *slot = key << TOKEN_BITS | u64::from(token);
+            *slot = key << TOKEN_BITS | u64::from(found);
         }
-        token
+        found
     }
 
     /// Whether two tokens can be neighbours in an encoding.
@@ -231,8 +223,8 @@ fn judge(tables: &Tables, mut left: u32, mut right: u32) -> bool {
     // What meets at the border may not merge to a rank below this.
     let mut limit = u32::MAX;
     // A single byte is its own half: there is nothing to undo.
-    let undo_left = |left: u32| Some(tables.token(left).right).filter(|half| *half != left);
-    let undo_right = |right: u32| Some(tables.token(right).left).filter(|half| *half != right);
+    let undo_left = |left: u32| Some(tables.halves(left).1).filter(|half| *half != left);
+    let undo_right = |right: u32| Some(tables.halves(right).0).filter(|half| *half != right);
     loop {
         if tables.merged(left, right).is_some_and(|merged| merged < limit) {
             return false;

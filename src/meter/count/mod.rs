@@ -23,8 +23,8 @@
 //!   whatever follows, which the pattern tells by not having looked past the end of the text ([`class::Scan::saw_end`]).
 //! - **What came before** is told by [its hash](known): prompts of agents repeat all but their last message.
 //! - **What is remembered**, for each thread and vocabulary in use: counts of short pieces, and verdicts about neighbouring tokens;
-//!   384 KiB, of fixed size, and exact. It is a property of the vocabulary, not of anybody's text, so it shows in nothing but
-//!   speed, and is kept aside of the functions that use it.
+//!   384 KiB, 128 KiB more once a long run of signs came, and exact. It is a property of the vocabulary, not of anybody's
+//!   text, so it shows in nothing but speed, and is kept aside of the functions that use it.
 
 mod class;
 mod counter;

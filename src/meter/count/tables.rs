@@ -1,6 +1,6 @@
 //! The generated tables of a vocabulary, and single steps in them.
 
-use super::layout::{MERGE_BYTES, NO_BYTE, NO_TOKEN, Node, Pair, TOKEN_BITS, Token};
+use super::layout::{LONG, MERGE_BYTES, NO_BYTE, NO_TOKEN, Node, Pair, TOKEN_BITS, TOKEN_BYTES, Token};
 
 /// The tables of one vocabulary. They are part of the binary: nothing is loaded, and all threads read the same.
 #[derive(Debug)]
@@ -8,7 +8,18 @@ pub struct Tables {
     trie: &'static [[u8; 4]],
     seeds: &'static [[u8; 2]],
     merges: &'static [[u8; MERGE_BYTES]],
-    tokens: &'static [[u8; 8]],
+    tokens: &'static [[u8; TOKEN_BYTES]],
+}
+
+/// The longest token that some text begins with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Longest {
+    /// [`NO_TOKEN`]: there is no text.
+    pub token: u32,
+    /// Its bytes.
+    pub length: usize,
+    /// By how many bytes of the text that was told; 0: by its end.
+    pub seen: usize,
 }
 
 macro_rules! tables {
@@ -47,18 +58,38 @@ impl Tables {
         if node.is_leaf() { node.value() } else { self.node(node.child(NO_BYTE)).value() }
     }
 
-    /// What is known of a token.
+    /// The two tokens that a token was merged from; of a single byte, itself twice.
     #[inline]
-    pub fn token(&self, token: u32) -> Token {
-        Token::unpack(self.tokens.get(token as usize).map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    pub fn halves(&self, token: u32) -> (u32, u32) {
+        let Token { left, right, .. } = self.token(token);
+        (left, right)
     }
 
-    /// The longest token that `text` begins with, [`NO_TOKEN`] if it is empty, and by how many of its bytes that was told; 0:
-    /// by its end.
+    /// The bytes of a token.
     #[inline]
-    pub fn longest(&self, text: &[u8]) -> (u32, usize) {
+    pub fn length(&self, token: u32) -> usize {
+        match self.token(token) {
+            Token { length: LONG, left, right } => self.length_of(left, right),
+            Token { length, .. } => length as usize,
+        }
+    }
+
+    #[cold]
+    fn length_of(&self, left: u32, right: u32) -> usize {
+        self.length(left) + self.length(right)
+    }
+
+    #[inline]
+    fn token(&self, token: u32) -> Token {
+        let [a, b, c, d, e] = self.tokens.get(token as usize).copied().unwrap_or_default();
+        Token::unpack(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]))
+    }
+
+    /// The longest token that `text` begins with.
+    #[inline]
+    pub fn longest(&self, text: &[u8]) -> Longest {
         let (mut node, mut longest) = (self.root(), None);
-        let mut seen = 0;
+        let (mut length, mut seen) = (0, 0);
         for (at, byte) in text.iter().enumerate() {
             let Some(next) = self.step(node, *byte) else {
                 seen = at + 1;
@@ -66,14 +97,20 @@ impl Tables {
             };
             node = next;
             if node.ends() {
-                longest = Some(node);
+                (longest, length) = (Some(node), at + 1);
                 if node.is_leaf() {
-                    seen = at + 1;
+                    seen = length;
                     break;
                 }
             }
         }
-        (longest.map_or(NO_TOKEN, |node| self.token_at(node)), seen)
+        Longest { token: longest.map_or(NO_TOKEN, |node| self.token_at(node)), length, seen }
+    }
+
+    /// The longest token that these bytes of a token begin with and that is shorter; [`NO_TOKEN`] for a single byte.
+    #[inline]
+    pub fn shorter(&self, bytes: &[u8]) -> Longest {
+        self.longest(bytes.split_last().map_or(&[], |(_, shorter)| shorter))
     }
 
     /// The token that two tokens merge to, if they do.
@@ -87,8 +124,7 @@ impl Tables {
             return None;
         }
         let merged = slot & NO_TOKEN;
-        let token = self.token(merged);
-        ((token.left, token.right) == (left, right)).then_some(merged)
+        (self.halves(merged) == (left, right)).then_some(merged)
     }
 
     #[inline]

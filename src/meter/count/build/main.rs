@@ -37,7 +37,8 @@ fn main() {
         write(&format!("{name}.seeds"), seeds.into_iter().flat_map(u16::to_le_bytes).collect());
         let slot = |slot: u32| slot.to_le_bytes().into_iter().take(layout::MERGE_BYTES);
         write(&format!("{name}.merges"), slots.into_iter().flat_map(slot).collect());
-        write(&format!("{name}.tokens"), tokens_table.iter().flat_map(|token| token.pack().to_le_bytes()).collect());
+        let entry = |token: &layout::Token| token.pack().to_le_bytes().into_iter().take(layout::TOKEN_BYTES);
+        write(&format!("{name}.tokens"), tokens_table.iter().flat_map(entry).collect());
     }
 }
 

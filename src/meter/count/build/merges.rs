@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{NO_TOKEN, Pair, TOKEN_BITS, Token};
+use crate::layout::{LONG, NO_TOKEN, Pair, TOKEN_BITS, Token};
 
 /// What is known of each token, in the order of the ranks.
 pub fn tokens(tokens: &[Vec<u8>]) -> Vec<Token> {
@@ -11,10 +11,9 @@ pub fn tokens(tokens: &[Vec<u8>]) -> Vec<Token> {
 }
 
 fn token(bytes: &[u8], rank: u32, ranks: &HashMap<&[u8], u32>) -> Token {
-    let prefix = (1..bytes.len()).rev().find_map(|length| ranks.get(&bytes[..length]).copied()).unwrap_or(NO_TOKEN);
     let (left, right) = if bytes.len() == 1 { (rank, rank) } else { last_merge(bytes, rank, ranks) };
-    let length = u32::try_from(bytes.len()).expect("a token is short");
-    let token = Token { left, right, prefix, length };
+    let length = u32::try_from(bytes.len()).expect("a token is short").min(LONG);
+    let token = Token { left, right, length };
     assert_eq!(Token::unpack(token.pack()), token, "it fits its bits");
     token
 }
