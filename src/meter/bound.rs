@@ -128,9 +128,6 @@ fn template(model: &str) -> u64 {
         ("grok", 2_048),
         ("sonar", 256),
         ("nova", 256),
-        ("llama", 64),
-        ("gemma", 64),
-        ("qwen2", 64),
     ];
     families.iter().find(|(family, _)| model.contains(family)).map_or(64, |(_, tokens)| *tokens)
 }
