@@ -128,11 +128,8 @@ fn template(model: &str) -> u64 {
         ("grok", 2_048),
         ("sonar", 256),
         ("nova", 256),
-        ("llama", 64),
-        ("gemma", 64),
-        ("qwen2", 64),
     ];
-    families.iter().find(|(family, _)| model.contains(family)).map_or(0, |(_, tokens)| *tokens)
+    families.iter().find(|(family, _)| model.contains(family)).map_or(64, |(_, tokens)| *tokens)
 }
 
 /// What Cohere puts in front of every chat: 200 tokens with the oldest models, 1,400 with those that reason. It bills
