@@ -326,7 +326,7 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
-        let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
+        let (who, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         let mut call = match self.read(dialect, body) {
             Ok(call) => call,
@@ -357,11 +357,12 @@ impl Exchange {
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
+            asked: call.asked,
             tools: call.tools,
         };
         let named = self.named.as_deref();
         Ok(Prepared {
-            prompt: named.and_then(|session| vm.prefixes.prompt(seat, session, &call)),
+            prompt: named.and_then(|session| vm.prefixes.prompt(&who.name, session, &call)),
             seat,
             plan: plan_index,
             session: self.session,

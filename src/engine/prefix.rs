@@ -6,8 +6,10 @@
 //! the parts of the last prompt whose usage was reported, and what was cached of it by then. A prompt that contains all of
 //! them is taken to be cached as far as that; the record says `mixed`.
 //!
-//! A session key is the caller's to choose, so it may lower a charge only by what a provider has said of the very same
-//! texts, and of the same seat. What another worker's VM has seen is not known here: the prompt is then fresh, as before.
+//! Session keys and texts are the caller's to choose, so a charge is lowered only where the provider's own cache would serve:
+//! the same seat asks the same model in the same wire format, the definitions of tools are the same, and the prompt *begins*
+//! with all that was sent then, part by part, no longer than five minutes ago. What another worker's VM has seen is not
+//! known here: the prompt is then fresh, as before.
 
 use std::collections::VecDeque;
 use std::hash::Hasher as _;
@@ -22,20 +24,35 @@ const MOST_SESSIONS: usize = 64;
 /// Parts of a prompt that are remembered, eight bytes each; of a longer one nothing is.
 const MOST_PARTS: usize = 2_048;
 
+/// How long providers keep a prefix at least: OpenAI five to ten minutes without use ("Prompt caching"), Anthropic five.
+const KEPT_MS: u64 = 300_000;
+
 /// The prompt of a call in a named session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prompt {
+    /// Of the seat, the session, the model and the wire format.
     session: u64,
-    /// Hashes of its parts, sorted.
+    /// Of the definitions, which stand before all messages, wherever a body writes them.
+    definitions: u64,
+    /// Of each other part, in their order.
     parts: Vec<u64>,
 }
 
-/// The last prompts of the sessions, half a megabyte at most.
+/// The last prompts of the sessions, a megabyte at most.
 #[derive(Debug)]
 pub(super) struct Prefixes {
     key: [u64; 2],
     /// The one that spoke last is at the end.
-    sessions: VecDeque<(Prompt, u64)>,
+    sessions: VecDeque<Remembered>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    prompt: Prompt,
+    /// Tokens that were in the cache then.
+    cached: u64,
+    /// When, by the monotonic clock.
+    at_ms: u64,
 }
 
 impl Prefixes {
@@ -45,42 +62,49 @@ impl Prefixes {
     }
 
     /// The prompt of a `call` of this seat in the session that it names. `None`: it is too long to be remembered.
-    pub fn prompt(&self, seat: usize, session: &[u8], call: &Call) -> Option<Prompt> {
-        let mut of_seat = self.hasher();
-        of_seat.write_usize(seat);
-        of_seat.write(session);
-        let hash = |part: &str| {
-            let mut hasher = self.hasher();
-            hasher.write(part.as_bytes());
-            hasher.finish()
-        };
-        let mut parts: Vec<u64> = call.raw_parts().take(MOST_PARTS.saturating_add(1)).map(hash).collect();
-        if parts.len() > MOST_PARTS {
-            return None;
-        }
-        parts.sort_unstable();
-        Some(Prompt { session: of_seat.finish(), parts })
+    pub fn prompt(&self, seat: &str, session: &[u8], call: &Call) -> Option<Prompt> {
+        let named = [seat.as_bytes(), session, call.model.as_bytes(), call.dialect.name().as_bytes()];
+        let session = self.hash(named.into_iter());
+        let definitions = self.hash(call.raw_parts().filter(|(fixed, _)| *fixed).map(|(_, raw)| raw.as_bytes()));
+        let messages = call.raw_parts().filter(|(fixed, _)| !*fixed);
+        let hash = |(_, raw): (bool, &str)| self.hash(std::iter::once(raw.as_bytes()));
+        let parts: Vec<u64> = messages.take(MOST_PARTS.saturating_add(1)).map(hash).collect();
+        let fits = !parts.is_empty() && parts.len() <= MOST_PARTS;
+        fits.then_some(Prompt { session, definitions, parts })
     }
 
-    fn hasher(&self) -> SipHasher13 {
+    /// Each piece with its length, so that none can be moved into its neighbour.
+    fn hash<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> u64 {
         let [first, second] = self.key;
-        SipHasher13::new_with_keys(first, second)
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        for piece in pieces {
+            hasher.write_usize(piece.len());
+            hasher.write(piece);
+        }
+        hasher.finish()
     }
 
-    /// How many tokens of a prompt its provider last read from a cache, or wrote to one, if it holds all that was sent then.
-    pub fn cached(&self, prompt: &Prompt) -> u64 {
-        let last = self.sessions.iter().find(|(known, _)| known.session == prompt.session);
-        let holds = |known: &Prompt| known.parts.iter().all(|part| prompt.parts.binary_search(part).is_ok());
-        last.filter(|(known, _)| holds(known)).map_or(0, |(_, cached)| *cached)
+    /// How many tokens of a prompt its provider last read from a cache, or wrote to one, if it begins with all that was sent
+    /// then.
+    pub fn cached(&self, prompt: &Prompt, mono_ms: u64) -> u64 {
+        let begins = |last: &Remembered| {
+            let known = &last.prompt;
+            known.session == prompt.session
+                && known.definitions == prompt.definitions
+                && prompt.parts.starts_with(&known.parts)
+                && mono_ms.saturating_sub(last.at_ms) <= KEPT_MS
+        };
+        self.sessions.iter().find(|last| begins(last)).map_or(0, |last| last.cached)
     }
 
     /// A provider has reported the usage of a prompt.
-    pub fn remember(&mut self, prompt: Prompt, usage: &Usage) {
-        self.sessions.retain(|(known, _)| known.session != prompt.session);
+    pub fn remember(&mut self, prompt: Prompt, usage: &Usage, mono_ms: u64) {
+        self.sessions.retain(|last| last.prompt.session != prompt.session);
         if self.sessions.len() >= MOST_SESSIONS {
             self.sessions.pop_front();
         }
-        self.sessions.push_back((prompt, usage.cache_read.saturating_add(usage.cache_write)));
+        let cached = usage.cache_read.saturating_add(usage.cache_write);
+        self.sessions.push_back(Remembered { prompt, cached, at_ms: mono_ms });
     }
 }
 
@@ -90,10 +114,11 @@ mod tests {
     use crate::meter::call::read_call;
     use crate::meter::dialect::Dialect;
 
-    fn call(messages: &[&str]) -> Call {
+    fn call(model: &str, messages: &[&str], tool: &str) -> Call {
         let messages: Vec<_> =
             messages.iter().map(|text| serde_json::json!({"role": "user", "content": text})).collect();
-        let body = serde_json::json!({"model": "m", "messages": messages});
+        let tools = serde_json::json!([{"type": "function", "function": {"name": tool}}]);
+        let body = serde_json::json!({"model": model, "messages": messages, "tools": tools});
         read_call(Dialect::OpenAiChat, body.to_string().as_bytes()).unwrap()
     }
 
@@ -101,35 +126,52 @@ mod tests {
         Usage { input: 10, cache_read: 80, cache_write: 10, ..Usage::default() }
     }
 
+    fn prompt(prefixes: &Prefixes, seat: &str, session: &str, messages: &[&str]) -> Prompt {
+        prefixes.prompt(seat, session.as_bytes(), &call("m", messages, "look")).unwrap()
+    }
+
     #[test]
-    fn a_prompt_that_holds_the_last_one_is_cached_as_far_as_that() {
+    fn a_prompt_that_begins_with_the_last_one_is_cached_as_far_as_that() {
         let mut prefixes = Prefixes::new([1, 2]);
-        let prompt = |prefixes: &Prefixes, seat, session: &str, messages: &[&str]| {
-            prefixes.prompt(seat, session.as_bytes(), &call(messages)).unwrap()
-        };
-        let first = prompt(&prefixes, 0, "s", &["a", "b"]);
-        assert_eq!(prefixes.cached(&first), 0);
-        prefixes.remember(first.clone(), &cached());
-        assert_eq!(prefixes.cached(&first), 90);
-        assert_eq!(prefixes.cached(&prompt(&prefixes, 0, "s", &["a", "b", "c"])), 90);
-        assert_eq!(prefixes.cached(&prompt(&prefixes, 0, "s", &["a", "c"])), 0, "another beginning");
-        assert_eq!(prefixes.cached(&prompt(&prefixes, 0, "t", &["a", "b"])), 0, "another session");
-        assert_eq!(prefixes.cached(&prompt(&prefixes, 1, "s", &["a", "b"])), 0, "another seat");
+        let first = prompt(&prefixes, "ann", "s", &["a", "b"]);
+        assert_eq!(prefixes.cached(&first, 0), 0);
+        prefixes.remember(first.clone(), &cached(), 0);
+        assert_eq!(prefixes.cached(&first, KEPT_MS), 90);
+        assert_eq!(prefixes.cached(&first, KEPT_MS + 1), 0, "caches do not last");
+        let of = |seat, session, messages: &[&str]| prefixes.cached(&prompt(&prefixes, seat, session, messages), 1);
+        assert_eq!(of("ann", "s", &["a", "b", "c"]), 90);
+        assert_eq!(of("ann", "s", &["a", "c"]), 0, "another beginning");
+        assert_eq!(of("ann", "s", &["new", "a", "b"]), 0, "something before it");
+        assert_eq!(of("ann", "s", &["b", "a"]), 0, "another order");
+        assert_eq!(of("ann", "t", &["a", "b"]), 0, "another session");
+        assert_eq!(of("ben", "s", &["a", "b"]), 0, "another seat");
+        let other = |model, tool| prefixes.prompt("ann", b"s", &call(model, &["a", "b"], tool)).unwrap();
+        assert_eq!(prefixes.cached(&other("dear", "look"), 1), 0, "another model");
+        assert_eq!(prefixes.cached(&other("m", "act"), 1), 0, "other tools");
         // What was said last counts.
-        prefixes.remember(prompt(&prefixes, 0, "s", &["a", "b", "c"]), &Usage::default());
-        assert_eq!(prefixes.cached(&prompt(&prefixes, 0, "s", &["a", "b", "c", "d"])), 0);
+        let longer = prompt(&prefixes, "ann", "s", &["a", "b", "c"]);
+        prefixes.remember(longer, &Usage::default(), 2);
+        assert_eq!(prefixes.cached(&prompt(&prefixes, "ann", "s", &["a", "b", "c", "d"]), 3), 0);
+    }
+
+    #[test]
+    fn the_same_message_many_times_vouches_for_nothing_else() {
+        let mut prefixes = Prefixes::new([1, 2]);
+        let padded = prompt(&prefixes, "ann", "s", &["p", "p", "p"]);
+        prefixes.remember(padded, &cached(), 0);
+        assert_eq!(prefixes.cached(&prompt(&prefixes, "ann", "s", &["p", "fresh"]), 1), 0);
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut prefixes = Prefixes::new([1, 2]);
         for session in 0..=MOST_SESSIONS {
-            let prompt = prefixes.prompt(0, &session.to_le_bytes(), &call(&["a"])).unwrap();
-            prefixes.remember(prompt, &cached());
+            let prompt = prompt(&prefixes, "ann", &session.to_string(), &["a"]);
+            prefixes.remember(prompt, &cached(), 0);
         }
-        let of = |session: usize| prefixes.cached(&prefixes.prompt(0, &session.to_le_bytes(), &call(&["a"])).unwrap());
+        let of = |session: usize| prefixes.cached(&prompt(&prefixes, "ann", &session.to_string(), &["a"]), 0);
         assert_eq!((prefixes.sessions.len(), of(0), of(1)), (MOST_SESSIONS, 0, 90));
         let long = vec!["a"; MOST_PARTS + 1];
-        assert_eq!(prefixes.prompt(0, b"s", &call(&long)), None);
+        assert_eq!(prefixes.prompt("ann", b"s", &call("m", &long, "look")), None);
     }
 }

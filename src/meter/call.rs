@@ -9,7 +9,7 @@ use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
 use super::json;
-use super::part::{Part, Parts};
+use super::part::{Kind, Part, Parts};
 use super::usage::Usage;
 
 /// The deepest nesting of a body that is read.
@@ -202,9 +202,10 @@ impl Call {
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
-    /// Every part that a model reads, as it stands in the body.
-    pub fn raw_parts(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().map(|part| part.raw(&self.body))
+    /// Every part that a model reads, as it stands in the body, and whether it is a definition of tools or of the answer:
+    /// those stand before all messages, wherever the body has them.
+    pub fn raw_parts(&self) -> impl Iterator<Item = (bool, &str)> {
+        self.parts.iter().map(|part| (matches!(part.kind, Kind::Tools | Kind::Format), part.raw(&self.body)))
     }
 
     /// The body that was read, as text.

@@ -45,7 +45,7 @@ impl Open {
         let limit = self.size.output.saturating_mul(self.size.choices.max(1));
         let seen = Observed {
             input: self.counted,
-            cached: self.prompt.as_ref().map_or(0, |prompt| vm.prefixes.cached(prompt)),
+            cached: self.prompt.as_ref().map_or(0, |prompt| vm.prefixes.cached(prompt, self.began_ms)),
             limit: self.slices.map_or(limit, |slices| slices.held),
             ran_ms: now.mono_ms.saturating_sub(self.began_ms),
             ..Observed::default()
@@ -136,7 +136,7 @@ impl Open {
         if outcome == Outcome::Complete
             && let (Some(prompt), Some(reported)) = (&self.prompt, &observed.reported)
         {
-            vm.prefixes.remember(prompt.clone(), reported);
+            vm.prefixes.remember(prompt.clone(), reported, now.mono_ms);
         }
         let reached = self.reached(&bill, &used, now, vm, cells);
         let record = Record {
