@@ -129,7 +129,7 @@ mod tests {
         let quickstart = "examples/quickstart/policy.yaml";
         assert_eq!(against(quickstart, quickstart), (Exit::Fine, String::new()));
         let (exit, said) = against(quickstart, "examples/plans/minimax-token-plan/policy.yaml");
-        assert!(exit == Exit::PolicyInvalid && said.contains("error[succession]: there is no plan"), "{said}");
+        assert!(exit == Exit::PolicyInvalid && said.contains("error[succession]: the bundle was called"), "{said}");
         assert_eq!(against(quickstart, "no/such/policy.yaml").0, Exit::CouldNotRun);
     }
 

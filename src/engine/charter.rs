@@ -18,8 +18,11 @@ impl Vm {
         if self.proclaimed {
             return Ok(());
         }
-        let (key, ours) = (self.keys.charter(), self.bundle.charter.to_bytes());
-        let expect = match cells.load(&key)? {
+        let key = self.keys.charter();
+        let cell = cells.load(&key)?;
+        let before = cell.as_ref().and_then(|cell| Charter::from_bytes(&cell.value));
+        let ours = self.bundle.charter.in_place_of(&before.unwrap_or_default()).to_bytes();
+        let expect = match cell {
             Some(cell) if cell.value == ours => {
                 self.proclaimed = true;
                 return Ok(());
@@ -60,7 +63,7 @@ mod tests {
         vm.tick(Now { mono_ms: 1, wall_ms: 1 }, &mut cells, &mut effects);
         assert_eq!(in_force(&old.name, &mut cells).map(|c| c.to_bytes()), Some(old.charter.to_bytes()));
         vm.adopt(Rc::clone(&new));
-        vm.tick(Now { mono_ms: 101, wall_ms: 101 }, &mut cells, &mut effects);
+        vm.tick(Now { mono_ms: 1_001, wall_ms: 1_001 }, &mut cells, &mut effects);
         let in_force = in_force(&old.name, &mut cells).expect("a charter");
         assert_eq!(in_force.to_bytes(), new.charter.to_bytes());
         assert_eq!(old.charter.follow(&in_force, "p").len(), 1, "the cap would vanish");

@@ -39,6 +39,8 @@ const SECTIONS: [&str; 18] = [
 #[derive(Debug)]
 pub(super) struct Document {
     pub name: String,
+    /// Where the bundle is named.
+    pub named_at: Mark,
     pub version: String,
     pub mode: Mode,
     /// An IANA name.
@@ -123,6 +125,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         .map(|node| assign::read(node, &levels, &zone, faults));
     Some(Document {
         name,
+        named_at: policy.key_at("bundle"),
         version,
         mode,
         zone,

@@ -45,13 +45,13 @@
 //!                                      # never changes; other terms are another version
 //!     was: squad                       # optional: the name it had, under which its counters go on
 //!     tokens:                          # all parts of a plan are optional
-//!       funds:                         # who pays, in this order; those in one unit pay a call together; any window but bucket, sliding, concurrent
-//!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits}   # optional: what
-//!                                      # goes over of what is unused; else it lapses
-//!         # `m` million, `b` billion; `was`: the name it had, under which its counters go on. `hold: expected`, for agents
-//!         # that send 100,000 cached tokens again, declare 32,000 and use 600: held is what calls of the model lately
-//!         # came to, cached input at its price, and not the worst. The fund may be passed by what a call needs beyond
-//!         # that; with `stream: slices` that is its input and one slice at most
+//!       funds:                         # who pays, in this order; those in one unit pay a call together, and hold alike;
+//!                                      # any window but bucket, sliding, concurrent. `m` million, `b` billion
+//!         # optional: `rollover`, what goes over of what is unused, else it lapses; `was`, the name it had, under which its
+//!         # counters go on; `hold: expected`, for agents that send a long prompt again and again: held is what calls of the
+//!         # model lately came to, cached input at its price, and not the worst. The fund may be passed by what a call needs
+//!         # beyond that: `farebox explain` says how far
+//!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits, hold: expected}
 //!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly, hold: expected}
 //!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first
 //!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn

@@ -9,7 +9,11 @@
 //!   the name is listed under `dropped`;
 //! - a plan that is gone is the `was` of another one, or `dropped`.
 //!
-//! Packs come and go by their terms, and are no part of it.
+//! Packs come and go by their terms, and are no part of it. Nor is what a quota measures and whose it is: its counters go
+//! with the name, so a quota that changes its unit or its level should have a new one, and the old one be dropped.
+//!
+//! One bundle name has one policy. Where two listeners carry two, the newer one is in force for both, and a VM of the
+//! other that starts anew is held against it.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,12 +21,19 @@ use sha2::{Digest, Sha256};
 use super::diagnostic::{Code, Diagnostic, Faults, shown};
 use super::document::Document;
 use super::plan::PlanText;
-use super::tree::{Mark, Node, Spanned, Value};
+use super::tree::{Entry, Mark, Node, Spanned, Value};
 
 /// The plans of a policy and the names under which their counters are kept. Filters keep the one in force in shared data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charter {
     plans: Vec<Chartered>,
+    /// Versions that were sold and are not listed any more.
+    gone: Vec<(String, [u8; 16])>,
+    /// The bundle's name.
+    bundle: String,
+    /// Where it stands.
+    #[serde(skip)]
+    named_at: Mark,
     /// Where the plans are listed.
     #[serde(skip)]
     at: Mark,
@@ -46,6 +57,17 @@ struct Chartered {
     at: Mark,
 }
 
+impl Chartered {
+    /// Whether nothing that matters here has changed.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.label, &self.first_name, &self.quotas, self.sealed)
+            == (&other.label, &other.first_name, &other.quotas, other.sealed)
+    }
+}
+
+/// The most versions that are remembered after they are gone.
+const MOST_GONE: usize = 1_024;
+
 impl Charter {
     /// The charter of a document.
     pub(super) fn of(document: &Document) -> Self {
@@ -56,7 +78,14 @@ impl Charter {
             sealed: plan.version.as_ref().map(|_| plan.seal),
             at: plan.name.at,
         });
-        Self { plans: plans.collect(), at: document.plans_at, dropped: document.dropped.clone() }
+        Self {
+            plans: plans.collect(),
+            gone: Vec::new(),
+            bundle: document.name.clone(),
+            named_at: document.named_at,
+            at: document.plans_at,
+            dropped: document.dropped.clone(),
+        }
     }
 
     /// What it is kept as.
@@ -72,16 +101,36 @@ impl Charter {
     /// Everything by which this policy, the text `file`, breaks with the one before it. Empty: it may take its place.
     pub fn follow(&self, before: &Self, file: &str) -> Vec<Diagnostic> {
         let mut faults = Faults::default();
+        if self.bundle != before.bundle {
+            let message = format!("the bundle was called {}", shown(&before.bundle));
+            let help = "keep the name: all counters are kept under it, and would begin anew";
+            faults.add(self.named_at, Code::Succession, message, help);
+            return faults.into_diagnostics(file);
+        }
         for plan in &self.plans {
-            let sold = before.plans.iter().filter(|_| plan.sealed.is_some()).find(|old| old.label == plan.label);
-            match sold {
-                Some(sold) if sold.sealed == plan.sealed => {}
-                Some(_) => broken_seal(plan, &mut faults),
-                None => self.quotas_go_on(plan, before, &mut faults),
+            let sold = before.sealed().find(|(label, _)| *label == plan.label);
+            match (sold, plan.sealed) {
+                (Some((_, sold)), Some(now)) if sold != now => broken_seal(plan, &mut faults),
+                _ if before.plans.iter().any(|old| old.is_like(plan)) => {}
+                _ => self.quotas_go_on(plan, before, &mut faults),
             }
         }
         self.plans_go_on(before, &mut faults);
         faults.into_diagnostics(file)
+    }
+
+    /// Every version that was sold, of plans that are there and of those that are gone.
+    fn sealed(&self) -> impl Iterator<Item = (&str, [u8; 16])> {
+        let now = self.plans.iter().filter_map(|plan| Some((plan.label.as_str(), plan.sealed?)));
+        now.chain(self.gone.iter().map(|(label, seal)| (label.as_str(), *seal)))
+    }
+
+    /// This charter in the place of the one `before` it: it goes on knowing the versions that are not listed any more, so
+    /// that none comes back with other terms.
+    pub fn in_place_of(&self, before: &Self) -> Self {
+        let listed = |label: &str| self.plans.iter().any(|plan| plan.label == label);
+        let gone = before.sealed().filter(|(label, _)| !listed(label)).map(|(label, seal)| (label.to_owned(), seal));
+        Self { gone: gone.take(MOST_GONE).collect(), ..self.clone() }
     }
 
     fn quotas_go_on(&self, plan: &Chartered, before: &Self, faults: &mut Faults) {
@@ -171,7 +220,7 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
 /// What a node says, whatever its layout, quotes and comments.
 pub(super) fn seal(node: &Node) -> [u8; 16] {
     let mut digest = Sha256::new();
-    digest_into(node, &mut digest);
+    digest_into(node, false, &mut digest);
     let whole: [u8; 32] = digest.finalize().into();
     let mut first = [0; 16];
     first.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
@@ -179,7 +228,8 @@ pub(super) fn seal(node: &Node) -> [u8; 16] {
 }
 
 /// Each kind by a letter, each text and list by its length: no two trees are written alike. The tree's depth is bounded.
-fn digest_into(node: &Node, digest: &mut Sha256) {
+/// The order of keys says nothing, but that of funds does (`ordered`): they pay in it.
+fn digest_into(node: &Node, ordered: bool, digest: &mut Sha256) {
     let text = |letter: &[u8], text: &str, digest: &mut Sha256| {
         digest.update(letter);
         digest.update(length(text.len()));
@@ -191,14 +241,18 @@ fn digest_into(node: &Node, digest: &mut Sha256) {
         Value::List(items) => {
             digest.update(b"l");
             digest.update(length(items.len()));
-            items.iter().for_each(|item| digest_into(item, digest));
+            items.iter().for_each(|item| digest_into(item, false, digest));
         }
         Value::Map(entries) => {
             digest.update(b"m");
             digest.update(length(entries.len()));
+            let mut entries: Vec<&Entry> = entries.iter().collect();
+            if !ordered {
+                entries.sort_by_key(|entry| &entry.key);
+            }
             for entry in entries {
                 text(b"k", &entry.key, digest);
-                digest_into(&entry.value, digest);
+                digest_into(&entry.value, entry.key == "funds", digest);
             }
         }
     }

@@ -89,6 +89,51 @@ fn a_plan_that_vanishes_is_renamed_or_dropped() {
 }
 
 #[test]
+fn the_same_policy_may_always_take_its_own_place() {
+    let mixed =
+        bundle(&[("team@1", &caps("a b")), ("team@2", &caps("a c")), ("team", &caps("a"))], "dropped: [other]\n");
+    assert_eq!(followed(&mixed, &mixed), Vec::<String>::new());
+    let more = bundle(
+        &[("team@1", &caps("a b")), ("team@2", &caps("a c")), ("team", &caps("a")), ("new", &caps("x"))],
+        "dropped: [other]\n",
+    );
+    assert_eq!(followed(&mixed, &more), Vec::<String>::new(), "nor does an edit elsewhere ask for anything");
+}
+
+#[test]
+fn a_version_that_was_taken_out_does_not_come_back_with_other_terms() {
+    let first = bundle(&[("team@1", &caps("a"))], "");
+    let second = bundle(&[("team@2", &caps("a"))], "");
+    let in_force = second.charter.in_place_of(&first.charter);
+    assert_eq!(in_force, in_force.in_place_of(&in_force), "it is the same however often it is said");
+    let edited = bundle(&[("team@1", &caps("a").replace('9', "99")), ("team@2", &caps("a"))], "");
+    assert_eq!(edited.charter.follow(&in_force, "p").len(), 1);
+    let back = bundle(&[("team@1", &caps("a")), ("team@2", &caps("a"))], "");
+    assert!(back.charter.follow(&in_force, "p").is_empty());
+}
+
+#[test]
+fn the_order_of_keys_says_nothing_but_that_of_funds_does() {
+    let old = bundle(&[("team@1", &caps("a b"))], "");
+    assert!(followed(&old, &bundle(&[("team@1", &caps("b a"))], "")).is_empty());
+    let funds = |order: [&str; 2]| {
+        let fund = |name: &str| format!("{name}: {{amount: 9 requests, per: seat, window: lifetime}}");
+        format!("{{tokens: {{funds: {{{}, {}}}}}}}", fund(order[0]), fund(order[1]))
+    };
+    let old = bundle(&[("team@1", &funds(["a", "b"]))], "");
+    assert_eq!(followed(&old, &bundle(&[("team@1", &funds(["b", "a"]))], "")).len(), 1);
+}
+
+#[test]
+fn another_name_of_the_bundle_would_begin_all_counters_anew() {
+    let old = bundle(&[("team", &caps("a"))], "");
+    let mut new = old.charter.clone();
+    new.bundle = "c".to_owned();
+    let said = new.follow(&old.charter, "p");
+    assert!(said.len() == 1 && said[0].message == "the bundle was called `b`", "{said:?}");
+}
+
+#[test]
 fn a_charter_that_cannot_be_read_is_none() {
     assert_eq!(Charter::from_bytes(b"\xc1"), None);
 }
