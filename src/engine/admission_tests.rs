@@ -89,7 +89,16 @@ fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
 }
 
 fn size(input: u64, output: u64) -> Size {
-    Size { input, output, expected: Expected::Assumed(output), choices: 1, floor: 0, prompts: MICRO, tools: false }
+    Size {
+        input,
+        output,
+        expected: Expected::Assumed(output),
+        choices: 1,
+        floor: 0,
+        prompts: MICRO,
+        asked: Usage::default(),
+        tools: false,
+    }
 }
 
 /// A weighing under `plan`.
@@ -385,7 +394,8 @@ fn what_is_expected_is_weighed_by_what_it_costs() {
         let Verdict::Fits(fit) = verdict(&plan, agent, false, stands(1_000_000, 0, 0, u64::MAX)) else { panic!() };
         (fit.output, fit.levels[0].lines[0].amount)
     };
-    assert_eq!(held(&agent), (32_000, (100 * 1_000 + 1_000 * 100 + 600 * 4_000) * 3 / 2));
+    // All of the output may be reasoning, which is dearer here.
+    assert_eq!(held(&agent), (32_000, (100 * 1_000 + 1_000 * 100 + 600 * 5_000) * 3 / 2));
     // Of a call that may not have so much it is never more than the worst.
     let short = Size { expected: Expected::Learned(turn), ..size(10, 20) };
     assert_eq!(held(&short), (20, (10 * 1_250 + 20 * 5_000) * 3 / 2));
@@ -485,4 +495,17 @@ fn a_plan_whose_funds_do_not_take_the_call_does_not_give_it_away() {
     assert_eq!(verdict(false), Verdict::Downgrade("small".into()));
     assert_eq!(verdict(false), Verdict::Unfunded);
     assert!(matches!(verdict(true), Verdict::Fits(_)));
+}
+
+#[test]
+fn what_is_expected_to_be_nothing_is_held_as_something() {
+    let expected = Expected::Learned(Usage { input: 10, output: 20, ..Usage::default() });
+    let size = Size { expected, choices: 2, ..size(100, 50) };
+    let asked = |unit| {
+        let quota = PlanQuota { hold: HoldSize::Expected, ..quota("q", unit, SEAT, 1_000, false) };
+        crate::engine::bill::asked(&quota, &size, &PRICE)
+    };
+    assert_eq!(asked(Unit::ReasoningTokens), 40 * MICRO, "all of the output may be reasoning");
+    assert_eq!(asked(Unit::CacheWriteTokens), 1, "a full quota is full");
+    assert_eq!(asked(Unit::Tokens), 50 * MICRO);
 }

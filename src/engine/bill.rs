@@ -23,6 +23,8 @@ pub struct Size {
     pub floor: u64,
     /// Turns of a conversation that it begins, in micro-units.
     pub prompts: u64,
+    /// Images, characters and seconds that it asks for; the rest is 0.
+    pub asked: Usage,
     /// Whether the answer may call tools. How many is not known before it comes: one is held.
     pub tools: bool,
 }
@@ -39,7 +41,14 @@ impl Size {
 
     /// `usage`: of the output, what one choice has.
     fn consuming(&self, usage: Usage) -> Consumed {
-        let usage = Usage { output: usage.output.saturating_mul(self.choices), ..usage };
+        let usage = Usage {
+            output: usage.output.saturating_mul(self.choices),
+            reasoning: usage.reasoning.saturating_mul(self.choices),
+            images: self.asked.images,
+            characters: self.asked.characters,
+            seconds: self.asked.seconds,
+            ..usage
+        };
         Consumed { usage, prompts: self.prompts, tool_calls: u64::from(self.tools) }
     }
 }
@@ -229,8 +238,13 @@ pub fn asked(quota: &PlanQuota, size: &Size, price: &Price) -> u64 {
         (HoldSize::Worst, _) => most(size.worst()),
         (HoldSize::Expected, Expected::Assumed(output)) => most(size.consumed(output.min(size.output))),
         (HoldSize::Expected, Expected::Learned(usage)) => {
-            let usage = Usage { output: usage.output.min(size.output), ..usage };
-            quota.unit.amount(&size.consuming(usage), price).min(most(size.worst()))
+            // How much of the output is reasoning is not learned: all or nothing of it, whichever is dearer. And what is
+            // expected to be nothing is held as something, or any number of calls would pass a full quota.
+            let output = usage.output.min(size.output);
+            let of = |reasoning| size.consuming(Usage { output, reasoning, ..usage });
+            let [plain, reasoned] = [0, output].map(|reasoning| quota.unit.amount(&of(reasoning), price));
+            let worst = most(size.worst());
+            plain.max(reasoned).max(1).min(worst)
         }
     }
 }

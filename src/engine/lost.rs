@@ -123,8 +123,16 @@ mod tests {
         let usage = Usage { output, ..Usage::default() };
         let price = bundle.models.find("m").unwrap().price(0, Dialect::OpenAiChat, 1);
         let bill = Bill::of(bundle, plan, seat, 0, "m", 0);
-        let size =
-            Size { input: 0, output, expected: Expected::Assumed(0), choices: 1, floor: 0, prompts: 0, tools: false };
+        let size = Size {
+            input: 0,
+            output,
+            expected: Expected::Assumed(0),
+            choices: 1,
+            floor: 0,
+            prompts: 0,
+            asked: Usage::default(),
+            tools: false,
+        };
         let moment = Moment { now, last: false, observe: false };
         let mut unused = |_: &str, quota: &crate::policy::bundle::PlanQuota| quota::Standing::unused(&quota.quota, now);
         let verdict = weigh(&bill, &price, &size, moment, &mut Patience::default(), &mut unused, &|_| false);

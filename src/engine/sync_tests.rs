@@ -149,4 +149,17 @@ fn what_was_granted_of_a_limit_that_is_lowered_goes_back_at_once() {
     assert_eq!(returned(&mut vm, &mut now), 0, "it was raised");
     vm.adopt(limit(crowd(1), 8_000_000));
     assert_eq!(returned(&mut vm, &mut now), 4_000_000, "another process may have been granted the rest");
+    // A version of the plan with a lower limit comes beside it: this one has its own still.
+    let both = || {
+        let mut bundle = crowd(1);
+        bundle.plans[0].quotas[0].quota.limit = 8_000_000;
+        let mut lower = bundle.plans[0].clone();
+        lower.quotas[0].quota.limit = 1_000_000;
+        bundle.plans.push(lower);
+        Rc::new(bundle)
+    };
+    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 6_000_000, left: 5_000_000 };
+    grant(&vm.keys, subject, &[line], &mut shared.cells(0)).unwrap();
+    vm.adopt(both());
+    assert_eq!(returned(&mut vm, &mut now), 4_000_000, "nothing was lowered");
 }

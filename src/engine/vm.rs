@@ -187,15 +187,16 @@ impl Vm {
     /// Serves a newer bundle of the same name from now on. Exchanges that run keep theirs.
     pub fn adopt(&mut self, bundle: Rc<Bundle>) {
         self.outbox.set_buffer_bytes(bundle.collector.as_ref().map_or(0, |collector| collector.buffer_bytes));
-        let mut limits: BTreeMap<QuotaId, u64> = BTreeMap::new();
+        // Versions of a plan share a quota's counters and may differ in its limit.
+        let mut limits: BTreeMap<QuotaId, BTreeSet<u64>> = BTreeMap::new();
         let packs = bundle.packs.iter().map(|pack| &pack.fund);
         for PlanQuota { quota, .. } in bundle.plans.iter().flat_map(|plan| &plan.quotas).chain(packs) {
-            let least = limits.entry(quota.id).or_insert(quota.limit);
-            *least = quota.limit.min(*least);
+            limits.entry(quota.id).or_default().insert(quota.limit);
         }
         for touched in self.touched.values_mut() {
             for TouchedQuota { quota, .. } in &mut touched.quotas {
-                let Some(limit) = limits.get(&quota.id) else { continue };
+                let Some(of) = limits.get(&quota.id).filter(|of| !of.contains(&quota.limit)) else { continue };
+                let Some(limit) = of.first() else { continue };
                 touched.lowered |= *limit < quota.limit;
                 quota.limit = *limit;
             }
@@ -219,9 +220,6 @@ impl Vm {
                 effects.push(Effect::Log(Severity::Error, format!("heartbeat not written: {StoreError}")));
             }
         }
-        if let Err(StoreError) = self.proclaim(cells) {
-            effects.push(Effect::Log(Severity::Error, format!("charter not written: {StoreError}")));
-        }
         let late: Vec<Handle> =
             self.waiters.iter().filter(|(_, deadline)| **deadline <= now.mono_ms).map(|(handle, _)| *handle).collect();
         if !late.is_empty() {
@@ -239,6 +237,7 @@ impl Vm {
             self.fenced(effects);
         }
         self.give_back_lowered(cells)?;
+        self.proclaim(cells)?;
         self.give_back_idle(now, cells)?;
         self.watch_others(now, cells, effects)
     }

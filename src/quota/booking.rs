@@ -85,7 +85,8 @@ impl Account {
         let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
         let ignored = seeded(Fault::AdmissionIgnoresHeld) && period.used < allowed;
-        if missing == 0 || ignored {
+        // A call that asks for nothing of a quota passes it, whatever debt there is.
+        if missing == 0 || *amount == 0 || ignored {
             period.held = period.held.saturating_add(*amount);
             return Ok(window);
         }
@@ -107,7 +108,7 @@ impl Account {
         let level = &mut entry.current;
         let remainder = level.ends;
         let missing = match level.used.checked_add(line.amount) {
-            Some(wanted) if wanted <= most => {
+            Some(wanted) if wanted <= most || line.amount == 0 => {
                 level.used = wanted;
                 return Ok(());
             }
@@ -128,7 +129,7 @@ impl Account {
         let standing = self.standing(&line.quota, now).unwrap_or_default();
         let Some(entry) = self.entry_of(line.quota.id, Kind::Sliding) else { return Err(Lack::Exhausted(standing)) };
         entry.slices.go_to(length_ms, now.wall_ms);
-        if entry.slices.sum().checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
+        if line.amount == 0 || entry.slices.sum().checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
             return Ok(entry.slices.charge(line.amount));
         }
         // More than the whole window never fits.

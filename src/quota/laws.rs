@@ -144,7 +144,8 @@ impl World {
             lines.map(|(subject, line)| (line.clone(), world.account(subject).standing(&line.quota, now))).collect()
         };
         let fits = stand(self).iter().all(|(line, standing)| {
-            standing.is_some_and(|standing| standing.used + standing.held + line.amount <= standing.granted)
+            let room = |standing: super::Standing| standing.used + standing.held + line.amount <= standing.granted;
+            standing.is_some_and(|standing| line.amount == 0 || room(standing))
         });
         let extends = (0..5).filter_map(|slot| self.slot(slot)).any(|held| held.id == id);
         match operation.run(&mut self.shared).unwrap() {
@@ -155,7 +156,8 @@ impl World {
                 let running = (0..5).filter_map(|slot| self.slot(slot)).find(|held| held.id == id).unwrap();
                 for (held, level) in running.levels.iter().zip(levels) {
                     let account = self.account(&held.subject);
-                    for line in &level.lines {
+                    // What asks for nothing passes, whatever debt there is.
+                    for line in level.lines.iter().filter(|line| line.amount > 0) {
                         let window = held.lines.iter().find(|held| held.quota == line.quota.id).unwrap().window;
                         let mut entry = account.entry(line.quota.id, Kind::of(&line.quota.window)).unwrap().clone();
                         let Some(period) = entry.kept(window) else { continue };
