@@ -11,7 +11,7 @@ use crate::collector::amount::Amount;
 use crate::engine::bill::Bill;
 use crate::engine::overshoot::{self, Bound};
 use crate::policy;
-use crate::policy::bundle::{Bundle, Model, Plan, PlanQuota, Relief, Role, Seat, StreamHold};
+use crate::policy::bundle::{Bundle, HoldSize, Model, Pack, Plan, PlanQuota, Relief, Role, Seat, StreamHold};
 use crate::policy::price::{FactorLine, Rates};
 use crate::quota::{AnniversaryPeriod, CalendarPeriod, Window};
 
@@ -20,7 +20,7 @@ use crate::quota::{AnniversaryPeriod, CalendarPeriod, Window};
 pub struct Args {
     /// The policy, YAML or JSON; `-` reads standard input.
     pub policy: PathBuf,
-    /// Only this seat; else every plan once.
+    /// Only this seat; else every plan that a seat has, once.
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub seat: Option<String>,
     /// What this model falls to in the catalogue, and what it costs.
@@ -88,7 +88,10 @@ fn seat(bundle: &Bundle, name: &str) -> Result<String, String> {
 
 fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
     let bill = Bill::all(bundle, plan, seat, 0, 0);
-    let packs = bundle.packs.iter().filter(|pack| seat.subjects.contains(&pack.subject)).map(|pack| &pack.fund);
+    let drawn = |pack: &&Pack| {
+        plan.packs.iter().any(|here| here.unit == pack.fund.unit && bill.subject(here.per) == pack.subject)
+    };
+    let packs = bundle.packs.iter().filter(drawn).map(|pack| &pack.fund);
     let mut lines = Vec::new();
     let mut passed = Vec::new();
     for quota in plan.quotas.iter().chain(packs) {
@@ -129,8 +132,8 @@ fn passing(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Vec<String>> 
     let by = |bound: Bound| match bound {
         Bound::EachProcess(micro) => format!("by {} {unit} in each Envoy", Amount::from(micro)),
         Bound::EachCall(words) => format!("by each call: {words}"),
-        Bound::Pace(micro, ms) => {
-            format!("by {} {unit} in {} s in each Envoy", Amount::from(micro), ms.div_ceil(1_000))
+        Bound::Pace(micro, unit, ms) => {
+            format!("by the calls that {} {} in {} allow, in each Envoy", Amount::from(micro), unit.words(), span(ms))
         }
         Bound::Unbounded => "as far as calls go".to_owned(),
     };
@@ -140,14 +143,17 @@ fn passing(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Vec<String>> 
 
 fn holds(plan: &Plan) -> String {
     let hold = &plan.hold;
+    let expects = plan.quotas.iter().any(|quota| quota.hold == HoldSize::Expected);
     let stream = match hold.stream {
         StreamHold::Full => "all of its limit".to_owned(),
         StreamHold::Slices { slice, .. } => format!("slices of {slice} tokens, and is cut where there is none"),
     };
     format!(
         "a call holds its prompt and its output limit ({} tokens where it states none; lowered to what is left, to {} at \
-         least); a stream holds {stream}",
-        hold.unstated_output, hold.shrink_to
+         least){}; a stream holds {stream}",
+        hold.unstated_output,
+        hold.shrink_to,
+        if expects { ", and what is expected of it where a quota says so" } else { "" }
     )
 }
 
@@ -156,7 +162,9 @@ fn relief(relief: &Relief) -> String {
         Relief::Deny => "deny".to_owned(),
         Relief::Wait(ms) => format!("wait {ms} ms at most"),
         Relief::Throttle(bucket) => {
-            format!("throttle to {} {}", Amount::from(bucket.quota.limit), window(&bucket.quota.window))
+            let Window::Bucket { period_ms, .. } = bucket.quota.window else { return "throttle".to_owned() };
+            let (limit, unit) = (Amount::from(bucket.quota.limit), bucket.unit.words());
+            format!("throttle to {limit} {unit} in {}", span(period_ms))
         }
         Relief::Downgrade(model) => format!("downgrade to {model}"),
         Relief::Overage(micro) => format!("overage of {}", Amount::from(*micro)),

@@ -4,9 +4,9 @@
 //! before it leaves. What is listed here is all the rest.
 
 use crate::meter::dialect::is_openai_own;
-use crate::policy::bundle::{Bundle, HoldSize, Mode, Model, Plan, PlanQuota, PriceOf, Relief, Role};
+use crate::policy::bundle::{Bundle, HoldSize, Mode, Model, Plan, PlanQuota, PriceOf, Relief, Role, StreamHold};
 use crate::policy::unit::Unit;
-use crate::quota::Window;
+use crate::quota::{QuotaId, Window};
 
 /// A way in which a quota can be passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Bound {
     EachProcess(u64),
     /// By so much of each call that runs, in words.
     EachCall(&'static str),
-    /// At a pace of so many micro-units in so many milliseconds, in each Envoy process.
-    Pace(u64, u64),
+    /// At a pace of so many micro-units of this unit in so many milliseconds, in each Envoy process.
+    Pace(u64, Unit, u64),
     /// As far as the calls go.
     Unbounded,
 }
@@ -35,13 +35,17 @@ pub enum Bound {
 pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     let mut ways = Vec::new();
     let mut way = |when, by| ways.push(Overshoot { when, by });
-    if quota.hold == HoldSize::Expected {
+    // Funds of one unit pay together, by what is expected, where one of them says so; a pack says nothing.
+    let expected = |of: &&PlanQuota| of.role == Role::Fund && of.unit == quota.unit && of.hold == HoldSize::Expected;
+    if quota.hold == HoldSize::Expected || quota.role == Role::Fund && plan.quotas.iter().any(|of| expected(&of)) {
         let more = "what it comes to beyond what calls of its model lately came to, up to its worst case; of a stream in slices \
                     that is its input and one slice";
         way("`hold: expected`", Bound::EachCall(more));
     }
-    let own = |model: &Model| quota.takes(&model.pattern) && !is_openai_own(&model.pattern);
-    if quota.unit.counts_input() && bundle.models.rows.iter().any(own) {
+    // OpenAI's open models have its names and chat templates of their own.
+    let open = |model: &Model| model.glob.as_ref().is_some_and(|glob| glob.is_match("gpt-oss-120b"));
+    let other = |model: &Model| quota.takes(&model.pattern) && (!is_openai_own(&model.pattern) || open(model));
+    if quota.unit.counts_input() && bundle.models.rows.iter().any(other) {
         let more = "what its prompt has beyond one and a half times our count";
         way("a model that OpenAI did not make: its vocabulary is not known exactly", Bound::EachCall(more));
     }
@@ -52,17 +56,24 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
         let more = "what the model that answered costs beyond the one that was asked";
         way("another model answers", Bound::EachCall(more));
     }
+    if matches!(plan.hold.stream, StreamHold::Slices { .. }) && quota.unit.counts_output() {
+        let more = "what the provider counts beyond what was seen of it, as thoughts in secret, up to its output limit";
+        way("a stream in slices", Bound::EachCall(more));
+    }
     let reliefs = match quota.role {
         Role::Fund => &plan.empty,
         Role::Cap => &quota.full,
     };
+    let bears = quota.role == Role::Cap || last_fund(plan).is_none_or(|last| last == quota.quota.id);
     for relief in reliefs {
         match relief {
+            // What no fund can pay is a debt of the last.
+            Relief::Overage(_) if !bears => {}
             Relief::Overage(micro) => way("`overage`", Bound::EachProcess(*micro)),
             Relief::Observe => way("`observe`", Bound::Unbounded),
             Relief::Throttle(bucket) => {
                 let Window::Bucket { period_ms, .. } = bucket.quota.window else { continue };
-                way("`throttle`", Bound::Pace(bucket.quota.limit, period_ms));
+                way("`throttle`", Bound::Pace(bucket.quota.limit, bucket.unit, period_ms));
             }
             Relief::Deny | Relief::Wait(_) | Relief::Downgrade(_) => {}
         }
@@ -71,6 +82,10 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
         way("`mode: observe`", Bound::Unbounded);
     }
     ways
+}
+
+fn last_fund(plan: &Plan) -> Option<QuotaId> {
+    plan.quotas.iter().rfind(|quota| quota.role == Role::Fund).map(|quota| quota.quota.id)
 }
 
 /// Whether the quota is one for all Envoys that share a collector; else each has the limit for itself.
@@ -122,13 +137,27 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_in_slices_follows_what_is_seen() {
+        let cap =
+            |unit| format!("caps: {{c: {{limit: 900 {unit}, per: seat, window: lifetime}}}}, hold: {{stream: slices}}");
+        assert_eq!(ways(EXACT, &cap("tokens")).len(), 1);
+        assert_eq!(ways(EXACT, &cap("input tokens")), []);
+    }
+
+    #[test]
     fn reliefs_say_how_far() {
         let full =
             |full: &str| format!("caps: {{c: {{limit: 9 requests, per: seat, window: lifetime, full: [{full}]}}}}");
         assert_eq!(ways(EXACT, &full("wait 5s, deny")), []);
         assert_eq!(ways(EXACT, &full("overage 3 requests")), [("`overage`", Bound::EachProcess(3_000_000))]);
         assert_eq!(ways(EXACT, &full("observe")), [("`observe`", Bound::Unbounded)]);
-        assert_eq!(ways(EXACT, &full("throttle 2 requests per 1m")), [("`throttle`", Bound::Pace(2_000_000, 60_000))]);
+        assert_eq!(
+            ways(EXACT, &full("throttle 2 requests per 1m")),
+            [("`throttle`", Bound::Pace(2_000_000, Unit::Requests, 60_000))]
+        );
+        let two = "funds: {f: {amount: 9 requests, per: seat, window: lifetime}, g: {amount: 9 requests, per: seat, \
+                   window: lifetime}}, empty: [overage 4 requests]";
+        assert_eq!(ways(EXACT, two), [], "it is a debt of the last fund, and this is the first");
         let empty = "funds: {f: {amount: 9 requests, per: seat, window: lifetime}}, empty: [overage 4 requests]";
         assert_eq!(ways(EXACT, empty), [("`overage`", Bound::EachProcess(4_000_000))]);
     }

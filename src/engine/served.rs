@@ -34,10 +34,12 @@ impl<'b> Served<'b> {
         let Self::Other(row) = self else { return *pinned };
         let served = row.price(came_ms, dialect, plan.round);
         let cost = |price: &Price| {
-            // Credits first: where a plan counts in both, they are what its funds are sold in.
-            let of = |unit: &Unit| unit.amount(consumed, price);
-            let money = plan.quotas.iter().map(|quota| quota.unit).find(|unit| matches!(unit, Unit::Money(_)));
-            (of(&Unit::Credits), money.as_ref().map_or(0, of), price.factor)
+            // By what the plan counts in; credits first, where it counts in both.
+            let quotas = plan.quotas.iter().map(|quota| quota.unit);
+            let mut units: Vec<Unit> = quotas.chain(plan.packs.iter().map(|packs| packs.unit)).collect();
+            units.retain(|unit| unit.is_priced());
+            units.sort_by_key(|unit| *unit != Unit::Credits);
+            (units.first().map_or(0, |unit| unit.amount(consumed, price)), price.factor)
         };
         match plan.price_of {
             PriceOf::Requested => *pinned,

@@ -28,6 +28,7 @@ pub(super) fn check(document: &Document, assigned: &[Option<Assigned>], faults: 
             faults.add(plan.name.at, Code::Conflict, message, "give it another name");
         }
         former_names(plan, faults);
+        funds_hold_alike(plan, faults);
         sessions_are_told(plan, document, faults);
     }
     let seats = || document.seats.iter().zip(assigned).filter_map(|(seat, assigned)| Some((seat, (*assigned)?)));
@@ -52,6 +53,23 @@ fn former_names(plan: &PlanText, faults: &mut Faults) {
             let message = format!("the name {} has another quota, in line {}", shown(&was.value), other.at.line);
             faults.add(was.at, Code::Conflict, message, "a former name belongs to one quota");
         }
+    }
+}
+
+/// Funds that pay a call together hold the same of it.
+fn funds_hold_alike(plan: &PlanText, faults: &mut Faults) {
+    let funds = plan.quotas.iter().filter(|quota| quota.role == Role::Fund);
+    let mut last: Option<(&QuotaText, &Terms)> = None;
+    for (quota, terms) in funds.filter_map(|quota| Some((quota, quota.terms.as_ref()?))) {
+        if let Some((before, _)) = last.filter(|(_, of)| of.unit == terms.unit && of.hold != terms.hold) {
+            let message = format!(
+                "{} and {} pay together, and one of them holds what is expected, the other the worst",
+                shown(&before.name.value),
+                shown(&quota.name.value)
+            );
+            faults.add(quota.name.at, Code::Conflict, message, "give both the same `hold`");
+        }
+        last = Some((quota, terms));
     }
 }
 
@@ -174,7 +192,7 @@ fn built(plan: &PlanText, written: &QuotaText, document: &Document, day: Option<
         per: terms.per.value,
         models: globs(&terms.models),
         hold: terms.hold,
-        full: reliefs(owner, &written.name.value, terms.per.value, &terms.full),
+        full: reliefs(owner, first_name, terms.per.value, &terms.full),
         quota: Quota {
             id: QuotaId::of(owner, first_name),
             limit: terms.limit,

@@ -133,6 +133,12 @@ impl Unit {
             || matches!(self, Tokens | InputTokens | FreshTokens | UncachedTokens | WeightedTokens | Credits | Money(_))
     }
 
+    /// Whether it depends on how long answers are.
+    pub fn counts_output(self) -> bool {
+        use Unit::{Credits, FreshTokens, Money, OutputTokens, ReasoningTokens, Tokens, WeightedTokens};
+        matches!(self, Tokens | FreshTokens | OutputTokens | ReasoningTokens | WeightedTokens | Credits | Money(_))
+    }
+
     /// Whether it is a sum of prices.
     pub fn is_priced(self) -> bool {
         matches!(self, Self::Credits | Self::Money(_))

@@ -1,6 +1,11 @@
 //! Counting on this machine, natively: a line of standard input, `encoding what rounds file`, is answered by `tokens first
 //! best`, in nanoseconds. Run by `make bench-count`.
-#![expect(clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "a bench ends at the first surprise")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench ends at the first surprise"
+)]
 
 use std::time::Instant;
 
