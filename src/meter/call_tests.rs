@@ -97,6 +97,17 @@ fn a_query_is_bounded_as_text_is() {
     }
 }
 
+#[test]
+fn images_sounds_and_what_is_sealed_are_no_text() {
+    let of = |part: &str| openai(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}"#));
+    assert!(of(r#"{"type":"text","text":"x"}"#).is_text());
+    assert!(!of(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#).is_text());
+    assert!(!of(r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"mp3"}}"#).is_text());
+    let sealed = r#"{"model":"c","max_tokens":9,"messages":[{"role":"assistant","content":[
+        {"type":"thinking","thinking":"Hm","signature":"c2ln"}]}]}"#;
+    assert!(!anthropic(sealed).is_text());
+}
+
 /// What is counted of an image is no more than what is held for it.
 #[test]
 fn a_large_image_is_within_its_bound() {
