@@ -14,8 +14,8 @@ use crate::upstream::server::{Settings, serve};
 /// Serves an OpenAI- and Anthropic-speaking model stand-in that reports exactly the tokens it sends.
 ///
 /// Prompts steer it by markers: `[[output=200]]`, ignore-limit, input=N, cached=N, cache-write=N, reasoning=N,
-/// tool-calls=N, silent, absurd, break=K, error=429, inside-error, garbage, trailers, crlf, comments, echo, pace=1ms,
-/// slow-headers=500ms; several go into one pair of brackets, or into the request header `x-upstream: output=200
+/// tool-calls=N, silent, absurd, break=K, stall=K, no-response, served=M, error=429, inside-error, garbage, trailers,
+/// crlf, comments, echo, pace=1ms, slow-headers=500ms; several go into one pair of brackets, or into the request header `x-upstream: output=200
 /// silent`. A request with tools that says "use the tool" gets a tool call. GET /stats shows what was written to whom.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -68,4 +68,21 @@ fn could_not(err: &mut dyn Write, message: &str) -> Exit {
     // Nothing is left to tell of a standard error that fails.
     let _ = writeln!(err, "farebox upstream: {message}");
     Exit::CouldNotRun
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::Args;
+    use crate::upstream::script::NAMES;
+
+    #[test]
+    fn every_marker_is_in_the_help() {
+        let help = Args::augment_args(clap::Command::new("upstream")).render_long_help().to_string();
+        let words: Vec<&str> = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect();
+        for name in NAMES {
+            assert!(words.contains(&name), "`{name}` is not in:\n{help}");
+        }
+    }
 }

@@ -37,7 +37,8 @@ impl Expected {
     }
 }
 
-/// What calls lately came to, by the model's line of the catalogue: as many entries as the policy has lines.
+/// What calls lately came to, by the model's line of the catalogue: as many entries as the policies of this VM had lines
+/// that were called, the former ones' too.
 #[derive(Default)]
 pub(super) struct Habits(BTreeMap<String, Habit>);
 
@@ -62,7 +63,7 @@ impl Habits {
         Expected::Learned(Usage { input, cache_read, cache_write, output, ..Usage::default() })
     }
 
-    /// A call of a model has come to this: an eighth of what is expected of the next.
+    /// A call of a model has come to this: all of what is expected of the next if it is the first, else an eighth.
     pub fn learn(&mut self, pattern: &str, bound: u64, choices: u64, usage: &Usage, source: Source) {
         let output = part(usage.output, MICRO, choices.max(1));
         let told = source == Source::Reported && usage.input_total() > 0 && bound > 0;

@@ -10,7 +10,9 @@ use crate::meter::usage::Usage;
 /// A kind of call, as far as providers count by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Counting<'a> {
-    /// The model's line of the catalogue, and its name.
+    /// Whose call it is, by its place in the policy.
+    pub seat: u32,
+    /// The model's line of the catalogue.
     pub pattern: &'a str,
     /// The model that it was sent to.
     pub model: &'a str,
@@ -20,6 +22,8 @@ pub struct Counting<'a> {
     pub tools: bool,
     /// Tools were called.
     pub calls: bool,
+    /// All of it is text. Of images, sound and what is sealed the count is a guess, which says nothing of a vocabulary.
+    pub text: bool,
 }
 
 /// Tokens of one call, as counted here.
@@ -36,7 +40,20 @@ pub struct Counted {
 /// Calibrations of one model in one dialect: of input without tools and with them, of output without calls and with them.
 type Lines = [[Calibration; 2]; 2];
 
-/// What was learned. Memory: below a KiB for each of the catalogue's lines and dialects in use.
+impl Counted {
+    /// What was foretold, as far as it is believed: whatever was learned, an input is no less than half of what was
+    /// `counted` here and no more than is `held`, an output no less than was `delivered` and no more than its `limit`.
+    pub fn within(self, counted: u64, held: u64, delivered: u64, limit: u64) -> Self {
+        Self {
+            input: self.input.max(counted / 2).min(held.max(counted)),
+            output: self.output.max(delivered).min(limit.max(delivered)),
+            ..self
+        }
+    }
+}
+
+/// What was learned. Memory: below two KiB for each line of the catalogue and dialect that was in use in this VM, those of
+/// former policies too.
 #[derive(Debug, Default)]
 pub struct Counts {
     models: BTreeMap<(String, &'static str), Lines>,
@@ -46,7 +63,7 @@ impl Counts {
     /// Learns from a call that the provider reported in full. Tells what came of it, for input and output.
     pub fn learn(&mut self, of: &Counting<'_>, counted: &Counted, reported: &Usage) -> [(&'static str, Learned); 2] {
         let names = ["input", "output"];
-        if !is_private(of.model) {
+        if !is_private(of.model) || !of.text {
             return names.map(|name| (name, Learned::Nothing));
         }
         let lines = self.models.entry((of.pattern.to_owned(), of.dialect.name())).or_default();
@@ -59,7 +76,7 @@ impl Counts {
         let mut fates = names.map(|name| (name, Learned::Nothing));
         for (((with, counted, reported), line), (_, fate)) in told.into_iter().zip(lines).zip(&mut fates) {
             if let Some(line) = line.get_mut(usize::from(with)) {
-                *fate = line.learn(counted, reported);
+                *fate = line.learn(of.seat, counted, reported);
             }
         }
         fates
@@ -71,7 +88,7 @@ impl Counts {
         let Some([input, output]) = self.models.get(&key).filter(|_| is_private(of.model)) else { return *counted };
         let told = |lines: &[Calibration; 2], with: bool, counted: u64| {
             let line = lines.get(usize::from(with)).filter(|_| counted > 0);
-            line.and_then(|line| line.foretell(counted)).unwrap_or(counted)
+            line.and_then(|line| line.foretell(of.seat, counted)).unwrap_or(counted)
         };
         Counted {
             input: told(input, of.tools, counted.input),
@@ -87,7 +104,8 @@ mod tests {
     use crate::meter::calibration::ENOUGH;
 
     fn of(model: &str) -> Counting<'_> {
-        Counting { pattern: model, model, dialect: Dialect::OpenAiChat, tools: true, calls: false }
+        let dialect = Dialect::OpenAiChat;
+        Counting { seat: 0, pattern: model, model, dialect, tools: true, calls: false, text: true }
     }
 
     fn taught(model: &str) -> Counts {
@@ -118,6 +136,32 @@ mod tests {
         assert_eq!(counts.foretell(&of("qwen-plus"), &counted), counted);
         let anthropic = Counting { dialect: Dialect::AnthropicMessages, ..of("qwen-max") };
         assert_eq!(counts.foretell(&anthropic, &counted), counted);
+    }
+
+    #[test]
+    fn nothing_is_learned_from_images_nor_from_one_caller_for_another() {
+        let (mut counts, counted) = (Counts::default(), Counted { input: 200, output: 50, thoughts: 0 });
+        let pictured = Counting { text: false, ..of("qwen-max") };
+        for call in 0..u64::from(ENOUGH) {
+            let fates = counts.learn(&pictured, &counted, &Usage { input: 900 + call, output: 90, ..Usage::default() });
+            assert!(fates.iter().all(|(_, fate)| *fate == Learned::Nothing));
+        }
+        assert_eq!(counts.foretell(&of("qwen-max"), &counted), counted);
+        assert_eq!(taught("qwen-max").foretell(&Counting { seat: 1, ..of("qwen-max") }, &counted), counted);
+    }
+
+    #[test]
+    fn what_is_foretold_is_kept_in_bounds() {
+        let told = |input, output| {
+            let Counted { input, output, .. } = Counted { input, output, thoughts: 0 }.within(1_000, 1_500, 40, 100);
+            (input, output)
+        };
+        assert_eq!(told(1, 1), (500, 40), "half of the count, and what was delivered");
+        assert_eq!(told(1_200, 60), (1_200, 60));
+        assert_eq!(told(9_000, 9_000), (1_500, 100), "what is held, and the limit");
+        // Where more was counted or delivered than was held or allowed, that much.
+        let past = Counted { input: 9_000, output: 9_000, thoughts: 0 }.within(1_000, 0, 40, 0);
+        assert_eq!((past.input, past.output), (1_000, 40));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct Open {
     hides_usage: bool,
     asks_usage: bool,
     counted: u64,
+    /// All of what it sent is text.
+    text: bool,
     /// What it sent, where its session has a name.
     prompt: Option<prefix::Prompt>,
     /// As it was admitted, with the output limit that the upstream was given.
@@ -159,6 +161,7 @@ impl Open {
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             counted: *counted,
+            text: call.is_text(),
             prompt: prompt.clone(),
             size: *admitted,
             clamp,

@@ -5,6 +5,7 @@
 //! | part | at most |
 //! |---|---|
 //! | text, vocabulary known | its exact count |
+//! | a query | as text, with each document |
 //! | text, other vocabularies | one and a half times the count of ours, two more a character of rare scripts, and never above its bytes |
 //! | a role that is not the usual | as text |
 //! | a tool call's id | 0 at OpenAI, elsewhere as text: templates write it out |
@@ -24,16 +25,10 @@ use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{Dialect, is_openai_own};
 use super::estimate;
+use super::image;
 use super::json;
 use super::manner::Manner;
 use super::part::{Kind, Part};
-
-/// The most that any image can cost: 2833 + 5667 × 8 tiles, gpt-4o-mini (OpenAI, "Images and vision").
-const IMAGE_GPT_4O_MINI: u64 = 48_169;
-/// Anthropic, "Vision": at most some 4,800 tokens at the highest resolution.
-const IMAGE_CLAUDE: u64 = 5_000;
-/// All others: Qwen-VL takes up to 16,384 at high resolution; OpenAI's tiles and patches stay below.
-const IMAGE_OTHER: u64 = 16_384;
 
 /// Instructions for tools and output schemas: 264 to 530 tokens at Anthropic ("Tool use"), about as many in the
 /// chat templates of open models.
@@ -70,7 +65,7 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
             Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings
         );
     let parts = call.parts.iter().zip(counts).map(|(part, count)| match part.kind {
-        Kind::Query => loosened(*count).saturating_mul(call.frames.max(1)),
+        Kind::Query => bound_part(call, part, *count, exact).saturating_mul(call.frames.max(1)),
         _ => bound_part(call, part, *count, exact),
     });
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
@@ -88,9 +83,7 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
             loosened(count).saturating_add(rare(part.raw(&call.body))).min(bytes)
         }
         Kind::Schema | Kind::Tools | Kind::Format => bytes.saturating_mul(2),
-        Kind::Image if call.model.contains("claude") => IMAGE_CLAUDE,
-        Kind::Image if call.model.contains("gpt-4o-mini") => IMAGE_GPT_4O_MINI,
-        Kind::Image => IMAGE_OTHER,
+        Kind::Image => image::most(&call.model),
         Kind::Audio => bytes / 8,
         Kind::Sealed => bytes / 2,
     }

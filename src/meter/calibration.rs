@@ -8,6 +8,11 @@
 //!
 //! A line is used from the [tenth](ENOUGH) call on, and not while the calls that it was drawn through lie off it;
 //! when several calls in a row miss it by far, the model has become another one: what was learned is forgotten.
+//!
+//! Who writes odd prompts all day must not move what others are charged: a caller's line is drawn through the calls of
+//! others only as long as none of them made more than a third, else through its own.
+
+use std::collections::VecDeque;
 
 use super::dialect::is_openai_own;
 
@@ -20,6 +25,8 @@ pub fn is_private(model: &str) -> bool {
 pub const ENOUGH: u32 = 10;
 /// Calls that a line is drawn through: the last ones.
 const KEPT: usize = 24;
+/// From so many on a caller's new calls take the places of its own.
+const THIRD: usize = KEPT / 3;
 /// What the ratio is told in.
 const ONE: i64 = 1_024;
 /// The bounds of the ratio: half, and two and a half. No vocabulary in use is further from ours in any script.
@@ -36,15 +43,23 @@ const MOST: u64 = 16_000_000;
 const MISSES: u8 = 6;
 
 /// What was learned of one model, one direction, and one kind of call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Calibration {
-    /// Counted here, and reported: a ring.
-    calls: [(u32, u32); KEPT],
+    /// The last calls, the oldest in front.
+    calls: VecDeque<Seen>,
     /// Calls that were learned from, ever since it was empty.
     learned: u32,
     /// Calls in a row that missed the line.
     missed: u8,
-    line: Line,
+}
+
+/// A call that was learned from.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// Whose it was.
+    seat: u32,
+    counted: u32,
+    reported: u32,
 }
 
 /// `reported = counted × ratio / 1024 + offset`.
@@ -78,40 +93,31 @@ impl Learned {
     }
 }
 
-impl Default for Calibration {
-    fn default() -> Self {
-        Self { calls: [(0, 0); KEPT], learned: 0, missed: 0, line: Line { ratio: ONE, offset: 0, firm: false } }
-    }
-}
-
 impl Calibration {
-    /// Learns from a call: tokens as counted here, and as the provider reported them.
-    pub fn learn(&mut self, counted: u64, reported: u64) -> Learned {
+    /// Learns from a call of a seat: tokens as counted here, and as the provider reported them.
+    pub fn learn(&mut self, seat: u32, counted: u64, reported: u64) -> Learned {
         let fits = |count: u64| u32::try_from(count).ok().filter(|count| (1..=MOST).contains(&u64::from(*count)));
         let (Some(counted), Some(reported)) = (fits(counted), fits(reported)) else { return Learned::Nothing };
-        let foretold = self.foretell(u64::from(counted));
-        let off = foretold.map(|foretold| foretold.abs_diff(u64::from(reported)));
-        let misses = off.is_some_and(|off| off > 16 && off > u64::from(reported) / 2);
-        self.missed = if misses { self.missed.saturating_add(1) } else { 0 };
+        if let Some(foretold) = self.foretell(seat, u64::from(counted)) {
+            let off = foretold.abs_diff(u64::from(reported));
+            let misses = off > 16 && off > u64::from(reported) / 2;
+            self.missed = if misses { self.missed.saturating_add(1) } else { 0 };
+        }
         let doubted = self.missed >= MISSES;
         if doubted {
             *self = Self::default();
         }
-        let at = self.learned as usize % KEPT;
-        if let Some(slot) = self.calls.get_mut(at) {
-            *slot = (counted, reported);
-        }
-        // Beyond both figures that matter only the place in the ring does.
-        self.learned = self.learned.checked_add(1).unwrap_or(ENOUGH.next_multiple_of(KEPT as u32));
-        self.line = Line::through(self.kept());
+        self.make_room(seat);
+        self.calls.push_back(Seen { seat, counted, reported });
+        self.learned = self.learned.saturating_add(1);
         if doubted { Learned::Forgotten } else { Learned::Kept }
     }
 
-    /// What the provider would report, by what was learned. `None`: too little was, or too little of it agrees.
-    pub fn foretell(&self, counted: u64) -> Option<u64> {
-        let firm = self.learned >= ENOUGH && self.line.firm;
-        let counted = i64::try_from(counted.min(MOST)).ok().filter(|_| firm)?;
-        u64::try_from(self.line.at(counted).max(1)).ok()
+    /// What the provider would report of a call of a seat, by what was learned. `None`: too little was, or too little of it
+    /// agrees, or too much of it is one other seat's.
+    pub fn foretell(&self, seat: u32, counted: u64) -> Option<u64> {
+        let line = self.line_for(seat)?;
+        u64::try_from(line.at(i64::try_from(counted.min(MOST)).ok()?).max(1)).ok()
     }
 
     /// Calls that were learned from, since it was last forgotten.
@@ -119,21 +125,38 @@ impl Calibration {
         self.learned
     }
 
-    /// The ratio in 1024ths and the offset in tokens, once they are used.
-    pub fn line(&self) -> Option<(i64, i64)> {
-        (self.learned >= ENOUGH && self.line.firm).then_some((self.line.ratio, self.line.offset))
+    /// When all places are taken, makes one for a new call of this seat: its own oldest leaves if it has a third of them,
+    /// else the oldest of whoever has most.
+    fn make_room(&mut self, seat: u32) {
+        if self.calls.len() < KEPT {
+            return;
+        }
+        let most = self.calls.iter().rev().max_by_key(|seen| self.of(seen.seat)).map_or(seat, |seen| seen.seat);
+        let leaves = if self.of(seat) >= THIRD { seat } else { most };
+        if let Some(oldest) = self.calls.iter().position(|seen| seen.seat == leaves) {
+            self.calls.remove(oldest);
+        }
     }
 
-    fn kept(&self) -> &[(u32, u32)] {
-        self.calls.get(..(self.learned as usize).min(KEPT)).unwrap_or_default()
+    fn of(&self, seat: u32) -> usize {
+        self.calls.iter().filter(|seen| seen.seat == seat).count()
+    }
+
+    /// The line through the calls that say something to this seat, if it is used.
+    fn line_for(&self, seat: u32) -> Option<Line> {
+        let others = self.calls.iter().filter(|seen| seen.seat != seat);
+        let most = others.map(|seen| self.of(seen.seat)).max().unwrap_or(0);
+        let all = most.saturating_mul(3) <= self.calls.len();
+        let told: Vec<Seen> = self.calls.iter().filter(|seen| all || seen.seat == seat).copied().collect();
+        (told.len() >= ENOUGH as usize).then(|| Line::through(&told)).filter(|line| line.firm)
     }
 }
 
 impl Line {
-    fn through(calls: &[(u32, u32)]) -> Self {
+    fn through(calls: &[Seen]) -> Self {
         let mut ratios: Vec<i64> = Vec::with_capacity(KEPT * KEPT / 2);
-        for (index, (x, y)) in calls.iter().enumerate() {
-            for (to_x, to_y) in calls.iter().skip(index.saturating_add(1)) {
+        for (index, Seen { counted: x, reported: y, .. }) in calls.iter().enumerate() {
+            for Seen { counted: to_x, reported: to_y, .. } in calls.iter().skip(index.saturating_add(1)) {
                 let apart = i64::from(*to_x).saturating_sub(i64::from(*x));
                 let more = i64::from(*to_y).saturating_sub(i64::from(*y)).saturating_mul(ONE);
                 if apart.abs() >= APART {
@@ -143,11 +166,12 @@ impl Line {
         }
         let ratio = if ratios.len() < PAIRS { ONE } else { median(&mut ratios).clamp(RATIOS.0, RATIOS.1) };
         let along = |x: u32| i64::from(x).saturating_mul(ratio) / ONE;
-        let mut offsets: Vec<i64> = calls.iter().map(|(x, y)| i64::from(*y).saturating_sub(along(*x))).collect();
+        let mut offsets: Vec<i64> =
+            calls.iter().map(|seen| i64::from(seen.reported).saturating_sub(along(seen.counted))).collect();
         let line = Self { ratio, offset: median(&mut offsets).clamp(-FURTHEST, FURTHEST), firm: false };
         let mut shares: Vec<i64> = calls
             .iter()
-            .map(|(x, y)| {
+            .map(|Seen { counted: x, reported: y, .. }| {
                 let off = line.at(i64::from(*x)).saturating_sub(i64::from(*y)).saturating_abs();
                 // Eight tokens off are nothing to doubt a line for.
                 off.saturating_sub(8).max(0).saturating_mul(100) / i64::from(*y).max(1)
@@ -177,10 +201,13 @@ mod tests {
 
     use super::{Calibration, ENOUGH, FURTHEST, KEPT, Learned, MISSES};
 
+    /// A seat, where all calls are its own.
+    const ME: u32 = 7;
+
     fn taught(calls: impl IntoIterator<Item = (u64, u64)>) -> Calibration {
         let mut calibration = Calibration::default();
         for (counted, reported) in calls {
-            calibration.learn(counted, reported);
+            calibration.learn(ME, counted, reported);
         }
         calibration
     }
@@ -190,11 +217,11 @@ mod tests {
         let model = |counted: u64| counted * 5 / 4 + 346;
         let mut calibration = Calibration::default();
         for call in 0..u64::from(ENOUGH) {
-            assert_eq!(calibration.foretell(1_000), None, "{call}");
-            calibration.learn(10 + call * 37, model(10 + call * 37));
+            assert_eq!(calibration.foretell(ME, 1_000), None, "{call}");
+            calibration.learn(ME, 10 + call * 37, model(10 + call * 37));
         }
         for counted in [1, 500, 100_000] {
-            let foretold = calibration.foretell(counted).unwrap();
+            let foretold = calibration.foretell(ME, counted).unwrap();
             assert!(foretold.abs_diff(model(counted)) <= 2 + counted / 500, "{counted}: {foretold}");
         }
     }
@@ -205,35 +232,87 @@ mod tests {
             let counted = 50 + call * 40;
             (counted, if call % 3 == 0 { 1 + call * 9_999 } else { counted + 20 })
         });
-        let foretold = taught(calls).foretell(600).unwrap();
+        let foretold = taught(calls).foretell(ME, 600).unwrap();
         assert!(foretold.abs_diff(620) <= 62, "{foretold}");
     }
 
     #[test]
     fn calls_that_do_not_agree_are_not_used() {
         let calls = (0..40).map(|call: u64| (100 + call, [20, 500, 9, 3_000][call as usize % 4]));
-        assert_eq!(taught(calls).foretell(100), None);
+        assert_eq!(taught(calls).foretell(ME, 100), None);
     }
 
     #[test]
     fn another_model_behind_the_name_is_learned_anew() {
         let mut calibration = taught((0..30).map(|call| (100 + call * 20, 100 + call * 20)));
-        assert!(calibration.foretell(300).is_some());
-        let fates: Vec<Learned> = (0..u64::from(MISSES)).map(|call| calibration.learn(100 + call, 4_000)).collect();
+        assert!(calibration.foretell(ME, 300).is_some());
+        let fates: Vec<Learned> = (0..u64::from(MISSES)).map(|call| calibration.learn(ME, 100 + call, 4_000)).collect();
         assert_eq!(fates.last(), Some(&Learned::Forgotten));
-        assert_eq!((calibration.learned(), calibration.foretell(300)), (1, None));
+        assert_eq!((calibration.learned(), calibration.foretell(ME, 300)), (1, None));
     }
 
     #[test]
     fn nothing_is_learned_from_nothing() {
         let mut calibration = Calibration::default();
         for (counted, reported) in [(0, 5), (5, 0), (u64::MAX, 5), (5, 100_000_000)] {
-            assert_eq!(calibration.learn(counted, reported), Learned::Nothing);
+            assert_eq!(calibration.learn(ME, counted, reported), Learned::Nothing);
         }
         assert_eq!(calibration.learned(), 0);
     }
 
+    /// Calls of a provider that counts 20 tokens more, by so many seats in turn.
+    fn honest(seats: u32, calls: u64) -> Calibration {
+        let mut calibration = Calibration::default();
+        for call in 0..calls {
+            calibration.learn(1 + call as u32 % seats, 50 + call * 40, 70 + call * 40);
+        }
+        calibration
+    }
+
+    #[test]
+    fn what_one_caller_does_is_not_believed_by_others() {
+        let (odd, other) = (0, 99);
+        // Alone, it teaches nobody but itself.
+        let mut calibration = Calibration::default();
+        for call in 0..500 {
+            calibration.learn(odd, 100 + call * 10, 250 + call * 25);
+        }
+        assert_eq!(calibration.foretell(odd, 1_000), Some(2_500));
+        assert_eq!(calibration.foretell(other, 1_000), None);
+        // Among others it has no more than a third of what is remembered, however often it calls.
+        let mut calibration = honest(6, 48);
+        for call in 0..500 {
+            calibration.learn(odd, 100 + call * 10, 150 + call * 14);
+        }
+        assert!((1..=super::THIRD).contains(&calibration.of(odd)));
+        let foretold = calibration.foretell(other, 600).expect("the others agree");
+        assert!(foretold.abs_diff(620) <= 62, "{foretold}");
+    }
+
+    #[test]
+    fn two_callers_believe_themselves() {
+        let mut calibration = Calibration::default();
+        for call in 0..24 {
+            calibration.learn(1, 100 + call * 10, 100 + call * 10);
+            calibration.learn(2, 100 + call * 10, 200 + call * 20);
+        }
+        assert_eq!((calibration.of(1), calibration.of(2)), (12, 12));
+        assert_eq!([1, 2, 3].map(|seat| calibration.foretell(seat, 300)), [Some(300), Some(600), None]);
+    }
+
     proptest! {
+        #[test]
+        fn no_order_of_calls_gives_one_more_than_a_third_among_others(calls in proptest::collection::vec(0u32..9, 0..200)) {
+            let mut calibration = honest(3, KEPT as u64);
+            for (call, seat) in (1..).zip(calls) {
+                calibration.learn(seat, 50 + call, 70 + call);
+                prop_assert_eq!(calibration.calls.len(), KEPT);
+                for seen in &calibration.calls {
+                    prop_assert!(calibration.of(seen.seat) <= super::THIRD);
+                }
+            }
+        }
+
         #[test]
         fn whatever_is_reported_what_is_foretold_is_bounded(
             calls in proptest::collection::vec((any::<u64>(), any::<u64>()), 0..80),
@@ -241,7 +320,7 @@ mod tests {
             counted in any::<u64>(),
         ) {
             let calibration = taught(calls.into_iter().chain(small));
-            if let Some(foretold) = calibration.foretell(counted) {
+            if let Some(foretold) = calibration.foretell(ME, counted) {
                 let counted = counted.min(super::MOST);
                 prop_assert!(foretold >= 1);
                 prop_assert!(foretold <= counted * 5 / 2 + FURTHEST as u64);
@@ -254,13 +333,13 @@ mod tests {
             small in proptest::collection::vec((1u64..5_000, 1u64..9_000), 20..60), one in 0u64..10_000, more in 0u64..10_000,
         ) {
             let calibration = taught(small);
-            prop_assert!(calibration.foretell(one) <= calibration.foretell(one + more));
+            prop_assert!(calibration.foretell(ME, one) <= calibration.foretell(ME, one + more));
         }
 
         #[test]
         fn an_exact_count_stays_exact(counts in proptest::collection::vec(1u64..100_000, 20..60), counted in 1u64..100_000) {
             let calibration = taught(counts.into_iter().map(|count| (count, count)));
-            prop_assert_eq!(calibration.foretell(counted), Some(counted));
+            prop_assert_eq!(calibration.foretell(ME, counted), Some(counted));
         }
     }
 }

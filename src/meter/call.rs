@@ -202,6 +202,11 @@ impl Call {
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
+    /// Whether all that a model reads of it is text: no image, no sound, nothing that is sealed.
+    pub fn is_text(&self) -> bool {
+        self.parts.iter().all(Part::is_readable)
+    }
+
     /// Every part that a model reads, as it stands in the body, and whether it is a definition of tools or of the answer:
     /// those stand before all messages, wherever the body has them.
     pub fn raw_parts(&self) -> impl Iterator<Item = (bool, &str)> {

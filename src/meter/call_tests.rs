@@ -58,6 +58,72 @@ fn the_input_is_counted_up_to_a_limit() {
     }
 }
 
+/// The same with every family's share of each kind of part.
+#[test]
+fn no_share_of_a_count_stops_it_too_soon() {
+    let text = "All of it, from the beginning to the end. ";
+    for model in ["claude-x", "gemini-2", "gpt-4o", "mistral-x", "gpt-oss"] {
+        let body = format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":"{text}"}},{{"role":"user","content":{{"x":"y"}}}}],
+            "response_format":{{"type":"json_schema","json_schema":{{"schema":{{"a":"{text}"}}}}}},
+            "tools":[{{"type":"function","function":{{"name":"f","description":"{text}"}}}}]}}"#
+        );
+        let rerank = format!(r#"{{"model":"{model}","query":"{text}","documents":["x","y","z"]}}"#);
+        for call in [openai(&body), read_call(Dialect::Rerank, rerank.as_bytes()).unwrap()] {
+            let all = call.input(Encoding::O200kBase);
+            for most in 0..all.counted + 3 {
+                let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
+                let counted = call.input_up_to(Encoding::O200kBase, &mut Known::new([0; 2]), most);
+                assert_eq!(counted, expected, "{model}: {most}");
+            }
+        }
+    }
+}
+
+/// A query is held as any text of its script is, once a document.
+#[test]
+fn a_query_is_bounded_as_text_is() {
+    for text in ["ما هي عاصمة فرنسا؟", "फ्रांस की राजधानी क्या है?", "เมืองหลวงของฝรั่งเศสคืออะไร", "plain"]
+    {
+        let bound = |query: &str| {
+            let body = format!(r#"{{"model":"m","query":"{query}","documents":["a","b","c"]}}"#);
+            read_call(Dialect::Rerank, body.as_bytes()).unwrap().input_bound(Encoding::O200kBase)
+        };
+        let chat = |text: &str| {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+            openai(&body).input_bound(Encoding::O200kBase)
+        };
+        assert_eq!(bound(text) - bound(""), 3 * (chat(text) - chat("")), "{text}");
+    }
+}
+
+#[test]
+fn images_sounds_and_what_is_sealed_are_no_text() {
+    let of = |part: &str| openai(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}"#));
+    assert!(of(r#"{"type":"text","text":"x"}"#).is_text());
+    assert!(!of(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#).is_text());
+    assert!(!of(r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"mp3"}}"#).is_text());
+    let sealed = r#"{"model":"c","max_tokens":9,"messages":[{"role":"assistant","content":[
+        {"type":"thinking","thinking":"Hm","signature":"c2ln"}]}]}"#;
+    assert!(!anthropic(sealed).is_text());
+}
+
+/// What is counted of an image is no more than what is held for it.
+#[test]
+fn a_large_image_is_within_its_bound() {
+    let mut head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    head.extend([8_000_u32.to_be_bytes(), 6_000_u32.to_be_bytes()].concat());
+    let url = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, head);
+    for model in ["qwen-vl-max", "qwen3-vl", "gemini-2.5-pro", "claude-x", "gpt-4o-mini", "gpt-4o", "m"] {
+        let body = format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":[
+            {{"type":"image_url","image_url":{{"url":"data:image/png;base64,{url}"}}}}]}}]}}"#
+        );
+        let input = openai(&body).input(Encoding::O200kBase);
+        assert!(input.counted > 700 && input.counted <= input.bound, "{model}: {input:?}");
+    }
+}
+
 /// An id that goes on without end is not counted, but bounded.
 #[test]
 fn a_long_id_is_bounded_by_its_bytes() {

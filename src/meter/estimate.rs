@@ -32,12 +32,10 @@ pub fn count(
         })
     };
     let plain = |known: &mut Known, most| known.count(encoding, Form::Plain, raw, || encoding.count_up_to(raw, most));
-    // So many tokens come to more than the room, if only `percent` of them count.
-    let share =
-        |percent: u64| room.saturating_mul(100).checked_div(percent).map_or(u64::MAX, |most| most.saturating_add(1));
+    let share = |percent| within(room, percent);
     match part.kind {
         Kind::Text => literal(known, share(manner.text)),
-        Kind::Query => literal(known, share(manner.text) / call.frames.max(1)),
+        Kind::Query => literal(known, within(room.checked_div(call.frames).unwrap_or(room), manner.text)),
         Kind::Label if raw.len() > LABEL => Some(encoding.ceiling(raw.len())),
         Kind::Thought if raw.len() > THOUGHT => Some(encoding.ceiling(raw.len())),
         Kind::Label | Kind::Thought => literal(known, u64::MAX),
@@ -55,6 +53,12 @@ pub fn count(
         },
         Kind::Image | Kind::Audio | Kind::Sealed => Some(0),
     }
+}
+
+/// The most tokens that come to no more than the room, if `percent` of them count, rounded down.
+fn within(room: u64, percent: u64) -> u64 {
+    let below = u128::from(room).saturating_add(1).saturating_mul(100).saturating_sub(1);
+    below.checked_div(u128::from(percent)).and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX)
 }
 
 /// What a part comes to in the estimate, from its count.
@@ -118,5 +122,24 @@ fn chat(call: &Call) -> Option<bool> {
         // Each reading of a document by itself.
         Dialect::OllamaEmbed | Dialect::Rerank => Some(false),
         _ => Some(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    /// It stops as soon as the share is really beyond the room, and no sooner.
+    #[test]
+    fn counting_stops_where_the_share_of_it_has_no_room() {
+        assert_eq!(within(1, 60), 3);
+        for (room, percent) in (0..80).flat_map(|room| (1..=250).map(move |percent| (room, percent))) {
+            let most = within(room, percent);
+            for count in most.saturating_sub(4)..most + 4 {
+                assert_eq!(count > most, count * percent / 100 > room, "{count}: {percent} percent in {room}");
+            }
+        }
+        assert_eq!(within(5, 0), u64::MAX);
+        assert_eq!(within(u64::MAX, 100), u64::MAX);
     }
 }

@@ -29,8 +29,30 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Tokens of the image in a raw JSON string: a `data:` URL, or base64 by itself.
+/// The most that any image can cost: 2833 + 5667 × 8 tiles, gpt-4o-mini (OpenAI, "Images and vision").
+const MOST_GPT_4O_MINI: u64 = 48_169;
+/// Anthropic, "Vision": at most some 4,800 tokens at the highest resolution.
+const MOST_CLAUDE: u64 = 5_000;
+/// All others: Qwen-VL takes up to 16,384 at high resolution; OpenAI's tiles and patches stay below.
+const MOST_OTHER: u64 = 16_384;
+
+/// The most tokens that an image comes to with a model, however large it is: the published maximum of its family.
+pub fn most(model: &str) -> u64 {
+    let model = model.to_ascii_lowercase();
+    match () {
+        () if model.contains("claude") => MOST_CLAUDE,
+        () if model.contains("gpt-4o-mini") => MOST_GPT_4O_MINI,
+        () => MOST_OTHER,
+    }
+}
+
+/// Tokens of the image in a raw JSON string: a `data:` URL, or base64 by itself. Never more than [`most`]: what is larger
+/// is scaled down.
 pub fn tokens(raw: &str, model: &str) -> u64 {
+    by_size(raw, model).min(most(model))
+}
+
+fn by_size(raw: &str, model: &str) -> u64 {
     let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
     if name.contains("gemini-3") {
         return 1_120;
@@ -153,7 +175,9 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
-    use super::{MIDDLING, size, tokens};
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    use super::{MIDDLING, most, size, tokens};
 
     fn picture(bytes: &[u8]) -> String {
         format!("\"data:image/x;base64,{}\"", STANDARD.encode(bytes))
@@ -190,5 +214,51 @@ mod tests {
         // Google, "Token counting": 258 up to 384 pixels, tiles beyond.
         assert_eq!(tokens(&png(384, 200), "gemini-2.5-flash"), 258);
         assert_eq!(tokens(&png(1000, 700), "gemini-2.5-flash"), 516);
+    }
+
+    #[test]
+    fn what_is_too_large_is_scaled_down() {
+        assert_eq!(tokens(&png(8_000, 6_000), "qwen-vl-max"), 16_384);
+        assert_eq!(most("us.anthropic.Claude-3-haiku"), 5_000);
+    }
+
+    const FAMILIES: [&str; 16] = [
+        "gpt-4o",
+        "openai/gpt-4o-mini",
+        "gpt-4.1-mini",
+        "gpt-4.1-nano",
+        "gpt-5",
+        "gpt-5-nano",
+        "o1",
+        "o4-mini",
+        "claude-sonnet-4",
+        "gemini-2.5-flash",
+        "gemini-3-pro",
+        "qwen-vl-max",
+        "Qwen/Qwen3-VL-8B",
+        "pixtral-12b",
+        "mistral-small",
+        "my-model",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_size_is_beyond_the_most(width in any::<u32>(), height in any::<u32>(), small in 1u32..20_000) {
+            for (width, height) in [(width, height), (small, height), (width, small), (small, small / 2 + 1)] {
+                for model in FAMILIES {
+                    let (tokens, most) = (tokens(&png(width, height), model), most(model));
+                    prop_assert!(tokens <= most, "{} × {} to {}: {} of {}", width, height, model, tokens, most);
+                }
+            }
+        }
+
+        #[test]
+        fn no_head_is_beyond_the_most(kind in 0..4usize, rest in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let magic: [&[u8]; 4] = [b"\x89PNG", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8", b"\xff\xd8\xff\xc0\0\x11\x08"];
+            let raw = picture(&[magic[kind], &rest].concat());
+            for model in FAMILIES {
+                prop_assert!(tokens(&raw, model) <= most(model), "{} {}", model, raw);
+            }
+        }
     }
 }

@@ -4,8 +4,9 @@
 //! that nobody sees. None of that is in a body, and all of it is counted by the provider. OpenAI's formats are published
 //! (the cookbook's "How to count tokens", "How to format harmony responses"), and so are what Anthropic adds for tools
 //! ("Tool use", pricing) and the templates of open models; where a provider publishes nothing, the figures are those by
-//! which recorded exchanges of its family come out best, rounded. They are estimates: nothing is held by them, and a
-//! [calibration](super::calibration) makes up for what a single model differs by.
+//! which recorded exchanges of its family come out best, rounded. They are estimates: what is held is their sum only where the
+//! [bound](super::call::Input::bound) is lower, and a prompt that is too long by them is refused. A
+//! [calibration](super::calibration) makes up for what a single model differs by, where its provider is silent.
 
 use super::dialect::is_openai_own;
 

@@ -8,7 +8,7 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 22] = [
     "output",
     "reasoning",
     "tool-calls",
@@ -112,7 +112,7 @@ impl Script {
             "break" => self.cut_after = Some(number(name, value)?),
             "stall" => self.stall_after = Some(number(name, value)?),
             "no-response" => self.no_response = true,
-            "served" => self.served = Some(value.to_owned()),
+            "served" => self.served = Some(word(name, value)?),
             "error" => self.error = Some(status(value)?),
             "inside-error" => self.inside_error = true,
             "garbage" => self.garbage = true,
@@ -161,6 +161,13 @@ impl Script {
 
 fn number(name: &str, value: &str) -> Result<u64, String> {
     value.trim().parse().map_err(|_| format!("marker `{name}` wants a whole number, not `{value}`"))
+}
+
+fn word(name: &str, value: &str) -> Result<String, String> {
+    match value.trim() {
+        "" => Err(format!("marker `{name}` wants a word, as `{name}=M`")),
+        word => Ok(word.to_owned()),
+    }
 }
 
 /// The most tools that one answer calls.
@@ -226,6 +233,8 @@ mod tests {
             ("[[error=200]]", "from 400 to 599"),
             ("[[tool-calls=101]]", "at most 100"),
             ("[[pace=1h]]", "a time like"),
+            ("[[served]]", "wants a word"),
+            ("[[served= silent]]", "wants a word"),
             ("[[pace=9999999s]]", "a time like"),
         ] {
             let error = Script::default().follow_prompt(marker).unwrap_err();

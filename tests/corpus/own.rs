@@ -116,6 +116,9 @@ impl Own {
     }
 }
 
+/// All calls of the corpus are one caller's.
+const ME: u32 = 0;
+
 /// Fewer rows say nothing of a median.
 const FEW: usize = 10;
 
@@ -149,7 +152,7 @@ impl Errors {
 impl Model {
     fn learn(&mut self, direction: usize, tools: bool, counted: u64, said: u64) {
         let calibration = &mut self.calibrations[direction][usize::from(tools)];
-        if let Some(foretold) = calibration.foretell(counted).filter(|_| said > 0) {
+        if let Some(foretold) = calibration.foretell(ME, counted).filter(|_| said > 0) {
             let (before, after) = (error(counted, said), error(foretold, said));
             if direction == 1 {
                 self.counted.output.push(before);
@@ -159,7 +162,7 @@ impl Model {
                 self.foretold.input.push(after);
             }
         }
-        calibration.learn(counted, said);
+        calibration.learn(ME, counted, said);
     }
 }
 

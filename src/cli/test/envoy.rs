@@ -289,12 +289,16 @@ impl<'s> Envoy<'s> {
         let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let status = answer.status().as_u16();
         let mut body = Vec::new();
-        let mut reader = answer.body_mut().as_reader();
-        let broke = match ends {
-            Ends::HungUp(tokens) => read_tokens(&mut reader, tokens, &mut body).err(),
-            _ => reader.read_to_end(&mut body).err(),
-        };
+        let broke = read_answer(&mut answer.body_mut().as_reader(), status, ends, &mut body).err();
         Ok(Answered { status, retry_after, body, broke: broke.map(|error| error.to_string()) })
+    }
+}
+
+/// Reads what a caller reads who leaves as the case says; what is no answer of a model is read to its end.
+fn read_answer(reader: &mut impl Read, status: u16, ends: Ends, body: &mut Vec<u8>) -> std::io::Result<()> {
+    match ends {
+        Ends::HungUp(tokens) if status == 200 => read_tokens(reader, tokens, body),
+        _ => reader.read_to_end(body).map(drop),
     }
 }
 
@@ -492,7 +496,18 @@ impl std::fmt::Debug for Envoy<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::refusals;
+    use super::{Ends, read_answer, refusals};
+
+    #[test]
+    fn a_refusal_is_read_to_its_end_whoever_would_hang_up() {
+        let refusal = br#"{"error":{"code":"farebox_exhausted"}}"#;
+        let read = |status| {
+            let mut body = Vec::new();
+            read_answer(&mut &refusal[..], status, Ends::HungUp(5), &mut body).map(|()| body)
+        };
+        assert_eq!(read(429).expect("a refusal has no tokens"), refusal);
+        assert!(read(200).expect_err("an answer has some").to_string().contains("before 5 tokens"));
+    }
 
     #[test]
     fn refusals_are_summed_by_rule() {

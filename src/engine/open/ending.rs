@@ -70,11 +70,13 @@ impl Open {
     fn count_as_the_provider(&self, outcome: Outcome, seen: &mut Observed, vm: &mut Vm, effects: &mut Vec<Effect>) {
         let Answer::Upstream { reader, .. } = &self.answer else { return };
         let of = Counting {
+            seat: u32::try_from(self.seat).unwrap_or(u32::MAX),
             pattern: &self.model.pattern,
             model: &self.sent_model,
             dialect: self.dialect,
             tools: self.size.tools,
             calls: self.tool_calls() > 0,
+            text: self.text,
         };
         let counted =
             Counted { input: self.counted, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
@@ -92,8 +94,8 @@ impl Open {
             }
             (Outcome::CompleteSilent, None) => {
                 let told = vm.counts.foretell(&of, &counted);
-                seen.input = told.input.min(self.size.input.max(seen.input));
-                seen.written = told.output.min(seen.limit.max(seen.delivered));
+                let told = told.within(seen.input, self.size.input, seen.delivered, seen.limit);
+                (seen.input, seen.written) = (told.input, told.output);
             }
             _ => {}
         }

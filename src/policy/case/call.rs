@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
 use crate::policy::document::is_header_name;
-use crate::policy::fields::{Fields, choice, form, map, named, switch, text, whole};
+use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
 use crate::policy::tree::Node;
 
 const CALL_KEYS: [&str; 9] =
@@ -127,7 +127,10 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         silent: flag(&fields, "silent", faults),
         past_limit: flag(&fields, "past_limit", faults),
         echo: flag(&fields, "echo", faults),
-        served: fields.optional("served").and_then(|node| named(node, "answer.served", faults)).map(|at| at.value),
+        served: fields
+            .optional("served")
+            .and_then(|node| form(node, "answer.served", faults, served))
+            .map(|at| at.value),
         ends: fields
             .optional("ends")
             .and_then(|node| form(node, "answer.ends", faults, ends))
@@ -135,6 +138,18 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+/// The name of a model as providers write it, such as `openai/gpt-4o` or `qwen3:8b`: what the stand-in can be told in one
+/// word.
+fn served(written: &str) -> Result<String, Complaint> {
+    const LONGEST: usize = 128;
+    let fits = written.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b';'));
+    if fits && (1..=LONGEST).contains(&written.len()) {
+        return Ok(written.to_owned());
+    }
+    let help = format!("write up to {LONGEST} ASCII characters without blanks, commas and semicolons");
+    Err(Complaint::new(Code::BadValue, format!("no answer names the model {}", shown(written)), help))
 }
 
 /// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `no response` or `no connection`.
@@ -195,6 +210,21 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
             let message = format!("answers in this dialect do not tell `{key}`");
             let words = if by == Api::OpenAiChat { "openai chat" } else { "anthropic messages" };
             faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::served;
+
+    #[test]
+    fn whatever_names_a_model_can_have_served() {
+        for name in ["openai/gpt-4o", "qwen3:8b", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", &"m".repeat(128)] {
+            assert_eq!(served(name).as_deref(), Ok(name));
+        }
+        for name in ["", "a b", "a,b", "a;b", "a\nb", "modèle", &"m".repeat(129)] {
+            assert!(served(name).is_err(), "{name}");
         }
     }
 }
