@@ -58,23 +58,24 @@ fn the_input_is_counted_up_to_a_limit() {
     }
 }
 
-/// The same with every family's share of each kind of part.
+/// The same with every family's share of each kind of part, in parts of every remainder.
 #[test]
 fn no_share_of_a_count_stops_it_too_soon() {
-    let text = "All of it, from the beginning to the end. ";
     for model in ["claude-x", "gemini-2", "gpt-4o", "mistral-x", "gpt-oss"] {
-        let body = format!(
-            r#"{{"model":"{model}","messages":[{{"role":"user","content":"{text}"}},{{"role":"user","content":{{"x":"y"}}}}],
-            "response_format":{{"type":"json_schema","json_schema":{{"schema":{{"a":"{text}"}}}}}},
-            "tools":[{{"type":"function","function":{{"name":"f","description":"{text}"}}}}]}}"#
-        );
-        let rerank = format!(r#"{{"model":"{model}","query":"{text}","documents":["x","y","z"]}}"#);
-        for call in [openai(&body), read_call(Dialect::Rerank, rerank.as_bytes()).unwrap()] {
-            let all = call.input(Encoding::O200kBase);
-            for most in 0..all.counted + 3 {
-                let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
-                let counted = call.input_up_to(Encoding::O200kBase, &mut Known::new([0; 2]), most);
-                assert_eq!(counted, expected, "{model}: {most}");
+        for text in (0..8).map(|words| "word ".repeat(words)) {
+            let body = format!(
+                r#"{{"model":"{model}","messages":[{{"role":"user","content":"{text}"}},{{"role":"user","content":{{"x":"{text}"}}}}],
+                "response_format":{{"type":"json_schema","json_schema":{{"schema":{{"a":"{text}"}}}}}},
+                "tools":[{{"type":"function","function":{{"name":"f","description":"{text}"}}}}]}}"#
+            );
+            let rerank = format!(r#"{{"model":"{model}","query":"{text}","documents":["x","y","z"]}}"#);
+            for call in [openai(&body), read_call(Dialect::Rerank, rerank.as_bytes()).unwrap()] {
+                let all = call.input(Encoding::O200kBase);
+                for most in 0..all.counted + 3 {
+                    let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
+                    let counted = call.input_up_to(Encoding::O200kBase, &mut Known::new([0; 2]), most);
+                    assert_eq!(counted, expected, "{model}: {most}");
+                }
             }
         }
     }
