@@ -253,3 +253,57 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::policy;
+    use crate::sim::call::Call;
+    use crate::sim::world::{At, World};
+    use crate::upstream::ask::Api;
+    use crate::upstream::script::{Report, Script};
+
+    /// Its one key is `key-ann`.
+    const POLICY: &str = "farebox: 1
+bundle: {name: learned, version: '1'}
+identity: [{key: [authorization]}]
+models: {qwen-*: {count: o200k_base}}
+plans: {p: {tokens: {caps: {calls: {limit: 99 requests, per: seat, window: bucket 1m}}}}}
+assign: [{otherwise: p}]
+seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
+";
+
+    /// A call with this content and this behaviour of the upstream: its input, as it was settled.
+    fn input(world: &World, content: &Value, script: Script) -> u64 {
+        let body = json!({"model": "qwen-vl-max", "max_tokens": 9, "messages": [{"role": "user", "content": content}]});
+        let mut call = Call::new(Api::OpenAiChat, "key-ann", &body);
+        call.plot.script = script;
+        let stream = world.open(At { process: 0, vm: 0 }, call).unwrap();
+        assert!(world.run(10_000));
+        let seen = world.seen(stream).unwrap();
+        seen.notes.get("input").unwrap_or_else(|| panic!("{:?}", seen.notes)).parse().unwrap()
+    }
+
+    fn learned(world: &World) -> u64 {
+        world.counters().iter().filter(|(name, _)| name.starts_with("calibration_total")).map(|(_, by)| by).sum()
+    }
+
+    #[test]
+    fn a_provider_that_told_nonsense_is_believed_in_bounds_and_pictures_teach_nothing() {
+        let world = World::new(policy::compile(POLICY, "p").unwrap(), 1, 1, 1_000_000, 1).unwrap();
+        let (told, silent) =
+            (Script { input: Some(1), ..Script::default() }, Script { report: Report::Silent, ..Script::default() });
+        let words = json!("a few words that are counted here as well as that can be done");
+        let counted = input(&world, &words, silent.clone());
+        let picture = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]);
+        for _ in 0..12 {
+            input(&world, &picture, told.clone());
+        }
+        assert_eq!((learned(&world), input(&world, &words, silent.clone())), (0, counted));
+        for _ in 0..12 {
+            input(&world, &words, told.clone());
+        }
+        assert_eq!((learned(&world), input(&world, &words, silent)), (24, counted / 2));
+    }
+}
