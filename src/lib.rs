@@ -69,6 +69,10 @@
 //!   would strand its records.
 //! - **An incarnation that failed in the middle of an operation is given up**, also when only the store failed: it may not
 //!   begin another while one is unfinished.
+//! - **An update is held against the policy in force** ([`policy::succession`]), by every VM and before a worker has seen
+//!   it: what was sold under a version stays, and counters change their name only on purpose.
+//! - **What a call asks nothing of, it passes**, whatever debt that quota has. Bounds that are not zero are printed by
+//!   `farebox explain`, from [`engine::overshoot`].
 //! - **Unspent grants go back after a minute without use**, whoever holds them.
 //! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format
 //!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.

@@ -180,6 +180,8 @@ pub enum Ends {
     NoResponse,
     /// The upstream cannot be reached.
     NoConnection,
+    /// Something behind the filter answers in the upstream's place.
+    NotSent,
 }
 
 /// What must come of the call. `None`: not asserted.

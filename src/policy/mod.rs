@@ -139,7 +139,8 @@
 //!     answer:                          # optional, as are its keys
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
 //!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
-//!                                      # `hung up after 5 tokens`, `no response`, `no connection`
+//!                                      # `hung up after 5 tokens`, `no response`, `no connection`,
+//!                                      # `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
 //!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees

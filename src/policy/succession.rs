@@ -12,6 +12,8 @@
 //! Packs come and go by their terms, and are no part of it. Nor is what a quota measures and whose it is: its counters go
 //! with the name, so a quota that changes its unit or its level should have a new one, and the old one be dropped.
 //!
+//! A listener that is still warming counts as serving: its workers proclaim what they were given.
+//!
 //! One bundle name has one policy. Where two listeners carry two, the newer one is in force for both, and a VM of the
 //! other that starts anew is held against it.
 

@@ -150,9 +150,18 @@ def nothing_is_held(stack):
     stack.model.idle()
 
 
+# A route on which Envoy answers by itself, behind the filter.
+NOWHERE = """              - match: {prefix: /, headers: [{name: x-nowhere, present_match: true}]}
+                direct_response: {status: 404}
+              - match: {prefix: /}
+"""
+
+
 def test_not_even_an_answer(tmp_path):
-    """Ends before any byte of an answer: hung up while waiting, reset, no connection, an error inside and outside."""
-    with Whole(tmp_path, POLICY) as whole:
+    """Ends before any byte of an answer: never sent, hung up while waiting, reset, no connection, an error inside and outside."""
+    with Whole(tmp_path, POLICY, edit=lambda text: text.replace("              - match: {prefix: /}\n", NOWHERE)) as whole:
+        assert whole.post("alice", chat("Hello", model="demo-nowhere"), headers={"x-nowhere": "1"}).status_code == 404
+        assert whole.ledger.wait(1)[0]["outcome"] == "never_sent"
         reader = Reader(whole, "/v1/chat/completions", chat("Hello [[slow-headers=1s]]", model="demo-left"))
         until(lambda: whole.model.stats(last=0)["running"] or whole.model.stats(last=0)["requests"], 10, "it arrives")
         reader.hang_up()
@@ -161,12 +170,13 @@ def test_not_even_an_answer(tmp_path):
         whole.post("alice", chat("[[inside-error output=8]]", model="demo-inside", stream=True))
         whole.post("alice", chat("[[garbage output=8]]", model="demo-garbage"))
         whole.model.idle()
-        whole.ledger.wait(5)
+        whole.ledger.wait(6)
         whole.model.kill()
         assert whole.post("alice", chat("Hello", model="demo-gone")).status_code == 503
-        records = {r["model"]: r for r in whole.ledger.wait(6)}
+        records = {r["model"]: r for r in whole.ledger.wait(7)}
         rows = {m: (r["outcome"], r["usage"]["input"] > 0, r["usage"]["output"]) for m, r in records.items()}
         print(rows)
+        assert rows["demo-nowhere"] == ("never_sent", False, 0)
         assert rows["demo-500"] == rows["demo-429"] == ("upstream_error", False, 0)
         assert rows["demo-gone"] == ("connect_failure", False, 0)
         assert rows["demo-left"] == ("aborted", True, 0)

@@ -353,7 +353,7 @@ impl Host for Envoy<'_> {
                 "the outcome depends on the clock, and only a filter with test hooks has one to set".to_owned(),
             );
         }
-        if case.calls().iter().any(|asked| asked.answer.ends == Ends::NoConnection) {
+        if case.calls().iter().any(|asked| matches!(asked.answer.ends, Ends::NoConnection | Ends::NotSent)) {
             return Some("the stand-in cannot be taken away from Envoy".to_owned());
         }
         unanswerable(case).or_else(|| unseen(case, bundle))

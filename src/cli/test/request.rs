@@ -78,7 +78,7 @@ fn orders(answer: &Answer) -> String {
         orders.push_str(&format!(" served={served}"));
     }
     orders.push_str(&match answer.ends {
-        Ends::Whole | Ends::NoConnection => String::new(),
+        Ends::Whole | Ends::NoConnection | Ends::NotSent => String::new(),
         Ends::ErrorInside => " inside-error".to_owned(),
         Ends::Broken(tokens) => format!(" break={tokens}"),
         Ends::HungUp(0) => " slow-headers=60s".to_owned(),
@@ -98,6 +98,7 @@ fn ending(ends: Ends) -> Ending {
         Ends::HungUp(tokens) => Ending::ClientAbort(pieces(tokens)),
         Ends::NoResponse => Ending::UpstreamCut(0),
         Ends::NoConnection => Ending::ConnectFailure,
+        Ends::NotSent => Ending::LocalReply,
     }
 }
 

@@ -152,7 +152,7 @@ fn served(written: &str) -> Result<String, Complaint> {
     Err(Complaint::new(Code::BadValue, format!("no answer names the model {}", shown(written)), help))
 }
 
-/// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `no response` or `no connection`.
+/// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `no response`, `no connection` or `not sent`.
 fn ends(written: &str) -> Result<Ends, Complaint> {
     let after = |words: &str| {
         let rest = written
@@ -167,11 +167,12 @@ fn ends(written: &str) -> Result<Ends, Complaint> {
         "hung up" => Some(Ends::HungUp(0)),
         "no response" => Some(Ends::NoResponse),
         "no connection" => Some(Ends::NoConnection),
+        "not sent" => Some(Ends::NotSent),
         _ => after("broken after ").map(Ends::Broken).or_else(|| after("hung up after ").map(Ends::HungUp)),
     }
     .ok_or_else(|| {
         let help = "write `whole`, `error inside`, `broken after 5 tokens`, `hung up`, `hung up after 5 tokens`, \
-                    `no response` or `no connection`";
+                    `no response`, `no connection` or `not sent`";
         Complaint::new(Code::BadValue, format!("an answer does not end as {}", shown(written)), help)
     })
 }

@@ -37,7 +37,8 @@ const PASSED: [(&str, &str); 5] = [
 
 /// How exchanges end, as records say it, that a case can bring about. No case can leave a call unsent or unsettled: that
 /// takes another filter, or a VM that dies.
-pub const OUTCOMES: [&str; 9] = [
+pub const OUTCOMES: [&str; 10] = [
+    "never_sent",
     "connect_failure",
     "no_response",
     "upstream_error",
