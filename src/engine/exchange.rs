@@ -14,7 +14,6 @@ use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::{Course, Desk, Open};
-use crate::engine::prefix;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
@@ -83,8 +82,6 @@ pub(super) struct Prepared {
     pub came_ms: u64,
     /// Input tokens as counted here.
     pub counted: u64,
-    /// What it sends, where its session has a name.
-    pub prompt: Option<prefix::Prompt>,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -326,7 +323,7 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
-        let (who, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
+        let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         let mut call = match self.read(dialect, body) {
             Ok(call) => call,
@@ -360,9 +357,7 @@ impl Exchange {
             asked: call.asked,
             tools: call.tools,
         };
-        let named = self.named.as_deref();
         Ok(Prepared {
-            prompt: named.and_then(|session| vm.prefixes.prompt(&who.name, session, &call)),
             seat,
             plan: plan_index,
             session: self.session,
@@ -528,6 +523,9 @@ impl Exchange {
             Ok(Outcome::Done) => {
                 vm.admitted(place);
                 open.holds(operation.holds());
+                // By the model that it goes to now: each has a cache of its own.
+                let named = self.named.as_deref();
+                open.sends(named.and_then(|name| vm.prefixes.prompt(&bill.seat.name, name, &prepared.call)));
                 vm.touch(bill, now);
                 open.announce(&bundle, prepared, body, effects);
                 self.state = State::Open(Box::new(open));

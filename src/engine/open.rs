@@ -136,7 +136,6 @@ impl Open {
             price,
             came_ms,
             counted,
-            prompt,
             size,
             mask,
             ..
@@ -162,7 +161,7 @@ impl Open {
             asks_usage: call.asks_usage,
             counted: *counted,
             text: call.is_text(),
-            prompt: prompt.clone(),
+            prompt: None,
             size: *admitted,
             clamp,
             held: Vec::new(),
@@ -207,6 +206,11 @@ impl Open {
             ..self.record(bundle, bill)
         };
         wire::encode_record(&record)
+    }
+
+    /// What it sends, where its session has a name.
+    pub(super) fn sends(&mut self, prompt: Option<prefix::Prompt>) {
+        self.prompt = prompt;
     }
 
     /// What was held where.
