@@ -28,6 +28,9 @@ pub struct Args {
     pub model: Option<String>,
 }
 
+/// All columns are words.
+const ALL: usize = usize::MAX;
+
 /// Prints what the policy comes to.
 pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let text = match read(&args.policy) {
@@ -67,7 +70,11 @@ fn plans(bundle: &Bundle) -> String {
     let mut said = String::new();
     for (at, plan) in bundle.plans.iter().enumerate() {
         let Some(first) = of(at).next() else { continue };
-        let _ = writeln!(said, "plan {}, of {} seats", plan.label(), of(at).count());
+        let seats = match of(at).count() {
+            1 => "1 seat".to_owned(),
+            many => format!("{many} seats"),
+        };
+        let _ = writeln!(said, "plan {}, of {seats}", plan.label());
         said.push_str(&quotas(bundle, plan, first));
         said.push('\n');
     }
@@ -107,7 +114,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         lines.push(cells.map(str::to_owned).to_vec());
         passed.extend(passing(bundle, plan, quota));
     }
-    let mut said = columns(&lines, 0);
+    let mut said = columns(&lines, 2, ALL);
     let _ = writeln!(said, "  {}", holds(plan));
     for (who, steps) in std::iter::once(("no fund can pay", &plan.empty)).chain(fulls(plan)) {
         if !steps.is_empty() {
@@ -118,7 +125,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         said.push_str("  no quota can be passed\n");
     } else {
         said.push_str("  quotas can be passed:\n");
-        said.push_str(&columns(&passed, 4));
+        said.push_str(&columns(&passed, 4, ALL));
     }
     said
 }
@@ -189,7 +196,7 @@ fn model(bundle: &Bundle, name: &str) -> String {
         return format!("{name} falls to no line of the catalogue: calls of it are refused\n");
     };
     let how = if row.glob.is_some() { "the glob" } else { "the line" };
-    format!("{name} falls to {how} `{}`\n{}", row.pattern, columns(&prices(row), 2))
+    format!("{name} falls to {how} `{}`\n{}", row.pattern, columns(&prices(row), 2, ALL))
 }
 
 fn prices(row: &Model) -> Vec<Vec<String>> {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::Exit;
+use super::columns::columns;
 use crate::collector::store::usage::{Answer, By, Used};
 
 /// Show what was used, by seat, organisation, model or day.
@@ -109,19 +110,7 @@ fn table(answer: &Answer) -> String {
     total.extend(figures(&answer.total));
     lines.push(total);
 
-    let mut text = String::new();
-    let widths: Vec<usize> = (0..names.len() + numbers.len())
-        .map(|column| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    for line in &lines {
-        let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column < names.len() { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
+    let mut text = columns(&lines, 0, names.len());
     for (what, count, meaning) in [
         ("lost", answer.losses.proven, "proven: the records of these exchanges will not come"),
         ("rejected", answer.losses.rejected, "these are no records of the wire format"),
