@@ -47,8 +47,6 @@ const MISSES: u8 = 6;
 pub struct Calibration {
     /// The last calls, the oldest in front.
     calls: VecDeque<Seen>,
-    /// Calls that were learned from, ever since it was empty.
-    learned: u32,
     /// Calls in a row that missed the line.
     missed: u8,
 }
@@ -109,7 +107,6 @@ impl Calibration {
         }
         self.make_room(seat);
         self.calls.push_back(Seen { seat, counted, reported });
-        self.learned = self.learned.saturating_add(1);
         if doubted { Learned::Forgotten } else { Learned::Kept }
     }
 
@@ -118,11 +115,6 @@ impl Calibration {
     pub fn foretell(&self, seat: u32, counted: u64) -> Option<u64> {
         let line = self.line_for(seat)?;
         u64::try_from(line.at(i64::try_from(counted.min(MOST)).ok()?).max(1)).ok()
-    }
-
-    /// Calls that were learned from, since it was last forgotten.
-    pub fn learned(&self) -> u32 {
-        self.learned
     }
 
     /// When all places are taken, makes one for a new call of this seat: its own oldest leaves if it has a third of them,
@@ -248,7 +240,7 @@ mod tests {
         assert!(calibration.foretell(ME, 300).is_some());
         let fates: Vec<Learned> = (0..u64::from(MISSES)).map(|call| calibration.learn(ME, 100 + call, 4_000)).collect();
         assert_eq!(fates.last(), Some(&Learned::Forgotten));
-        assert_eq!((calibration.learned(), calibration.foretell(ME, 300)), (1, None));
+        assert_eq!((calibration.calls.len(), calibration.foretell(ME, 300)), (1, None));
     }
 
     #[test]
@@ -257,7 +249,7 @@ mod tests {
         for (counted, reported) in [(0, 5), (5, 0), (u64::MAX, 5), (5, 100_000_000)] {
             assert_eq!(calibration.learn(ME, counted, reported), Learned::Nothing);
         }
-        assert_eq!(calibration.learned(), 0);
+        assert_eq!(calibration.calls.len(), 0);
     }
 
     /// Calls of a provider that counts 20 tokens more, by so many seats in turn.
