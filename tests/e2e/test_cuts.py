@@ -147,11 +147,12 @@ def test_stop_lets_the_upstream_go(stack, request, path):
 
 def test_a_crowd_spends_the_fund_and_no_more(stack, request):
     """Streams that all outgrow the fund which they share, by both SDKs at once: each ends legally, at what it is charged."""
+    # No answer begins before 32 have their first slice: else one that is early would take the slice of one that is late.
     model, calls = name(request, "crowd"), 48
     chats, messages = sdks(stack, "shared-0")
 
     def ask(n):
-        asks = {"model": f"{model}-{n}", "max_tokens": 1000, "messages": asked("Hello [[output=2000 ignore-limit pace=2ms]]")}
+        asks = {"model": f"{model}-{n}", "max_tokens": 1000, "messages": asked("Hello [[output=2000 ignore-limit pace=2ms slow-headers=4s]]")}
         if n % 2:
             with messages.messages.stream(**asks) as stream:
                 texts = list(stream.text_stream)
