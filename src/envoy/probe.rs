@@ -1,6 +1,6 @@
 //! Test hooks: how the host behaves, asked by requests. Only in builds with the feature `test-hooks`, never shipped.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use super::host::{self, Buffer, Map, SharedData};
@@ -8,6 +8,7 @@ use crate::engine::effect::Reply;
 use crate::engine::event::Header;
 use crate::engine::vm::Vm;
 use crate::quota::measure::{Calls, measure};
+use crate::quota::population::Population;
 use crate::quota::{Cells, Expect};
 
 /// Makes a new VM what its environment (`vm_config.environment_variables`) says: `FAREBOX_TEST=hold-nothing`.
@@ -80,6 +81,7 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "peer" => format!("{:?}", host::peer()),
         "calls" => numbers(&CALLS.take()),
         "cost" => cost(argument, parts.next()),
+        "population" => population(argument, parts.next()),
         _ => return None,
     };
     let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
@@ -155,6 +157,31 @@ fn cost(levels: &str, rounds: Option<&str>) -> String {
     let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     match measure(number(levels), rounds.map_or(1, number), host::now(), &mut SharedData, clock) {
         Ok(costs) => costs.map(|cost| format!("{} {}", cost.nanoseconds, numbers(&cost.calls))).join("\n"),
+        Err(error) => error.to_string(),
+    }
+}
+
+thread_local!(static POPULATION: RefCell<Option<Population>> = const { RefCell::new(None) });
+
+/// Bytes of a key and of an account, nanoseconds of a look-up and of hold and settle together, when shared data has the
+/// accounts of so many seats. They stay, and more can be asked for.
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn population(seats: &str, times: Option<&str>) -> String {
+    let begun = Instant::now();
+    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let (now, times) = (host::now(), times.and_then(|times| times.parse().ok()).unwrap_or(1));
+    let measured = POPULATION.with_borrow_mut(|known| {
+        let mut population = match known.take() {
+            Some(population) => population,
+            None => Population::new(now, &mut SharedData)?,
+        };
+        population.grow(seats.parse().unwrap_or(1), now, &mut SharedData)?;
+        let figures = population.measure(times, now, &mut SharedData, clock);
+        *known = Some(population);
+        figures
+    });
+    match measured {
+        Ok(figures) => format!("{} {} {} {}", figures.key, figures.account, figures.look_up, figures.request),
         Err(error) => error.to_string(),
     }
 }

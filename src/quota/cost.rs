@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::laws::Shared;
-use super::measure::{Hashed, levels, measure};
-use super::{ExchangeId, Keys, Operation, Outcome, QuotaId, first_claimable, read_account};
+use super::measure::{Hashed, measure};
+use super::population::{Figures, Population};
 use crate::now::Now;
 
 const NOW: Now = Now { wall_ms: 1_795_564_800_000, mono_ms: 0 };
@@ -25,47 +25,20 @@ fn a_request_swaps_each_account_twice() {
     }
 }
 
-/// Prints bytes an account and the time of a look-up with up to a million of them. Nothing here is asserted but that
-/// every account is there.
+/// Prints bytes an account and the time of a look-up with up to a million of them; every account is there.
 #[test]
 #[ignore = "a figure, not a test: run by `make accounts`"]
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn a_million_accounts() {
-    let keys = Keys::new("cost");
+    let begun = Instant::now();
+    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap();
     let mut cells = Hashed::default();
-    let by = first_claimable(&keys, 1, false, NOW, &mut cells).unwrap().unwrap().by();
-    let name = |seat: u64| format!("seat/{:012x}", seat.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16);
-    let mut made = 0;
-    for many in [1_000_u64, 10_000, 100_000, 1_000_000] {
-        let began = Instant::now();
-        let new = many - made;
-        for seat in made..many {
-            let (id, subjects) = (ExchangeId { by, sequence: seat + 1 }, [name(seat)]);
-            let held = Operation::hold(&keys, by, 0, id, levels(&subjects, 7), Vec::new(), NOW).run(&mut cells);
-            let settled =
-                Operation::settle(&keys, by, 0, id, levels(&subjects, 5), vec![1], false, NOW).run(&mut cells);
-            assert_eq!((held, settled), (Ok(Outcome::Done), Ok(Outcome::Done)));
-        }
-        let request = began.elapsed().as_nanos() / u128::from(new);
-        made = many;
-        let accounts = cells.cells.iter().filter(|(key, _)| key.windows(3).any(|part| part == b"/a/"));
-        let (mut records, mut named) = (0, 0);
-        accounts.for_each(|(key, cell)| {
-            named += key.len();
-            records += cell.value.len();
-        });
-        let looks = 200_000;
-        let began = Instant::now();
-        for look in 0_u64..looks {
-            let subject = name(look.wrapping_mul(7_919) % many);
-            let account = read_account(&keys, &subject, &mut cells).unwrap().unwrap();
-            assert_eq!(account.reported(QuotaId(1)).unwrap().current.used, 5);
-        }
-        let look = began.elapsed().as_nanos() / u128::from(looks);
+    let mut population = Population::new(NOW, &mut cells).unwrap();
+    for seats in [1_000, 10_000, 100_000, 1_000_000] {
+        population.grow(seats, NOW, &mut cells).unwrap();
+        let Figures { key, account, look_up, request } = population.measure(100_000, NOW, &mut cells, clock).unwrap();
         println!(
-            "{many} accounts of four quotas: {} bytes a record, {} a key; a look-up {look} ns, hold and settle {request} ns",
-            records as u64 / many,
-            named as u64 / many,
+            "{seats} accounts of four quotas: {account} bytes each, {key} its key; a look-up {look_up} ns, hold and settle {request} ns"
         );
     }
 }

@@ -57,6 +57,8 @@ mod crowd;
 mod laws;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod measure;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod population;
 #[cfg(test)]
 mod search;
 

@@ -156,6 +156,27 @@ def accounts(folder):
             seen = [int(number) / calls for number in ask("calls").split()]
             print(f"calls with {name}: {seen[0] + seen[2] + seen[4]:.1f} loads and {seen[1] + seen[3] + seen[5]:.1f} swaps each, ", end="")
             print(f"{seen[1]:.1f} of them of accounts; heartbeats, syncs and acknowledgements among them", flush=True)
+        population(one, ask)
+
+
+def population(one, ask):
+    """What very many accounts cost: their bytes in Envoy's memory, and whether one is found as fast as among few."""
+    print(f"\n{'accounts of four quotas':<24}{'bytes':>7}{'and its key':>13}{'resident':>10}{'look-up ns':>12}{'hold + settle ns':>18}")
+    before, known = resident(one.envoy), 0
+    for seats in (1_000, 10_000, 100_000, 1_000_000):
+        for step in range(known + 100_000, seats, 100_000):
+            ask(f"population/{step}/1")
+        known = seats
+        turns = [list(map(int, ask(f"population/{seats}/20000").split())) for _ in range(TURNS)]
+        key, account, look_up, request = map(statistics.median, zip(*turns, strict=True))
+        grown = (resident(one.envoy) - before) / seats
+        print(f"{seats:<24,}{account:>7.0f}{key:>13.0f}{grown:>10,.0f}{look_up:>12,.0f}{request:>18,.0f}", flush=True)
+
+
+def resident(envoy):
+    """Bytes of memory that this Envoy has."""
+    pages = int(pathlib.Path(f"/proc/{envoy.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def settled(one):
