@@ -245,6 +245,9 @@ impl Exchange {
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
         self.route = Route::of(method, path);
+        if let Some(route) = &mut self.route {
+            headers.iter().for_each(|(name, value)| route.header(name, value));
+        }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;

@@ -43,6 +43,7 @@ pub(super) struct Open {
     streams: bool,
     hides_usage: bool,
     asks_usage: bool,
+    in_pieces: bool,
     counted: u64,
     /// All of what it sent is text.
     text: bool,
@@ -159,6 +160,7 @@ impl Open {
             streams: call.stream,
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
+            in_pieces: call.in_pieces,
             counted: *counted,
             text: call.is_text(),
             prompt: None,

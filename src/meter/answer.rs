@@ -34,6 +34,8 @@ pub struct Answer {
     pub input_silent: bool,
     /// Items of the answer that were heard piece by piece, by their number below 64.
     pub items: u64,
+    /// Each event has what is new alone, whatever its provider may do otherwise.
+    pub in_pieces: bool,
     /// The text so far, where a provider may repeat it with each event. Kept to [`LONGEST_REPEATED`].
     so_far: String,
 }
@@ -72,6 +74,7 @@ impl Answer {
             heard: false,
             input_silent: false,
             items: 0,
+            in_pieces: false,
             so_far: String::new(),
         }
     }
@@ -116,11 +119,14 @@ impl Answer {
         }
     }
 
-    /// The text of an event which may be new, or all that there is so far: some providers do the one, some the other,
-    /// as the request says. Whether all before begins it tells.
+    /// The text of an event which may be new, or all that there is so far: some providers do the one, some the other, as
+    /// the request says. Where it says nothing, that all before begins it tells.
     pub fn speak_or_repeat(&mut self, raw: Option<&str>) {
         let Some(text) = raw.and_then(json::text) else { return };
         let voice = Voice { kind: Kind::Text, answer: 0, part: 0 };
+        if self.in_pieces {
+            return self.tally.push(voice, &text);
+        }
         let repeated = !self.so_far.is_empty() && self.so_far.len() <= LONGEST_REPEATED;
         match text.strip_prefix(self.so_far.as_str()).filter(|_| repeated) {
             Some(new) => {

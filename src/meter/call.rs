@@ -83,6 +83,8 @@ pub struct Call {
     pub begins_turn: bool,
     /// Whether the answer may call tools.
     pub tools: bool,
+    /// Whether each event of the answer is to have what is new alone, where a dialect has the choice.
+    pub in_pieces: bool,
     /// What is asked for that is not counted in tokens: characters to speak, images to make, seconds to hear.
     pub asked: Usage,
     pub(super) body: String,
@@ -99,8 +101,6 @@ pub struct Call {
     settings: Vec<Settings>,
     /// The path names the model.
     deployed: bool,
-    /// A stream would be of server-sent events.
-    events: bool,
     /// And that as a deployment at Azure.
     azure: bool,
     /// The call goes to another model than the body says.
@@ -261,13 +261,12 @@ impl Call {
             self.deployed = true;
         }
         self.azure |= route.azure;
-        self.events |= route.sse && self.dialect == Dialect::GeminiGenerate;
         self.stream = route.stream.unwrap_or(self.stream);
     }
 
     /// Whether the answer will be a stream that can be cut at any event.
     pub fn can_be_cut(&self) -> bool {
-        self.stream && self.events
+        self.stream && self.dialect.ends_streams(&self.model)
     }
 
     /// Whether the body names the model, so that [`send_to`](Self::send_to) can change it.
@@ -542,6 +541,7 @@ impl<'a> Head<'a> {
             open: parts.open,
             floor,
             asked: parts.asked,
+            in_pieces: parts.in_pieces,
             body: self.body.to_owned(),
             parts: parts.list,
             frames: parts.frames,
@@ -557,7 +557,6 @@ impl<'a> Head<'a> {
             settings: self.settings,
             deployed: false,
             azure: false,
-            events: dialect.sends_events(),
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,

@@ -8,6 +8,11 @@
 //! All big-endian. A length without its checksum cannot be trusted, so the first wrong one ends the reading: where the
 //! next frame begins is not known any more.
 
+use std::mem;
+use std::ops::ControlFlow::{self, Continue};
+
+use super::framing::Piece;
+
 /// The longest frame that is read, in bytes; Amazon's own limit is 24 MiB.
 pub const LONGEST: usize = 1024 * 1024;
 
@@ -16,17 +21,6 @@ const PRELUDE: usize = 12;
 
 /// A frame without headers and payload.
 const SHORTEST: usize = PRELUDE + 4;
-
-/// What a piece of a body turned out to be.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// A whole frame.
-    Frame(Frame<'a>),
-    /// A frame above [`LONGEST`] has been passed over: it had this many bytes.
-    Oversized(u64),
-    /// The framing is lost here, for good.
-    Broken,
-}
 
 /// A frame: what it says of itself, and its payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,18 +43,31 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Cuts `chunk` into pieces.
-    pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
+    /// Cuts `chunk` into pieces. What `each` may say is what [`Framing::push`](super::framing::Framing::push) tells.
+    pub fn push<'a>(&mut self, chunk: &'a [u8], mut each: impl FnMut(Piece<'_>) -> ControlFlow<()>) -> &'a [u8] {
         let mut rest = chunk;
-        while !rest.is_empty() && !self.broken {
-            rest = if self.skip.0 > 0 {
-                self.pass(rest, &mut each)
+        while !rest.is_empty() {
+            let (tail, flow) = if self.broken {
+                let _ = each(Piece::Raw { bytes: rest, pending: false });
+                (&[][..], Continue(()))
+            } else if self.skip.0 > 0 {
+                (self.pass(rest, &mut each), Continue(()))
             } else if self.kept.is_empty() {
                 self.direct(rest, &mut each)
             } else {
                 self.fill(rest, &mut each)
             };
+            rest = tail;
+            if flow.is_break() {
+                return rest;
+            }
         }
+        &[]
+    }
+
+    /// What is here of a frame whose end is not.
+    pub fn pending(&self) -> &[u8] {
+        &self.kept
     }
 
     /// Whether the body, if it ended now, was whole frames only.
@@ -69,55 +76,64 @@ impl Frames {
     }
 
     /// Takes a frame that lies in one chunk without copying it.
-    fn direct<'a>(&mut self, bytes: &'a [u8], each: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
-        let Some(total) = self.total(bytes, each) else { return self.keep(bytes) };
-        match bytes.split_at_checked(total) {
-            Some((frame, rest)) if total <= LONGEST => {
-                self.complete(frame, each);
-                rest
+    fn direct<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> (&'a [u8], ControlFlow<()>) {
+        match self.total(bytes, each) {
+            Some(total) if total > LONGEST => (bytes, Continue(())),
+            Some(total) if total <= bytes.len() => {
+                let (frame, rest) = bytes.split_at(total);
+                let _ = each(Piece::Raw { bytes: frame, pending: true });
+                (rest, self.complete(frame, each))
             }
-            _ if total > LONGEST => self.pass(bytes, each),
-            _ => self.keep(bytes),
+            _ if self.broken => (bytes, Continue(())),
+            _ => {
+                self.keep(bytes, each);
+                (&[], Continue(()))
+            }
         }
     }
 
-    fn keep<'a>(&mut self, bytes: &[u8]) -> &'a [u8] {
-        if !self.broken {
-            self.kept.extend_from_slice(bytes);
-        }
-        &[]
+    fn keep(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
+        self.kept.extend_from_slice(bytes);
+        let _ = each(Piece::Raw { bytes, pending: true });
     }
 
     /// Adds to the frame under way as many bytes as it needs to go on.
-    fn fill<'a>(&mut self, bytes: &'a [u8], each: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
+    fn fill<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> (&'a [u8], ControlFlow<()>) {
         let need = match self.kept.len() {
             short if short < PRELUDE => PRELUDE,
             _ => length(&self.kept, 0).unwrap_or(PRELUDE),
         };
         let take = need.saturating_sub(self.kept.len()).min(bytes.len());
         let (head, rest) = bytes.split_at(take);
-        self.kept.extend_from_slice(head);
+        self.keep(head, each);
         if self.kept.len() < need {
-            return rest;
+            return (rest, Continue(()));
         }
+        let kept = mem::take(&mut self.kept);
         if need == PRELUDE {
-            let kept = std::mem::take(&mut self.kept);
             if self.total(&kept, each).is_some_and(|total| total <= LONGEST) {
                 self.kept = kept;
             } else if !self.broken {
                 self.skip.0 = self.skip.0.saturating_sub(kept.len() as u64);
             }
-            return rest;
+            return (rest, Continue(()));
         }
-        let kept = std::mem::take(&mut self.kept);
-        self.complete(&kept, each);
+        let flow = self.complete(&kept, each);
         self.kept = kept;
         self.kept.clear();
-        rest
+        (rest, flow)
     }
 
     /// The length of the frame that begins here, once its prelude is here and holds.
-    fn total(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) -> Option<usize> {
+    fn total(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> Option<usize> {
         let prelude = bytes.get(..PRELUDE)?;
         let (total, headers) = (length(prelude, 0)?, length(prelude, 4)?);
         let sound = prelude.get(..8).map(crc32fast::hash) == number(prelude, 8);
@@ -131,34 +147,36 @@ impl Frames {
         Some(total)
     }
 
-    fn lose(&mut self, each: &mut impl FnMut(Piece<'_>)) {
+    fn lose(&mut self, each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
         self.broken = true;
-        each(Piece::Broken);
+        let _ = each(Piece::Broken);
     }
 
-    fn pass<'a>(&mut self, bytes: &'a [u8], each: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
+    fn pass<'a>(&mut self, bytes: &'a [u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> &'a [u8] {
         let take = usize::try_from(self.skip.0).unwrap_or(usize::MAX).min(bytes.len());
+        let (taken, rest) = bytes.split_at(take);
         self.skip.0 = self.skip.0.saturating_sub(take as u64);
+        let _ = each(Piece::Huge(taken));
         if self.skip.0 == 0 {
-            each(Piece::Oversized(self.skip.1));
+            let _ = each(Piece::Oversized(self.skip.1));
         }
-        bytes.get(take..).unwrap_or_default()
+        rest
     }
 
     /// A whole frame, its prelude known to hold.
-    fn complete(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
-        match frame(bytes) {
-            Some(frame) => each(Piece::Frame(frame)),
-            None => self.lose(each),
+    fn complete(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let body = bytes.len().checked_sub(4).and_then(|end| bytes.get(..end)).unwrap_or_default();
+        if Some(crc32fast::hash(body)) == number(bytes, body.len()) && frame(bytes).is_some() {
+            return each(Piece::Event(bytes));
         }
+        self.lose(each);
+        Continue(())
     }
 }
 
-fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
+/// Reads a whole frame, whose checksums are known to hold.
+pub fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (body, _) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    if Some(crc32fast::hash(body)) != number(bytes, body.len()) {
-        return None;
-    }
     let (headers, payload) = body.get(PRELUDE..)?.split_at_checked(length(bytes, 4)?)?;
     let mut frame = Frame { payload, ..Frame::default() };
     let mut rest = headers;
@@ -232,22 +250,39 @@ pub fn write(message: &str, kind: &str, payload: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
-    use super::{Frames, LONGEST, Piece, write};
+    use std::ops::ControlFlow::{Break, Continue};
+
+    use super::{Frames, LONGEST, Piece, frame, write};
+
+    /// The body strung together again, the frames, and whether it is whole.
+    fn strung<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<String>, bool) {
+        let (mut frames, mut raw, mut found) = (Frames::default(), Vec::new(), Vec::new());
+        for chunk in chunks {
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                rest = frames.push(rest, |piece| {
+                    match piece {
+                        Piece::Raw { bytes, .. } | Piece::Huge(bytes) => raw.extend_from_slice(bytes),
+                        Piece::Event(bytes) => {
+                            let frame = frame(bytes).unwrap();
+                            let payload = String::from_utf8_lossy(frame.payload);
+                            found.push(format!("{} {} {payload}", frame.kind, frame.failed));
+                            return Break(());
+                        }
+                        Piece::Oversized(bytes) => found.push(format!("{bytes} bytes")),
+                        Piece::Broken => found.push("broken".to_owned()),
+                        Piece::LineFeed => panic!("frames have no lines"),
+                    }
+                    Continue(())
+                });
+            }
+        }
+        (raw, found, frames.is_whole())
+    }
 
     fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
-        let (mut frames, mut found) = (Frames::default(), Vec::new());
-        for chunk in chunks {
-            frames.push(chunk, |piece| {
-                found.push(match piece {
-                    Piece::Frame(frame) => {
-                        format!("{} {} {}", frame.kind, frame.failed, String::from_utf8_lossy(frame.payload))
-                    }
-                    Piece::Oversized(bytes) => format!("{bytes} bytes"),
-                    Piece::Broken => "broken".to_owned(),
-                });
-            });
-        }
-        (found, frames.is_whole())
+        let (_, found, whole) = strung(chunks);
+        (found, whole)
     }
 
     #[test]
@@ -287,7 +322,9 @@ mod tests {
             }
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).chain([0, body.len()]).collect();
             cuts.sort_unstable();
-            prop_assert_eq!(run(cuts.windows(2).map(|cut| &body[cut[0]..cut[1]])), run([&body[..]]));
+            let cut = strung(cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]));
+            prop_assert_eq!(&cut, &strung([&body[..]]));
+            prop_assert_eq!(cut.0, body);
         }
     }
 }

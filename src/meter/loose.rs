@@ -22,6 +22,8 @@ pub struct LooseEnds {
     pub next: u64,
     /// The answer as a whole has said why it ends.
     pub stopped: bool,
+    /// Whose events they are, where a dialect passes on those of several.
+    pub family: Option<Family>,
 }
 
 impl LooseEnds {
@@ -74,9 +76,47 @@ impl LooseEnds {
     }
 }
 
+/// A family of models whose events Amazon's InvokeModel passes on as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Anthropic's Claude.
+    Claude,
+    /// Amazon's Nova.
+    Nova,
+}
+
+impl Family {
+    /// That of a model, by its id at Amazon. `None`: another, or an inference profile that does not tell.
+    pub fn of(model: &str) -> Option<Self> {
+        let named = |name: &str| model.contains(name);
+        if named("claude") || named("anthropic.") {
+            return Some(Self::Claude);
+        }
+        named("nova").then_some(Self::Nova)
+    }
+}
+
+/// What the last events of a stream are written into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// Server-sent events.
+    Events,
+    /// JSON objects, one a line.
+    Lines,
+    /// A JSON array.
+    Array {
+        /// It has elements already.
+        begun: bool,
+    },
+    /// Amazon's binary messages.
+    Messages,
+}
+
 /// What the last events of a stream say that we end.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
+    /// What they are written into.
+    pub within: Within,
     /// What they close.
     pub loose: &'a LooseEnds,
     /// The model that the answer names.

@@ -35,6 +35,7 @@ mod answer;
 mod bound;
 mod estimate;
 mod eventstream;
+mod framing;
 mod image;
 mod json;
 mod loose;

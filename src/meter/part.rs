@@ -68,6 +68,8 @@ pub struct Parts<'a> {
     pub answers: u64,
     /// What is asked for and not counted in tokens.
     pub asked: Usage,
+    /// Each event of the answer is to have what is new, where it might have all so far.
+    pub in_pieces: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -85,6 +87,7 @@ impl<'a> Parts<'a> {
             goes_on: false,
             answers: 1,
             asked: Usage::default(),
+            in_pieces: false,
         }
     }
 

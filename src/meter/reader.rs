@@ -1,18 +1,18 @@
 //! One response, as it streams past.
 
 use std::mem;
+use std::ops::ControlFlow::Continue;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
 use super::dialect::Dialect;
-use super::eventstream;
+use super::framing::{Framing, Piece};
 use super::loose::Ending;
 use super::manner::Manner;
-use super::partial;
 use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
 use super::usage::Usage;
-use super::values;
+use super::{eventstream, partial, sse, values};
 
 /// The longest JSON answer that is read, in bytes.
 const LONGEST_JSON: usize = 8 * 1024 * 1024;
@@ -89,12 +89,9 @@ struct Ended {
 enum Body {
     /// Nothing but white space so far.
     Unknown,
+    /// Events, however they are framed.
     Stream(Stream),
     Json(Json),
-    /// Objects that follow each other.
-    Objects(values::Values),
-    /// Amazon's binary frames.
-    Frames(eventstream::Frames),
     /// Text as it is; up to three bytes of a character that is not whole yet.
     Text(Vec<u8>),
     /// Sound, in which there is nothing to read.
@@ -220,34 +217,6 @@ impl Reader {
                 }
                 Forward::Same
             }
-            Body::Objects(objects) => {
-                let (dialect, answer, unreadable) = (self.dialect, &mut self.answer, &mut self.unreadable);
-                objects.push(rest, |piece| match piece {
-                    values::Piece::Value(value) => {
-                        dialect.read_event(answer, &String::from_utf8_lossy(value));
-                    }
-                    values::Piece::Oversized(bytes) => {
-                        *unreadable = Some("an object above 8 MiB");
-                        answer.tally.add(bytes.div_ceil(4));
-                    }
-                });
-                Forward::Same
-            }
-            Body::Frames(frames) => {
-                let (dialect, answer, unreadable) = (self.dialect, &mut self.answer, &mut self.unreadable);
-                frames.push(rest, |piece| match piece {
-                    eventstream::Piece::Frame(frame) => {
-                        answer.error |= frame.failed;
-                        dialect.read_frame(answer, frame.kind, &String::from_utf8_lossy(frame.payload));
-                    }
-                    eventstream::Piece::Oversized(bytes) => {
-                        *unreadable = Some("a frame above 1 MiB");
-                        answer.tally.add(bytes.div_ceil(4));
-                    }
-                    eventstream::Piece::Broken => *unreadable = Some("a frame with a wrong checksum"),
-                });
-                Forward::Same
-            }
             Body::Text(carry) => {
                 text(&mut self.answer, carry, rest);
                 Forward::Same
@@ -266,6 +235,11 @@ impl Reader {
         if self.dialect.read_header(&mut usage, name, value) {
             self.in_headers = Some(usage);
         }
+    }
+
+    /// Each event of the stream has what is new alone, as the request asked ([`Call::in_pieces`](super::call::Call)).
+    pub fn comes_in_pieces(&mut self) {
+        self.answer.in_pieces = true;
     }
 
     /// Keeps a stream to terms, from before its first chunk.
@@ -332,9 +306,11 @@ impl Reader {
         let over = stream.cut(report);
         // The first event may be the one that waited; it names the answer.
         loose.named(self.answer.loose.id.as_deref(), self.answer.loose.created.as_deref());
-        let output = stream.cut_at().unwrap_or(0);
+        loose.family = loose.family.or(self.answer.loose.family);
+        let (output, within) = (stream.cut_at().unwrap_or(0), stream.within());
         let usage = Usage { output, ..self.answer.opening.unwrap_or(Usage { input, ..Usage::default() }) };
         let bytes = self.dialect.ending(&Ending {
+            within,
             loose: &loose,
             model: self.answer.served.as_deref(),
             usage,
@@ -368,7 +344,7 @@ impl Reader {
         }
         let json = match &self.body {
             Body::Json(json) => json.so_far(self.encoding),
-            Body::Objects(objects) => partial::count(self.encoding, objects.pending()),
+            Body::Stream(stream) => partial::count(self.encoding, stream.unread()),
             _ => 0,
         };
         self.answer.tally.so_far().saturating_add(json)
@@ -469,7 +445,7 @@ impl Reader {
             return 0;
         }
         if self.dialect.sends_frames() && chunk.first() == Some(&0) {
-            self.body = Body::Frames(eventstream::Frames::default());
+            self.body = self.stream(Framing::Messages(eventstream::Frames::default()));
             return 0;
         }
         if self.declared == Declared::Sound && !chunk.is_empty() {
@@ -479,10 +455,12 @@ impl Reader {
         // A byte order mark is three bytes that no JSON or stream begins with.
         let lead = chunk.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, 0xef | 0xbb | 0xbf)).count();
         self.body = match chunk.get(lead) {
-            Some(b'{' | b'[') if self.dialect.sends_objects() => Body::Objects(values::Values::default()),
+            Some(b'{' | b'[') if self.dialect.sends_objects() => {
+                self.stream(Framing::Objects(values::Values::default()))
+            }
             Some(b'{' | b'[') => Body::Json(Json::default()),
             // No JSON begins so; some servers call their streams JSON, or what they please.
-            Some(b':' | b'd' | b'e' | b'i' | b'r') => self.stream(),
+            Some(b':' | b'd' | b'e' | b'i' | b'r') => self.stream(Framing::Events(sse::Frames::default())),
             Some(_) => {
                 self.unreadable = Some("neither JSON nor an event stream");
                 Body::Deaf
@@ -499,9 +477,9 @@ impl Reader {
     }
 
     /// A stream of events, kept to its terms.
-    fn stream(&self) -> Body {
+    fn stream(&self, framing: Framing) -> Body {
         let allowance = self.terms.map(|terms| terms.allowance);
-        Body::Stream(Stream::new(self.dialect, self.hide_usage, allowance))
+        Body::Stream(Stream::new(self.dialect, framing, self.hide_usage, allowance))
     }
 
     fn end(&mut self) {
@@ -514,28 +492,7 @@ impl Reader {
                     self.answer.tally.add(partial::count(self.encoding, &json.kept));
                 }
             }
-            Body::Stream(stream) => {
-                if !self.answer.heard && self.declared != Declared::Events {
-                    self.unreadable = Some("neither JSON nor an event stream");
-                }
-                self.answer.finished |= self.answer.ended;
-                self.ended = Ended { cut_at: stream.cut_at(), graced: stream.graced() };
-            }
-            Body::Objects(objects) => {
-                if objects.is_whole() {
-                    // A whole answer ends with its last brace; a stream has a reason for its end.
-                    self.answer.finished |= self.answer.ended || !self.answer.tally.is_empty() || self.answer.error;
-                } else {
-                    self.unreadable = self.unreadable.or(Some("broken JSON"));
-                    self.answer.tally.add(partial::count(self.encoding, objects.pending()));
-                }
-            }
-            Body::Frames(frames) => {
-                self.answer.finished |= self.answer.ended && frames.is_whole();
-                if !frames.is_whole() {
-                    self.unreadable = self.unreadable.or(Some("a frame that was cut"));
-                }
-            }
+            Body::Stream(stream) => self.end_stream(&stream),
             Body::Text(carry) => {
                 self.answer.speak_plain(&String::from_utf8_lossy(&carry));
                 self.answer.finished = true;
@@ -548,19 +505,47 @@ impl Reader {
         }
         self.answer.tally.end_all();
     }
+
+    fn end_stream(&mut self, stream: &Stream) {
+        let (answer, whole) = (&mut self.answer, stream.framing().is_whole());
+        match stream.framing() {
+            Framing::Events(_) => {
+                if !answer.heard && self.declared != Declared::Events {
+                    self.unreadable = Some("neither JSON nor an event stream");
+                }
+                answer.finished |= answer.ended;
+            }
+            // A whole answer ends with its last brace; a stream has a reason for its end.
+            Framing::Objects(_) if whole => {
+                answer.finished |= answer.ended || !answer.tally.is_empty() || answer.error;
+            }
+            Framing::Objects(_) => {
+                self.unreadable.get_or_insert("broken JSON");
+                answer.tally.add(partial::count(self.encoding, stream.unread()));
+            }
+            Framing::Messages(_) => {
+                answer.finished |= answer.ended && whole;
+                if !whole {
+                    self.unreadable.get_or_insert("a frame that was cut");
+                }
+            }
+        }
+        self.ended = Ended { cut_at: stream.cut_at(), graced: stream.graced() };
+    }
 }
 
 /// Reads objects that follow each other where one was expected: lines, or an array. Whether that is what they are.
 fn several(dialect: Dialect, answer: &mut Answer, bytes: &[u8]) -> bool {
     let mut check = values::Values::default();
-    check.push(bytes, |_| {});
+    check.push(bytes, |_| Continue(()));
     if !check.is_whole() {
         return false;
     }
     values::Values::default().push(bytes, |piece| {
-        if let values::Piece::Value(value) = piece {
+        if let Piece::Event(value) = piece {
             dialect.read_event(answer, &String::from_utf8_lossy(value));
         }
+        Continue(())
     });
     answer.finished |= answer.ended || answer.error;
     true

@@ -1,11 +1,16 @@
-use std::path::PathBuf;
+use std::ops::ControlFlow::Continue;
+use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::super::{Need, Terms};
 use super::{Forward, Reader, dialect_of, golden_files, reader, told};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
+use crate::meter::eventstream;
+use crate::meter::framing::Piece;
 
 /// What is done about an event that waits.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +91,19 @@ fn words(dialect: Dialect, words: &[&str]) -> String {
             "event: step.delta\ndata: {{\"event_type\":\"step.delta\",\"index\":1,\
              \"delta\":{{\"type\":\"text\",\"text\":\"{word}\"}}}}\n\n"
         ),
-        _ => panic!("{dialect:?} is not cut"),
+        Dialect::CohereChat => format!(
+            "event: content-delta\ndata: {{\"type\":\"content-delta\",\"index\":0,\
+             \"delta\":{{\"message\":{{\"content\":{{\"text\":\"{word}\"}}}}}}}}\n\n"
+        ),
+        Dialect::CohereGenerate => format!("{{\"is_finished\":false,\"text\":\"{word}\"}}\n"),
+        Dialect::OllamaChat => format!("{{\"message\":{{\"content\":\"{word}\"}},\"done\":false}}\n"),
+        Dialect::OllamaGenerate => format!("{{\"response\":\"{word}\",\"done\":false}}\n"),
+        Dialect::DashScope => format!(
+            "id:1\nevent:result\n:HTTP_STATUS/200\ndata:{{\"output\":{{\"choices\":[{{\"message\":\
+             {{\"content\":\"{word}\"}},\"finish_reason\":\"null\"}}]}}}}\n\n"
+        ),
+        Dialect::Generate => format!("data:{{\"token\":{{\"text\":\"{word}\",\"special\":false}}}}\n\n"),
+        _ => panic!("{dialect:?} is no text"),
     };
     let opening = match dialect {
         Dialect::AnthropicMessages => {
@@ -103,9 +120,90 @@ fn words(dialect: Dialect, words: &[&str]) -> String {
     opening.to_owned() + &words.iter().map(|word| event(word)).collect::<String>()
 }
 
-/// Those whose streams are of events.
-fn cut_dialects() -> impl Iterator<Item = Dialect> {
-    Dialect::ALL.into_iter().filter(|dialect| dialect.sends_events() || *dialect == Dialect::GeminiGenerate)
+/// Every form of stream that can be cut: its dialect, and what is not told by that.
+const FORMS: [(Dialect, &str); 18] = [
+    (Dialect::OpenAiChat, ""),
+    (Dialect::OpenAiCompletions, ""),
+    (Dialect::OpenAiResponses, ""),
+    (Dialect::AnthropicMessages, ""),
+    (Dialect::AnthropicComplete, ""),
+    (Dialect::GeminiGenerate, ""),
+    (Dialect::GeminiGenerate, "array"),
+    (Dialect::GeminiInteractions, ""),
+    (Dialect::BedrockConverse, ""),
+    (Dialect::BedrockInvoke, "claude"),
+    (Dialect::BedrockInvoke, "nova"),
+    (Dialect::CohereChat, ""),
+    (Dialect::CohereChat, "first version"),
+    (Dialect::CohereGenerate, ""),
+    (Dialect::OllamaChat, ""),
+    (Dialect::OllamaGenerate, ""),
+    (Dialect::DashScope, ""),
+    (Dialect::Generate, ""),
+];
+
+/// The beginning of a stream of this form, as far as its last word.
+fn beginning((dialect, form): (Dialect, &str), said: &[&str]) -> Vec<u8> {
+    let delta = |word: &str| format!("{{\"contentBlockIndex\":0,\"delta\":{{\"text\":\"{word}\"}}}}");
+    let chunk = |event: &str| {
+        let payload = format!("{{\"bytes\":\"{}\"}}", STANDARD.encode(event));
+        eventstream::write("event", "chunk", payload.as_bytes())
+    };
+    match (dialect, form) {
+        (Dialect::GeminiGenerate, "array") => {
+            let element =
+                |word: &&str| format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{word}\"}}]}}}}]}}");
+            let elements: Vec<String> = said.iter().map(element).collect();
+            if elements.is_empty() { Vec::new() } else { format!("[{}", elements.join("\r\n,\r\n")).into_bytes() }
+        }
+        (Dialect::BedrockConverse, _) => said
+            .iter()
+            .flat_map(|word| eventstream::write("event", "contentBlockDelta", delta(word).as_bytes()))
+            .collect(),
+        (Dialect::BedrockInvoke, "nova") => {
+            said.iter().flat_map(|word| chunk(&format!("{{\"contentBlockDelta\":{}}}", delta(word)))).collect()
+        }
+        (Dialect::BedrockInvoke, _) => {
+            let told = words(Dialect::AnthropicMessages, said);
+            told.lines().filter_map(|line| line.strip_prefix("data: ")).flat_map(chunk).collect()
+        }
+        (Dialect::CohereChat, "first version") => {
+            let line = |word: &&str| format!("{{\"event_type\":\"text-generation\",\"text\":\"{word}\"}}\n");
+            said.iter().map(line).collect::<String>().into_bytes()
+        }
+        _ => words(dialect, said).into_bytes(),
+    }
+}
+
+/// A stream that is nothing but these words.
+fn stream(form: (Dialect, &str), said: &[&str]) -> Vec<u8> {
+    let closing: &[u8] = if form.1 == "array" { b"]" } else { b"" };
+    [&beginning(form, said), closing].concat()
+}
+
+#[test]
+fn every_dialect_that_is_cut_has_its_form_here() {
+    for dialect in Dialect::ALL {
+        let cut = ["", "claude", "nova"].iter().any(|model| dialect.ends_streams(model));
+        assert_eq!(FORMS.iter().any(|(known, _)| *known == dialect), cut, "{dialect:?}");
+    }
+}
+
+/// Whether a client can read all of this: every object, event and message is whole.
+fn is_whole((dialect, form): (Dialect, &str), out: &[u8]) -> bool {
+    match (dialect, form) {
+        (Dialect::BedrockConverse | Dialect::BedrockInvoke, _) => {
+            let mut frames = eventstream::Frames::default();
+            frames.push(out, |_| Continue(()));
+            frames.is_whole()
+        }
+        (_, "array") => serde_json::from_slice::<Vec<serde_json::Value>>(out).is_ok(),
+        (Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::CohereGenerate, _) | (_, "first version") => {
+            let text = String::from_utf8_lossy(out);
+            text.ends_with('\n') && text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+        }
+        _ => out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n"),
+    }
 }
 
 const WORDS: [&str; 5] = ["One", " two", " three", " four", " five"];
@@ -116,19 +214,44 @@ fn plan(allowance: u64) -> Plan {
 
 #[test]
 fn not_one_token_beyond_the_allowance_leaves_and_every_one_within() {
-    for dialect in cut_dialects() {
-        let body = words(dialect, &WORDS);
+    for form in FORMS {
+        let body = stream(form, &WORDS);
+        let kept_to = |allowance, body: &[u8]| run(reader(form.0, false), TERMS, plan(allowance), body.chunks(7));
         for allowance in 0..5 {
-            let (reader, out) = run(reader(dialect, false), TERMS, plan(allowance), [body.as_bytes()]);
-            let kept = words(dialect, &WORDS[..usize::try_from(allowance).unwrap()]);
-            assert!(out.starts_with(kept.as_bytes()), "{allowance}: {}", String::from_utf8_lossy(&out));
-            assert_eq!((reader.delivered(), reader.is_cut()), (allowance, true));
-            let text = String::from_utf8(out).unwrap();
-            assert!(!text.contains(WORDS[usize::try_from(allowance).unwrap()]), "{text}");
+            let (reader, out) = kept_to(allowance, &body);
+            let kept = beginning(form, &WORDS[..usize::try_from(allowance).unwrap()]);
+            let text = String::from_utf8_lossy(&out);
+            assert!(out.starts_with(&kept) && out.len() > kept.len(), "{form:?}, {allowance}: {text}");
+            assert_eq!((reader.delivered(), reader.is_cut()), (allowance, true), "{form:?}");
+            assert!(is_whole(form, &out), "{form:?}, {allowance}: {text}");
+            let (again, _) = super::read(super::reader(form.0, false), [&out[..]]);
+            assert_eq!((again.delivered(), again.finished()), (allowance, true), "{form:?}, {allowance}: {text}");
         }
-        let (reader, out) = run(reader(dialect, false), TERMS, plan(5), [body.as_bytes()]);
-        assert_eq!((out.as_slice(), reader.delivered(), reader.is_cut()), (body.as_bytes(), 5, false));
+        let (reader, out) = kept_to(5, &body);
+        assert_eq!((out.as_slice(), reader.delivered(), reader.is_cut()), (body.as_slice(), 5, false), "{form:?}");
     }
+}
+
+/// Nobody can say what the rest of an event is that does not come, so what is here of it does not leave.
+#[test]
+fn an_event_that_never_ends_does_not_leave() {
+    for form in [(Dialect::OllamaChat, ""), (Dialect::GeminiGenerate, "array"), (Dialect::BedrockConverse, "")] {
+        let (whole, more) = (beginning(form, &WORDS[..2]), beginning(form, &WORDS[..3]));
+        let (reader, out) = run(reader(form.0, false), TERMS, plan(9), [&more[..more.len() - 3]]);
+        assert!(out == whole || out == [&whole[..], b"\r\n"].concat(), "{}", String::from_utf8_lossy(&out));
+        assert_eq!((reader.delivered(), reader.finished(), reader.is_cut()), (2, false, false), "{form:?}");
+    }
+}
+
+/// A frame with a wrong checksum cannot be weighed, and what follows it neither.
+#[test]
+fn a_stream_that_breaks_is_cut_there() {
+    let form = (Dialect::BedrockConverse, "");
+    let (whole, mut more) = (beginning(form, &WORDS[..2]), beginning(form, &WORDS));
+    more[whole.len() + 40] ^= 1;
+    let (reader, out) = run(reader(form.0, false), TERMS, plan(9), [&more[..]]);
+    assert!(out.starts_with(&whole) && is_whole(form, &out));
+    assert_eq!((reader.delivered(), reader.is_cut()), (2, true));
 }
 
 #[test]
@@ -245,21 +368,50 @@ fn grace_is_as_long_as_it_is_and_a_call_cut_in_it_is_not_disguised() {
     assert_eq!((reader.graced(), reader.delivered()), (0, 2));
 }
 
-/// The endings of every transcript at several lengths; `BLESS=1` writes them.
+/// What was put behind the events that left, in a form that can be read.
+fn added(path: &Path, out: &[u8], body: &[u8]) -> String {
+    if path.extension().is_some_and(|kind| kind == "bin") {
+        let (told, known) = (frames(out), frames(body));
+        let common = told.iter().zip(&known).take_while(|(one, other)| one == other).count();
+        return told[common..].iter().map(|frame| format!("{frame}\n")).collect();
+    }
+    let common = out.iter().zip(body).take_while(|(out, body)| out == body).count();
+    let events = path.extension().is_some_and(|kind| kind == "sse");
+    let ends = body[..common].windows(2).rposition(|pair| if events { pair == b"\n\n" } else { pair[1] == b'\n' });
+    String::from_utf8_lossy(&out[ends.map_or(0, |at| at + 2)..]).into_owned()
+}
+
+/// The frames of a binary stream, what InvokeModel wraps unwrapped.
+fn frames(bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    eventstream::Frames::default().push(bytes, |piece| {
+        if let Piece::Event(bytes) = piece {
+            let frame = eventstream::frame(bytes).unwrap();
+            let payload: serde_json::Value = serde_json::from_slice(frame.payload).unwrap();
+            let inner = payload["bytes"].as_str().map(|wrapped| STANDARD.decode(wrapped).unwrap());
+            let inner = inner.map(|bytes| String::from_utf8(bytes).unwrap());
+            found.push(format!("{}: {}", frame.kind, inner.unwrap_or_else(|| payload.to_string())));
+        }
+        Continue(())
+    });
+    found
+}
+
+/// The endings of every transcript of a stream at several lengths; `BLESS=1` writes them.
 #[test]
 fn golden_endings() {
     let mut differing = Vec::new();
-    for path in golden_files() {
+    let is_stream = |path: &PathBuf| path.extension().is_some_and(|kind| kind != "json") || told_an_array(path);
+    let is_cut = |path: &PathBuf| dialect_of(path).ends_streams(&path.to_string_lossy());
+    for path in golden_files().into_iter().filter(|path| is_stream(path) && is_cut(path)) {
         let body = std::fs::read(&path).unwrap();
         let mut told = String::new();
         for allowance in [0, 1, 5, 20] {
             let terms = Terms { choices: 1, tells_usage: allowance == 5, ..TERMS };
             let (reader, out) = run(reader(dialect_of(&path), !terms.tells_usage), terms, plan(allowance), [&body[..]]);
             if reader.is_cut() {
-                let common = out.iter().zip(&body).take_while(|(out, body)| out == body).count();
-                let kept = body[..common].windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
-                let ending = String::from_utf8_lossy(&out[kept..]);
-                told.push_str(&format!("# {allowance} allowed, {} delivered\n{ending}", reader.delivered()));
+                let (delivered, ending) = (reader.delivered(), added(&path, &out, &body));
+                told.push_str(&format!("# {allowance} allowed, {delivered} delivered\n{ending}"));
             }
         }
         let name = path.file_name().unwrap().to_string_lossy();
@@ -275,21 +427,24 @@ fn golden_endings() {
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
+fn told_an_array(path: &Path) -> bool {
+    path.to_string_lossy().contains("array")
+}
+
 proptest! {
     #[test]
     fn any_chunking_leaves_the_same_bytes(
         which in any::<usize>(), allowance in 0u64..40, more in 0u32..4, by in 0u64..20, grace in 0u64..10,
         hide in any::<bool>(), crlf in any::<bool>(), cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
-        // Binary frames have no lines to end otherwise.
-        let text = |path: &PathBuf| String::from_utf8(std::fs::read(path).unwrap()).is_ok();
-        let files: Vec<PathBuf> = golden_files().into_iter().filter(text).collect();
+        let files = golden_files();
         let path = &files[which % files.len()];
-        let mut body = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
-        if crlf {
-            body = body.replace("\r\n", "\n").replace('\n', "\r\n");
+        let mut body = std::fs::read(path).unwrap();
+        // Binary frames have no lines to end otherwise.
+        if let Ok(text) = String::from_utf8(body.clone()) && crlf {
+            body = text.replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
         }
-        let body = body.as_bytes();
+        let body = &body[..];
         let (plan, terms) = (Plan { allowance, more, by, grace }, Terms { choices: 1, tells_usage: !hide, ..TERMS });
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).chain([0, body.len()]).collect();
         cuts.sort_unstable();

@@ -96,6 +96,20 @@ fn objects_that_follow_each_other_are_read_where_one_was_expected() {
 }
 
 #[test]
+fn pieces_that_were_asked_for_repeat_nothing() {
+    let event =
+        "data:{\"output\":{\"choices\":[{\"message\":{\"content\":\" word\"},\"finish_reason\":\"null\"}]}}\n\n";
+    let body = event.repeat(7);
+    for (asked, tokens) in [(true, 7), (false, 1)] {
+        let mut one = reader(Dialect::DashScope, false);
+        if asked {
+            one.comes_in_pieces();
+        }
+        assert_eq!(read(one, [body.as_bytes()]).0.delivered(), tokens);
+    }
+}
+
+#[test]
 fn the_last_line_of_coheres_generate_repeats_the_answer() {
     // Cohere, "Generate": a line a token, and the whole response with the last one.
     let body = "{\"text\":\"Hello\",\"is_finished\":false}\n{\"is_finished\":true,\"finish_reason\":\"COMPLETE\",\

@@ -6,29 +6,10 @@
 use std::mem;
 use std::ops::ControlFlow;
 
+use super::framing::Piece;
+
 /// The longest event that is read, in bytes.
 pub const LONGEST: usize = 1024 * 1024;
-
-/// What a piece of a body turned out to be, in the order of the bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Bytes of the body. Strung together these, those of [`Piece::Huge`], and one LF for each [`Piece::LineFeed`], are
-    /// the body.
-    Raw {
-        /// The bytes.
-        bytes: &'a [u8],
-        /// An event is under way, which these bytes belong to.
-        pending: bool,
-    },
-    /// Bytes of an event above [`LONGEST`], which is not read.
-    Huge(&'a [u8]),
-    /// The event whose bytes went before is complete: its data lines, joined by LF.
-    Event(&'a [u8]),
-    /// An event above [`LONGEST`] is complete: it had this many bytes.
-    Oversized(u64),
-    /// The LF of a CR LF whose CR was the end of the last [`Piece::Raw`].
-    LineFeed,
-}
 
 /// The framing of one body. Memory: twice [`LONGEST`] at most.
 #[derive(Clone, Debug, Default)]
@@ -226,6 +207,7 @@ mod tests {
                     return ControlFlow::Break(());
                 }
                 Piece::Oversized(bytes) => oversized.push(bytes),
+                Piece::Broken => panic!("an event stream cannot break"),
             }
             ControlFlow::Continue(())
         };

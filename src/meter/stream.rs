@@ -1,4 +1,4 @@
-//! A stream of events on its way to the client, and how much of it may be delivered.
+//! A stream of events on its way to the client, however it is framed, and how much of it may be delivered.
 //!
 //! What may be delivered is told event by event: one that would take the count above what is allowed waits, and so does
 //! all that comes behind it, until more is allowed or the stream is cut. An event is never divided, so what is left of
@@ -10,7 +10,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::answer::Answer;
 use super::dialect::{Dialect, Shape};
-use super::sse::{Frames, LONGEST, Piece};
+use super::framing::{Framing, Kind, Piece};
+use super::loose::Within;
+
+/// The most bytes that are kept behind an event that waits.
+const MOST_BEHIND: usize = 1024 * 1024;
 
 /// The framing of one stream, and the way to the client.
 #[derive(Clone, Debug)]
@@ -20,7 +24,9 @@ pub struct Stream {
     hide: bool,
     /// Output tokens that may be delivered; `None`: any number.
     allowance: Option<u64>,
-    frames: Frames,
+    framing: Framing,
+    /// An event has left.
+    begun: bool,
     /// Bytes of the event under way, where events may have to be dropped or wait.
     held: Vec<u8>,
     /// The last event was dropped, and an LF of its line end may still come.
@@ -68,12 +74,13 @@ pub struct Report<'a> {
 }
 
 impl Stream {
-    pub fn new(dialect: Dialect, hide: bool, allowance: Option<u64>) -> Self {
+    pub fn new(dialect: Dialect, framing: Framing, hide: bool, allowance: Option<u64>) -> Self {
         Self {
             dialect,
             hide,
             allowance,
-            frames: Frames::default(),
+            framing,
+            begun: false,
             held: Vec::new(),
             dropped: false,
             way: Way::Free,
@@ -92,7 +99,7 @@ impl Stream {
         if let Way::Blocked(waiting) = &mut self.way {
             waiting.ended |= end;
             // Whoever should have decided by now has not: no more of it is kept, and it can only be cut.
-            if waiting.behind.len().saturating_add(chunk.len()) > LONGEST {
+            if waiting.behind.len().saturating_add(chunk.len()) > MOST_BEHIND {
                 waiting.needs = None;
             }
             if waiting.needs.is_some() {
@@ -102,8 +109,10 @@ impl Stream {
         }
         let mut reading = Reading {
             dialect: self.dialect,
+            kind: self.framing.kind(),
             hide: self.hide,
             allowance: &mut self.allowance,
+            begun: &mut self.begun,
             held: &mut self.held,
             dropped: &mut self.dropped,
             way: &mut self.way,
@@ -112,11 +121,15 @@ impl Stream {
             report,
             out,
         };
-        let rest = self.frames.push(chunk, end, |piece| reading.piece(piece));
+        let rest = self.framing.push(chunk, end, |piece| reading.piece(piece));
         if let Way::Blocked(waiting) = &mut self.way {
             waiting.behind = rest.to_vec();
             waiting.ended = end;
         } else if end && !matches!(self.way, Way::Cut(_)) {
+            // Of an event that is not complete nobody can say what it would cost.
+            if self.allowance.is_some() && !self.framing.unfinished().is_empty() {
+                self.held.clear();
+            }
             out.append(&mut self.held);
         }
     }
@@ -160,8 +173,10 @@ impl Stream {
         let Waiting { event, behind, ended, .. } = waiting;
         let mut reading = Reading {
             dialect: self.dialect,
+            kind: self.framing.kind(),
             hide: self.hide,
             allowance: &mut self.allowance,
+            begun: &mut self.begun,
             held: &mut self.held,
             dropped: &mut self.dropped,
             way: &mut self.way,
@@ -187,10 +202,25 @@ impl Stream {
         let way = mem::replace(&mut self.way, Way::Cut(delivered));
         self.held = Vec::new();
         let Way::Blocked(Waiting { event, behind, ended, .. }) = way else { return false };
-        read(self.dialect, report.answer, &event);
+        self.framing.kind().read(self.dialect, report.answer, &event);
         report = Report { answer: report.answer, unreadable: report.unreadable };
         self.push(&behind, ended, report, &mut Vec::new());
         ended
+    }
+
+    /// How it is divided.
+    pub fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// What an event would be written into that is put behind those that left.
+    pub fn within(&self) -> Within {
+        self.framing.within(self.begun)
+    }
+
+    /// Bytes of an event that cannot be read before its end, and have left.
+    pub fn unread(&self) -> &[u8] {
+        if self.allowance.is_some() || self.cut_at().is_some() { &[] } else { self.framing.unfinished() }
     }
 
     /// Output tokens that had been delivered when it was cut.
@@ -202,15 +232,13 @@ impl Stream {
     }
 }
 
-fn read(dialect: Dialect, answer: &mut Answer, data: &[u8]) -> Shape {
-    dialect.read_event(answer, &String::from_utf8_lossy(data))
-}
-
 /// The parts of a stream that one piece touches.
 struct Reading<'a> {
     dialect: Dialect,
+    kind: Kind,
     hide: bool,
     allowance: &'a mut Option<u64>,
+    begun: &'a mut bool,
     held: &'a mut Vec<u8>,
     dropped: &'a mut bool,
     way: &'a mut Way,
@@ -228,11 +256,15 @@ impl Reading<'_> {
             Piece::LineFeed => self.line_feed(),
             Piece::Huge(bytes) => self.huge(bytes),
             Piece::Oversized(bytes) => {
-                *self.report.unreadable = Some("an event above 1 MiB");
+                *self.report.unreadable = Some(self.kind.oversized());
                 if self.is_free() {
                     // Delivered it was: four bytes a token.
                     self.report.answer.tally.add(bytes.div_ceil(4));
                 }
+            }
+            Piece::Broken => {
+                *self.report.unreadable = Some("a frame with a wrong checksum");
+                self.block();
             }
         }
         Continue(())
@@ -246,14 +278,14 @@ impl Reading<'_> {
         match self.way {
             Way::Free => {}
             Way::Cut(_) => {
-                read(self.dialect, self.report.answer, data);
+                self.kind.read(self.dialect, self.report.answer, data);
                 return Continue(());
             }
             // Behind what cannot be weighed: it will never be delivered.
             Way::Blocked(_) => return Continue(()),
         }
         let before = self.is_near(data.len()).then(|| self.report.answer.clone());
-        let shape = read(self.dialect, self.report.answer, data);
+        let shape = self.kind.read(self.dialect, self.report.answer, data);
         if let Some(before) = before
             && let Err(needs) = self.passes(before)
         {
@@ -265,6 +297,7 @@ impl Reading<'_> {
         if *self.dropped {
             self.held.clear();
         } else {
+            *self.begun = true;
             self.out.append(self.held);
         }
         self.watch_grace();
@@ -326,7 +359,12 @@ impl Reading<'_> {
         if self.allowance.is_none() {
             return self.raw(bytes, false);
         }
-        if self.is_free() {
+        self.block();
+    }
+
+    /// Lets nothing leave any more of a stream that is kept to an allowance.
+    fn block(&mut self) {
+        if self.allowance.is_some() && self.is_free() {
             self.held.clear();
             *self.way = Way::Blocked(Waiting { event: Vec::new(), needs: None, behind: Vec::new(), ended: false });
         }

@@ -4,17 +4,13 @@
 //! Objects are told by their braces alone, so that a line end within one, or a bracket and a comma between two, change
 //! nothing. Each is kept until its end, at most [`LONGEST`] bytes of it.
 
+use std::mem;
+use std::ops::ControlFlow::{self, Continue};
+
+use super::framing::Piece;
+
 /// The longest object that is read, in bytes.
 pub const LONGEST: usize = 8 * 1024 * 1024;
-
-/// What a piece of a body turned out to be.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// A whole object.
-    Value(&'a [u8]),
-    /// An object above [`LONGEST`] has ended: it had this many bytes.
-    Oversized(u64),
-}
 
 /// The framing of one body. Memory: [`LONGEST`] at most.
 #[derive(Clone, Debug, Default)]
@@ -29,36 +25,63 @@ pub struct Values {
     strange: bool,
     /// Objects that have ended.
     ended: u64,
+    /// Something that belongs to the next object has been told.
+    opened: bool,
+    /// They are elements of an array.
+    array: bool,
 }
 
 impl Values {
-    /// Cuts `chunk` into pieces.
-    pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
+    /// Cuts `chunk` into pieces. What `each` may say is what [`Framing::push`](super::framing::Framing::push) tells.
+    ///
+    /// What opens an array and what divides its elements belongs to the object behind it, what closes lines and arrays
+    /// to the one before.
+    pub fn push<'a>(&mut self, chunk: &'a [u8], mut each: impl FnMut(Piece<'_>) -> ControlFlow<()>) -> &'a [u8] {
         let mut rest = chunk;
         while !rest.is_empty() {
             if self.depth == 0 {
                 let between = rest.iter().position(|byte| *byte == b'{').unwrap_or(rest.len());
                 let (gap, object) = rest.split_at(between);
-                self.strange |=
-                    gap.iter().any(|byte| !matches!(byte, b'[' | b']' | b',') && !byte.is_ascii_whitespace());
+                self.gap(gap, &mut each);
                 rest = object;
                 if rest.is_empty() {
-                    return;
+                    break;
                 }
             }
             let end = self.scan(rest);
             let (object, tail) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or((rest, &[]));
             rest = tail;
             match end {
-                Some(_) => self.complete(object, &mut each),
-                None => self.hold(object),
+                Some(_) if self.complete(object, &mut each).is_break() => return rest,
+                Some(_) => {}
+                None => self.hold(object, &mut each),
             }
         }
+        &[]
+    }
+
+    /// What stands between two objects.
+    fn gap(&mut self, gap: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
+        self.strange |= gap.iter().any(|byte| !matches!(byte, b'[' | b']' | b',') && !byte.is_ascii_whitespace());
+        self.array |= self.ended == 0 && gap.contains(&b'[');
+        let opens = if self.opened { Some(0) } else { gap.iter().position(|byte| matches!(byte, b'[' | b',')) };
+        let (before, behind) = gap.split_at_checked(opens.unwrap_or(gap.len())).unwrap_or((gap, &[]));
+        for (bytes, pending) in [(before, false), (behind, true)] {
+            if !bytes.is_empty() {
+                let _ = each(Piece::Raw { bytes, pending });
+            }
+        }
+        self.opened |= !behind.is_empty();
     }
 
     /// What is here of an object whose end is not.
     pub fn pending(&self) -> &[u8] {
         &self.kept
+    }
+
+    /// Whether the objects are elements of an array.
+    pub fn is_array(&self) -> bool {
+        self.array
     }
 
     /// Whether the body, if it ended now, was nothing but whole objects, one at least.
@@ -92,45 +115,69 @@ impl Values {
         None
     }
 
-    fn hold(&mut self, bytes: &[u8]) {
+    /// Keeps a part of an object whose end is not here, or lets it pass when the object is too long.
+    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
         if self.oversized == 0 && self.kept.len().saturating_add(bytes.len()) <= LONGEST {
             self.kept.extend_from_slice(bytes);
+            let _ = each(Piece::Raw { bytes, pending: true });
             return;
         }
-        let held = std::mem::take(&mut self.kept).len().saturating_add(bytes.len());
+        let held = mem::take(&mut self.kept).len().saturating_add(bytes.len());
         self.oversized = self.oversized.saturating_add(held as u64);
+        let _ = each(Piece::Huge(bytes));
     }
 
-    fn complete(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn complete(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         self.ended = self.ended.saturating_add(1);
+        self.opened = false;
         if self.kept.is_empty() && self.oversized == 0 && last.len() <= LONGEST {
-            return each(Piece::Value(last));
+            let _ = each(Piece::Raw { bytes: last, pending: true });
+            return each(Piece::Event(last));
         }
-        self.hold(last);
+        self.hold(last, each);
         if self.oversized > 0 {
-            each(Piece::Oversized(std::mem::take(&mut self.oversized)));
-        } else {
-            each(Piece::Value(&self.kept));
+            let _ = each(Piece::Oversized(mem::take(&mut self.oversized)));
+            return Continue(());
         }
-        self.kept.clear();
+        let kept = mem::take(&mut self.kept);
+        each(Piece::Event(&kept))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow::{Break, Continue};
+
     use proptest::prelude::{prop_assert_eq, proptest};
 
     use super::{LONGEST, Piece, Values};
 
-    fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
-        let (mut values, mut found) = (Values::default(), Vec::new());
+    /// The body strung together again, the objects, and whether it is whole.
+    fn strung<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<String>, bool) {
+        let (mut values, mut raw, mut found) = (Values::default(), Vec::new(), Vec::new());
         for chunk in chunks {
-            values.push(chunk, |piece| match piece {
-                Piece::Value(value) => found.push(String::from_utf8_lossy(value).into_owned()),
-                Piece::Oversized(bytes) => found.push(format!("{bytes} bytes")),
-            });
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                rest = values.push(rest, |piece| {
+                    match piece {
+                        Piece::Raw { bytes, .. } | Piece::Huge(bytes) => raw.extend_from_slice(bytes),
+                        Piece::Event(value) => {
+                            found.push(String::from_utf8_lossy(value).into_owned());
+                            return Break(());
+                        }
+                        Piece::Oversized(bytes) => found.push(format!("{bytes} bytes")),
+                        Piece::LineFeed | Piece::Broken => panic!("objects have no such piece"),
+                    }
+                    Continue(())
+                });
+            }
         }
-        (found, values.is_whole())
+        (raw, found, values.is_whole())
+    }
+
+    fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
+        let (_, found, whole) = strung(chunks);
+        (found, whole)
     }
 
     fn found(body: &str) -> Vec<String> {
@@ -143,6 +190,26 @@ mod tests {
         assert_eq!(found("[{\"a\":[1,{}]}\n,\n{}]"), ["{\"a\":[1,{}]}", "{}"]);
         assert_eq!(found(" {\n \"a\": \"}\\\"{\"\n}\n"), ["{\n \"a\": \"}\\\"{\"\n}"]);
         assert!(run([&b"[{}]"[..]]).1);
+    }
+
+    #[test]
+    fn what_divides_objects_goes_with_the_next_and_what_closes_them_with_the_last() {
+        let mut pieces = Vec::new();
+        let mut values = Values::default();
+        for byte in b"[{},\n{}\n]\n".chunks(1) {
+            values.push(byte, |piece| {
+                if let Piece::Raw { bytes, pending } = piece {
+                    pieces.push((bytes.to_vec(), pending));
+                }
+                Continue(())
+            });
+        }
+        let pending: Vec<u8> =
+            pieces.iter().filter(|(_, pending)| *pending).flat_map(|(bytes, _)| bytes.clone()).collect();
+        let loose: Vec<u8> =
+            pieces.iter().filter(|(_, pending)| !pending).flat_map(|(bytes, _)| bytes.clone()).collect();
+        assert_eq!((pending.as_slice(), loose.as_slice()), (&b"[{},\n{}"[..], &b"\n]\n"[..]));
+        assert!(values.is_array() && values.is_whole());
     }
 
     #[test]
@@ -168,7 +235,9 @@ mod tests {
             let body = body.as_bytes();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(body.len())).chain([0, body.len()]).collect();
             cuts.sort_unstable();
-            prop_assert_eq!(run(cuts.windows(2).map(|cut| &body[cut[0]..cut[1]])), run([body]));
+            let cut = strung(cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]));
+            prop_assert_eq!(&cut, &strung([body]));
+            prop_assert_eq!(cut.0, body);
         }
     }
 }

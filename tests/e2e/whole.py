@@ -131,10 +131,10 @@ class Ledger(Program):
 class Whole:
     """`model`, `ledger` and `envoy`. Whoever makes it stops it.
 
-    `clock`: a file that tells the ledger the time. With `gated` there is a `gate` between Envoy and the ledger; other settings are those of `Stack`.
+    `clock`: a file that tells the ledger the time. `upstream`: the port of another upstream than the stand-in. With `gated` there is a `gate` between Envoy and the ledger; other settings are those of `Stack`.
     """
 
-    def __init__(self, folder, policy, *, pace="0", ledger=True, clock=None, collector=None, gated=False, **settings):
+    def __init__(self, folder, policy, *, pace="0", ledger=True, clock=None, collector=None, gated=False, upstream=None, **settings):
         self.folder = folder
         self.policy = policy
         self.model = Model(folder, pace)
@@ -143,7 +143,7 @@ class Whole:
         envoy.mkdir()
         self.gate = Gate(self.ledger.port) if gated else None
         collector = collector or (self.gate or self.ledger) and (self.gate or self.ledger).port
-        self.envoy = Stack(envoy, upstream=self.model.port, policy=policy, collector=collector, **settings)
+        self.envoy = Stack(envoy, upstream=upstream or self.model.port, policy=policy, collector=collector, **settings)
         self.url = self.envoy.url
 
     def start(self):

@@ -50,6 +50,9 @@ impl Open {
             self.hides_usage,
         );
         headers.iter().for_each(|(name, value)| reader.header(name, value));
+        if self.in_pieces {
+            reader.comes_in_pieces();
+        }
         if let Some(slices) = self.slices.filter(|_| status < 400) {
             let choices = self.size.choices.max(1);
             reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });

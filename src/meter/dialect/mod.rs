@@ -48,7 +48,7 @@ pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
 
 use super::answer::Answer;
-use super::loose::Ending;
+use super::loose::{Ending, Family};
 use super::part::Parts;
 use super::usage::Usage;
 
@@ -212,17 +212,27 @@ impl Dialect {
         matches!(self, Self::OllamaChat | Self::OllamaGenerate)
     }
 
-    /// Whether its streams are server-sent events, which can be cut one by one. Google's are where `alt=sse` asks for it.
-    pub(super) const fn sends_events(self) -> bool {
-        matches!(
-            self,
+    /// Whether a stream of it can be ended early, so that its clients see a length limit: what [`ending`](Self::ending)
+    /// writes. What InvokeModel passes on is as many formats as families of models.
+    pub(super) fn ends_streams(self, model: &str) -> bool {
+        match self {
+            Self::BedrockInvoke => Family::of(model).is_some(),
             Self::OpenAiChat
-                | Self::OpenAiCompletions
-                | Self::OpenAiResponses
-                | Self::AnthropicMessages
-                | Self::AnthropicComplete
-                | Self::GeminiInteractions
-        )
+            | Self::OpenAiCompletions
+            | Self::OpenAiResponses
+            | Self::AnthropicMessages
+            | Self::AnthropicComplete
+            | Self::GeminiGenerate
+            | Self::GeminiInteractions
+            | Self::BedrockConverse
+            | Self::CohereChat
+            | Self::CohereGenerate
+            | Self::OllamaChat
+            | Self::OllamaGenerate
+            | Self::DashScope
+            | Self::Generate => true,
+            _ => false,
+        }
     }
 
     /// What the work writes, as far as a request can bound it.
@@ -354,7 +364,9 @@ impl Dialect {
             Self::GeminiGenerate => gemini::ending::content(ending),
             Self::GeminiInteractions => gemini::ending::interaction(ending),
             Self::BedrockConverse => bedrock::ending::converse(ending),
-            Self::CohereChat => cohere::ending::ending(ending),
+            Self::BedrockInvoke => bedrock::ending::invoke(ending),
+            Self::CohereChat => cohere::ending::chat(ending),
+            Self::CohereGenerate => cohere::ending::generate(ending),
             Self::OllamaChat | Self::OllamaGenerate => ollama::ending::ending(ending),
             Self::DashScope => dashscope::ending::ending(ending),
             Self::Generate => generate::ending::ending(ending),

@@ -11,8 +11,6 @@ pub struct Route {
     pub model: Option<String>,
     /// Whether the answer will be a stream, where the path decides.
     pub stream: Option<bool>,
-    /// Google was asked for server-sent events instead of an array.
-    pub sse: bool,
     /// The model is a deployment at Azure, which knows OpenAI's newest fields.
     pub azure: bool,
 }
@@ -20,10 +18,20 @@ pub struct Route {
 impl Route {
     /// The route of a request: `POST` to a path in its plain spelling, the query left out.
     pub fn of(method: &[u8], path: &[u8]) -> Option<Self> {
-        let route = (method == b"POST").then(|| plain(path)).flatten()?;
-        let query = path.iter().position(|byte| *byte == b'?').and_then(|at| path.get(at.saturating_add(1)..));
-        let sse = query.unwrap_or_default().split(|byte| *byte == b'&').any(|one| one == b"alt=sse");
-        Some(Self { sse, ..route })
+        (method == b"POST").then(|| plain(path)).flatten()
+    }
+
+    /// Takes in a request header, its name in lower case: DashScope is asked for a stream there (Alibaba Cloud Model
+    /// Studio, "DashScope API reference": `X-DashScope-SSE: enable`, or `Accept: text/event-stream`).
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        let asks = match name {
+            b"x-dashscope-sse" => value.trim_ascii().eq_ignore_ascii_case(b"enable"),
+            b"accept" => value.to_ascii_lowercase().windows(17).any(|part| part == b"text/event-stream"),
+            _ => false,
+        };
+        if asks && self.dialect == Dialect::DashScope {
+            self.stream = Some(true);
+        }
     }
 }
 
@@ -144,7 +152,7 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     })?;
     let stream = (*end == "/generate_stream").then_some(true);
     let model = deployment(path, end.len());
-    Some(Route { dialect: *dialect, azure: model.is_some(), sse: false, model, stream })
+    Some(Route { dialect: *dialect, azure: model.is_some(), model, stream })
 }
 
 /// The model in an Azure path: `…/deployments/<name>/…/chat/completions`. Azure's own segments are read in any case.
@@ -169,7 +177,7 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
     let model = std::str::from_utf8(name).ok().map(str::to_owned);
     let verbs = VERBS.iter().find(|(known, ..)| compare(verb, known.as_bytes()));
     if let Some((_, dialect, stream)) = verbs {
-        return Some(Route { dialect: *dialect, model, stream: *stream, azure: false, sse: false });
+        return Some(Route { dialect: *dialect, model, stream: *stream, azure: false });
     }
     let stream = compare(verb, b"streamRawPredict");
     if !stream && !compare(verb, b"rawPredict") {
@@ -178,7 +186,7 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
     let publisher = segments.next()?;
     let (_, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
     // Claude's body says itself whether it streams.
-    Some(Route { dialect: *dialect, model, stream: None, azure: false, sse: false })
+    Some(Route { dialect: *dialect, model, stream: None, azure: false })
 }
 
 /// `/model/<model>/<operation>`. Amazon's SDKs write the colons and slashes of a model as `%3A` and `%2F`, once.
@@ -192,7 +200,7 @@ fn bedrock(path: &[u8], compare: Compare) -> Option<Route> {
     let clear =
         !name.is_empty() && !name.contains(&b'%') && cleaned(&[b"/", name.as_slice()].concat()).ends_with(&name);
     let model = String::from_utf8(name).ok().filter(|_| clear)?;
-    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), azure: false, sse: false })
+    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), azure: false })
 }
 
 fn bare(path: &[u8]) -> &[u8] {
@@ -367,6 +375,20 @@ mod tests {
             assert_eq!(route(path), Some((dialect, model(name), stream)), "{path}");
         }
         assert_eq!(route("/v1/publishers/who/models/m:rawPredict"), None);
+    }
+
+    #[test]
+    fn dashscope_is_asked_for_a_stream_in_a_header() {
+        let stream = |path: &[u8], name: &[u8], value: &[u8]| {
+            let mut route = plain(path).unwrap();
+            route.header(name, value);
+            route.stream
+        };
+        let path = b"/api/v1/services/aigc/text-generation/generation";
+        assert_eq!(stream(path, b"x-dashscope-sse", b"Enable"), Some(true));
+        assert_eq!(stream(path, b"accept", b"text/event-stream, */*"), Some(true));
+        assert_eq!(stream(path, b"x-dashscope-sse", b"disable"), None);
+        assert_eq!(stream(b"/v1/chat/completions", b"accept", b"text/event-stream"), None);
     }
 
     #[test]

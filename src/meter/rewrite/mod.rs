@@ -16,8 +16,9 @@ use std::ops::ControlFlow;
 
 use super::call::{Edit, splice};
 use super::dialect::Dialect;
+use super::framing::Piece;
 use super::json;
-use super::sse::{Frames, Piece};
+use super::sse::Frames;
 
 /// The longest JSON answer that is kept, in bytes.
 const LONGEST_JSON: usize = 8 * 1024 * 1024;
@@ -270,7 +271,7 @@ impl Stream {
                     Piece::LineFeed if self.held.is_empty() => out.push(b'\n'),
                     Piece::LineFeed => self.held.push(b'\n'),
                     Piece::Event(data) if failed.is_none() => failed = self.event(dialect, data, filter, &mut out),
-                    Piece::Event(_) | Piece::Oversized(_) => {}
+                    Piece::Event(_) | Piece::Oversized(_) | Piece::Broken => {}
                 }
             }
             ControlFlow::Continue(())

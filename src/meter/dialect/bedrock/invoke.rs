@@ -10,6 +10,7 @@ use super::{converse, usage};
 use crate::meter::answer::{Answer, Said, count};
 use crate::meter::dialect::{anthropic, cohere, openai};
 use crate::meter::json;
+use crate::meter::loose::Family;
 use crate::meter::tally::Kind;
 use crate::meter::usage::Usage;
 
@@ -28,8 +29,10 @@ fn event(answer: &mut Answer, raw: &str) {
     let Some([kind, metrics, choices, event, delta, start, stop, meta]) = json::fields(raw, names) else { return };
     let nova = [("contentBlockDelta", delta), ("contentBlockStart", start), ("messageStop", stop), ("metadata", meta)];
     if let Some((kind, Some(payload))) = nova.into_iter().find(|(_, payload)| payload.is_some()) {
+        answer.loose.family = Some(Family::Nova);
         converse::frame(answer, kind, payload);
     } else if kind.is_some() {
+        answer.loose.family = Some(Family::Claude);
         anthropic::answer::event(answer, raw);
     } else if choices.is_some() {
         openai::answer::body(answer, raw);

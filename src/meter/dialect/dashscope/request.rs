@@ -28,6 +28,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 b"tools" | b"response_format" => {
                     openai::request::entry(parts, &String::from_utf8_lossy(key), value);
                 }
+                b"incremental_output" => parts.in_pieces = value == "true",
                 b"enable_search" if value != "false" => parts.open("a search by the provider"),
                 _ => {}
             });

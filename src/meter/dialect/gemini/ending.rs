@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::meter::loose::Ending;
+use crate::meter::loose::{Ending, Within};
 
 /// A last chunk of generated content with `finishReason: MAX_TOKENS` for each candidate, and usage as every chunk has
-/// it.
+/// it. Without `alt=sse` it is the last element of an array.
 pub fn content(ending: &Ending<'_>) -> Vec<u8> {
     let open = (0..ending.choices.max(1)).filter(|index| !ending.loose.has_ended(*index));
     let candidates: Vec<Value> = open
@@ -23,7 +23,12 @@ pub fn content(ending: &Ending<'_>) -> Vec<u8> {
     });
     let model = ending.model.unwrap_or_default();
     let data = json!({"candidates": candidates, "usageMetadata": usage, "modelVersion": model});
-    format!("data: {data}\r\n\r\n").into_bytes()
+    match ending.within {
+        Within::Array { begun: true } => format!(",\r\n{data}]"),
+        Within::Array { begun: false } => format!("[{data}]"),
+        _ => format!("data: {data}\r\n\r\n"),
+    }
+    .into_bytes()
 }
 
 /// `interaction.completed` with the status `incomplete`, and the event that ends every stream of interactions.
