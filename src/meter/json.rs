@@ -11,7 +11,12 @@ use serde_json::value::RawValue;
 
 /// Calls `each` with the unescaped key and the raw value of every entry, in order, duplicates included.
 /// `None`: `raw` is no JSON object.
-pub fn entries<'a>(raw: &'a str, each: impl FnMut(&[u8], &'a str)) -> Option<()> {
+pub fn entries<'a>(raw: &'a str, mut each: impl FnMut(&[u8], &'a str)) -> Option<()> {
+    walk_entries(raw, &mut each)
+}
+
+// The parser is compiled once, not once for everybody who asks.
+fn walk_entries<'a>(raw: &'a str, each: &mut dyn FnMut(&[u8], &'a str)) -> Option<()> {
     if !raw.trim_ascii_start().starts_with('{') {
         return None;
     }
@@ -21,7 +26,11 @@ pub fn entries<'a>(raw: &'a str, each: impl FnMut(&[u8], &'a str)) -> Option<()>
 }
 
 /// Calls `each` with every raw element, in order. `None`: `raw` is no JSON array.
-pub fn elements<'a>(raw: &'a str, each: impl FnMut(&'a str)) -> Option<()> {
+pub fn elements<'a>(raw: &'a str, mut each: impl FnMut(&'a str)) -> Option<()> {
+    walk_elements(raw, &mut each)
+}
+
+fn walk_elements<'a>(raw: &'a str, each: &mut dyn FnMut(&'a str)) -> Option<()> {
     if !raw.trim_ascii_start().starts_with('[') {
         return None;
     }
@@ -34,14 +43,18 @@ pub fn elements<'a>(raw: &'a str, each: impl FnMut(&'a str)) -> Option<()> {
 /// `None`: `raw` is no JSON object.
 pub fn fields<'a, const N: usize>(raw: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut found = [None; N];
-    entries(raw, |key, value| {
+    pick(raw, &names, &mut found)?;
+    Some(found)
+}
+
+fn pick<'a>(raw: &'a str, names: &[&str], found: &mut [Option<&'a str>]) -> Option<()> {
+    walk_entries(raw, &mut |key, value| {
         for (name, slot) in names.iter().zip(found.iter_mut()) {
             if name.as_bytes() == key {
                 *slot = (!is_null(value)).then_some(value);
             }
         }
-    })?;
-    Some(found)
+    })
 }
 
 /// Whether `raw` is `null`.
@@ -146,16 +159,16 @@ pub fn offset(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
 }
 
-struct Entries<F>(F);
+struct Entries<'e, 'de>(&'e mut dyn FnMut(&[u8], &'de str));
 
-impl<'de, F: FnMut(&[u8], &'de str)> Visitor<'de> for Entries<F> {
+impl<'de> Visitor<'de> for Entries<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
             (self.0)(&key, value.get());
@@ -164,16 +177,16 @@ impl<'de, F: FnMut(&[u8], &'de str)> Visitor<'de> for Entries<F> {
     }
 }
 
-struct Elements<F>(F);
+struct Elements<'e, 'de>(&'e mut dyn FnMut(&'de str));
 
-impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(value) = seq.next_element::<&'de RawValue>()? {
             (self.0)(value.get());
         }
