@@ -141,6 +141,10 @@ pub fn weigh(
     let mut scale = Scale::new(bill, price, size, standing);
     // Each round uses up one relief, or ends.
     loop {
+        // What is refused anyway asks the ledger for nothing: a first-use window would open for it.
+        if let Some(block) = scale.refused().filter(|_| !moment.observe) {
+            return scale.short(&block);
+        }
         let wants = scale.wants();
         let blocked = scale.blocked();
         if !wants.is_empty() && !moment.last && !blocked.as_ref().is_some_and(|block| scale.is_hopeless(block)) {
@@ -383,6 +387,34 @@ impl<'a, 'b> Scale<'a, 'b> {
         throttle.map(|index| Block { at: self.bill.quotas.len().saturating_add(index), funds: false })
     }
 
+    /// The first quota that does not take the call, whatever the ledger says of others, and that has no relief left.
+    /// With a downgrade among the reliefs nobody can tell: it may be a call of another model in the end.
+    fn refused(&self) -> Option<Block> {
+        let downgrades = |reliefs: &[Relief]| reliefs.iter().any(|relief| matches!(relief, Relief::Downgrade(_)));
+        if downgrades(&self.bill.plan.empty) || self.bill.quotas.iter().any(|quota| downgrades(&quota.full)) {
+            return None;
+        }
+        let spent = |steps: &[Relief], index: usize| {
+            let next = self.used_up.get(index).and_then(|next| steps.get(*next));
+            next.is_none_or(|relief| matches!(relief, Relief::Deny))
+        };
+        let at = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund);
+        let funds = Block { at: at.unwrap_or(NOWHERE), funds: true };
+        let short = self.unfunded || at.is_some() && self.paying().is_none();
+        if short && self.is_hopeless(&funds) && spent(&self.bill.plan.empty, self.bill.quotas.len()) {
+            return Some(funds);
+        }
+        let full = |(at, quota): &(usize, &PlanQuota)| {
+            let fits = |free| self.largest(quota, free).is_some();
+            let full = match self.stands.get(*at) {
+                Some(Some(_)) => self.is_hopeless(&Block { at: *at, funds: false }) && !fits(self.free(*at)),
+                _ => !fits(most(quota)),
+            };
+            self.over(*at) < u64::MAX && full && spent(&quota.full, *at)
+        };
+        self.caps().find(full).map(|(at, _)| Block { at, funds: false })
+    }
+
     fn quota(&self, block: &Block) -> Option<&PlanQuota> {
         let throttle = || self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?).map(|(bucket, _)| bucket);
         self.bill.quotas.get(block.at).copied().or_else(throttle)
@@ -596,10 +628,20 @@ impl<'a, 'b> Scale<'a, 'b> {
     }
 }
 
+/// The most that a window of a quota ever has.
+fn most(quota: &PlanQuota) -> u64 {
+    quota.quota.limit.saturating_add(quota.quota.rollover)
+}
+
 /// Tells what kind of lack it is that `needed` micro-units do not fit.
 fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: u64) -> Short {
     let id = quota.quota.id;
-    let Some(standing) = standing else { return Short::NeedsGrant { subject, quota: id, missing: needed } };
+    // Of a cap that never has so much nothing needs to be known.
+    let all = Standing { granted: most(quota), ledger_left: u64::MAX, ..Standing::default() };
+    let oversized = quota.role == Role::Cap && needed > most(quota);
+    let Some(standing) = standing.or(oversized.then_some(all)) else {
+        return Short::NeedsGrant { subject, quota: id, missing: needed };
+    };
     let busy = |retry_ms| Short::Busy { subject: subject.clone(), quota: id, standing, retry_ms: Some(retry_ms) };
     match &quota.quota.window {
         Window::Concurrent => busy(SOON_MS),

@@ -658,14 +658,31 @@ impl Accounts {
         vm: &Vm,
         cells: &mut dyn Cells,
     ) -> Option<Standing> {
+        match self.read(subject, vm, cells)? {
+            Some(account) => account.standing(&quota.quota, now),
+            None => Standing::unused(&quota.quota, now),
+        }
+    }
+
+    /// How it stands in the window that an exchange was admitted in.
+    pub(super) fn standing_in(
+        &mut self,
+        subject: &str,
+        quota: &PlanQuota,
+        window: u64,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+    ) -> Option<Standing> {
+        self.read(subject, vm, cells)?.as_ref()?.standing_in(&quota.quota, window, now)
+    }
+
+    /// `None`: it cannot be read.
+    fn read(&mut self, subject: &str, vm: &Vm, cells: &mut dyn Cells) -> Option<&Option<Account>> {
         if !self.0.contains_key(subject) {
             self.0.insert(subject.to_owned(), read_account(&vm.keys, subject, cells).ok());
         }
-        match self.0.get(subject)? {
-            Some(Some(account)) => account.standing(&quota.quota, now),
-            Some(None) => Standing::unused(&quota.quota, now),
-            None => None,
-        }
+        self.0.get(subject)?.as_ref()
     }
 }
 

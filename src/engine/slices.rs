@@ -12,7 +12,7 @@ use crate::engine::bill::{self, Bill, Size, held_amount};
 use crate::meter::call::Call;
 use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
-use crate::quota::{HeldLevel, Level, QuotaId, Standing};
+use crate::quota::{HeldLevel, HeldLine, Level, QuotaId, Standing};
 
 /// How much of a stream's output is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub(super) fn further(bill: &Bill<'_>, levels: &[Level]) -> Vec<Level> {
 struct Pan<'a> {
     at: usize,
     quota: &'a PlanQuota,
+    /// It is held in a window already, and extended in that.
+    pinned: bool,
     stands: Option<Standing>,
     over: u64,
 }
@@ -150,7 +152,7 @@ impl Pan<'_> {
     /// What the ledger should be asked for, if it may have it.
     fn want(&self, bill: &Bill<'_>, need: u64) -> Option<Want> {
         let stands = self.stands.unwrap_or_default();
-        let may = self.quota.quota.granted && self.stands.is_none_or(|stands| stands.ledger_left > 0);
+        let may = self.quota.quota.granted && self.stands.map_or(!self.pinned, |stands| stands.ledger_left > 0);
         (may && self.free() < need).then(|| Want {
             subject: bill.subject(self.quota.per),
             quota: self.quota.quota.id,
@@ -159,13 +161,14 @@ impl Pan<'_> {
     }
 }
 
-/// Looks for room so that `needs` output tokens can be delivered.
+/// Looks for room so that `needs` output tokens can be delivered. `standing` is asked how a quota stands in the window
+/// that it is held in, by its start; 0: in the one that runs.
 pub(super) fn room(
     bill: &Bill<'_>,
     known: Known<'_>,
     slices: &Slices,
     needs: u64,
-    standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+    standing: &mut dyn FnMut(&str, &PlanQuota, u64) -> Option<Standing>,
 ) -> Room {
     let Known { price, size, before, .. } = known;
     let more = |quota: &PlanQuota, held: u64| {
@@ -176,7 +179,9 @@ pub(super) fn room(
     let is_held = |quota: &PlanQuota| held_amount(known.held, &bill.subject(quota.per), quota.quota.id).is_some();
     let mut pan = |at: usize, quota| {
         let over = known.over.get(&quota_id(quota)).copied().unwrap_or(0);
-        Pan { at, quota, stands: standing(&bill.subject(quota.per), quota), over }
+        let subject = bill.subject(quota.per);
+        let pinned = pinned(known.held, &subject, quota.quota.id);
+        Pan { at, quota, pinned: pinned > 0, stands: standing(&subject, quota, pinned), over }
     };
     let caps = bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Cap && is_held(quota));
     for (at, quota) in caps {
@@ -224,6 +229,13 @@ pub(super) fn room(
 
 fn quota_id(quota: &PlanQuota) -> QuotaId {
     quota.quota.id
+}
+
+/// The start of the window that a quota is held in; 0: it is not held, or has none.
+fn pinned(held: &[HeldLevel], subject: &str, quota: QuotaId) -> u64 {
+    let level = held.iter().find(|level| level.subject == subject);
+    let line = level.and_then(|level| level.lines.iter().find(|line| line.quota == quota));
+    line.map_or(0, HeldLine::begun)
 }
 
 /// The funds that the call draws on, in their order: those that follow each other and are in one unit with one that is

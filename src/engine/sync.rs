@@ -6,8 +6,8 @@ use crate::engine::effect::{Effect, Severity};
 use crate::engine::vm::{Touched, TouchedQuota, Vm};
 use crate::now::Now;
 use crate::quota::{
-    Account, Cells, ExchangeId, GrantLine, Keys, Operation, Outcome, Period, QuotaId, Slot, StoreError, Window,
-    give_back, give_back_past, grant, mean_length, next_window, read_account, read_slot,
+    Account, Cells, ExchangeId, GrantLine, Keys, Operation, Outcome, Period, Quota, QuotaId, Slot, StoreError, Window,
+    give_back, give_back_past, give_back_unused, grant, mean_length, next_window, read_account, read_slot,
 };
 use crate::report::id::exchange_id;
 use crate::report::outbox::Ticket;
@@ -27,6 +27,8 @@ const IDLE_MS: u64 = 60_000;
 const FETCH_AGAIN_MS: u64 = 10;
 /// The pause after a failed fetch for those who wait: they have seconds at most.
 const FETCH_PAUSE_MS: u64 = 200;
+/// How long a first-use window runs on that has ended by our clock, and not by that of the ledger, which has just said so.
+const STILL_MS: u64 = 1_000;
 
 /// A request for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,9 +202,14 @@ impl Vm {
                 break;
             }
             touched.pass_on(&self.keys, subject, now, cells)?;
+            let unused = touched.give_back_unused(&self.keys, subject, cells)?;
             let account = read_account(&self.keys, subject, cells)?;
             touched.dirty = false;
-            let want = |quota: QuotaId| self.wanted.get(&(subject.clone(), quota)).copied().unwrap_or(0);
+            // What went back is wanted too, if more is: in the window that opens now.
+            let want = |quota: QuotaId| {
+                let wanted = self.wanted.get(&(subject.clone(), quota)).copied();
+                wanted.map_or(0, |want| want.saturating_add(unused.get(&quota).copied().unwrap_or(0)))
+            };
             let mut quotas: Vec<QuotaReport> = touched
                 .quotas
                 .iter()
@@ -318,10 +325,12 @@ impl Vm {
                 .filter(|grant| grant.subject == *subject)
                 .filter_map(|grant| {
                     let known = touched.quotas.iter().find(|entry| entry.name == grant.quota)?;
+                    let still = opens_by_use(&known.quota) && grant.ends <= now.wall_ms;
+                    let ends = if still { now.wall_ms.saturating_add(STILL_MS) } else { grant.ends };
                     Some(GrantLine {
                         quota: known.quota.id,
                         window: grant.window,
-                        ends: grant.ends,
+                        ends,
                         granted: grant.granted,
                         left: grant.left,
                     })
@@ -332,16 +341,20 @@ impl Vm {
             }
             grant(&self.keys, subject, &lines, cells)?;
             // It may answer somebody who has gone since: what nobody uses goes back once more.
-            if touched.used_ms == 0 {
-                let account = read_account(&self.keys, subject, cells)?;
-                let unspent = |line: &GrantLine| {
-                    let known = account.as_ref().and_then(|account| account.reported(line.quota));
-                    known.is_some_and(|known| known.current.unspent() > 0)
-                };
-                if lines.iter().any(unspent) {
-                    touched.used_ms = now.mono_ms.max(1);
-                }
+            let account = read_account(&self.keys, subject, cells)?;
+            let unspent = |line: &GrantLine| {
+                let known = account.as_ref().and_then(|account| account.reported(line.quota));
+                known.map(|known| known.current).filter(|current| current.unspent() > 0)
+            };
+            if touched.used_ms == 0 && lines.iter().any(|line| unspent(line).is_some()) {
+                touched.used_ms = now.mono_ms.max(1);
             }
+            // And a first-use window at once, if the call that it was asked for is not admitted.
+            let first_use = |line: &&GrantLine| {
+                touched.quotas.iter().any(|known| known.quota.id == line.quota && opens_by_use(&known.quota))
+            };
+            let provisional = lines.iter().filter(first_use).filter_map(unspent).any(|current| current.is_unused());
+            touched.dirty |= provisional;
         }
         Ok(())
     }
@@ -366,6 +379,20 @@ impl Vm {
 }
 
 impl Touched {
+    /// Gives back what was granted in first-use windows that nobody here has used: how much, by quota.
+    fn give_back_unused(
+        &self,
+        keys: &Keys,
+        subject: &str,
+        cells: &mut dyn Cells,
+    ) -> Result<BTreeMap<QuotaId, u64>, StoreError> {
+        let mut returned = BTreeMap::new();
+        for known in self.quotas.iter().filter(|known| opens_by_use(&known.quota)) {
+            returned.insert(known.quota.id, give_back_unused(keys, subject, known.quota.id, cells)?);
+        }
+        Ok(returned)
+    }
+
     /// Gives back what is left in windows that have ended, of quotas that roll it over.
     fn pass_on(&self, keys: &Keys, subject: &str, now: Now, cells: &mut dyn Cells) -> Result<(), StoreError> {
         let rolls = |known: &&TouchedQuota| known.quota.rollover > 0;
@@ -382,6 +409,11 @@ impl Touched {
         }
         Ok(())
     }
+}
+
+/// Whether the ledger opens its windows when somebody uses them.
+fn opens_by_use(quota: &Quota) -> bool {
+    quota.granted && matches!(quota.window, Window::FirstUse { .. })
 }
 
 impl TouchedQuota {

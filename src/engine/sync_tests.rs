@@ -90,6 +90,35 @@ fn what_comes_after_the_account_fell_idle_goes_back_too() {
     assert_eq!(returned, [9_000_000], "said once, and then there is nothing more to say");
 }
 
+/// The clock of the ledger is behind ours: by that the window still runs, and nobody can have another.
+#[test]
+fn a_window_that_has_ended_only_by_our_clock_runs_on_for_a_moment() {
+    let (shared, mut now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
+    let (mut vm, subject, quota) = one_account(&shared, now);
+    let (mut cells, mut effects) = (shared.cells(0), Vec::new());
+    let known = vm.bundle.plans[0].quotas[0].quota.clone();
+    let ends = 1_000 + 18_000_000;
+    for wall_ms in [1_000, ends + 1] {
+        now = Now { wall_ms, mono_ms: wall_ms };
+        vm.want(subject, quota, 1_000_000);
+        let fetch = vm.sync(now, &mut cells, &mut effects).unwrap();
+        let grant = wire::Grant {
+            subject: subject.to_owned(),
+            quota: "p/calls".to_owned(),
+            window: 1_000,
+            ends,
+            granted: 9_000_000,
+            left: 0,
+        };
+        let reply = SyncReply { farebox: wire::VERSION, grants: vec![grant], ..SyncReply::default() };
+        vm.answered(fetch.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
+        let account = read_account(&vm.keys, subject, &mut cells).unwrap().unwrap();
+        assert!(account.standing(&known, now).is_some_and(|stands| stands.window == 1_000));
+        let later = Now { wall_ms: wall_ms + super::STILL_MS, ..now };
+        assert_eq!(account.standing(&known, later).is_some(), later.wall_ms < ends);
+    }
+}
+
 #[test]
 fn an_account_with_more_quotas_than_one_report_takes_is_said_in_several() {
     let (shared, now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });

@@ -101,9 +101,14 @@ impl Period {
         self.granted.saturating_sub(self.returned.saturating_add(self.used).saturating_add(self.held))
     }
 
-    /// Whether nothing happened in it.
+    /// Whether nothing came of it: nothing is used or held in it, and nothing more can be.
     pub(super) fn is_blank(&self) -> bool {
-        self.used == 0 && self.held == 0 && self.granted == 0
+        self.is_unused() && self.granted <= self.returned
+    }
+
+    /// Whether nothing was charged to it and nothing is held in it.
+    pub fn is_unused(&self) -> bool {
+        self.used == 0 && self.held == 0
     }
 }
 

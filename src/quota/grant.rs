@@ -1,6 +1,6 @@
 //! What the ledger says about an account, merged so that repeating, reordering or losing an answer is harmless.
 
-use super::account::{Account, Kind};
+use super::account::{Account, Entry, Kind};
 use super::edit::{Decision, Edit, Edited};
 use super::keys::Keys;
 use super::{Cells, Outcome, QuotaId, StoreError};
@@ -43,12 +43,30 @@ pub fn give_back(
     edit(keys.account(subject), cells, |bytes| {
         let mut account = Account::decode(subject, bytes?)?;
         if let Some(entry) = account.entry_mut(quota, Kind::Windowed) {
-            let now = &mut entry.current;
-            let spent = now.returned.saturating_add(now.used).saturating_add(now.held).saturating_add(keep);
-            now.returned = now.returned.saturating_add(now.granted.saturating_sub(spent));
+            entry.give_back(keep);
         }
         Some(account)
     })
+}
+
+/// Returns all of a first-use window in which nothing was used and nothing is held: the first exchange that is admitted
+/// opens it, and none was. The next one needs another from the ledger, which opens it then, if nobody else uses this one.
+/// Answers how much went back.
+pub fn give_back_unused(keys: &Keys, subject: &str, quota: QuotaId, cells: &mut dyn Cells) -> Result<u64, StoreError> {
+    let mut returned = 0;
+    let outcome = edit(keys.account(subject), cells, |bytes| {
+        let mut account = Account::decode(subject, bytes?)?;
+        returned = 0;
+        if let Some(entry) = account.entry_mut(quota, Kind::Windowed)
+            && entry.current.is_unused()
+            && entry.current.unspent() > 0
+        {
+            returned = entry.give_back(0);
+            entry.closed = true;
+        }
+        Some(account)
+    })?;
+    Ok(if outcome == Outcome::Done { returned } else { 0 })
 }
 
 /// Returns to the ledger what is granted and neither used nor held in windows that have ended: the one before, and the
@@ -77,7 +95,7 @@ pub fn give_back_past(
 fn edit(
     key: Vec<u8>,
     cells: &mut dyn Cells,
-    change: impl Fn(Option<&[u8]>) -> Option<Account>,
+    mut change: impl FnMut(Option<&[u8]>) -> Option<Account>,
 ) -> Result<Outcome, StoreError> {
     let edited = Edit::new(key.clone()).run(cells, |bytes| match change(bytes).map(|account| account.encode()) {
         None => Decision::Leave(Outcome::Unreadable { key: key.clone() }),
@@ -112,9 +130,23 @@ impl Account {
             }
             current.granted = current.granted.max(line.granted);
             current.ends = current.ends.max(line.ends);
-            entry.closed = false;
+            // A window of which nothing is to be had here, although the ledger has something left, stays closed.
+            if !current.is_blank() || line.left == 0 {
+                entry.closed = false;
+            }
         } else if entry.previous.start == line.window {
             entry.previous.granted = entry.previous.granted.max(line.granted);
         }
+    }
+}
+
+impl Entry {
+    /// Gives back what is granted in the current window and neither used nor held, but for `keep`. Answers how much.
+    fn give_back(&mut self, keep: u64) -> u64 {
+        let back = self.current.unspent().saturating_sub(keep);
+        self.current.returned = self.current.returned.saturating_add(back);
+        // The ledger has that again.
+        self.left = self.left.saturating_add(back);
+        back
     }
 }

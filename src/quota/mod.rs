@@ -64,7 +64,7 @@ mod search;
 
 pub use account::{Account, Period, Reported};
 pub use claim::{Claim, Claimed, Sight, beat, first_claimable, open_epoch, peek, release};
-pub use grant::{GrantLine, give_back, give_back_past, grant, read_account};
+pub use grant::{GrantLine, give_back, give_back_past, give_back_unused, grant, read_account};
 pub use keys::{FORMAT, Keys};
 pub use operation::Operation;
 pub use recovery::{Ending, Recovery, Unsent};

@@ -97,6 +97,16 @@ impl Account {
         let entry = self.entry(quota.id, Kind::of(&quota.window));
         Standing::of(entry, quota, now)
     }
+
+    /// How `quota` stands in the window that an exchange was admitted in and is extended in; `None`: it is not kept. What
+    /// the ledger has left in one that has ended is not asked for.
+    pub fn standing_in(&self, quota: &Quota, window: u64, now: Now) -> Option<Standing> {
+        let mut entry = self.entry(quota.id, Kind::of(&quota.window))?.clone();
+        let runs = entry.current.start == window && now.wall_ms < entry.current.ends;
+        let left = if runs || !quota.granted { entry.ledger_left(quota) } else { 0 };
+        let period = entry.kept(window)?;
+        Some(Standing::of_period(quota, period, left))
+    }
 }
 
 impl Standing {

@@ -26,7 +26,10 @@
 //! 5. Answer each [`QuotaReport`] with a [`Grant`]. Over all epochs, granted less returned never passes
 //!    `limit` and what was carried. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
 //!    than that, the want is (partly) met by saying so.
-//! 6. Decide when a first-use window (`length_ms` above 0) opens, the same for all epochs.
+//! 6. Decide when a first-use window (`length_ms` above 0) opens, the same for all epochs: with the first `want`. That
+//!    may come to nothing, and the filter then gives back all that it was granted. So a window in which nobody has used
+//!    anything, and of which no epoch has anything left (`granted` is `returned`), ends with the next `want`, which opens
+//!    another.
 //! 7. Carry what is left in a window that has ended into the next, up to `rollover`: it is a part of what that window
 //!    has, and no more of what the old one had. What was granted and not returned is not left.
 //!
@@ -320,7 +323,7 @@ pub struct Grant {
     pub quota: String,
     /// Start of the window that this grant is for; for first use: when it opened.
     pub window: u64,
-    /// Its end.
+    /// Its end. Where it lies in the past, the window runs on by the ledger's clock: the filter asks again soon.
     pub ends: u64,
     /// Cumulative micro-units this epoch may spend in this window.
     pub granted: u64,

@@ -12,6 +12,7 @@
 mod check;
 mod clock;
 mod every;
+mod opens;
 mod plan;
 mod run;
 

@@ -114,8 +114,9 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
 
 /// The first-use window that is open now, opened by this report if it wants something: (start, end).
 ///
-/// All epochs share it. A window that only the report knows is adopted while it lasts: the ledger has lost it, and
-/// a second one beside it would be a second fund.
+/// All epochs share it. One of which nobody has used anything, and of which nobody has anything left, was asked for by
+/// calls that came to nothing: the next that wants something opens another in its place. A window that only the report
+/// knows is adopted while it lasts: the ledger has lost it, and a second one beside it would be a second fund.
 fn first_use(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<Option<(u64, u64)>, Error> {
     let latest = db
         .prepare_cached(
@@ -125,9 +126,16 @@ fn first_use(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> 
             Ok((quantity(row.get(0)?), quantity(row.get(1)?)))
         })
         .optional()?;
-    let after = latest.map_or(0, |(_, ends)| ends);
-    if now_ms < after {
-        return Ok(latest);
+    let mut after = latest.map_or(0, |(_, ends)| ends);
+    if let Some((window, _)) = latest.filter(|_| now_ms < after) {
+        if now_ms <= window || !is_unused(db, of, &report.quota, window)? {
+            return Ok(latest);
+        }
+        if report.want == 0 {
+            return Ok(latest.filter(|_| report.window == window));
+        }
+        close(db, of, &report.quota, window, now_ms)?;
+        after = now_ms;
     }
     let lasts = report.window.saturating_add(report.length_ms);
     let opened = match report.window {
@@ -166,6 +174,25 @@ fn open(db: &Connection, of: Of<'_>, quota: &str, window: u64, ends: u64) -> Res
         .prepare_cached("INSERT OR IGNORE INTO windows (bundle, subject, quota, window, ends) VALUES (?, ?, ?, ?, ?)")?
         .execute(params![of.bundle, of.subject, quota, stored(window), stored(ends)])?;
     Ok(new > 0)
+}
+
+/// Whether nobody has used anything of a window, nor can.
+fn is_unused(db: &Connection, of: Of<'_>, quota: &str, window: u64) -> Result<bool, Error> {
+    let used = db
+        .prepare_cached(
+            "SELECT 1 FROM grants WHERE bundle = ? AND subject = ? AND quota = ? AND window = ?
+               AND (used > 0 OR granted > returned) LIMIT 1",
+        )?
+        .query_row(params![of.bundle, of.subject, quota, stored(window)], |_| Ok(()))
+        .optional()?;
+    Ok(used.is_none())
+}
+
+/// Ends a window before its time.
+fn close(db: &Connection, of: Of<'_>, quota: &str, window: u64, ends: u64) -> Result<(), Error> {
+    db.prepare_cached("UPDATE windows SET ends = ? WHERE bundle = ? AND subject = ? AND quota = ? AND window = ?")?
+        .execute(params![stored(ends), of.bundle, of.subject, quota, stored(window)])?;
+    Ok(())
 }
 
 fn declare(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<(), Error> {

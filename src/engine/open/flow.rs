@@ -285,8 +285,9 @@ impl Open {
             slices::Known { price: &self.price, size: &size, before: &self.size, held: &self.held, over: &self.over };
         for _ in 0..TRIES {
             let mut accounts = Accounts::default();
-            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota| {
-                accounts.standing(subject, quota, *now, vm, *cells)
+            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota, window| match window {
+                0 => accounts.standing(subject, quota, *now, vm, *cells),
+                window => accounts.standing_in(subject, quota, window, *now, vm, *cells),
             });
             let (held, mut more) = match found {
                 Room::Not => return Extension::Refused,

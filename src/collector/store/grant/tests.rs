@@ -172,6 +172,36 @@ fn a_first_use_window_opens_at_the_first_want_for_all_epochs() {
 }
 
 #[test]
+fn a_first_use_window_of_which_nothing_was_used_is_opened_anew_by_the_next_want() {
+    let back = |used: u64, want| QuotaReport {
+        granted: 125 * MICRO,
+        returned: (125 - used) * MICRO,
+        used: used * MICRO,
+        ..first_use(6_000, want)
+    };
+    let got = answers(&[
+        (1, first_use(0, MICRO), 6_000),
+        (1, back(0, 0), 7_000),
+        (3, first_use(0, 0), 7_500),
+        (2, first_use(0, MICRO), 8_000),
+        (1, back(0, MICRO), 9_000),
+        (1, back(0, 0), 9_000),
+    ]);
+    let seen: Vec<_> = got.iter().map(|grant| (grant.window, grant.granted / MICRO)).collect();
+    assert_eq!(seen, [(6_000, 125), (6_000, 125), (0, 0), (8_000, 125), (8_000, 110), (8_000, 110)]);
+    assert_eq!((got[1].left, got[3].ends), (LIMIT, 8_000 + HOURS_5), "whoever had it hears that there is more");
+    // Somebody else may have used it, or somebody did.
+    let got = answers(&[
+        (1, first_use(0, MICRO), 6_000),
+        (2, first_use(0, MICRO), 6_500),
+        (1, back(0, MICRO), 7_000),
+        (2, QuotaReport { granted: 110 * MICRO, returned: 110 * MICRO, ..first_use(6_000, 0) }, 7_000),
+        (1, QuotaReport { granted: 235 * MICRO, ..back(1, MICRO) }, 8_000),
+    ]);
+    assert!(got.iter().all(|grant| grant.window == 6_000), "{got:?}");
+}
+
+#[test]
 fn a_ledger_that_lost_a_first_use_window_adopts_it_while_it_lasts() {
     let known = QuotaReport { granted: 700 * MICRO, ..first_use(6_000, MICRO) };
     let got = answers(&[(1, known.clone(), 7_000), (2, first_use(0, 900 * MICRO), 8_000)]);
