@@ -138,11 +138,11 @@ pub fn weigh(
     standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
     can_go_to: &dyn Fn(&str) -> bool,
 ) -> Verdict {
-    let mut scale = Scale::new(bill, price, size, standing);
+    let mut scale = Scale::new(bill, price, size, moment.observe, standing);
     // Each round uses up one relief, or ends.
     loop {
         // What is refused anyway asks the ledger for nothing: a first-use window would open for it.
-        if let Some(block) = scale.refused().filter(|_| !moment.observe) {
+        if let Some(block) = scale.refused() {
             return scale.short(&block);
         }
         let wants = scale.wants();
@@ -152,7 +152,7 @@ pub fn weigh(
         }
         let Some(block) = blocked else { break };
         if moment.observe {
-            scale.let_pass(&block, u64::MAX, How::Observed, patience);
+            scale.let_see(&block, patience);
             continue;
         }
         match scale.next_relief(&block) {
@@ -173,9 +173,6 @@ pub fn weigh(
                 }
             }
         }
-    }
-    if moment.observe {
-        scale.over.fill(u64::MAX);
     }
     Verdict::Fits(scale.fit(patience))
 }
@@ -205,6 +202,8 @@ struct Scale<'a, 'b> {
     price: &'a Price,
     size: &'a Size,
     floor: u64,
+    /// Nothing is refused or shortened, and all is charged as if it were.
+    observe: bool,
     /// The plan has funds and the bill has none, and that is in the way.
     unfunded: bool,
     /// How each quota of the bill stands.
@@ -222,6 +221,7 @@ impl<'a, 'b> Scale<'a, 'b> {
         bill: &'a Bill<'b>,
         price: &'a Price,
         size: &'a Size,
+        observe: bool,
         standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
     ) -> Self {
         let stands = bill.quotas.iter().map(|quota| standing(&bill.subject(quota.per), quota)).collect();
@@ -231,6 +231,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             bill,
             price,
             size,
+            observe,
             unfunded: plan_has_funds && bill.quotas.iter().all(|quota| quota.role != Role::Fund),
             floor: bill.plan.hold.shrink_to.min(size.output).max(size.floor),
             stands,
@@ -391,7 +392,10 @@ impl<'a, 'b> Scale<'a, 'b> {
     /// With a downgrade among the reliefs nobody can tell: it may be a call of another model in the end.
     fn refused(&self) -> Option<Block> {
         let downgrades = |reliefs: &[Relief]| reliefs.iter().any(|relief| matches!(relief, Relief::Downgrade(_)));
-        if downgrades(&self.bill.plan.empty) || self.bill.quotas.iter().any(|quota| downgrades(&quota.full)) {
+        if self.observe
+            || downgrades(&self.bill.plan.empty)
+            || self.bill.quotas.iter().any(|quota| downgrades(&quota.full))
+        {
             return None;
         }
         let spent = |steps: &[Relief], index: usize| {
@@ -474,6 +478,18 @@ impl<'a, 'b> Scale<'a, 'b> {
             *over = (*over).max(most);
         }
         note(patience, how, self.bill.quotas.get(block.at).copied());
+    }
+
+    /// Lets a call pass that is only seen. An overage is a debt all the same; what would have had to wait, to go on slowly
+    /// or to go to another model would have been refused as it is.
+    fn let_see(&mut self, block: &Block, patience: &mut Patience) {
+        loop {
+            match self.next_relief(block) {
+                Some((_, Relief::Overage(most))) => return self.let_pass(block, *most, How::Overage, patience),
+                None | Some((_, Relief::Observe)) => return self.let_pass(block, u64::MAX, How::Observed, patience),
+                Some(_) => {}
+            }
+        }
     }
 
     fn throttle(
@@ -585,16 +601,23 @@ impl<'a, 'b> Scale<'a, 'b> {
             let free = stands.as_ref().map_or(0, Standing::free);
             output = output.min(self.largest(bucket, free).unwrap_or(output));
         }
+        if self.observe {
+            output = self.size.output;
+        }
         let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
         // What nothing is known of cannot be held, whatever may pass it.
-        let known = |at: usize| self.stands.get(at).is_some_and(Option::is_some);
+        let over = |at: usize| if self.observe { u64::MAX } else { self.over(at) };
         let mut levels = self.bill.levels(|at, quota| match quota.role {
-            _ if !known(at) => None,
-            Role::Cap => Some((self.asked(quota, output), self.over(at))),
-            Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, self.over(at))),
+            _ if !self.is_known(at) => None,
+            Role::Cap => Some((self.asked(quota, output), over(at))),
+            Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, over(at))),
         });
         self.add_throttles(output, &mut levels);
         Fit { output, levels, passed: patience.passed.clone() }
+    }
+
+    fn is_known(&self, at: usize) -> bool {
+        self.stands.get(at).is_some_and(Option::is_some)
     }
 
     /// How much each of the funds gives: the first what it has, and so on; what is left over is the last one's.
@@ -602,8 +625,9 @@ impl<'a, 'b> Scale<'a, 'b> {
         let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { return Vec::new() };
         let mut rest = self.asked(first, output);
         let mut shares = Vec::with_capacity(segment.len());
+        let last = segment.iter().rfind(|at| self.is_known(**at)).filter(|_| self.observe);
         for at in segment {
-            let share = rest.min(self.free(*at));
+            let share = if last == Some(at) { rest } else { rest.min(self.free(*at)) };
             // A call that costs nothing is still booked on the first.
             if share > 0 || shares.is_empty() && rest == 0 {
                 shares.push((*at, share));
