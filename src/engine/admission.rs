@@ -120,6 +120,9 @@ pub struct Moment {
     pub observe: bool,
 }
 
+/// How a quota of an account stands for a call that asks for so many micro-units; `None`: nothing is known of it.
+pub type Stands<'a> = dyn FnMut(&str, &PlanQuota, u64) -> Option<Standing> + 'a;
+
 /// How often a call that waits for others looks again, in milliseconds.
 const LOOK_MS: u64 = 100;
 /// How soon a seat that merely waits for others may try again, in milliseconds.
@@ -127,15 +130,14 @@ const SOON_MS: u64 = 1_000;
 
 /// Weighs a call against its bill.
 ///
-/// `standing` tells how a quota of an account stands, or `None` when nothing is known of it. `can_go_to` tells whether
-/// the call can be sent to another model.
+/// `can_go_to` tells whether the call can be sent to another model.
 pub fn weigh(
     bill: &Bill<'_>,
     price: &Price,
     size: &Size,
     moment: Moment,
     patience: &mut Patience,
-    standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
+    standing: &mut Stands<'_>,
     can_go_to: &dyn Fn(&str) -> bool,
 ) -> Verdict {
     let mut scale = Scale::new(bill, price, size, moment.observe, standing);
@@ -217,14 +219,14 @@ struct Scale<'a, 'b> {
 }
 
 impl<'a, 'b> Scale<'a, 'b> {
-    fn new(
-        bill: &'a Bill<'b>,
-        price: &'a Price,
-        size: &'a Size,
-        observe: bool,
-        standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
-    ) -> Self {
-        let stands = bill.quotas.iter().map(|quota| standing(&bill.subject(quota.per), quota)).collect();
+    fn new(bill: &'a Bill<'b>, price: &'a Price, size: &'a Size, observe: bool, standing: &mut Stands<'_>) -> Self {
+        let floor = bill.plan.hold.shrink_to.min(size.output).max(size.floor);
+        let least = Size { output: floor, ..*size };
+        let stands = bill.quotas.iter().map(|quota| {
+            let asked = bill::asked(quota, &least, price);
+            standing(&bill.subject(quota.per), quota, asked)
+        });
+        let stands = stands.collect();
         let plan_has_funds =
             bill.plan.quotas.iter().any(|quota| quota.role == Role::Fund) || !bill.plan.packs.is_empty();
         Self {
@@ -233,7 +235,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             size,
             observe,
             unfunded: plan_has_funds && bill.quotas.iter().all(|quota| quota.role != Role::Fund),
-            floor: bill.plan.hold.shrink_to.min(size.output).max(size.floor),
+            floor,
             stands,
             over: vec![0; bill.quotas.len()],
             throttles: Vec::new(),
@@ -492,15 +494,9 @@ impl<'a, 'b> Scale<'a, 'b> {
         }
     }
 
-    fn throttle(
-        &mut self,
-        block: &Block,
-        bucket: &PlanQuota,
-        patience: &mut Patience,
-        standing: &mut dyn FnMut(&str, &PlanQuota) -> Option<Standing>,
-    ) {
+    fn throttle(&mut self, block: &Block, bucket: &PlanQuota, patience: &mut Patience, standing: &mut Stands<'_>) {
         self.let_pass(block, u64::MAX, How::Throttled, patience);
-        let stands = standing(&self.bill.subject(bucket.per), bucket);
+        let stands = standing(&self.bill.subject(bucket.per), bucket, self.asked(bucket, self.floor));
         self.throttles.push((bucket.clone(), stands));
     }
 

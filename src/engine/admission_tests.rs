@@ -121,7 +121,7 @@ impl<'a> Weighing<'a> {
         let bill = Bill { plan: self.plan, seat: &seat, session: 0, quotas };
         let now = Now { wall_ms: self.now_ms, mono_ms: self.now_ms };
         let moment = Moment { now, last: self.last, observe: false };
-        let mut standing = |_: &str, quota: &PlanQuota| standing(quota);
+        let mut standing = |_: &str, quota: &PlanQuota, _: u64| standing(quota);
         weigh(&bill, &PRICE, &self.size, moment, &mut self.patience, &mut standing, &|model| model == "small")
     }
 }
@@ -490,7 +490,7 @@ fn a_plan_whose_funds_do_not_take_the_call_does_not_give_it_away() {
     let mut patience = Patience::default();
     let mut verdict = |observe| {
         let moment = Moment { now: Now::default(), last: false, observe };
-        weigh(&bill, &PRICE, &size(10, 50), moment, &mut patience, &mut |_, _| None, &|model| model == "small")
+        weigh(&bill, &PRICE, &size(10, 50), moment, &mut patience, &mut |_, _, _| None, &|model| model == "small")
     };
     assert_eq!(verdict(false), Verdict::Downgrade("small".into()));
     assert_eq!(verdict(false), Verdict::Unfunded);

@@ -252,7 +252,8 @@ pub fn asked(quota: &PlanQuota, size: &Size, price: &Price) -> u64 {
 /// What is held of one quota of an account.
 pub fn held_amount(levels: &[HeldLevel], subject: &str, quota: QuotaId) -> Option<u64> {
     let level = levels.iter().find(|level| level.subject == subject)?;
-    level.lines.iter().find(|line| line.quota == quota).map(|line| line.amount)
+    let amounts = level.lines.iter().filter(|line| line.quota == quota).map(|line| line.amount);
+    amounts.reduce(u64::saturating_add)
 }
 
 /// Which of its seat's session accounts a session key falls to. Without one it is the first, which all such calls share.

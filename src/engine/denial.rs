@@ -269,7 +269,11 @@ impl Denial {
         };
         let unit = view.unit.words();
         let again = view.resets_in_ms(now).filter(|_| anew);
-        let again = again.map_or_else(String::new, |ms| format!("; it begins anew in {}", Span(ms)));
+        let when = match quota.quota.window {
+            Window::Sliding { .. } => "there is room for it",
+            _ => "it begins anew",
+        };
+        let again = again.map_or_else(String::new, |ms| format!("; {when} in {}", Span(ms)));
         let outside = format!(
             "the {role} `{}` is used up: {} of {} {unit} are left and this call needs more{again}",
             view.name, view.remaining, view.limit

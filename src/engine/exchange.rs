@@ -638,7 +638,8 @@ fn weigh(
     let last = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
     let moment = Moment { now, last, observe: bundle.mode == Mode::Observe };
     let mut accounts = Accounts::default();
-    let mut standing = |subject: &str, quota: &PlanQuota| accounts.standing(subject, quota, now, vm, cells);
+    let mut standing =
+        |subject: &str, quota: &PlanQuota, amount| accounts.standing_for(subject, quota, amount, now, vm, cells);
     let can_go_to =
         |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*dialect));
     admission::weigh(bill, price, size, moment, patience, &mut standing, &can_go_to)
@@ -658,8 +659,21 @@ impl Accounts {
         vm: &Vm,
         cells: &mut dyn Cells,
     ) -> Option<Standing> {
+        self.standing_for(subject, quota, 0, now, vm, cells)
+    }
+
+    /// How it stands for a call that asks for so many micro-units.
+    pub(super) fn standing_for(
+        &mut self,
+        subject: &str,
+        quota: &PlanQuota,
+        amount: u64,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+    ) -> Option<Standing> {
         match self.read(subject, vm, cells)? {
-            Some(account) => account.standing(&quota.quota, now),
+            Some(account) => account.standing_for(&quota.quota, amount, now),
             None => Standing::unused(&quota.quota, now),
         }
     }

@@ -1,5 +1,7 @@
 //! Ending an exchange whose VM died, from what its slot says.
 
+use std::collections::BTreeSet;
+
 use crate::engine::bill::{Bill, held_amount};
 use crate::meter::dialect::Dialect;
 use crate::meter::usage::Source;
@@ -56,8 +58,11 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     }
     let mut levels = held.levels.clone();
     for level in &mut levels {
+        let mut said = BTreeSet::new();
         for line in &mut level.lines {
-            line.amount = amount(&used, &level.subject, line.quota)?;
+            // Of a quota that is held on several lines the first says it all.
+            let first = said.insert(line.quota);
+            line.amount = if first { amount(&used, &level.subject, line.quota)? } else { 0 };
         }
     }
     record.usage = usage;
@@ -77,7 +82,8 @@ fn pin(record: &mut Record, held: &Held) {
         let id = QuotaId::of(plan, name);
         let mut lines = held.levels.iter().filter(|level| level.subject == charge.subject).flat_map(|l| &l.lines);
         let Some(line) = lines.find(|line| line.quota == id) else { continue };
-        (charge.window, charge.amount) = (line.begun(), line.amount);
+        let amount = held_amount(&held.levels, &charge.subject, id);
+        (charge.window, charge.amount) = (line.begun(), amount.unwrap_or(line.amount));
     }
 }
 
@@ -134,7 +140,8 @@ mod tests {
             tools: false,
         };
         let moment = Moment { now, last: false, observe: false };
-        let mut unused = |_: &str, quota: &crate::policy::bundle::PlanQuota| quota::Standing::unused(&quota.quota, now);
+        let mut unused =
+            |_: &str, quota: &crate::policy::bundle::PlanQuota, _: u64| quota::Standing::unused(&quota.quota, now);
         let verdict = weigh(&bill, &price, &size, moment, &mut Patience::default(), &mut unused, &|_| false);
         let Verdict::Fits(fit) = verdict else { panic!("{verdict:?}") };
         let levels = fit.levels;

@@ -403,7 +403,7 @@ impl Touched {
         for known in self.quotas.iter().filter(rolls) {
             let reported = account.as_ref().and_then(|account| account.reported(known.quota.id));
             let left = |period: Period| period.ends <= now.wall_ms && period.unspent() > 0;
-            if reported.is_some_and(|known| left(known.current) || known.previous.is_some_and(left)) {
+            if reported.is_some_and(|known| left(known.current) || known.before.into_iter().any(left)) {
                 give_back_past(keys, subject, known.quota.id, now.wall_ms, cells)?;
             }
         }
@@ -417,16 +417,15 @@ fn opens_by_use(quota: &Quota) -> bool {
 }
 
 impl TouchedQuota {
-    /// What the ledger hears: the window that is current, the one before it while it is kept, and the one that is
-    /// wanted if that is neither.
+    /// What the ledger hears: the windows before the current one that are kept, the current one, and the one that is
+    /// wanted if that is none of them.
     fn reports(&self, account: Option<&Account>, want: u64, now: Now) -> Vec<QuotaReport> {
         let known = account.and_then(|account| account.reported(self.quota.id));
+        let before = known.as_ref().map(|known| known.before.clone()).unwrap_or_default();
         let current = known.map(|known| known.current).filter(|current| current.start != 0);
         let live = current.filter(|current| now.wall_ms < current.ends);
         let mut reports = Vec::new();
-        if let Some(previous) = known.and_then(|known| known.previous) {
-            reports.push(self.report(previous, 0));
-        }
+        reports.extend(before.into_iter().map(|period| self.report(period, 0)));
         if let Some(current) = current {
             reports.push(self.report(current, if live.is_some() { want } else { 0 }));
         }

@@ -1,15 +1,15 @@
 //! The record of one subject: every quota's windows, holds and grants, and who changed it last.
 //!
-//! Layout, little-endian, [`FORMAT`] 2: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
+//! Layout, little-endian, [`FORMAT`] 3: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
 //! quotas, a count u16 and that many stamps, and nothing behind them.
 //!
 //! | part | bytes |
 //! |---|---|
 //! | quota | id u64, kind u8, then by kind |
-//! | windowed, 0 | closed u8, ledger's left u64, current period, u8 whether there is a previous one, and that |
+//! | windowed, 0 | closed u8, ledger's left u64, current period, a count u8 and that many before it, the last one first |
 //! | bucket, 1 | moment of the level, level, remainder of its last drain: three u64 |
 //! | concurrent, 2 | what runs u64 |
-//! | sliding, 3 | length, latest moment: two u64, a count u16 and that many slices: start u64, amount u64 |
+//! | sliding, 3 | length, latest moment, held: three u64, a count u16 and that many slices: start u64, amount u64 |
 //! | period | start, ends, granted, used, held, returned, carried: seven u64 |
 //! | stamp | VM slot u16, generation u32, number u64 |
 
@@ -17,6 +17,12 @@ use super::keys::FORMAT;
 use super::layout::{Reader, Writer};
 use super::sliding::Slices;
 use super::{QuotaId, Window};
+
+/// How many windows before the current one are kept, whatever is held in them: what an exchange was charged there last is
+/// still to be reported.
+const KEPT: usize = 2;
+/// The most that are kept. What outlives them is charged to the current one.
+const MOST_KEPT: usize = 64;
 
 /// All quotas of one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +49,9 @@ pub(super) struct Entry {
     /// What the ledger could still grant, as it last said.
     pub(super) left: u64,
     pub(super) current: Period,
-    pub(super) previous: Period,
-    /// Of a sliding window.
+    /// The windows before it that are kept, the last one first.
+    pub(super) before: Vec<Period>,
+    /// Of a sliding window, of which `current.held` says what running exchanges were charged.
     pub(super) slices: Slices,
 }
 
@@ -57,7 +64,7 @@ pub(super) enum Kind {
     Bucket,
     /// Only `current.held` is used.
     Concurrent,
-    /// Only `slices` is used.
+    /// `slices` is used, and `current.held`.
     Sliding,
 }
 
@@ -113,12 +120,12 @@ impl Period {
 }
 
 /// What an account says to the ledger about one quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reported {
     /// The window that is current.
     pub current: Period,
-    /// The one before it, while it is kept: exchanges admitted in it are still charged there.
-    pub previous: Option<Period>,
+    /// Those before it while they are kept, the last one first: exchanges admitted in them are still charged there.
+    pub before: Vec<Period>,
     /// The window was closed unused: the next exchange needs a new one from the ledger.
     pub closed: bool,
 }
@@ -137,8 +144,7 @@ impl Account {
     /// What to report to the ledger about `quota`; `None` when the account does not know it.
     pub fn reported(&self, quota: QuotaId) -> Option<Reported> {
         let entry = self.entry(quota, Kind::Windowed)?;
-        let previous = (entry.previous.start != 0).then_some(entry.previous);
-        Some(Reported { current: entry.current, previous, closed: entry.closed })
+        Some(Reported { current: entry.current, before: entry.before.clone(), closed: entry.closed })
     }
 
     /// Reads the record of `subject`. `None`: other format, other subject, or not a record at all.
@@ -202,11 +208,11 @@ impl Account {
 impl Entry {
     fn new(id: QuotaId, kind: Kind) -> Self {
         let period = Period::default();
-        Self { id, kind, closed: false, left: u64::MAX, current: period, previous: period, slices: Slices::default() }
+        Self { id, kind, closed: false, left: u64::MAX, current: period, before: Vec::new(), slices: Slices::default() }
     }
 
-    /// Makes `start` the current window, with what is `carried` into it. Windows only advance; a current one in which
-    /// nothing happened is not kept.
+    /// Makes `start` the current window, with what is `carried` into it. Windows only advance; a current one of which
+    /// nothing came is not kept.
     pub(super) fn advance(&mut self, start: u64, ends: u64, carried: u64) {
         if start <= self.current.start {
             return;
@@ -216,11 +222,22 @@ impl Entry {
             self.current = Period { start, ends, carried, ..self.current };
         } else {
             if !self.current.is_blank() {
-                self.previous = self.current;
+                self.before.insert(0, self.current);
+                self.forget();
             }
             self.current = Period { start, ends, carried, ..Period::default() };
         }
         self.closed = false;
+    }
+
+    /// Keeps the last windows, and older ones while something is held in them: a stream may run through many minutes.
+    fn forget(&mut self) {
+        let mut place = 0_usize;
+        self.before.retain(|period| {
+            place = place.saturating_add(1);
+            place <= KEPT || period.held > 0
+        });
+        self.before.truncate(MOST_KEPT);
     }
 
     /// The kept window that began at `start`.
@@ -229,10 +246,8 @@ impl Entry {
             None
         } else if self.current.start == start {
             Some(&mut self.current)
-        } else if self.previous.start == start {
-            Some(&mut self.previous)
         } else {
-            None
+            self.before.iter_mut().find(|period| period.start == start)
         }
     }
 
@@ -241,8 +256,8 @@ impl Entry {
         Some(match from.u8()? {
             0 => {
                 let (closed, left, current) = (from.flag()?, from.u64()?, Period::read(from)?);
-                let previous = if from.flag()? { Period::read(from)? } else { Period::default() };
-                Self { closed, left, current, previous, ..Self::new(id, Kind::Windowed) }
+                let before = (0..from.u8()?).map(|_| Period::read(from)).collect::<Option<_>>()?;
+                Self { closed, left, current, before, ..Self::new(id, Kind::Windowed) }
             }
             1 => {
                 let (start, used, ends) = (from.u64()?, from.u64()?, from.u64()?);
@@ -254,16 +269,18 @@ impl Entry {
                 Self { current, ..Self::new(id, Kind::Concurrent) }
             }
             3 => {
-                let (length_ms, latest_ms) = (from.u64()?, from.u64()?);
+                let (length_ms, latest_ms, held) = (from.u64()?, from.u64()?, from.u64()?);
                 let charged = from.list(|from| Some((from.u64()?, from.u64()?)))?;
-                Self { slices: Slices { length_ms, latest_ms, charged }, ..Self::new(id, Kind::Sliding) }
+                let (slices, current) =
+                    (Slices { length_ms, latest_ms, charged }, Period { held, ..Period::default() });
+                Self { slices, current, ..Self::new(id, Kind::Sliding) }
             }
             _ => return None,
         })
     }
 
     fn write(&self, to: &mut Writer) {
-        let Self { id, kind, closed, left, current, previous, slices } = self;
+        let Self { id, kind, closed, left, current, before, slices } = self;
         to.u64(id.0);
         match kind {
             Kind::Windowed => {
@@ -271,10 +288,9 @@ impl Entry {
                 to.flag(*closed);
                 to.u64(*left);
                 current.write(to);
-                to.flag(previous.start != 0);
-                if previous.start != 0 {
-                    previous.write(to);
-                }
+                let before = before.get(..MOST_KEPT).unwrap_or(before);
+                to.u8(u8::try_from(before.len()).unwrap_or(u8::MAX));
+                before.iter().for_each(|period| period.write(to));
             }
             Kind::Bucket => {
                 to.u8(1);
@@ -288,6 +304,7 @@ impl Entry {
                 to.u8(3);
                 to.u64(slices.length_ms);
                 to.u64(slices.latest_ms);
+                to.u64(current.held);
                 to.list(&slices.charged, |to, (start, amount)| {
                     to.u64(*start);
                     to.u64(*amount);

@@ -123,13 +123,14 @@ impl Account {
         }
     }
 
-    /// Answers the slice: an extension is charged in one of its own.
+    /// Answers the slice: an extension is charged in one of its own, and held on a line of its own.
     fn hold_sliding(&mut self, line: &Line, length_ms: u64, now: Now) -> Result<u64, Lack> {
         let most = line.quota.limit.saturating_add(line.over);
         let standing = self.standing(&line.quota, now).unwrap_or_default();
         let Some(entry) = self.entry_of(line.quota.id, Kind::Sliding) else { return Err(Lack::Exhausted(standing)) };
         entry.slices.go_to(length_ms, now.wall_ms);
         if line.amount == 0 || entry.slices.sum().checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
+            entry.current.held = entry.current.held.saturating_add(line.amount);
             return Ok(entry.slices.charge(line.amount));
         }
         // More than the whole window never fits.
@@ -161,7 +162,10 @@ impl Account {
                 }
             }
             Rule::Bucket { limit, period_ms } => entry.true_up(Rate { limit, period_ms }, line, 0, wall_ms),
-            Rule::Sliding { .. } => entry.slices.refund(line.window, line.amount),
+            Rule::Sliding { .. } => {
+                release(&mut entry.current.held, line.amount);
+                entry.slices.refund(line.window, line.amount);
+            }
             Rule::Concurrent => release(&mut entry.current.held, line.amount),
         }
     }
@@ -227,6 +231,7 @@ impl Entry {
     /// Replaces what a sliding window was charged for `line`: too much is taken back where it was charged, what is
     /// missing is charged now.
     fn settle_slices(&mut self, length_ms: u64, line: &HeldLine, wall_ms: u64) {
+        release(&mut self.current.held, line.amount);
         let length_ms = if self.slices.length_ms == 0 { length_ms } else { self.slices.length_ms };
         self.slices.go_to(length_ms, wall_ms);
         self.slices.charge(line.used.saturating_sub(line.amount));

@@ -14,8 +14,8 @@ use super::laws::Shared;
 use super::standing::allowance;
 use super::{
     AnniversaryPeriod, CalendarPeriod, Cells, Claim, Claimed, Date, Ending, ExchangeId, Expect, GrantLine, Held,
-    HeldLine, Incarnation, Keys, Level, Line, Operation, Outcome, Quota, QuotaId, Recovery, Short, Slot, Step,
-    StoreError, Window, first_claimable, grant, read_account, read_slot,
+    Incarnation, Keys, Level, Line, Operation, Outcome, Quota, QuotaId, Recovery, Short, Slot, Step, StoreError,
+    Window, first_claimable, grant, read_account, read_slot,
 };
 use crate::now::Now;
 
@@ -213,9 +213,18 @@ struct World {
     sums: Sums,
 }
 
-fn cost(mood: Mood, id: ExchangeId, line: &HeldLine) -> u64 {
-    let most = if mood == Mood::Calm { line.amount } else { line.amount * 3 / 2 };
-    mixed(id.sequence ^ u64::from(id.by.generation) << 32 ^ u64::from(id.by.vm) << 48 ^ line.quota.0) % (most + 1)
+fn cost(mood: Mood, id: ExchangeId, quota: QuotaId, held: u64) -> u64 {
+    let most = if mood == Mood::Calm { held } else { held * 3 / 2 };
+    mixed(id.sequence ^ u64::from(id.by.generation) << 32 ^ u64::from(id.by.vm) << 48 ^ quota.0) % (most + 1)
+}
+
+/// What an exchange costs, by quota.
+fn costs_of(mood: Mood, held: &Held) -> BTreeMap<QuotaId, u64> {
+    let mut amounts: BTreeMap<QuotaId, u64> = BTreeMap::new();
+    for line in held.levels.iter().flat_map(|level| &level.lines) {
+        *amounts.entry(line.quota).or_default() += line.amount;
+    }
+    amounts.into_iter().map(|(quota, held_of)| (quota, cost(mood, held.id, quota, held_of))).collect()
 }
 
 impl World {
@@ -313,8 +322,7 @@ impl World {
     }
 
     fn cost_of(&mut self, held: &Held) -> BTreeMap<QuotaId, u64> {
-        let lines = held.levels.iter().flat_map(|level| &level.lines);
-        let costs: BTreeMap<QuotaId, u64> = lines.map(|line| (line.quota, cost(self.mood, held.id, line))).collect();
+        let costs = costs_of(self.mood, held);
         let known = self.costs.entry(held.id).or_insert_with(|| costs.clone());
         assert_eq!(*known, costs, "{} is settled by two different figures", held.id);
         costs
@@ -360,9 +368,9 @@ impl World {
                 let mood = self.mood;
                 let mut charge = |held: &Held| {
                     met.push(held.clone());
-                    let mut used = held.levels.clone();
+                    let (mut used, mut costs) = (held.levels.clone(), costs_of(mood, held));
                     let lines = used.iter_mut().flat_map(|level| &mut level.lines);
-                    lines.for_each(|line| line.amount = cost(mood, held.id, line));
+                    lines.for_each(|line| line.amount = costs.remove(&line.quota).unwrap_or(0));
                     Ending { used, record: vec![1] }
                 };
                 let step = recovery.step(&mut self.store, &mut charge).unwrap();
@@ -540,8 +548,8 @@ impl World {
 
     fn judge_windows(&mut self, rule: &Rule, old: Option<&Entry>, new: &Entry) -> Result<(), String> {
         let quota = &rule.quota;
-        for period in [&new.current, &new.previous].into_iter().filter(|period| period.start != 0) {
-            let was = old.map(|old| [old.current, old.previous]).unwrap_or_default();
+        for period in new.before.iter().chain([&new.current]).filter(|period| period.start != 0) {
+            let was: Vec<Period> = old.map(|old| [vec![old.current], old.before.clone()].concat()).unwrap_or_default();
             let was = was.into_iter().find(|was| was.start == period.start).unwrap_or_default();
             if period.used < was.used || period.carried < was.carried {
                 return Err(format!("{period:?} was {was:?}"));
@@ -572,7 +580,7 @@ impl World {
         };
         let first = super::next_window(&rule.quota.window, Now { wall_ms: START, mono_ms: 0 }).unwrap().0;
         let windows = 1 + (new.current.start.saturating_sub(first) + mean / 2) / mean;
-        let spent = self.charged.get(&rule.quota.id).copied().unwrap_or(0) + new.current.held + new.previous.held;
+        let spent = self.charged.get(&rule.quota.id).copied().unwrap_or(0) + new.current.held + held_before(new);
         let debts = self.debts.get(&rule.quota.id).copied().unwrap_or(0);
         let most = windows * (rule.quota.limit + rule.over) + debts;
         if spent > most {
@@ -668,8 +676,8 @@ impl World {
             let account = self.account(rule.level);
             let Some(entry) = account.entry(rule.quota.id, Kind::of(&rule.quota.window)) else { continue };
             let Period { held, .. } = entry.current;
-            if held + entry.previous.held > 0 {
-                return Err(format!("at rest {held} and {} are held: {:?}", entry.previous.held, rule.quota));
+            if held + held_before(entry) > 0 {
+                return Err(format!("at rest {held} and {} are held: {:?}", held_before(entry), rule.quota));
             }
             let cost: u64 = self.costs.values().filter_map(|costs| costs.get(&rule.quota.id)).sum();
             let slow = matches!(rule.quota.window, Window::Sliding { length_ms } if length_ms > DAY)
@@ -682,9 +690,7 @@ impl World {
             };
             // A bucket rounds what has drained up, once an exchange, so as never to believe itself emptier than it is.
             let rounded = if entry.kind == Kind::Bucket { self.costs.len() as u64 } else { 0 };
-            // A sliding window forgets a refund into a slice that holds less, by an exchange that was extended in another.
-            let forgotten = if entry.kind == Kind::Sliding && self.mood == Mood::Wild { u64::MAX / 2 } else { 0 };
-            if !(cost..=cost + rounded + forgotten).contains(&charged) {
+            if !(cost..=cost + rounded).contains(&charged) {
                 return Err(format!("{charged} is charged for {cost}: {:?}", rule.quota));
             }
         }
@@ -695,6 +701,10 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn held_before(entry: &Entry) -> u64 {
+    entry.before.iter().map(|period| period.held).sum()
 }
 
 fn worlds(seeds: std::ops::Range<u64>, turns: u64, mood: Mood, rest: u64) -> Result<Sums, String> {

@@ -69,7 +69,7 @@ pub fn give_back_unused(keys: &Keys, subject: &str, quota: QuotaId, cells: &mut 
     Ok(if outcome == Outcome::Done { returned } else { 0 })
 }
 
-/// Returns to the ledger what is granted and neither used nor held in windows that have ended: the one before, and the
+/// Returns to the ledger what is granted and neither used nor held in windows that have ended: those before, and the
 /// current one if it has. Only so can it roll over into the next.
 pub fn give_back_past(
     keys: &Keys,
@@ -81,7 +81,7 @@ pub fn give_back_past(
     edit(keys.account(subject), cells, |bytes| {
         let mut account = Account::decode(subject, bytes?)?;
         if let Some(entry) = account.entry_mut(quota, Kind::Windowed) {
-            for past in [&mut entry.previous, &mut entry.current] {
+            for past in entry.before.iter_mut().chain([&mut entry.current]) {
                 if past.ends <= wall_ms {
                     past.returned = past.returned.saturating_add(past.unspent());
                 }
@@ -134,8 +134,8 @@ impl Account {
             if !current.is_blank() || line.left == 0 {
                 entry.closed = false;
             }
-        } else if entry.previous.start == line.window {
-            entry.previous.granted = entry.previous.granted.max(line.granted);
+        } else if let Some(before) = entry.kept(line.window) {
+            before.granted = before.granted.max(line.granted);
         }
     }
 }

@@ -188,7 +188,7 @@ impl World {
                 let Some(entry) = account.entry(line.quota, Kind::Windowed) else {
                     continue;
                 };
-                let kept = [entry.current.start, entry.previous.start].contains(&line.window);
+                let kept = entry.clone().kept(line.window).is_some();
                 let window = if kept { line.window } else { entry.current.start };
                 *self.charged.entry((line.quota, window)).or_default() += used;
             }
@@ -278,12 +278,13 @@ impl World {
                     Kind::Bucket | Kind::Sliding => continue,
                     Kind::Concurrent => prop_assert_eq!(entry.current.held, held_in(0)),
                     Kind::Windowed => {
-                        for period in [entry.current, entry.previous].into_iter().filter(|period| period.start != 0) {
+                        let periods: Vec<_> = entry.before.iter().rev().chain([&entry.current]).collect();
+                        for period in periods.iter().filter(|period| period.start != 0) {
                             prop_assert_eq!(period.held, held_in(period.start));
                             let charged = self.charged.get(&(quota.id, period.start)).copied().unwrap_or(0);
                             prop_assert_eq!(period.used, charged);
                         }
-                        prop_assert!(entry.current.start >= entry.previous.start);
+                        prop_assert!(periods.is_sorted_by_key(|period| period.start));
                     }
                 }
             }

@@ -6,8 +6,8 @@
 //! Everything lives in a store that knows only load and compare-and-swap of single values ([`Cells`]), under
 //! three kinds of keys ([`Keys`]):
 //!
-//! - an **account** holds every quota of a subject: what is granted, used and held in the current and the previous
-//!   window, and for each VM slot the number of its last change here;
+//! - an **account** holds every quota of a subject: what is granted, used and held in the current window and
+//!   the last ones, and for each VM slot the number of its last change here;
 //! - an **exchange slot** is free, or holds what one running exchange holds, or the record of one that has ended;
 //! - a **VM slot** says who owns it, whether the owner still beats, and the owner's last operation.
 //!
@@ -284,7 +284,8 @@ pub struct Standing {
     pub used: u64,
     /// Held by running exchanges.
     pub held: u64,
-    /// When the window begins anew, Unix milliseconds. For a bucket: when it is full again. 0: not by time.
+    /// When the window begins anew, Unix milliseconds. For a bucket: when it is full again; for a sliding window: when
+    /// nothing counts any more, or what was asked for fits. 0: not by time.
     pub resets_ms: u64,
     /// What the ledger could still grant, as it last said; `u64::MAX` for quotas that need no grant.
     pub ledger_left: u64,

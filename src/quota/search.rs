@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::Hasher;
 
-use super::account::{Account, Kind};
+use super::account::{Account, Entry, Kind, Period};
 use super::edit::Relabel;
 use super::fault;
 use super::standing::allowance;
@@ -323,8 +323,8 @@ impl Searcher {
             for (quota, _) in (self.case.quotas)(index, self.case.limits[index]) {
                 let kind = Kind::of(&quota.window);
                 let Some(now) = new.entry(quota.id, kind).filter(|_| kind == Kind::Windowed) else { continue };
-                let was = old.entry(quota.id, kind).map(|was| [was.current, was.previous]).unwrap_or_default();
-                for period in [now.current, now.previous] {
+                let was = old.entry(quota.id, kind).map(periods).unwrap_or_default();
+                for period in periods(now) {
                     let held = was.iter().find(|was| was.start == period.start).map_or(0, |was| was.held);
                     let most = allowance(&quota, &period) + self.case.over;
                     if period.held > held && period.used + period.held > most {
@@ -483,25 +483,26 @@ impl Searcher {
             };
             for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
                 let Some(entry) = account.entry(quota.id, super::account::Kind::of(&quota.window)) else { continue };
-                let (now, before) = (entry.current, entry.previous);
                 let bound = self.bound() * factor.max(1);
-                for period in [now, before] {
+                for period in periods(entry) {
                     let most = if quota.granted { quota.limit } else { allowance(&quota, &period) } + bound;
                     if period.used + period.held > most {
                         return Err(format!("{subject}: used {} and held {} of {most}", period.used, period.held));
                     }
                 }
-                let sum = now.used + now.held + before.used + before.held;
+                let held: u64 = periods(entry).iter().map(|period| period.held).sum();
+                let used: u64 = periods(entry).iter().map(|period| period.used).sum();
+                let sum = used + held;
                 if sum > 2 * quota.limit + bound {
                     return Err(format!("{subject}: {sum} in two windows of {}", quota.limit));
                 }
-                let used = now.used + before.used + entry.slices.sum();
+                let used = used + entry.slices.sum();
                 if used > quota.limit * 2 + bound {
                     return Err(format!("{subject}: {used} of {}", quota.limit));
                 }
                 let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
-                if calm && (used, now.held + before.held) != (wanted, 0) {
-                    return Err(format!("at rest {subject} has {now:?}, the ledger says {wanted}"));
+                if calm && (used, held) != (wanted, 0) {
+                    return Err(format!("at rest {subject} has {entry:?}, the ledger says {wanted}"));
                 }
             }
         }
@@ -548,6 +549,11 @@ impl Actor {
             Self::Ledger { .. } => {}
         }
     }
+}
+
+/// The windows of a quota that are kept.
+fn periods(entry: &Entry) -> Vec<Period> {
+    [entry.current].into_iter().chain(entry.before.iter().copied()).collect()
 }
 
 fn next_job(job: &mut usize, doing: &mut Doing) {

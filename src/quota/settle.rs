@@ -260,10 +260,20 @@ fn priced(held: Held, used: &[HeldLevel]) -> Vec<HeldLevel> {
         }
         let Some(held) = levels.iter_mut().find(|held| held.subject == level.subject) else { continue };
         for line in &level.lines {
-            match held.lines.iter_mut().find(|held| held.quota == line.quota) {
-                Some(held) => held.used = line.amount,
+            let lines = held.lines.iter().filter(|held| held.quota == line.quota).count();
+            if lines == 0 {
                 // Not held: a debt of the current window.
-                None => held.lines.push(HeldLine { window: 0, amount: 0, used: line.amount, ..line.clone() }),
+                held.lines.push(HeldLine { window: 0, amount: 0, used: line.amount, ..line.clone() });
+                continue;
+            }
+            // What was held first is used first. Of a quota that is held on several lines several may say what is used.
+            let mut rest = line.amount;
+            let of_quota = held.lines.iter_mut().filter(|held| held.quota == line.quota);
+            for (place, held) in (1..).zip(of_quota) {
+                let room = held.amount.saturating_sub(held.used);
+                let more = if place == lines { rest } else { rest.min(room) };
+                held.used = held.used.saturating_add(more);
+                rest = rest.saturating_sub(more);
             }
         }
     }

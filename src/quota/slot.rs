@@ -1,6 +1,6 @@
 //! Exchange slots: what one exchange holds, from admission until its record is acknowledged.
 //!
-//! Layout, little-endian, [`FORMAT`] 2: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
+//! Layout, little-endian, [`FORMAT`] 3: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
 //! (generation u32, number u64), then a state byte: 0 free; 1 held (exchange id, levels, delivered u64, draft);
 //! 2 settled (exchange id, record).
 
@@ -43,7 +43,7 @@ pub struct Held {
 pub struct HeldLevel {
     /// The account's subject.
     pub subject: String,
-    /// One line a quota.
+    /// One line a quota; of a sliding window one a slice that it was charged in.
     pub lines: Vec<HeldLine>,
 }
 
@@ -78,6 +78,12 @@ impl HeldLevel {
 }
 
 impl HeldLine {
+    /// Whether `more` is held with it. Of a sliding window each slice has a line, or what is given back of the one would be
+    /// taken from the other.
+    fn is_with(&self, more: &Self) -> bool {
+        self.quota == more.quota && (self.window == more.window || !matches!(self.rule, Rule::Sliding { .. }))
+    }
+
     /// The start of the window that it is charged in; 0 where windows have no start.
     pub fn begun(&self) -> u64 {
         match self.rule {
@@ -138,7 +144,7 @@ impl Held {
                 continue;
             };
             for line in &level.lines {
-                match held.lines.iter_mut().find(|held| held.quota == line.quota) {
+                match held.lines.iter_mut().find(|held| held.is_with(line)) {
                     Some(held) => held.amount = held.amount.saturating_add(line.amount),
                     None => held.lines.push(line.clone()),
                 }

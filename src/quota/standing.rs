@@ -98,6 +98,18 @@ impl Account {
         Standing::of(entry, quota, now)
     }
 
+    /// How it stands for an exchange that asks for `amount`: of a sliding window [`Standing::resets_ms`] is then when that
+    /// fits at the latest, if nothing else is held until then.
+    pub fn standing_for(&self, quota: &Quota, amount: u64, now: Now) -> Option<Standing> {
+        let standing = self.standing(quota, now)?;
+        let (Window::Sliding { length_ms }, true) = (&quota.window, amount > 0) else { return Some(standing) };
+        let Some(entry) = self.entry(quota.id, Kind::Sliding) else { return Some(standing) };
+        let mut slices = entry.slices.clone();
+        slices.go_to(*length_ms, now.wall_ms);
+        // What is larger than the window never fits: it is told when there is most.
+        Some(Standing { resets_ms: slices.below(quota.limit.saturating_sub(amount)), ..standing })
+    }
+
     /// How `quota` stands in the window that an exchange was admitted in and is extended in; `None`: it is not kept. What
     /// the ledger has left in one that has ended is not asked for.
     pub fn standing_in(&self, quota: &Quota, window: u64, now: Now) -> Option<Standing> {
@@ -143,9 +155,11 @@ impl Standing {
             Window::Sliding { length_ms } => {
                 let mut slices = entry.map(|entry| entry.slices.clone()).unwrap_or_default();
                 slices.go_to(length_ms, now.wall_ms);
-                let used = slices.sum();
-                let resets_ms = if used == 0 { 0 } else { slices.below(0) };
-                Some(Self { window: now.wall_ms.saturating_sub(length_ms), used, resets_ms, ..nothing })
+                let sum = slices.sum();
+                // What a running exchange was charged may have slid out since.
+                let held = entry.map_or(0, |entry| entry.current.held).min(sum);
+                let (used, resets_ms) = (sum.saturating_sub(held), if sum == 0 { 0 } else { slices.below(0) });
+                Some(Self { window: now.wall_ms.saturating_sub(length_ms), used, held, resets_ms, ..nothing })
             }
             Window::Concurrent => Some(Self { held: entry.map_or(0, |entry| entry.current.held), ..nothing }),
             Window::Calendar { .. }

@@ -109,7 +109,7 @@ fn nothing_held(world: &World) -> Result<(), String> {
         for account in world.accounts(process).map_err(|error| error.to_string())? {
             for (quota, _) in quotas(world).into_values() {
                 let Some(reported) = account.reported(quota.quota.id) else { continue };
-                let before = reported.previous.map_or(0, |previous| previous.held);
+                let before: u64 = reported.before.iter().map(|before| before.held).sum();
                 if reported.current.held + before > 0 {
                     return Err(format!("{} holds in a window: {reported:?}", account.subject()));
                 }
@@ -139,7 +139,7 @@ pub fn held_by_slots(world: &World) -> Result<(), String> {
                 if matches!(quota.quota.window, Window::Bucket { .. }) {
                     continue;
                 }
-                let here = known.current.held + known.previous.map_or(0, |previous| previous.held);
+                let here = known.current.held + known.before.iter().map(|before| before.held).sum::<u64>();
                 let slots = held.get(&(subject.clone(), quota.quota.id)).copied().unwrap_or(0);
                 if here != slots {
                     return Err(format!("`{name}` of {subject} holds {here}, the slots hold {slots}"));
@@ -211,7 +211,7 @@ fn totals(world: &World, records: &[Record], restarted: &[u64]) -> Result<(), St
                 if !quota.quota.granted {
                     continue;
                 }
-                for period in [Some(known.current), known.previous].into_iter().flatten() {
+                for period in [known.current].into_iter().chain(known.before.clone()) {
                     let key = (epoch, subject.clone(), name.clone(), period.start);
                     let records = charged.get(&key).copied().unwrap_or(0);
                     if period.used != records {
@@ -299,7 +299,8 @@ fn never_over_here(world: &World) -> Result<(), String> {
                 let Some(known) = account.reported(quota.quota.id).filter(|_| account.subject() == subject) else {
                     continue;
                 };
-                let most = known.current.used.max(known.previous.map_or(0, |previous| previous.used));
+                let before = known.before.iter().map(|before| before.used).max();
+                let most = known.current.used.max(before.unwrap_or(0));
                 if most > quota.quota.limit {
                     return Err(format!("`{name}` of {subject}: used {most}, limit {}", quota.quota.limit));
                 }

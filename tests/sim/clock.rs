@@ -1,5 +1,7 @@
 //! What the passing of time does to quotas, and what policy cases cannot say.
 
+use std::collections::BTreeSet;
+
 use farebox::engine::event::Cause;
 use farebox::policy;
 use farebox::sim::call::{Call, Ending, body, prompt};
@@ -8,7 +10,8 @@ use farebox::sim::world::{At, End, Seen, World};
 use farebox::upstream::ask::Api;
 use sha2::{Digest, Sha256};
 
-use super::run::START_MS;
+use super::check;
+use super::run::{Figures, START_MS};
 
 const A: At = At { process: 0, vm: 0 };
 const HOUR_MS: u64 = 3_600_000;
@@ -64,6 +67,42 @@ fn a_calendar_month_begins_anew_with_the_month() {
         assert_eq!(status(&world), 429, "{more}");
         world.tick(HOUR_MS);
         assert_eq!([status(&world), status(&world)], [200, 429], "{more}");
+    }
+}
+
+/// What the records charge to a window is what the account says of it, and the ledger.
+#[test]
+fn a_stream_that_outlives_many_minutes_is_charged_where_it_was_admitted() {
+    for more in [COLLECTOR, ""] {
+        let world = world("c: {limit: 9000 tokens, per: seat, window: calendar minute}", more);
+        let until = |stream, done: &dyn Fn(&Seen) -> bool| {
+            for _ in 0..1_000 {
+                if done(&world.seen(stream).unwrap()) {
+                    return;
+                }
+                world.ready().into_iter().filter(|(_, of)| *of == stream).for_each(|(at, of)| world.step(at, of));
+                world.tick(10);
+            }
+            panic!("{:?}", world.seen(stream));
+        };
+        let call = Call::new(Api::OpenAiChat, "k", &body(Api::OpenAiChat, "gpt-m", &prompt(8), Some(40), true));
+        let long = world.open(A, call).unwrap();
+        until(long, &|seen| seen.admitted().is_some());
+        for _ in 0..4 {
+            world.tick(60_000);
+            let other = world.open(A, ask(10)).unwrap();
+            until(other, &|seen| seen.end.is_some());
+            assert_eq!(world.seen(other).unwrap().status, 200);
+        }
+        assert!(world.run(10_000));
+        (0..5).for_each(|_| world.tick(1_000));
+        check::all(&world, &[], &mut Figures::default()).unwrap_or_else(|why| panic!("{why}"));
+        if !more.is_empty() {
+            let records = world.ledger().records().unwrap();
+            let windows: BTreeSet<u64> =
+                records.iter().flat_map(|record| &record.charges).map(|charge| charge.window).collect();
+            assert_eq!((records.len(), windows.len()), (5, 5));
+        }
     }
 }
 

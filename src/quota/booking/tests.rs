@@ -51,24 +51,49 @@ fn an_exchange_is_charged_in_the_window_it_was_admitted_in() {
     let held = HeldLine { amount: 15, ..old };
     settle(&mut account, &held, 20, at(5 * HOUR));
     let reported = account.reported(quota.id).unwrap();
-    let previous = reported.previous.unwrap();
+    let previous = reported.before[0];
     assert_eq!((previous.start, previous.used, previous.held), (START, 20, 0));
     assert_eq!((reported.current.used, reported.current.held), (0, 100));
 }
 
+/// A minute is short, and a stream is long.
 #[test]
-fn what_outlives_two_windows_is_a_debt_of_the_current() {
+fn a_window_is_kept_while_something_is_held_in_it() {
     let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
     let held = hold(&mut account, &quota, 10, at(0)).unwrap();
-    for window in [5, 10] {
-        hold(&mut account, &quota, 90, at(window * HOUR)).unwrap();
+    for window in 1..8 {
+        let other = hold(&mut account, &quota, 90, at(window * 5 * HOUR)).unwrap();
+        settle(&mut account, &other, 90, at(window * 5 * HOUR));
     }
     let more = Line { quota: quota.clone(), amount: 5, over: 0 };
-    assert!(matches!(account.hold(&more, Some(held.window), at(10 * HOUR)), Err(Lack::Exhausted(_))));
-    settle(&mut account, &held, 30, at(10 * HOUR));
-    assert_eq!(stands(&account, &quota, at(10 * HOUR)), (START + 10 * HOUR, 30, 90));
+    assert_eq!(account.hold(&more, Some(held.window), at(35 * HOUR)), Ok(START));
+    settle(&mut account, &HeldLine { amount: 15, ..held }, 30, at(35 * HOUR));
+    assert_eq!(stands(&account, &quota, at(35 * HOUR)), (START + 35 * HOUR, 90, 0));
+    let kept = |account: &Account| {
+        let before = account.reported(quota.id).unwrap().before;
+        before.into_iter().map(|period| ((period.start - START) / HOUR, period.used)).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&account), [(30, 90), (25, 90), (0, 30)]);
+    let again = Account::decode("s", &account.encode()).unwrap();
+    assert_eq!(again, account);
+    // What it was charged there may still have to be said; after that it goes.
+    hold(&mut account, &quota, 1, at(40 * HOUR)).unwrap();
+    assert_eq!(kept(&account), [(35, 90), (30, 90)]);
+}
+
+#[test]
+fn what_outlives_all_windows_that_are_kept_is_a_debt_of_the_current() {
+    let (mut account, quota) = (Account::new("s"), quota(five_hours(), 100, false));
+    let held: Vec<_> = (0..66).map(|window| hold(&mut account, &quota, 90, at(window * 5 * HOUR)).unwrap()).collect();
+    let now = at(65 * 5 * HOUR);
+    assert_eq!(Account::decode("s", &account.encode()).as_ref(), Some(&account));
+    let more = Line { quota: quota.clone(), amount: 5, over: 0 };
+    assert!(matches!(account.hold(&more, Some(held[0].window), now), Err(Lack::Exhausted(_))));
+    settle(&mut account, &held[0], 30, now);
+    assert_eq!(stands(&account, &quota, now), (now.wall_ms, 30, 90));
     // Used and held pass the limit together: debt, and nothing more fits.
-    assert!(matches!(hold(&mut account, &quota, 1, at(10 * HOUR)), Err(Lack::Busy(..))));
+    assert!(matches!(hold(&mut account, &quota, 1, now), Err(Lack::Busy(..))));
+    assert_eq!(account.hold(&more, Some(held[1].window), now), Ok(held[1].window));
 }
 
 #[test]
@@ -93,7 +118,7 @@ fn windows_in_which_nothing_happened_push_none_out() {
         account.undo(&held, at(window * 5 * HOUR).wall_ms);
     }
     settle(&mut account, &first, 7, at(16 * HOUR));
-    assert_eq!(account.reported(quota.id).unwrap().previous.unwrap().used, 7);
+    assert_eq!(account.reported(quota.id).unwrap().before[0].used, 7);
 }
 
 #[test]
@@ -378,15 +403,22 @@ fn a_sliding_window_lets_go_of_what_has_slid_out() {
     assert_eq!((first.window, first.begun()), (START, 0));
     let refused = hold(&mut account, &quota, 50, at(HOUR / 2)).unwrap_err();
     assert!(matches!(refused, Lack::Busy(_, Some(wait)) if wait == HOUR / 2 + slice - 1), "{refused:?}");
+    let full = account.standing(&quota, at(HOUR / 2)).unwrap();
+    assert_eq!((full.used, full.held), (0, 100), "all of it is held, and none used");
+    let fits = |amount| account.standing_for(&quota, amount, at(HOUR / 2)).unwrap().resets_ms;
+    assert_eq!([fits(60), fits(61)], [HOUR, HOUR + HOUR / 2].map(|ends| START + ends + slice - 1));
     assert!(matches!(hold(&mut account, &quota, 101, at(0)), Err(Lack::Exhausted(_))));
     // What was not used goes back into the slice in which it was held, and leaves with it.
     settle(&mut account, &first, 20, at(HOUR / 2));
     let standing = account.standing(&quota, at(HOUR / 2)).unwrap();
-    assert_eq!((standing.used, standing.free(), standing.resets_ms), (60, 40, START + HOUR / 2 + slice - 1 + HOUR));
-    assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 40);
+    assert_eq!((standing.used, standing.held, standing.free()), (20, 40, 40));
+    assert_eq!(standing.resets_ms, START + HOUR / 2 + slice - 1 + HOUR);
+    let standing = account.standing(&quota, at(HOUR + slice)).unwrap();
+    assert_eq!((standing.used, standing.held), (0, 40));
     // After that there is nothing to give back; what was used beyond the hold is charged when that is known.
-    settle(&mut account, &HeldLine { amount: 60, ..first }, 0, at(HOUR + slice));
-    assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 40);
+    let mut again = account.clone();
+    again.undo(&HeldLine { amount: 20, ..first }, at(HOUR + slice).wall_ms);
+    assert_eq!(again.standing(&quota, at(HOUR + slice)).unwrap().free(), 60);
     settle(&mut account, &second, 75, at(HOUR + slice));
     assert_eq!(account.standing(&quota, at(HOUR + slice)).unwrap().used, 75);
     assert_eq!(account.standing(&quota, at(2 * HOUR)).unwrap().used, 35);
@@ -410,7 +442,7 @@ fn the_record_of_an_account_has_this_layout() {
     account.set_stamp(3, crate::quota::account::Stamp { generation: 4, number: 6 });
     let ends = 5 * HOUR + 0x11;
     let mut bytes = Vec::new();
-    bytes.extend([2, 0]);
+    bytes.extend([3, 0]);
     bytes.extend([1, 0, 0, 0, b's']);
     bytes.extend([4, 0]);
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -426,7 +458,7 @@ fn the_record_of_an_account_has_this_layout() {
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 2]);
     bytes.extend(u64::to_le_bytes(0x06));
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 3]);
-    bytes.extend([0x58, 2, 0, 0, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0x58, 2, 0, 0, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0, 0x07, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([1, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0x07, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([1, 0]);
     bytes.extend([3, 0, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
