@@ -23,7 +23,8 @@ pub struct Size {
     pub floor: u64,
     /// Turns of a conversation that it begins, in micro-units.
     pub prompts: u64,
-    /// Images, characters and seconds that it asks for; the rest is 0.
+    /// Images, characters and seconds that it asks for, as far as that can be told; the rest is 0. Seconds that come back
+    /// and of which nothing can be told are 1.
     pub asked: Usage,
     /// Whether the answer may call tools. How many is not known before it comes: one is held.
     pub tools: bool,

@@ -20,6 +20,7 @@ use crate::engine::{balance, guard, identity, refusal, source};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
+use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
 use crate::policy::price::Price;
@@ -41,6 +42,8 @@ pub struct Exchange {
     dialect: Option<Dialect>,
     /// What the path says.
     route: Option<Route>,
+    /// What comes back is told in seconds.
+    seconds: bool,
     /// The content type of a body that is a form.
     form: Option<Vec<u8>>,
     /// Which of its seat's session accounts it falls to.
@@ -109,7 +112,17 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None, route: None, form: None, session: 0, named: None }
+        Self {
+            bundle,
+            handle,
+            state: State::Fresh,
+            dialect: None,
+            route: None,
+            seconds: false,
+            form: None,
+            session: 0,
+            named: None,
+        }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -249,6 +262,7 @@ impl Exchange {
             headers.iter().for_each(|(name, value)| route.header(name, value));
         }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
+        self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
         let seat = identity::identify(headers, &bundle)?;
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
@@ -350,6 +364,8 @@ impl Exchange {
         let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
         let Input { counted, bound } = guard::longest_input(plan, input)?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
+        // How many there will be nobody can say; of none a quota that is used up would let any number pass.
+        let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let size = Size {
             input: bound.max(counted),
             output: declared,
@@ -357,7 +373,7 @@ impl Exchange {
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
-            asked: call.asked,
+            asked: Usage { seconds, ..call.asked },
             tools: call.tools,
         };
         Ok(Prepared {

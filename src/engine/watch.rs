@@ -135,6 +135,7 @@ impl Vm {
         let Some(seat) = bundle.seats.iter().find(|seat| seat.name == record.seat) else { return };
         if let Some(plan) = bundle.plan_of(&record.plan) {
             let sent = if record.sent.is_empty() { &record.model } else { &record.sent };
+            // Which session it was does not matter: no quota of a session is granted, so none is reported.
             self.touch(&Bill::of(bundle, plan, seat, 0, sent, record.came_ms), now);
         }
     }

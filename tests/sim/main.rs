@@ -15,6 +15,7 @@ mod every;
 mod opens;
 mod plan;
 mod run;
+mod sound;
 
 use run::Figures;
 

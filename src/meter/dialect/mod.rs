@@ -207,6 +207,17 @@ impl Dialect {
         matches!(self, Self::OpenAiTranscription | Self::OpenAiImages)
     }
 
+    /// Whether the answer to a call of `path` is told in seconds, of sound or film, of which its request does not say how
+    /// many they will be.
+    pub fn tells_seconds(self, path: &[u8]) -> bool {
+        let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        match self {
+            Self::OpenAiTranscription | Self::MiniMaxSpeech => true,
+            Self::MiniMaxMedia => !path.ends_with(b"/image_generation"),
+            _ => false,
+        }
+    }
+
     /// Whether the answer is a stream when a request does not say: Ollama's is.
     pub(super) const fn streams_unasked(self) -> bool {
         matches!(self, Self::OllamaChat | Self::OllamaGenerate)
