@@ -138,7 +138,7 @@ fn passing(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Vec<String>> 
     let unit = quota.unit.words();
     let by = |bound: Bound| match bound {
         Bound::EachProcess(micro) => format!("by {} {unit} in each Envoy", Amount::from(micro)),
-        Bound::EachCall(words) => format!("by each call: {words}"),
+        Bound::EachCall(more) => format!("by each call: {}", more.words()),
         Bound::Pace(micro, unit, ms) => {
             format!("by the calls that {} {} in {} allow, in each Envoy", Amount::from(micro), unit.words(), span(ms))
         }

@@ -4,9 +4,12 @@
 //! before it leaves. What is listed here is all the rest.
 
 use crate::meter::dialect::is_openai_own;
-use crate::policy::bundle::{Bundle, HoldSize, Mode, Model, Plan, PlanQuota, PriceOf, Relief, Role, StreamHold};
+use crate::policy::bundle::{
+    Bundle, HoldSize, Mode, Model, PacksHere, Plan, PlanQuota, PriceOf, Relief, Role, StreamHold,
+};
+use crate::policy::price::Rates;
 use crate::policy::unit::Unit;
-use crate::quota::{QuotaId, Window};
+use crate::quota::Window;
 
 /// A way in which a quota can be passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +25,51 @@ pub struct Overshoot {
 pub enum Bound {
     /// By so many micro-units in each Envoy process.
     EachProcess(u64),
-    /// By so much of each call that runs, in words.
-    EachCall(&'static str),
+    /// By so much of each call that runs.
+    EachCall(More),
     /// At a pace of so many micro-units of this unit in so many milliseconds, in each Envoy process.
     Pace(u64, Unit, u64),
     /// As far as the calls go.
     Unbounded,
+}
+
+/// What a call may come to beyond what is held of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum More {
+    /// What was not expected of it.
+    Unexpected,
+    /// What its prompt has for a vocabulary that is not ours.
+    Vocabulary,
+    /// Tools that the answer calls.
+    Tools,
+    /// Images, characters and seconds of the answer.
+    Untold,
+    /// What another model costs.
+    Served,
+    /// What of a stream is not seen.
+    Unseen,
+    /// What is written beyond the limit.
+    PastLimit,
+}
+
+impl More {
+    /// How far that goes, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unexpected => {
+                "what it comes to beyond what calls of its model lately came to, up to its worst case; of a stream in slices \
+                 that is its input and one slice"
+            }
+            Self::Vocabulary => "what its prompt has beyond one and a half times our count",
+            Self::Tools => "the calls after the first",
+            Self::Untold => "what its answer has of them beyond what its request says",
+            Self::Served => "what the model that answered costs beyond the one that was asked",
+            Self::Unseen => {
+                "what the provider counts beyond what was seen of it, as thoughts in secret, up to its output limit"
+            }
+            Self::PastLimit => "what it writes beyond its limit",
+        }
+    }
 }
 
 /// Every way in which this quota of the plan can be passed; none: it holds to the unit for closed calls that are counted
@@ -38,37 +80,43 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     // Funds of one unit pay together, by what is expected, where one of them says so; a pack says nothing.
     let expected = |of: &&PlanQuota| of.role == Role::Fund && of.unit == quota.unit && of.hold == HoldSize::Expected;
     if quota.hold == HoldSize::Expected || quota.role == Role::Fund && plan.quotas.iter().any(|of| expected(&of)) {
-        let more = "what it comes to beyond what calls of its model lately came to, up to its worst case; of a stream in slices \
-                    that is its input and one slice";
-        way("`hold: expected`", Bound::EachCall(more));
+        way("`hold: expected`", Bound::EachCall(More::Unexpected));
     }
     // OpenAI's open models have its names and chat templates of their own.
     let open = |model: &Model| model.glob.as_ref().is_some_and(|glob| glob.is_match("gpt-oss-120b"));
-    let other = |model: &Model| quota.takes(&model.pattern) && (!is_openai_own(&model.pattern) || open(model));
-    if quota.unit.counts_input() && bundle.models.rows.iter().any(other) {
-        let more = "what its prompt has beyond one and a half times our count";
-        way("a model that OpenAI did not make: its vocabulary is not known exactly", Bound::EachCall(more));
+    let models = || bundle.models.rows.iter().filter(|model| may_take(quota, model));
+    if quota.unit.counts_input() && models().any(|model| !is_openai_own(&model.pattern) || open(model)) {
+        let when = "a model that OpenAI did not make: its vocabulary is not known exactly";
+        way(when, Bound::EachCall(More::Vocabulary));
     }
-    if quota.unit == Unit::ToolCalls {
-        way("an answer calls several tools", Bound::EachCall("the calls after the first"));
+    let priced =
+        |rate: fn(&Rates) -> u64| models().any(|model| rates(quota.unit, model).is_some_and(|of| rate(of) > 0));
+    if quota.unit == Unit::ToolCalls || priced(|rates| rates.tool_call) {
+        way("an answer calls several tools", Bound::EachCall(More::Tools));
     }
-    if plan.price_of != PriceOf::Requested && quota.unit.is_priced() {
-        let more = "what the model that answered costs beyond the one that was asked";
-        way("another model answers", Bound::EachCall(more));
+    let untold = matches!(quota.unit, Unit::Images | Unit::Characters | Unit::Seconds);
+    if untold || priced(|rates| rates.image.max(rates.character).max(rates.second)) {
+        let when = "an answer has images, characters or seconds of which its request does not tell";
+        way(when, Bound::EachCall(More::Untold));
+    }
+    if plan.price_of != PriceOf::Requested && (quota.unit.is_priced() || quota.unit.is_weighted()) {
+        way("another model answers", Bound::EachCall(More::Served));
     }
     if matches!(plan.hold.stream, StreamHold::Slices { .. }) && quota.unit.counts_output() {
-        let more = "what the provider counts beyond what was seen of it, as thoughts in secret, up to its output limit";
-        way("a stream in slices", Bound::EachCall(more));
+        way("a stream in slices", Bound::EachCall(More::Unseen));
+    }
+    if quota.unit.counts_output() {
+        way("a provider does not keep to the output limit", Bound::EachCall(More::PastLimit));
     }
     let reliefs = match quota.role {
         Role::Fund => &plan.empty,
         Role::Cap => &quota.full,
     };
-    let bears = quota.role == Role::Cap || last_fund(plan).is_none_or(|last| last == quota.quota.id);
+    let bears = quota.role == Role::Cap || may_be_last(plan, quota);
     for relief in reliefs {
         match relief {
             // What no fund can pay is a debt of the last.
-            Relief::Overage(_) if !bears => {}
+            Relief::Overage(_) | Relief::Observe | Relief::Throttle(_) if !bears => {}
             Relief::Overage(micro) => way("`overage`", Bound::EachProcess(*micro)),
             Relief::Observe => way("`observe`", Bound::Unbounded),
             Relief::Throttle(bucket) => {
@@ -84,8 +132,34 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     ways
 }
 
-fn last_fund(plan: &Plan) -> Option<QuotaId> {
-    plan.quotas.iter().rfind(|quota| quota.role == Role::Fund).map(|quota| quota.quota.id)
+/// Whether a fund or a pack may be the last of those that pay a call: packs are there or not, and funds of other models
+/// are not.
+fn may_be_last(plan: &Plan, quota: &PlanQuota) -> bool {
+    let funds = || plan.quotas.iter().enumerate().filter(|(_, of)| of.role == Role::Fund);
+    // A pack stands where its plan says; several are good at a time.
+    let pack = |here: &&PacksHere| here.unit == quota.unit && here.per == quota.per;
+    let at = funds().find(|(_, of)| of.quota.id == quota.quota.id).map(|(at, _)| at.saturating_add(1));
+    let at = at.or_else(|| plan.packs.iter().filter(pack).map(|here| here.before).max());
+    at.is_some_and(|at| funds().all(|(of, fund)| of < at || !fund.models.is_empty()))
+}
+
+/// Whether calls that fall to this line of the catalogue may count.
+fn may_take(quota: &PlanQuota, model: &Model) -> bool {
+    let reaches = |pattern: &globset::GlobMatcher| {
+        let pattern = pattern.glob().glob();
+        // Two patterns may meet in a name that neither spells.
+        model.glob.as_ref().is_some_and(|row| row.is_match(pattern) || pattern.contains(['*', '?', '[', '{']))
+    };
+    quota.takes(&model.pattern) || quota.models.iter().any(reaches)
+}
+
+/// What a model costs in a unit that is a sum of prices.
+fn rates(unit: Unit, model: &Model) -> Option<&Rates> {
+    match unit {
+        Unit::Credits => Some(&model.credits),
+        Unit::Money(_) => Some(&model.money),
+        _ => None,
+    }
 }
 
 /// Whether the quota is one for all Envoys that share a collector; else each has the limit for itself.
@@ -108,20 +182,90 @@ mod tests {
         policy::compile(&text, "b").unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
+    /// The ways that do not take a provider that breaks its word.
     fn ways(models: &str, tokens: &str) -> Vec<(&'static str, Bound)> {
         let bundle = bundle(models, tokens);
         let plan = &bundle.plans[0];
-        of(&bundle, plan, &plan.quotas[0]).into_iter().map(|way| (way.when, way.by)).collect()
+        let all = of(&bundle, plan, &plan.quotas[0]).into_iter().map(|way| (way.when, way.by));
+        all.filter(|(_, by)| *by != Bound::EachCall(More::PastLimit)).collect()
     }
 
     const EXACT: &str = "gpt-4o-mini: {count: o200k_base, credits: {input: 1, output: 4}}";
 
     #[test]
     fn a_plain_quota_of_exact_counts_is_not_passed() {
-        for unit in ["tokens", "output tokens", "credits", "requests"] {
+        for unit in ["tokens", "output tokens", "credits", "requests", "input tokens"] {
             let cap = format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime}}}}");
             assert_eq!(ways(EXACT, &cap), [], "{unit}");
         }
+    }
+
+    #[test]
+    fn whoever_counts_output_relies_on_the_provider_to_keep_to_its_limit() {
+        for (unit, relies) in [("tokens", true), ("output tokens", true), ("requests", false), ("input tokens", false)]
+        {
+            let bundle = bundle(EXACT, &format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime}}}}"));
+            let past = Overshoot {
+                when: "a provider does not keep to the output limit",
+                by: Bound::EachCall(More::PastLimit),
+            };
+            let plan = &bundle.plans[0];
+            assert_eq!(of(&bundle, plan, &plan.quotas[0]), if relies { vec![past] } else { vec![] }, "{unit}");
+        }
+    }
+
+    #[test]
+    fn what_an_answer_brings_of_itself_is_listed_by_its_price() {
+        let kinds =
+            |models: &str, tokens: &str| -> Vec<_> { ways(models, tokens).into_iter().map(|(_, by)| by).collect() };
+        let cap =
+            |unit: &str| format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime, models: [gpt-4o]}}}}");
+        let rated = |rate: &str| format!("gpt-4*: {{count: o200k_base, credits: {{input: 1, output: 1, {rate}: 1}}}}");
+        assert_eq!(kinds(&rated("tool_call"), &cap("credits")), [Bound::EachCall(More::Tools)]);
+        assert_eq!(kinds(&rated("second"), &cap("credits")), [Bound::EachCall(More::Untold)]);
+        assert_eq!(kinds(&rated("second"), &cap("requests")), []);
+        assert_eq!(kinds(EXACT, &cap("seconds")), [Bound::EachCall(More::Untold)]);
+        // A line of the catalogue whose calls never count says nothing.
+        let other = "gpt-4o: {count: o200k_base, credits: {input: 1, output: 1}}, gpt-5: {count: o200k_base, credits: {input: 1, output: 1, tool_call: 1}}";
+        assert_eq!(kinds(other, &cap("credits")), []);
+        for unit in ["credits", "weighted requests"] {
+            assert_eq!(
+                kinds(EXACT, &format!("price: served, {}", cap(unit))),
+                [Bound::EachCall(More::Served)],
+                "{unit}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_debt_may_fall_to_whatever_fund_or_pack_comes_last() {
+        let with = |funds: &str| format!("funds: {{{funds}}}, empty: [overage 4 requests]");
+        let month =
+            |name: &str, more: &str| format!("{name}: {{amount: 9 requests, per: seat, window: lifetime{more}}}");
+        let packs = "packs: {from: packs, unit: requests, per: org}";
+        let text = |funds: &str| {
+            format!(
+                "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\nmodels: {{{EXACT}}}\n\
+                 plans: {{p: {{tokens: {{{}}}}}}}\nassign: [{{otherwise: p}}]\n\
+                 packs: {{top: {{for: {{org: o}}, amount: 9 requests, until: 2037-01-01}}}}\n\
+                 seats:\n  s: {{org: o, keys: ['sha256:{:064x}']}}\n",
+                with(funds),
+                1
+            )
+        };
+        let bear = |funds: &str| {
+            let bundle = policy::compile(&text(funds), "b").unwrap_or_else(|faults| panic!("{faults:?}"));
+            let plan = &bundle.plans[0];
+            let all = plan.quotas.iter().chain([&bundle.packs[0].fund]);
+            all.filter(|fund| !of(&bundle, plan, fund).is_empty()).map(|fund| fund.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(bear(&format!("{packs}, {}", month("a", ""))), ["a"]);
+        assert_eq!(bear(&format!("{}, {packs}", month("a", ""))), ["a", "top"]);
+        assert_eq!(bear(&format!("{}, {}, {packs}", month("a", ""), month("b", ""))), ["b", "top"]);
+        assert_eq!(
+            bear(&format!("{}, {packs}, {}", month("a", ""), month("b", ", models: [gpt-4o-mini]"))),
+            ["a", "b", "top"]
+        );
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn a_stream_that_outlives_many_minutes_is_charged_where_it_was_admitted() {
         }
         assert!(world.run(10_000));
         (0..5).for_each(|_| world.tick(1_000));
-        check::all(&world, &[], &mut Figures::default()).unwrap_or_else(|why| panic!("{why}"));
+        check::all(&world, &[], false, &mut Figures::default()).unwrap_or_else(|why| panic!("{why}"));
         if !more.is_empty() {
             let records = world.ledger().records().unwrap();
             let windows: BTreeSet<u64> =

@@ -68,7 +68,7 @@ fn settle(world: &World, what: &str) -> Figures {
     (0..5).for_each(|_| world.tick(1_000));
     assert_eq!(world.taken_slots(0).unwrap(), [], "{what}: slots stay taken");
     let mut figures = Figures::default();
-    check::all(world, &[], &mut figures)
+    check::all(world, &[], false, &mut figures)
         .unwrap_or_else(|why| panic!("{what}: {why}\n{}", world.log_lines().join("\n")));
     figures
 }

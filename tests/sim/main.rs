@@ -9,6 +9,7 @@
     reason = "all of this crate is a test; clippy sees that only of functions marked as one"
 )]
 
+mod bound;
 mod check;
 mod clock;
 mod every;

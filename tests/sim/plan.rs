@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use farebox::sim::call::{Call, Ending, Plot, body, prompt};
+use farebox::sim::call::{Call, Ending, Plot, body, header, offer_tool, prompt};
 use farebox::upstream::ask::Api;
 use farebox::upstream::script::{Report, Script};
 use farebox::upstream::vocabulary::Draw;
@@ -12,58 +12,159 @@ use sha2::{Digest, Sha256};
 /// Seats, by organisation.
 pub const SEATS: [(&str, &str); 4] = [("s0", "o0"), ("s1", "o0"), ("s2", "o1"), ("s3", "o1")];
 
+/// How sessions call themselves, if at all.
+pub const SESSIONS: [Option<&str>; 4] = [None, Some("a"), Some("b"), Some("c")];
+
 fn one<'a>(draw: &mut Draw, of: &[&'a str]) -> &'a str {
     of[draw.below(of.len() as u64) as usize]
 }
 
-/// A cap or fund: what it limits, in which window.
-fn terms(draw: &mut Draw, fund: bool) -> String {
-    let per = one(draw, &["seat", "org"]);
+/// In what a quota is measured, and an amount that some calls fill.
+fn measure(draw: &mut Draw, fund: bool, scale: u64) -> (&'static str, u64) {
+    let (unit, amount) = match draw.below(if fund { 7 } else { 10 }) {
+        0 => ("input tokens", 100 + draw.below(800)),
+        1 => ("output tokens", 40 + draw.below(400)),
+        2 | 3 => ("credits", 1 + draw.below(4)),
+        4 => ("weighted tokens", 200 + draw.below(2_000)),
+        7 => ("requests", 2 + draw.below(10)),
+        8 => ("weighted requests", 2 + draw.below(20)),
+        9 => ("tool calls", 1 + draw.below(6)),
+        _ => ("tokens", 150 + draw.below(1_500)),
+    };
+    (unit, amount * scale)
+}
+
+fn window(draw: &mut Draw, fund: bool) -> String {
+    match draw.below(if fund { 7 } else { 10 }) {
+        0 | 1 => format!("calendar {}", one(draw, &["month", "month", "week", "day", "hour", "minute"])),
+        2 | 3 => format!("first-use {}", one(draw, &["10m", "1h", "5h", "7d"])),
+        4 => "anniversary month".to_owned(),
+        5 => "term 2026-11-01 until 2026-12-10".to_owned(),
+        6 => "lifetime".to_owned(),
+        7 => format!("sliding {}", one(draw, &["1m", "1h"])),
+        _ => format!("bucket {}", one(draw, &["1m", "1h"])),
+    }
+}
+
+/// What happens instead of a refusal.
+fn reliefs(draw: &mut Draw, unit: &str) -> Option<String> {
+    let steps = match draw.below(12) {
+        0 | 1 => format!("overage {} {unit}", 1 + draw.below(40)),
+        2 => format!("wait {}, overage 2 {unit}", one(draw, &["300ms", "1s"])),
+        3 => "downgrade free".to_owned(),
+        4 => "throttle 3 requests per 1m".to_owned(),
+        5 => "observe".to_owned(),
+        _ => return None,
+    };
+    Some(if steps == "observe" { steps } else { steps + ", deny" })
+}
+
+/// The terms of a cap.
+fn cap(draw: &mut Draw) -> String {
+    let per = one(draw, &["seat", "seat", "org", "session"]);
     let scale = if per == "org" { 2 } else { 1 };
-    let window = match draw.below(if fund { 2 } else { 4 }) {
-        0 => "calendar month".to_owned(),
-        1 => format!("first-use {}", one(draw, &["1h", "5h", "7d"])),
-        2 => format!("bucket {}", one(draw, &["1m", "1h"])),
-        _ => {
-            let limit = 1 + draw.below(3) * scale;
-            return format!("limit: {limit} requests, per: {per}, window: concurrent");
-        }
+    if draw.below(6) == 0 {
+        return format!("limit: {} requests, per: {per}, window: concurrent", 1 + draw.below(3) * scale);
+    }
+    let (unit, limit) = measure(draw, false, scale);
+    let mut text = format!("limit: {limit} {unit}, per: {per}, window: {}", window(draw, false));
+    if draw.below(6) == 0 {
+        text.push_str(", hold: expected");
+    }
+    if draw.below(8) == 0 {
+        let _ = write!(text, ", models: [\"{}\"]", one(draw, &["priced", "p*"]));
+    }
+    if let Some(full) = reliefs(draw, unit) {
+        let _ = write!(text, ", full: [{full}]");
+    }
+    text
+}
+
+/// The funds of a plan, and the packs of its organisations.
+fn funds(draw: &mut Draw, tokens: &mut String) -> String {
+    let expected = if draw.below(6) == 0 { ", hold: expected" } else { "" };
+    let (unit, amount) = measure(draw, true, 1);
+    let fund = |draw: &mut Draw, name: &str, unit: &str, amount: u64| {
+        let (per, window) = (one(draw, &["seat", "org"]), window(draw, true));
+        let begins_anew = !window.starts_with("term") && window != "lifetime";
+        let rollover = if begins_anew && draw.below(4) == 0 {
+            format!(", rollover: {} {unit}", amount / 2 + 1)
+        } else {
+            String::new()
+        };
+        format!("        {name}: {{amount: {amount} {unit}, per: {per}, window: {window}{rollover}{expected}}}\n")
     };
-    let amount = match draw.below(5) {
-        0 => format!("{} input tokens", (100 + draw.below(800)) * scale),
-        1 => format!("{} output tokens", (40 + draw.below(400)) * scale),
-        2 => format!("{} credits", (1 + draw.below(4)) * scale),
-        3 if !fund => format!("{} requests", (2 + draw.below(10)) * scale),
-        _ => format!("{} tokens", (150 + draw.below(1500)) * scale),
-    };
-    format!("{}: {amount}, per: {per}, window: {window}", if fund { "amount" } else { "limit" })
+    tokens.push_str("      funds:\n");
+    tokens.push_str(&fund(draw, "fund", unit, amount));
+    let packs = draw.below(3) == 0;
+    let here = format!("        packs: {{from: packs, unit: {unit}, per: org}}\n");
+    let first = draw.below(2) == 0;
+    if packs && first {
+        tokens.push_str(&here);
+    }
+    if draw.below(2) == 0 {
+        let more = 1 + amount / (1 + draw.below(3));
+        tokens.push_str(&fund(draw, "second", unit, more));
+    }
+    if packs && !first {
+        tokens.push_str(&here);
+    }
+    if let Some(empty) = reliefs(draw, unit) {
+        let _ = writeln!(tokens, "      empty: [{empty}]");
+    }
+    if !packs {
+        return String::new();
+    }
+    let mut text = String::from("packs:\n");
+    for (at, (org, until)) in [("o0", "2026-11-29"), ("o0", "2026-12-09"), ("o1", "2026-12-30")].into_iter().enumerate()
+    {
+        let amount = 1 + amount / (1 + draw.below(4));
+        let _ = writeln!(
+            text,
+            "  pack{at}: {{for: {{org: {org}}}, amount: {amount} {unit}, from: 2026-11-02, until: {until}}}"
+        );
+    }
+    text
 }
 
 /// The policy of a seed.
 pub fn policy(seed: u64) -> String {
     let draw = &mut Draw::new(seed, 1);
     let zone = one(draw, &["UTC", "Asia/Shanghai", "America/New_York"]);
+    let tool = one(draw, &["", ", tool_call: 0.2"]);
+    let factor = one(draw, &["", ", factor: [{factor: 1.5}]", ", factor: [{factor: 3, above: 20 tokens}]"]);
+    let mut tokens = String::new();
+    let packs = if draw.below(3) > 0 { funds(draw, &mut tokens) } else { String::new() };
+    tokens.push_str("      caps:\n");
+    for at in 0..=draw.below(4) {
+        let _ = writeln!(tokens, "        cap{at}: {{{}}}", cap(draw));
+    }
+    let price = one(draw, &["requested", "requested", "served", "dearer"]);
+    let _ = writeln!(tokens, "      price: {price}");
+    let lost = one(draw, &["charge", "delivered"]);
+    let stream =
+        one(draw, &["", "", ", stream: slices, slice: 12", ", stream: slices, slice: 14, grace: 4, cut: stop"]);
+    let _ = writeln!(
+        tokens,
+        "      hold: {{unstated_output: 40, shrink_to: {}, lost: {lost}{stream}}}",
+        1 + draw.below(12)
+    );
     let mut text = format!(
         "farebox: 1\nbundle: {{name: sim, version: \"{seed}\"}}\nzone: {zone}\nidentity: [{{key: [authorization, x-api-key]}}]\n\
-         models:\n  priced: {{count: o200k_base, credits: {{input: 1, cache_read: 0.1, cache_write: 1.25, output: 4}}}}\n  \
-         free: {{count: o200k_base, credits: 0}}\nplans:\n  p:\n    tokens:\n"
+         session: [x-session]\nmodels:\n  \
+         priced: {{count: o200k_base, credits: {{input: 1, cache_read: 0.1, cache_write: 1.25, output: 4{tool}}}{factor}}}\n  \
+         free: {{count: o200k_base, credits: 0}}\nplans:\n  p:\n    tokens:\n{tokens}{packs}"
     );
-    if draw.below(3) > 0 {
-        let _ = writeln!(text, "      funds: {{fund: {{{}}}}}", terms(draw, true));
-    }
-    text.push_str("      caps:\n");
-    for cap in 0..=draw.below(4) {
-        let _ = writeln!(text, "        cap{cap}: {{{}}}", terms(draw, false));
-    }
-    let lost = one(draw, &["charge", "delivered"]);
-    let _ = writeln!(text, "      hold: {{unstated_output: 40, shrink_to: {}, lost: {lost}}}", 1 + draw.below(12));
     text.push_str("seats:\n");
     for (seat, org) in SEATS {
         let hash: String = Sha256::digest(key(seat)).iter().map(|byte| format!("{byte:02x}")).collect();
         let _ = writeln!(text, "  {seat}: {{org: {org}, keys: [\"sha256:{hash}\"]}}");
     }
     let _ = writeln!(text, "envoy: {{headers: {}}}", one(draw, &["held", "first"]));
-    text.push_str("assign: [{otherwise: p}]\nunknown: {path: pass, body: deny}\n");
+    text.push_str(
+        "assign:\n  - {when: {org: o0}, plan: p, anniversary: 2026-08-26}\n  - {when: {org: o1}, plan: p, anniversary: 2026-08-31}\n\
+         unknown: {path: pass, body: deny}\n",
+    );
     if draw.below(10) > 0 {
         let patience = one(draw, &["1s", "2s", "5s"]);
         let _ = writeln!(text, "collector: {{cluster: c, sync: 1s, buffer: 1 MiB, patience: {patience}}}");
@@ -89,6 +190,10 @@ pub fn call(draw: &mut Draw) -> Call {
     if draw.below(10) == 0 {
         body["stream_options"] = json!({"include_usage": true});
     }
+    let tools = draw.below(8) == 0;
+    if tools {
+        offer_tool(api, &mut body);
+    }
     let mut call = Call::new(api, &key(seat), &body);
     if draw.below(40) == 0 {
         call.headers
@@ -96,7 +201,15 @@ pub fn call(draw: &mut Draw) -> Call {
             .filter(|(name, _)| name == b":path")
             .for_each(|(_, path)| *path = b"/v1/models".to_vec());
     }
+    if let Some(session) = SESSIONS[draw.below(SESSIONS.len() as u64) as usize] {
+        call.headers.push(header("x-session", session));
+    }
     call.plot = plot(draw);
+    if tools {
+        // Half a call of a tool is no call, and counts as something else.
+        call.plot.ending = Ending::Finished;
+        call.plot.script = Script { tool_calls: draw.below(4), ..Script::default() };
+    }
     if body["stream"] != true && matches!(call.plot.ending, Ending::ClientAbort(_) | Ending::UpstreamCut(_)) {
         // Half a token of half a document may count as more than the whole token: an estimate, not exact.
         call.plot.chunks = None;
@@ -107,6 +220,10 @@ pub fn call(draw: &mut Draw) -> Call {
 fn plot(draw: &mut Draw) -> Plot {
     let mut script = Script { crlf: draw.below(4) == 0, comments: draw.below(4) == 0, ..Script::default() };
     script.output = (draw.below(2) == 0).then(|| draw.below(70));
+    script.ignore_limit = draw.below(16) == 0;
+    if draw.below(12) == 0 {
+        script.served = Some(one(draw, &["priced", "free"]).to_owned());
+    }
     match draw.below(12) {
         0 => script.report = Report::Silent,
         1 => script.report = Report::Absurd,
