@@ -52,6 +52,7 @@ fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuo
         models: Vec::new(),
         hold: HoldSize::Worst,
         full: Vec::new(),
+        rejected: false,
         quota: Quota { id: QuotaId::of("team", name), limit: limit * MICRO, window, granted, rollover: 0 },
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             models: Vec::new(),
             hold: HoldSize::Worst,
             full: Vec::new(),
+            rejected: false,
             quota: Quota { id: QuotaId(1), limit: 100 * MICRO, window, granted, rollover: 0 },
         }
     }

@@ -400,6 +400,7 @@ mod tests {
             models: Vec::new(),
             hold: HoldSize::Worst,
             full: Vec::new(),
+            rejected: false,
             quota: Quota { id, limit: limit * MICRO, window, granted: true, rollover: 0 },
         }
     }

@@ -14,6 +14,7 @@ use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::{Course, Desk, Open};
+use crate::engine::rejected::Rejected;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{balance, guard, identity, refusal, source};
@@ -46,6 +47,8 @@ pub struct Exchange {
     seconds: bool,
     /// The content type of a body that is a form.
     form: Option<Vec<u8>>,
+    /// Whose it is, once that is known.
+    seat: Option<usize>,
     /// Which of its seat's session accounts it falls to.
     session: u8,
     /// The session as it names itself, if it does.
@@ -120,6 +123,7 @@ impl Exchange {
             route: None,
             seconds: false,
             form: None,
+            seat: None,
             session: 0,
             named: None,
         }
@@ -147,7 +151,7 @@ impl Exchange {
                         self.await_body(effects)
                     }
                     Err(Turn::Balance(seat)) => self.tell_balance(seat, now, vm, cells, effects),
-                    Err(turn) => self.turn(turn, now, vm, effects),
+                    Err(turn) => self.turn(turn, now, vm, cells, effects),
                 }
             }
             Event::RequestBody { body, end } => match self.state {
@@ -264,6 +268,7 @@ impl Exchange {
         self.dialect = self.route.as_ref().map(|route| route.dialect);
         self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
         let seat = identity::identify(headers, &bundle)?;
+        self.seat = Some(seat);
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
         guard::subscription(who, now)?;
@@ -326,7 +331,7 @@ impl Exchange {
         let State::Reading { seat } = self.state else { return Flow::Continue };
         match self.prepare(seat, body, now, vm, effects) {
             Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
-            Err(turn) => self.turn(turn, now, vm, effects),
+            Err(turn) => self.turn(turn, now, vm, cells, effects),
         }
     }
 
@@ -442,10 +447,10 @@ impl Exchange {
     ) -> Flow {
         let bundle = Rc::clone(&self.bundle);
         let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
-            return self.turn(no_plan().into(), now, vm, effects);
+            return self.turn(no_plan().into(), now, vm, cells, effects);
         };
         if let Err(error) = vm.give_back_lowered(cells) {
-            return self.turn(unavailable("store", &error.to_string()).into(), now, vm, effects);
+            return self.turn(unavailable("store", &error.to_string()).into(), now, vm, cells, effects);
         }
         // A refused hold means that the accounts moved between weighing and holding: weigh again, a bounded number of
         // times. A downgrade weighs again too, once for each model of the policy's list.
@@ -456,7 +461,7 @@ impl Exchange {
                 Verdict::Fits(fit) => match self.hold(&bill, &prepared, fit, body, now, vm, cells, effects) {
                     Ok(flow) => return flow,
                     Err(Retry::Again) => tries += 1,
-                    Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, effects),
+                    Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, cells, effects),
                 },
                 Verdict::Wants(wants) => return self.fetch(&bill, prepared, wants, now, vm, cells, effects),
                 Verdict::Waits { wake_ms } => {
@@ -465,17 +470,19 @@ impl Exchange {
                     return self.wait(prepared, wake_ms, vm, effects);
                 }
                 Verdict::Downgrade(model) => self.send_to(&mut prepared, &model, vm),
-                Verdict::Unfunded => return self.turn(Denial::unfunded(&prepared.call.model).into(), now, vm, effects),
+                Verdict::Unfunded => {
+                    return self.turn(Denial::unfunded(&prepared.call.model).into(), now, vm, cells, effects);
+                }
                 Verdict::Short { short, needed } => {
                     if matches!(short, Short::Exhausted { .. }) {
                         vm.doubt(&bill, now, cells, effects);
                     }
                     let denial = Denial::short(&short, &bill.with_throttles(), needed, now);
-                    return self.turn(denial.into(), now, vm, effects);
+                    return self.turn(denial.into(), now, vm, cells, effects);
                 }
             }
         }
-        self.turn(unavailable("contention", "the accounts changed too fast").into(), now, vm, effects)
+        self.turn(unavailable("contention", "the accounts changed too fast").into(), now, vm, cells, effects)
     }
 
     /// Waits until `wake_ms`, or until somebody wakes it.
@@ -504,7 +511,7 @@ impl Exchange {
         // The sync speaks for an incarnation, so there must be one before anything is admitted.
         match vm.place(now, cells, effects) {
             Ok(place) => vm.vacate(place),
-            Err(no_place) => return self.turn(crowded(no_place).into(), now, vm, effects),
+            Err(no_place) => return self.turn(crowded(no_place).into(), now, vm, cells, effects),
         }
         vm.touch(bill, now);
         for want in wants {
@@ -582,7 +589,7 @@ impl Exchange {
     ) -> Flow {
         let bundle = Rc::clone(&self.bundle);
         let Some((seat, plan, _)) = seat_plan(&bundle, seat) else {
-            return self.turn(no_plan().into(), now, vm, effects);
+            return self.turn(no_plan().into(), now, vm, cells, effects);
         };
         self.state = State::Over;
         effects.push(Effect::Note("decision", "balance".to_owned()));
@@ -593,7 +600,7 @@ impl Exchange {
         Flow::Reply(balance::page(&bill, now, |subject, quota| accounts.standing(subject, quota, now, vm, cells)))
     }
 
-    fn turn(&mut self, turn: Turn, now: Now, vm: &mut Vm, effects: &mut Vec<Effect>) -> Flow {
+    fn turn(&mut self, turn: Turn, now: Now, vm: &mut Vm, cells: &mut dyn Cells, effects: &mut Vec<Effect>) -> Flow {
         match turn {
             Turn::Pass | Turn::Balance(_) => {
                 effects.push(Effect::Note("admitted", "passed".to_owned()));
@@ -603,6 +610,17 @@ impl Exchange {
             }
             Turn::Deny(denial) => {
                 self.state = State::Over;
+                // What cannot be told just now is nobody's fault.
+                if let Some(seat) = self.seat.filter(|_| denial.kind != Kind::Unavailable) {
+                    let rejected = Rejected {
+                        seat,
+                        session: self.session,
+                        dialect: self.dialect,
+                        rule: denial.rule.clone(),
+                        came_ms: now.wall_ms,
+                    };
+                    vm.reject(&Rc::clone(&self.bundle), rejected, now, cells, effects);
+                }
                 let id = vm.refusal_id();
                 effects.push(Effect::Note("decision", "deny".to_owned()));
                 effects.push(Effect::Note("denied_by", denial.rule.clone()));

@@ -73,6 +73,7 @@ mod open;
 pub mod overshoot;
 mod prefix;
 pub mod refusal;
+mod rejected;
 mod screen;
 pub mod served;
 pub mod settlement;

@@ -218,8 +218,9 @@ mod tests {
     fn what_an_answer_brings_of_itself_is_listed_by_its_price() {
         let kinds =
             |models: &str, tokens: &str| -> Vec<_> { ways(models, tokens).into_iter().map(|(_, by)| by).collect() };
-        let cap =
-            |unit: &str| format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime, models: [gpt-4o]}}}}");
+        let cap = |unit: &str| {
+            format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime, models: [\"gpt-4o*\"]}}}}")
+        };
         let rated = |rate: &str| format!("gpt-4*: {{count: o200k_base, credits: {{input: 1, output: 1, {rate}: 1}}}}");
         assert_eq!(kinds(&rated("tool_call"), &cap("credits")), [Bound::EachCall(More::Tools)]);
         assert_eq!(kinds(&rated("second"), &cap("credits")), [Bound::EachCall(More::Untold)]);

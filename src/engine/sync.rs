@@ -250,6 +250,7 @@ impl Vm {
                 if let Err(StoreError) = self.apply(&reply, flight, now, cells, effects) {
                     effects.push(Effect::Log(Severity::Error, format!("sync answer not applied: {StoreError}")));
                 }
+                self.count_rejected(now, cells, effects);
                 effects.push(Effect::Wake(self.waiting()));
                 if self.wants_sync(now) {
                     effects.push(Effect::SyncSoon);

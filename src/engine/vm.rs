@@ -11,6 +11,7 @@ use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
 use crate::engine::learned::Counts;
 use crate::engine::prefix::Prefixes;
+use crate::engine::rejected::Rejected;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::meter::count::known::Known;
@@ -60,6 +61,8 @@ pub struct Vm {
     /// How full each quota of an account was said to be, and in which window it was said: one entry for each that has
     /// reached a percent of its plan's list.
     reached: BTreeMap<(String, String), (u64, u8)>,
+    /// Refused calls that are still to be counted.
+    pub(super) rejections: Vec<Rejected>,
     /// Check, then settle: see [`Vm::hold_nothing`].
     #[cfg(feature = "test-hooks")]
     holds_nothing: bool,
@@ -160,6 +163,7 @@ impl Vm {
             habits: Habits::default(),
             counts: Counts::default(),
             reached: BTreeMap::new(),
+            rejections: Vec::new(),
             #[cfg(feature = "test-hooks")]
             holds_nothing: false,
         }

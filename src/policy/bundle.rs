@@ -245,6 +245,8 @@ pub struct PlanQuota {
     pub hold: HoldSize,
     /// What happens when it is full, in order; what follows the last is a refusal. Of a cap only.
     pub full: Vec<Relief>,
+    /// Whether a call that is refused takes one request of it too, as far as there is one. Of a cap only.
+    pub rejected: bool,
     /// The arithmetic part.
     pub quota: Quota,
 }

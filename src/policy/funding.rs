@@ -193,6 +193,7 @@ fn built(plan: &PlanText, written: &QuotaText, document: &Document, day: Option<
         models: globs(&terms.models),
         hold: terms.hold,
         full: reliefs(owner, first_name, terms.per.value, &terms.full),
+        rejected: terms.rejected,
         quota: Quota {
             id: QuotaId::of(owner, first_name),
             limit: terms.limit,
@@ -228,6 +229,7 @@ fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> 
                 models: Vec::new(),
                 hold: HoldSize::Worst,
                 full: Vec::new(),
+                rejected: false,
                 quota: Quota {
                     id: QuotaId::of(plan, &name),
                     limit: *limit,
@@ -275,6 +277,7 @@ fn built_pack(pack: &PackText, document: &Document) -> Pack {
             models: globs(&pack.models),
             hold: HoldSize::Worst,
             full: Vec::new(),
+            rejected: false,
             quota: Quota {
                 id: QuotaId::of(PACKS, &pack.name.value),
                 limit: pack.amount,

@@ -65,6 +65,8 @@
 //!         large: {limit: 50 weighted requests, per: seat, window: calendar month, models: ["demo-l*"]}   # only their calls
 //!         turns: {limit: 80 prompts, per: seat, window: first-use 5h}   # a call that ends with a tool's result begins none
 //!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`
+//!         tries: {limit: 2000 requests, per: seat, window: calendar day, rejected: count}   # also calls that are refused,
+//!                                      # as long as there are any; optional, `free`: they cost nothing
 //!         live:  {limit: 4 requests, per: seat, window: concurrent}             # what runs at this moment
 //!         # minute, hour, day, week, month or year; a week from monday unless it says; in the file's zone unless it says.
 //!         # `anniversary month` and `anniversary year` count from the day that `assign` names

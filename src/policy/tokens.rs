@@ -44,6 +44,8 @@ pub(super) struct Terms {
     pub models: Vec<Spanned<String>>,
     pub hold: HoldSize,
     pub full: Vec<Spanned<ReliefText>>,
+    /// Whether refused calls count.
+    pub rejected: bool,
 }
 
 /// Packs among the funds, as written.
@@ -171,7 +173,7 @@ fn line(entry: &Entry, role: Role, section: &str, levels: &[String], plan: &mut 
         QuotaText { name: Spanned { at: entry.at, value: entry.key.clone() }, role, was: None, terms: None };
     let (key, rest): (_, &[&str]) = match role {
         Role::Fund => ("amount", &["per", "window", "models", "hold", "was", "rollover"]),
-        Role::Cap => ("limit", &["per", "window", "models", "hold", "was", "burst", "full"]),
+        Role::Cap => ("limit", &["per", "window", "models", "hold", "was", "burst", "full", "rejected"]),
     };
     let known: Vec<&str> = [key].iter().chain(rest).copied().collect();
     if let Some(fields) = Fields::of(&entry.value, what, &known, faults) {
@@ -241,10 +243,19 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
     let sizes = [("worst", HoldSize::Worst), ("expected", HoldSize::Expected)];
     let hold = fields.optional("hold").and_then(|node| choice(node, &fields.path("hold"), &sizes, faults));
     let full = fields.optional("full").map(|node| reliefs(node, &fields.path("full"), faults)).unwrap_or_default();
+    let rejected = fields.optional("rejected").and_then(|node| {
+        let words = [("count", true), ("free", false)];
+        let value = choice(node, &fields.path("rejected"), &words, faults)?;
+        Some(Spanned { at: node.at, value })
+    });
     let (limit, window) = (limit?, window?);
     let (unit_at, (limit, unit)) = (limit.at, limit.value);
     same_unit(&full, unit, faults);
     fits(role, unit, unit_at, &window, faults);
+    if let Some(rejected) = rejected.as_ref().filter(|rejected| rejected.value) {
+        let shared = per.as_ref().is_some_and(|per| !matches!(per.value, Per::Level(0) | Per::Session));
+        counts_rejected(rejected.at, unit, &window.value, shared, models.is_some(), faults);
+    }
     if let Some(burst) = burst.as_ref().filter(|_| !matches!(window.value, WindowText::Bucket(_))) {
         faults.add(burst.at, Code::Conflict, "only a bucket has a burst", "remove it, or write `window: bucket …`");
     }
@@ -264,7 +275,23 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
         models: models.unwrap_or_default(),
         hold: hold.unwrap_or_default(),
         full,
+        rejected: rejected.is_some_and(|rejected| rejected.value),
     })
+}
+
+/// Which caps refused calls may count on.
+fn counts_rejected(at: Mark, unit: Unit, window: &WindowText, shared: bool, models: bool, faults: &mut Faults) {
+    let help = "remove `rejected: count`, or count them on a cap of their own";
+    let mut conflict = |message: &str| faults.add(at, Code::Conflict, message, help);
+    if unit != Unit::Requests {
+        conflict("a refused call is a request, and consumes nothing else");
+    } else if *window == WindowText::Concurrent {
+        conflict("a refused call does not run");
+    } else if shared {
+        conflict("a refused call counts on the account of its seat only: others would lose what they share");
+    } else if models {
+        conflict("which model a refused call is of is not always known");
+    }
 }
 
 /// Which windows a quota may have.

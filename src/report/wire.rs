@@ -149,9 +149,10 @@ pub struct Reached {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pass {
-    /// `observed`, `overage`, `throttled`, `downgraded` or `waited`.
+    /// `observed`, `overage`, `throttled`, `downgraded` or `waited`. Or `refused`: the call was, and counts all the same
+    /// where a cap says so; its outcome is `never_sent`.
     pub how: String,
-    /// The quota's name.
+    /// The quota's name; of a call that was refused, what refused it.
     pub quota: String,
 }
 

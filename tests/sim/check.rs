@@ -109,6 +109,12 @@ fn count(world: &World, ended: &[(At, Seen)], records: &[Record], figures: &mut 
     figures.waited += ended.iter().filter(|(_, seen)| seen.waited).count() as u64;
 }
 
+/// Nothing is held, and no slot is taken.
+pub fn nothing_open(world: &World) -> Result<(), String> {
+    let taken = world.taken_slots(0).map_err(|error| error.to_string())?;
+    if taken.is_empty() { nothing_held(world) } else { Err(format!("{} slots are taken", taken.len())) }
+}
+
 fn nothing_held(world: &World) -> Result<(), String> {
     let processes = world.places().iter().map(|at| at.process).max().map_or(0, |last| last + 1);
     for process in 0..processes {

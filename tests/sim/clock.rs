@@ -173,6 +173,23 @@ fn a_client_that_goes_away_while_it_waits_costs_nothing() {
     assert_eq!(world.taken_slots(0).unwrap(), []);
 }
 
+/// Nothing is known of its window when it comes: it is refused at once, and counts when the ledger has spoken.
+#[test]
+fn a_refused_call_counts_where_the_cap_says_so_and_no_further_than_that() {
+    let world = world("c: {limit: 2 requests, per: seat, window: first-use 5h, rejected: count}", COLLECTOR);
+    let refused = || Call::new(Api::OpenAiChat, "k", &body(Api::OpenAiChat, "unknown", &prompt(8), Some(9), false));
+    for count in [1, 2, 2, 2] {
+        assert_eq!(call_at(&world, A, refused()).status, 404);
+        (0..5).for_each(|_| world.tick(1_000));
+        let records = world.ledger().records().unwrap();
+        let charged: u64 = records.iter().flat_map(|record| &record.charges).map(|charge| charge.amount).sum();
+        assert_eq!((records.len() as u64, charged), (count, count * 1_000_000));
+        assert!(records.iter().all(|record| record.passed[0].how == "refused" && record.seat == "s"));
+    }
+    assert_eq!(status(&world), 429);
+    check::nothing_open(&world).unwrap_or_else(|why| panic!("{why}"));
+}
+
 #[test]
 fn what_is_no_llm_call_passes_or_not_as_the_policy_says() {
     for (more, expected) in [("unknown: {path: pass}", 404), ("unknown: {path: deny}", 404)] {
