@@ -23,7 +23,7 @@ fn printed(world: &World, quota: &PlanQuota) -> Printed {
     let bundle = world.bundle();
     let mut printed = Printed { each_process: 0, each_call: Vec::new(), unbounded: false };
     let plans = bundle.seats.iter().filter_map(|seat| bundle.plan_for(seat));
-    for way in plans.flat_map(|plan| overshoot::of(&bundle, plan, quota)) {
+    for way in plans.flat_map(|plan| overshoot::of(bundle, plan, quota)) {
         match way.by {
             Bound::EachProcess(micro) => printed.each_process = printed.each_process.max(micro),
             Bound::EachCall(more) => printed.each_call.push(more),

@@ -180,7 +180,7 @@ fn a_stream_that_goes_on_after_its_window_opens_nothing() {
         call
     };
     let stream = world.open(HERE, call(600)).unwrap();
-    while world.seen(stream).unwrap().notes.get("delivered").is_none() {
+    while !world.seen(stream).unwrap().notes.contains_key("delivered") {
         world.ready().into_iter().for_each(|(at, stream)| world.step(at, stream));
         world.tick(1);
     }
