@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::order::{self, subjects};
 use super::preload;
 use super::request::{caller, quota, quotas, request, unanswerable, unseen};
 use super::verdict::{Observed, codes, recorded, text};
@@ -366,6 +367,10 @@ impl Host for Envoy<'_> {
         unanswerable(case).or_else(|| unseen(case, bundle))
     }
 
+    fn order(&self, cases: &[&(String, Case)]) -> Vec<usize> {
+        order::by_accounts(cases, &self.suite.bundle)
+    }
+
     fn run(&mut self, case: &Case) -> Result<Observed, String> {
         self.ready(case)?;
         if self.stop.asked.load(std::sync::atomic::Ordering::Relaxed) {
@@ -431,11 +436,6 @@ impl Envoy<'_> {
             ..recorded(case, &self.suite.bundle, &records)
         })
     }
-}
-
-/// The accounts that a case may use.
-fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
-    case.calls().iter().flat_map(|asked| quotas(asked.who, asked.call, bundle)).map(|(subject, _)| subject).collect()
 }
 
 /// A wait for the calendar is another one every day; that for a first-use window is the same. Subscriptions, packs and

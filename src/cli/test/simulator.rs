@@ -1,4 +1,4 @@
-//! The simulator as a host of cases: one process, one VM, an upstream that answers at once.
+//! The simulator as a host of cases: one process, one VM, an upstream that answers as soon as the case lets it.
 
 use std::collections::BTreeMap;
 
@@ -212,8 +212,8 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         if let Some(held) = &mut observed.held {
             held.insert(quota.name.clone(), is.held.saturating_sub(was.held));
         }
-        // A bucket drains while the call runs; all others must agree with the record to the micro-unit, unless the window
-        // that the call was admitted in has ended.
+        // A bucket drains while the call runs; all others must agree with the record to the micro-unit, unless the
+        // window has ended that the call was admitted in.
         let ended = charges.iter().any(|charge| charge.window != is.window);
         if charged != by_account && !ended && !matches!(quota.quota.window, Window::Bucket { .. }) {
             observed.contradictions.push(Mismatch {

@@ -61,19 +61,17 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
             None
         }
     };
-    let max_output =
-        fields.optional("max_output").and_then(|node| whole(node, "call.max_output", 1, MOST_TOKENS, faults));
-    let max_tokens =
-        fields.optional("max_tokens").and_then(|node| whole(node, "call.max_tokens", 1, MOST_TOKENS, faults));
+    let number = |key: &str, most: u64, faults: &mut Faults| {
+        let node = fields.optional(key)?;
+        whole(node, &fields.path(key), 1, most, faults)
+    };
+    let (max_output, max_tokens) =
+        (number("max_output", MOST_TOKENS, faults), number("max_tokens", MOST_TOKENS, faults));
+    let (images, seconds) = (number("images", MOST_PIECES, faults), number("seconds", MOST_PIECES, faults));
     if max_tokens.is_some() && (api == Some(Api::AnthropicMessages) || max_output.is_none()) {
         let message = "`max_tokens` is the older name of a limit in OpenAI chat, here beside the newer one";
         faults.add(fields.key_at("max_tokens"), Code::Conflict, message, "state the limit as `max_output` alone");
     }
-    let pieces = |key: &str, faults: &mut Faults| {
-        let node = fields.optional(key)?;
-        whole(node, &fields.path(key), 1, MOST_PIECES, faults)
-    };
-    let (images, seconds) = (pieces("images", faults), pieces("seconds", faults));
     if let Some(api) = api {
         fits(&fields, api, faults);
     }
@@ -299,30 +297,34 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
         faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
     }
+    if let Some(call) = call {
+        can_tell(fields, answer, call.api, faults);
+    }
+}
+
+/// What an answer in this wire format says at all.
+fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults) {
     let tells = [
         ("reasoning", Api::OpenAiChat, "openai chat"),
         ("cache_write", Api::AnthropicMessages, "anthropic messages"),
         ("images", Api::OpenAiImages, "openai images"),
         ("seconds", Api::OpenAiTranscription, "openai transcription"),
     ];
-    let of_text = ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "served"];
-    for key in of_text.iter().filter(|_| call.is_some_and(|call| !call.api.is_text())) {
-        if fields.optional(key).is_some() {
-            let message = format!("an answer without text has no `{key}`");
-            faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");
-        }
+    for (key, _, words) in tells.iter().filter(|(key, by, _)| *by != api && fields.optional(key).is_some()) {
+        let message = format!("answers in this dialect do not tell `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
     }
-    if !matches!(answer.ends, Ends::Whole | Ends::NoConnection | Ends::NotSent)
-        && call.is_some_and(|call| !call.api.is_text())
-    {
+    if api.is_text() {
+        return;
+    }
+    let of_text = ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "served"];
+    for key in of_text.iter().filter(|key| fields.optional(key).is_some()) {
+        let message = format!("an answer without text has no `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");
+    }
+    if !matches!(answer.ends, Ends::Whole | Ends::NoConnection | Ends::NotSent) {
         let message = "an answer without text ends whole, or never comes";
         faults.add(fields.key_at("ends"), Code::Conflict, message, "remove `ends`, or write `api: openai chat`");
-    }
-    for (key, by, words) in tells {
-        if fields.optional(key).is_some() && call.is_some_and(|call| call.api != by) {
-            let message = format!("answers in this dialect do not tell `{key}`");
-            faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
-        }
     }
 }
 
