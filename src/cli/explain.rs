@@ -1,4 +1,5 @@
-//! `farebox explain`: what a policy comes to for a seat, by how much each quota can be passed, and what a model costs.
+//! `farebox explain`: what a policy comes to for a seat, by how much each quota can be passed, and what models cost: also
+//! those that nobody has thought of yet and that fall to a glob.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -78,7 +79,24 @@ fn plans(bundle: &Bundle) -> String {
         said.push_str(&quotas(bundle, plan, first));
         said.push('\n');
     }
+    said.push_str(&catalogue(bundle));
+    said.push('\n');
     said.push_str(&everywhere(bundle));
+    said
+}
+
+/// What every line of the catalogue prices, the first that fits in front.
+fn catalogue(bundle: &Bundle) -> String {
+    let mut said = String::from("models: the first that fits, else the call is refused\n");
+    let mut lines = Vec::new();
+    for row in &bundle.models.rows {
+        let of = if row.glob.is_some() { "every other name like it" } else { "this name" };
+        let (mut pattern, mut of) = (row.pattern.clone(), of.to_owned());
+        for price in prices(row) {
+            lines.push([vec![std::mem::take(&mut pattern), std::mem::take(&mut of)], price].concat());
+        }
+    }
+    said.push_str(&columns(&lines, 2, ALL));
     said
 }
 
@@ -209,7 +227,7 @@ fn prices(row: &Model) -> Vec<Vec<String>> {
         lines.push(vec!["factor".to_owned(), factor, when(line)]);
     }
     if lines.is_empty() {
-        lines.push(vec!["free".to_owned()]);
+        lines.push(vec!["no credits and no money".to_owned()]);
     }
     lines
 }
@@ -337,6 +355,19 @@ mod tests {
     fn every_plan_is_explained_once() {
         let (_, said, _) = explained(None, None);
         assert_eq!(said.matches("plan team, of ").count() + said.matches("plan trial, of ").count(), 2, "{said}");
+    }
+
+    #[test]
+    fn every_glob_says_what_it_would_price() {
+        let (_, said, _) = explained(None, None);
+        let catalogue = said.split("models: the first that fits").nth(1).unwrap();
+        let bundle = policy::compile(include_str!("../../examples/quickstart/policy.yaml"), "p").unwrap();
+        for row in &bundle.models.rows {
+            let of = if row.glob.is_some() { "every other name like it" } else { "this name" };
+            let line = catalogue.lines().find(|line| line.split_whitespace().next() == Some(row.pattern.as_str()));
+            assert!(line.is_some_and(|line| line.contains(of)), "{}: {catalogue}", row.pattern);
+        }
+        assert!(bundle.models.rows.iter().any(|row| row.glob.is_some()), "the example has a glob");
     }
 
     #[test]

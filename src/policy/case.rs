@@ -3,19 +3,18 @@
 //! The case runner drives these through the simulator or a real Envoy. Nothing is defaulted by the runner:
 //! what a case leaves out is filled in here, or is not asserted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 mod call;
 mod expect;
+mod names;
 
-use sha2::{Digest, Sha256};
+pub(super) use names::check;
 
-use super::assign::Assigned;
-use super::diagnostic::{Code, Complaint, Faults, listed, shown};
-use super::document::{Document, PackText, SeatText, reference};
+use super::diagnostic::{Code, Complaint, Faults, shown};
+use super::document::reference;
 use super::fields::{Fields, form, list, map, text, whole};
-use super::plan::PlanText;
 use super::scalar::amount;
 use super::tree::{Entry, Mark, Node, Spanned};
 use super::unit::Unit;
@@ -33,7 +32,7 @@ pub struct Case {
     pub at_ms: Option<u64>,
     /// What is already used in the windows of the caller's plan that run at the first call.
     pub used: Vec<Amount>,
-    /// Calls by the same caller before this one, in their order. Each must be admitted.
+    /// Calls before this one, in their order. Each must be admitted.
     pub before: Vec<Earlier>,
     /// The call.
     pub call: Call,
@@ -46,8 +45,12 @@ pub struct Case {
 /// A call before the one that the case is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Earlier {
+    /// Who calls; `None`: who makes the call that the case is about.
+    pub who: Option<Who>,
     /// The wall clock then; `None`: that of the call after it.
     pub at_ms: Option<u64>,
+    /// What others have used by then in the windows of the caller's plan that run at that call, and nobody before.
+    pub used: Vec<Amount>,
     /// The call.
     pub call: Call,
     /// What the upstream answers.
@@ -55,10 +58,14 @@ pub struct Earlier {
 }
 
 /// One of the calls of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked<'c> {
+    /// Who calls.
+    pub who: &'c Who,
     /// The wall clock at it in Unix milliseconds; `None`: any moment will do.
     pub at_ms: Option<u64>,
+    /// What has been used just before it, and of whose quotas.
+    pub used: Vec<(&'c Who, &'c Amount)>,
     /// The call.
     pub call: &'c Call,
     /// What the upstream answers.
@@ -68,13 +75,23 @@ pub struct Asked<'c> {
 impl Case {
     /// The calls of the case in their order. The last is the one that it is about.
     pub fn calls(&self) -> Vec<Asked<'_>> {
-        let mut calls = vec![Asked { at_ms: self.at_ms, call: &self.call, answer: &self.answer }];
+        let mut calls = vec![self.last()];
         let mut next = self.at_ms;
-        for Earlier { at_ms, call, answer } in self.before.iter().rev() {
+        for Earlier { who, at_ms, used, call, answer } in self.before.iter().rev() {
             next = at_ms.or(next);
-            calls.insert(0, Asked { at_ms: next, call, answer });
+            let who = who.as_ref().unwrap_or(&self.who);
+            let used = used.iter().map(|used| (who, used)).collect();
+            calls.insert(0, Asked { who, at_ms: next, used, call, answer });
+        }
+        if let Some(first) = calls.first_mut() {
+            first.used.extend(self.used.iter().map(|used| (&self.who, used)));
         }
         calls
+    }
+
+    /// The call that the case is about.
+    pub fn last(&self) -> Asked<'_> {
+        Asked { who: &self.who, at_ms: self.at_ms, used: Vec::new(), call: &self.call, answer: &self.answer }
     }
 }
 
@@ -103,6 +120,19 @@ pub enum Api {
     OpenAiChat,
     /// `POST /v1/messages`.
     AnthropicMessages,
+    /// `POST /v1/images/generations`.
+    OpenAiImages,
+    /// `POST /v1/audio/speech`.
+    OpenAiSpeech,
+    /// `POST /v1/audio/transcriptions`.
+    OpenAiTranscription,
+}
+
+impl Api {
+    /// Whether a model writes text in it.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::OpenAiChat | Self::AnthropicMessages)
+    }
 }
 
 /// The call.
@@ -116,6 +146,12 @@ pub struct Call {
     pub prompt: Prompt,
     /// The output limit that it states, in tokens.
     pub max_output: Option<u64>,
+    /// The limit that it states besides by its older name, `max_tokens` of OpenAI chat.
+    pub max_tokens: Option<u64>,
+    /// Images that it asks for. Default: 1.
+    pub images: u64,
+    /// Seconds that the sound in it lasts, as far as its size tells. Default: 1.
+    pub seconds: u64,
     /// Whether it asks for a stream. Default: no.
     pub stream: bool,
     /// The caller's address; `None`: the loopback address.
@@ -150,6 +186,10 @@ pub struct Answer {
     pub reasoning: u64,
     /// How many tools it calls; the call offers one then. Default: 0.
     pub tool_calls: u64,
+    /// Images that it brings; `None`: as many as were asked for.
+    pub images: Option<u64>,
+    /// Seconds of sound that it says it has heard. Default: those of the call.
+    pub seconds: u64,
     /// HTTP status. Default: 200.
     pub status: u16,
     /// Whether it reports no usage. Default: it does report.
@@ -158,6 +198,10 @@ pub struct Answer {
     pub past_limit: bool,
     /// Whether it says the prompt's text again, in place of words of its own. Default: no.
     pub echo: bool,
+    /// Whether its words are the arguments of a tool that it calls; the call offers one then. Default: no.
+    pub arguments: bool,
+    /// How long it takes until it begins, in milliseconds. Default: no time.
+    pub after_ms: u64,
     /// The model that it says has answered; `None`: the one that was asked.
     pub served: Option<String>,
     /// How it ends.
@@ -207,6 +251,8 @@ pub struct Expect {
     pub records: Option<u64>,
     /// The output limit that the upstream sees, in tokens.
     pub max_output: Option<u64>,
+    /// The limit that the upstream sees under its older name, `max_tokens` of OpenAI chat.
+    pub max_tokens: Option<u64>,
     /// Why the answer ended, in the words of the caller's dialect.
     pub finish: Option<String>,
     /// Output tokens that the caller gets.
@@ -219,6 +265,19 @@ pub struct Expect {
     pub text: Option<String>,
     /// How the record says that it ended: the row of the outcome table.
     pub outcome: Option<&'static str>,
+    /// The percents of which quotas the record says that the call has reached, in the order of the policy.
+    pub reached: Option<Vec<Reached>>,
+    /// Output tokens by which the record says that a call of a tool was let end.
+    pub graced: Option<u64>,
+}
+
+/// How full a quota has become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The quota's name.
+    pub quota: String,
+    /// The percent.
+    pub percent: u8,
 }
 
 /// Whether a call is admitted.
@@ -246,9 +305,18 @@ pub enum RetryAfter {
 pub(super) struct Draft {
     case: Case,
     at: Mark,
-    who_at: Mark,
-    /// Every amount of a quota that the case names.
-    named: Vec<(Spanned<String>, Unit)>,
+    /// Its callers, and what it names of their quotas.
+    named: Vec<Named>,
+}
+
+/// Names of quotas, and the units of what is said of them; `None`: a percent.
+type Mentions = Vec<(Spanned<String>, Option<Unit>)>;
+
+/// A caller, and every quota of it that a case names.
+#[derive(Debug)]
+struct Named {
+    who: Spanned<Who>,
+    amounts: Mentions,
 }
 
 impl Draft {
@@ -280,18 +348,21 @@ fn draft(node: &Node, faults: &mut Faults) -> Option<Draft> {
         .required("as", "say who calls: `as: {seat: …}` or `as: {key: …}`", faults)
         .and_then(|node| who(node, faults));
     let at_ms = fields.optional("at").and_then(|node| form(node, "at", faults, moment));
+    let mut amounts_named = Vec::new();
+    let used = fields.optional("used").and_then(|node| amounts(node, "used", &mut amounts_named, faults));
     let mut named = Vec::new();
-    let used = fields.optional("used").and_then(|node| amounts(node, "used", &mut named, faults));
-    let before = fields.optional("before").map(|node| earlier(node, at_ms.as_ref(), faults));
+    let before = fields.optional("before").map(|node| earlier(node, who.as_ref(), at_ms.as_ref(), &mut named, faults));
     let asked = call::asked(&fields, faults);
     let expect = fields
         .required("expect", "say what must come of it: `expect: {decision: allow}`", faults)
-        .and_then(|node| expect::read(node, &mut named, faults));
+        .and_then(|node| expect::read(node, &mut amounts_named, faults));
     let (call, answer) = asked?;
+    let who = who?;
+    named.insert(0, Named { who: who.clone(), amounts: amounts_named });
     let case = Case {
         name: name?.to_owned(),
         line: node.at.line,
-        who: who.as_ref()?.value.clone(),
+        who: who.value,
         at_ms: at_ms.map(|at| at.value),
         used: used.unwrap_or_default(),
         before: before.unwrap_or_default(),
@@ -299,18 +370,36 @@ fn draft(node: &Node, faults: &mut Faults) -> Option<Draft> {
         answer,
         expect: expect?,
     };
-    Some(Draft { case, at: node.at, who_at: who?.at, named })
+    Some(Draft { case, at: node.at, named })
 }
 
-/// `[{at: …, call: {…}, answer: {…}}]`, none after the one that follows it.
-fn earlier(node: &Node, last: Option<&Spanned<u64>>, faults: &mut Faults) -> Vec<Earlier> {
+/// `[{as: {…}, at: …, used: {…}, call: {…}, answer: {…}}]`, none after the one that follows it. `by` makes the last call.
+fn earlier(
+    node: &Node,
+    by: Option<&Spanned<Who>>,
+    last: Option<&Spanned<u64>>,
+    named: &mut Vec<Named>,
+    faults: &mut Faults,
+) -> Vec<Earlier> {
     let mut found = Vec::new();
     let mut moments: Vec<Spanned<u64>> = Vec::new();
     for item in list(node, "before", faults).unwrap_or_default() {
-        let Some(fields) = Fields::of(item, "before", &["at", "call", "answer"], faults) else { continue };
+        let Some(fields) = Fields::of(item, "before", &["as", "at", "used", "call", "answer"], faults) else {
+            continue;
+        };
+        let other = fields.optional("as").and_then(|node| who(node, faults));
         let at = fields.optional("at").and_then(|node| form(node, "before.at", faults, moment));
+        let mut of_caller = Vec::new();
+        let used = fields.optional("used").and_then(|node| amounts(node, "before.used", &mut of_caller, faults));
         let asked = call::asked(&fields, faults);
-        found.extend(asked.map(|(call, answer)| Earlier { at_ms: at.as_ref().map(|at| at.value), call, answer }));
+        found.extend(asked.map(|(call, answer)| Earlier {
+            who: other.as_ref().map(|who| who.value.clone()),
+            at_ms: at.as_ref().map(|at| at.value),
+            used: used.unwrap_or_default(),
+            call,
+            answer,
+        }));
+        named.extend(other.as_ref().or(by).map(|who| Named { who: who.clone(), amounts: of_caller }));
         moments.extend(at);
     }
     let first = moments.first().map(|at| at.at);
@@ -357,16 +446,11 @@ fn moment(written: &str) -> Result<u64, Complaint> {
 }
 
 /// `{quota: amount}`, each also noted in `named`.
-fn amounts(
-    node: &Node,
-    what: &str,
-    named: &mut Vec<(Spanned<String>, Unit)>,
-    faults: &mut Faults,
-) -> Option<Vec<Amount>> {
+fn amounts(node: &Node, what: &str, named: &mut Mentions, faults: &mut Faults) -> Option<Vec<Amount>> {
     let entries = map(node, what, faults)?;
     let mut one = |entry: &Entry| {
         let (micro, unit) = form(&entry.value, &format!("{what}.{}", entry.key), faults, amount)?.value;
-        named.push((Spanned { at: entry.at, value: entry.key.clone() }, unit));
+        named.push((Spanned { at: entry.at, value: entry.key.clone() }, Some(unit)));
         Some(Amount { quota: entry.key.clone(), micro })
     };
     Some(entries.iter().filter_map(&mut one).collect())
@@ -377,71 +461,4 @@ const MOST_TOKENS: u64 = 100_000_000;
 
 fn status(node: Option<&Node>, what: &str, faults: &mut Faults) -> Option<u16> {
     whole(node?, what, 200, 599, faults).and_then(|status| u16::try_from(status).ok())
-}
-
-/// Looks up the names of seats and quotas, and compares units.
-pub(super) fn check(document: &Document, assigned: &[Option<Assigned>], faults: &mut Faults) {
-    let seats: HashMap<&str, usize> =
-        document.seats.iter().enumerate().map(|(index, seat)| (seat.name.value.as_str(), index)).collect();
-    // A seat without a plan may be the consequence of a fault that is noted already.
-    let sound = faults.is_empty();
-    for draft in &document.cases {
-        let seat = match &draft.case.who {
-            Who::Seat(name) => {
-                let found = seats.get(name.as_str()).copied();
-                if found.is_none() {
-                    let help = faults.meant(name, seats.keys().copied(), "seats");
-                    faults.add(draft.who_at, Code::UnknownName, format!("there is no seat {}", shown(name)), help);
-                    continue;
-                }
-                found
-            }
-            Who::Key(key) => by_key(&document.seats, key),
-        };
-        let assigned = seat.and_then(|seat| assigned.get(seat).copied().flatten());
-        match assigned.and_then(|assigned| document.plans.get(assigned.plan)).zip(seat) {
-            Some((plan, seat)) => check_names(plan, &packs_of(document, seat), draft, faults),
-            None if sound => no_quotas(draft, faults),
-            None => {}
-        }
-    }
-}
-
-fn by_key(seats: &[SeatText], key: &str) -> Option<usize> {
-    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-    seats.iter().position(|seat| seat.keys.iter().any(|known| known.value == hash))
-}
-
-fn no_quotas(draft: &Draft, faults: &mut Faults) {
-    if let Some((name, _)) = draft.named.first() {
-        let help = "name a seat that has a plan, or leave the amounts out";
-        faults.add(name.at, Code::UnknownName, "the caller has no plan, and so no quotas", help);
-    }
-}
-
-/// The packs of the accounts that a seat has.
-fn packs_of(document: &Document, seat: usize) -> Vec<&PackText> {
-    let Some(seat) = document.seats.get(seat) else { return Vec::new() };
-    let of_seat = |pack: &&PackText| seat.of(pack.owner.0) == Some(pack.owner.1.value.as_str());
-    document.packs.iter().filter(of_seat).collect()
-}
-
-fn check_names(plan: &PlanText, packs: &[&PackText], draft: &Draft, faults: &mut Faults) {
-    let units = plan.quotas.iter().map(|quota| (&quota.name.value, quota.terms.as_ref().map(|terms| terms.unit)));
-    let units: Vec<(&String, Option<Unit>)> =
-        units.chain(packs.iter().map(|pack| (&pack.name.value, Some(pack.unit)))).collect();
-    for (name, unit) in &draft.named {
-        let Some((_, stated)) = units.iter().find(|(known, _)| **known == name.value) else {
-            let known = units.iter().map(|(name, _)| name.as_str());
-            let help = faults.meant(&name.value, known, "quotas");
-            let message = format!("the plan {} has no quota {}", shown(&plan.name.value), shown(&name.value));
-            faults.add(name.at, Code::UnknownName, message, help);
-            continue;
-        };
-        if let Some(stated) = stated.filter(|stated| stated != unit) {
-            let message = format!("the quota {} is in {}, not in {}", shown(&name.value), stated.words(), unit.words());
-            let help = format!("state the amount in {}", listed(&[stated.words()]));
-            faults.add(name.at, Code::Conflict, message, help);
-        }
-    }
 }

@@ -138,14 +138,19 @@
 //!     at: 2026-11-25T10:00:00+08:00    # optional
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
-//!     answer:                          # optional, as are its keys
+//!                                      # `max_tokens`: the older name of the limit beside it. Other apis: `anthropic
+//!                                      # messages`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
+//!                                      # (`seconds: 30` of sound)
+//!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin; `images: 1`,
+//!                                      # `seconds: 12`: in place of those asked for; `arguments: true`: it is a tool's call
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
 //!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
 //!                                      # `hung up after 5 tokens`, `no response`, `no connection`,
 //!                                      # `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
-//!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees
+//!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees; `max_tokens`; `graced: 0`
+//!                                      # tokens by which a tool's call was let end; `reached: [month 50]`: percents noted
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}
@@ -153,9 +158,10 @@
 //!     expect: {decision: deny, by: in-5h, status: 429, code: rate_limit_error, retry_after: at most 5h, charged: {}}
 //!   - name: a call that goes on with a tool's result begins no turn
 //!     as: {seat: alice}
-//!     before:                          # optional: calls of the same caller before, all admitted; `at` is that of the next
+//!     before:                          # optional: calls before, all admitted; `as`, if not by the same caller; `at` is
+//!                                      # that of the next; `used`: what others have used by then, in windows that run then
 //!       - {at: 2026-11-25T10:00:00+08:00, call: {api: anthropic messages, model: demo-small, input: 500, max_output: 100},
-//!          answer: {output: 20, tool_calls: 1}}   # how many tools it calls; the call offers one then
+//!          used: {turns: 1 prompt}, answer: {output: 20, tool_calls: 1}}   # tools that it calls; the call offers one
 //!     at: 2026-11-25T15:00:00+08:00
 //!     call: {api: anthropic messages, model: demo-small, input: 500, max_output: 100, continues: true}
 //!     answer: {output: 20, cached: 100, cache_write: 100}

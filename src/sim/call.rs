@@ -29,6 +29,8 @@ pub struct Call {
 pub struct Plot {
     /// How the upstream behaves.
     pub script: Script,
+    /// How long the upstream takes until its answer begins, in milliseconds.
+    pub after_ms: u64,
     /// Cuts the answer into pieces at random places; `None`: one piece an event.
     pub chunks: Option<u64>,
     /// How it ends.
@@ -71,6 +73,39 @@ impl Call {
             plot: Plot::default(),
         }
     }
+}
+
+/// A content type and a body.
+pub type Content = (&'static str, Vec<u8>);
+
+impl Call {
+    /// A `POST` of `content` to an OpenAI path by whoever has `key`, from the loopback address.
+    pub fn to(path: &str, key: &str, (kind, body): Content) -> Self {
+        let mut call = Self { body, ..Self::new(Api::OpenAiChat, key, &Value::Null) };
+        call.headers.retain(|(name, _)| name != b":path" && name != b"content-type");
+        call.headers.extend([header(":path", path), header("content-type", kind)]);
+        call
+    }
+}
+
+/// A request for images.
+pub fn images(model: &str, prompt: &str, many: u64) -> Content {
+    ("application/json", json!({"model": model, "prompt": prompt, "n": many}).to_string().into_bytes())
+}
+
+/// A request to speak.
+pub fn speech(model: &str, words: &str) -> Content {
+    ("application/json", json!({"model": model, "input": words, "voice": "alloy"}).to_string().into_bytes())
+}
+
+/// A form with sound of so many seconds at most: as many bytes as the slowest codec needs for them.
+pub fn transcription(model: &str, seconds: u64) -> Content {
+    let sound = ".".repeat(usize::try_from(seconds).unwrap_or(0).saturating_mul(500));
+    let form = format!(
+        "--sound\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n\
+         --sound\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n{sound}\r\n--sound--\r\n"
+    );
+    ("multipart/form-data; boundary=sound", form.into_bytes())
 }
 
 /// A header as it is on the wire.

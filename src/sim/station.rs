@@ -130,7 +130,7 @@ impl Station {
         let now = world.now();
         self.run(world, |engine, cells, effects| engine.tick(now, cells, effects));
         for (handle, stream) in &mut self.streams {
-            if stream.wake_at_ms.is_some_and(|at| at <= now.mono_ms) {
+            if stream.is_due(now) || stream.wake_at_ms.is_some_and(|at| at <= now.mono_ms) {
                 stream.wake_at_ms = None;
                 self.due.push(*handle);
             }

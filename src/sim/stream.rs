@@ -101,8 +101,19 @@ enum Stage {
     Body,
     Held,
     Left,
-    Answering { spoken: Box<Spoken>, shown: u32 },
-    Ending { cause: Cause, attempts: u32 },
+    /// The upstream takes its time.
+    Awaiting {
+        spoken: Box<Spoken>,
+        until_ms: u64,
+    },
+    Answering {
+        spoken: Box<Spoken>,
+        shown: u32,
+    },
+    Ending {
+        cause: Cause,
+        attempts: u32,
+    },
     Over,
 }
 
@@ -136,7 +147,7 @@ impl Stream {
                     || self.broken_off(*shown).is_some()
             }
             Stage::Held => self.call.plot.ending == Ending::ClientAbort(0),
-            Stage::Over => false,
+            Stage::Awaiting { .. } | Stage::Over => false,
             _ => true,
         }
     }
@@ -165,6 +176,7 @@ impl Stream {
             // The client has gone away while it waited.
             Stage::Held => self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 0 },
             Stage::Left => self.leave(desk),
+            awaiting @ Stage::Awaiting { .. } => self.stage = awaiting,
             Stage::Answering { spoken, shown } => self.answer(*spoken, shown, desk),
             Stage::Ending { cause, attempts } => {
                 tell(&mut self.exchange, Event::Over { cause, attempts }, desk);
@@ -177,6 +189,12 @@ impl Stream {
 
     /// What it waited for may be there.
     pub fn wake(&mut self, desk: &mut Desk<'_>) {
+        if self.is_due(desk.now) {
+            if let Stage::Awaiting { spoken, .. } = std::mem::replace(&mut self.stage, Stage::Over) {
+                self.begin_answer(*spoken, desk);
+            }
+            return;
+        }
         if matches!(self.stage, Stage::Answering { .. }) {
             return self.wake_answer(desk);
         }
@@ -236,6 +254,21 @@ impl Stream {
             self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 1 };
             return;
         }
+        match self.call.plot.after_ms {
+            0 => self.begin_answer(spoken, desk),
+            after_ms => {
+                let until_ms = desk.now.mono_ms.saturating_add(after_ms);
+                self.stage = Stage::Awaiting { spoken: Box::new(spoken), until_ms };
+            }
+        }
+    }
+
+    /// Whether the answer that was waited for is there.
+    pub fn is_due(&self, now: Now) -> bool {
+        matches!(self.stage, Stage::Awaiting { until_ms, .. } if until_ms <= now.mono_ms)
+    }
+
+    fn begin_answer(&mut self, spoken: Spoken, desk: &mut Desk<'_>) {
         let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
         tell(&mut self.exchange, event, desk);
         self.response_headers(&spoken.headers, desk);

@@ -7,6 +7,7 @@ use crate::engine::event::Header;
 use crate::upstream::answer::{Answer, Usage};
 use crate::upstream::ask::{self, Api};
 use crate::upstream::dialect;
+use crate::upstream::media::{self, Wish};
 use crate::upstream::script::{HEADER, Script};
 use crate::upstream::vocabulary::{Draw, Piece};
 
@@ -48,9 +49,12 @@ pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u
     let api = match path.split('?').next() {
         Some("/v1/chat/completions") => Api::OpenAiChat,
         Some("/v1/messages") => Api::AnthropicMessages,
-        _ => return refuse(Api::OpenAiChat, 404, "the stand-in has no such path", truth),
+        path => {
+            let wish = path.and_then(|path| media::read(path, body));
+            return make(wish, headers, plot, truth);
+        }
     };
-    let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask, headers, plot)?, ask))) {
+    let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers, plot)?, ask))) {
         Ok((script, ask)) => (ask, script),
         Err(message) => return refuse(api, 400, &message, truth),
     };
@@ -76,14 +80,29 @@ pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u
     Spoken { status: 200, headers, pieces, truth: Truth { usage: answer.usage, status: 200, ..truth } }
 }
 
+/// Answers what is not counted in tokens.
+fn make(wish: Option<Result<Wish, String>>, headers: &[Header], plot: &Plot, truth: Truth) -> Spoken {
+    let Some(wish) = wish else { return refuse(Api::OpenAiChat, 404, "the stand-in has no such path", truth) };
+    let (wish, script) = match wish.and_then(|wish| Ok((script(&wish.words, headers, plot)?, wish))) {
+        Ok((script, wish)) => (wish, script),
+        Err(message) => return refuse(Api::OpenAiChat, 400, &message, truth),
+    };
+    if let Some(status) = script.error {
+        return refuse(Api::OpenAiChat, status, "the stand-in was asked to refuse", truth);
+    }
+    let (kind, body) = media::answer(&wish, &script);
+    let headers = vec![header(":status", "200"), header("content-type", kind)];
+    Spoken { status: 200, headers, pieces: VecDeque::from([body]), truth: Truth { status: 200, ..truth } }
+}
+
 fn field(headers: &[Header], name: &str) -> String {
     let value = headers.iter().find(|(at, _)| at == name.as_bytes()).map(|(_, value)| value.as_slice());
     String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
 }
 
-fn script(ask: &ask::Ask, headers: &[Header], plot: &Plot) -> Result<Script, String> {
+fn script(words: &str, headers: &[Header], plot: &Plot) -> Result<Script, String> {
     let mut script = plot.script.clone();
-    script.follow_prompt(&ask.last_words)?;
+    script.follow_prompt(words)?;
     for (_, value) in headers.iter().filter(|(name, _)| name == HEADER.as_bytes()) {
         script.follow_list(&String::from_utf8_lossy(value))?;
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Api, Ask, LONGEST_OUTPUT, Tool};
 use super::script::{Report, Script};
-use super::vocabulary::{Draw, Piece, compose, pieces};
+use super::vocabulary::{Draw, Piece, compose, pieces, words};
 
 /// One answer: rendered by the dialects, sent by [`crate::upstream`]'s body, remembered by its tally.
 #[derive(Clone, Debug)]
@@ -75,6 +75,13 @@ impl Answer {
         let mut choices = Vec::new();
         for _ in 0..ask.choices {
             let choice = match &ask.tool {
+                _ if in_arguments(ask, script) => {
+                    let all =
+                        pieces(&json!({"words": text(&words(wish.saturating_sub(FRAME), &mut draw))}).to_string());
+                    let kept = at_most(all.clone(), most);
+                    limited = kept.len() < all.len();
+                    kept
+                }
                 None if script.echo => {
                     let all = pieces(&ask.last_words);
                     let kept = at_most(all.clone(), most);
@@ -105,7 +112,11 @@ impl Answer {
             created,
             choices,
             more_calls: (1..=script.tool_calls).map(more).collect(),
-            call: ask.tool.as_ref().map(|tool| Call { id: call, name: tool.name.clone() }),
+            call: ask
+                .tool
+                .as_ref()
+                .or(ask.offered.as_ref().filter(|_| in_arguments(ask, script)))
+                .map(|tool| Call { id: call, name: tool.name.clone() }),
             limited,
             usage: Usage {
                 prompt: script.input.unwrap_or(ask.prompt_tokens),
@@ -135,6 +146,14 @@ impl Answer {
         let tokens = |pieces: &Vec<Piece>| pieces.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.tokens));
         self.choices.iter().map(tokens).max().unwrap_or(0)
     }
+}
+
+/// Tokens of `{"words":"` and `"}`.
+const FRAME: u64 = 4;
+
+/// Whether all that it says are the arguments of a tool.
+fn in_arguments(ask: &Ask, script: &Script) -> bool {
+    script.arguments && ask.offered.is_some()
 }
 
 /// What a tool is called whose name nobody minds.
@@ -198,6 +217,8 @@ mod tests {
             prompt_tokens: 11,
             last_words: String::new(),
             tool: None,
+            offered: None,
+            max_tokens: None,
         }
     }
 
@@ -239,6 +260,22 @@ mod tests {
         assert!(arguments.get("extra").is_none());
         let answer = choose(&Ask { tool, limit: Some(4), ..ask() }, "", 1);
         assert_eq!((answer.usage.completion, answer.limited), (4, true));
+    }
+
+    #[test]
+    fn arguments_can_be_all_that_is_said() {
+        let offered = Some(Tool { name: "look".to_owned(), schema: json!({"type": "object"}) });
+        let ask = Ask { offered, ..ask() };
+        for serial in 0..20 {
+            let answer = choose(&ask, "output=30 arguments", serial);
+            let said = text(answer.choices.first().unwrap());
+            assert!(serde_json::from_str::<Value>(&said).unwrap()["words"].is_string(), "{said}");
+            assert_eq!((answer.usage.completion, count(&said), answer.limited), (30, 30, false));
+            assert_eq!(answer.call.map(|call| call.name).as_deref(), Some("look"));
+        }
+        let answer = choose(&ask, "output=60 arguments", 0);
+        assert_eq!((answer.usage.completion, answer.limited), (40, true));
+        assert!(choose(&Ask { offered: None, ..ask }, "output=9 arguments", 0).call.is_none(), "none is offered");
     }
 
     #[test]

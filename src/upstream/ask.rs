@@ -51,6 +51,10 @@ pub struct Ask {
     pub last_words: String,
     /// The tool to call instead of answering in words.
     pub tool: Option<Tool>,
+    /// The first tool that is offered.
+    pub offered: Option<Tool>,
+    /// The limit that stands beside a newer one, by its older name (OpenAI).
+    pub max_tokens: Option<u64>,
 }
 
 /// A tool that the caller offers.
@@ -84,6 +88,8 @@ pub fn read(api: Api, body: &[u8]) -> Result<Ask, String> {
         choices: choices(api, body)?,
         prompt_tokens: prompt_tokens(body, messages),
         tool: tool(api, body, &last_words),
+        offered: tools(api, body).into_iter().next(),
+        max_tokens: body.get("max_tokens").and_then(Value::as_u64),
         last_words,
     })
 }
@@ -175,7 +181,7 @@ fn last_words(messages: &[Value]) -> String {
 
 /// A tool is called when the caller forces it or the user's last words say "use the tool".
 fn tool(api: Api, body: &Map<String, Value>, last_words: &str) -> Option<Tool> {
-    let tools: Vec<Tool> = body.get("tools")?.as_array()?.iter().filter_map(|tool| offered(api, tool)).collect();
+    let tools = tools(api, body);
     let choice = body.get("tool_choice");
     let named = choice.and_then(|choice| choice.pointer("/function/name").or_else(|| choice.get("name")));
     if let Some(name) = named.and_then(Value::as_str) {
@@ -188,6 +194,11 @@ fn tool(api: Api, body: &Map<String, Value>, last_words: &str) -> Option<Tool> {
         _ if last_words.to_lowercase().contains("use the tool") => tools.into_iter().next(),
         _ => None,
     }
+}
+
+fn tools(api: Api, body: &Map<String, Value>) -> Vec<Tool> {
+    let all = body.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    all.iter().filter_map(|tool| offered(api, tool)).collect()
 }
 
 fn offered(api: Api, tool: &Value) -> Option<Tool> {

@@ -9,6 +9,7 @@
 //! | `POST /v1/chat/completions` | OpenAI: JSON and SSE, tools, `n`, `max_tokens`, `max_completion_tokens`, `stream_options` |
 //! | `POST /v1/messages` | Anthropic: JSON and SSE, tools, `max_tokens` |
 //! | `POST /v1/messages/count_tokens` | Anthropic: `input_tokens` of a prompt |
+//! | `POST /v1/images/generations`, `/v1/audio/speech`, `/v1/audio/transcriptions` | OpenAI: as many images as are asked for; no sound; a form |
 //! | `GET /v1/models` | one name, for clients that ask |
 //! | `GET /stats?last=100&id=` | counters, and the last exchanges with what was written to each |
 //! | `DELETE /stats` | start counting anew |
@@ -28,6 +29,8 @@
 //! | `input=N`, `cached=N`, `cache-write=N` | prompt tokens to report: in all, of these cached, of these written to the cache |
 //! | `reasoning=N` | of the output tokens, N are reported as reasoning (OpenAI) |
 //! | `tool-calls=N` | N tools are called behind the words, without arguments |
+//! | `arguments` | the output is the arguments of the first tool that is offered, in place of words |
+//! | `images=N`, `seconds=N` | so many images in place of those asked for; what a transcription is said to have heard |
 //! | `silent` | no usage |
 //! | `absurd` | negative and impossibly large usage |
 //! | `break=K` | the connection is cut after K output tokens |
@@ -48,6 +51,7 @@ mod anthropic;
 pub mod ask;
 pub mod body;
 pub mod dialect;
+pub mod media;
 mod openai;
 pub mod script;
 pub mod server;

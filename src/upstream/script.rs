@@ -8,10 +8,13 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 25] = [
     "output",
     "reasoning",
     "tool-calls",
+    "arguments",
+    "images",
+    "seconds",
     "ignore-limit",
     "input",
     "cached",
@@ -42,6 +45,12 @@ pub struct Script {
     pub reasoning: u64,
     /// Tools that are called behind the words.
     pub tool_calls: u64,
+    /// Say everything as the arguments of a tool that is called, if the caller offers one.
+    pub arguments: bool,
+    /// Images in the answer; `None`: as many as were asked for.
+    pub images: Option<u64>,
+    /// Seconds of sound that a transcription is said to have heard.
+    pub seconds: u64,
     /// Write what was wished for even past the caller's limit.
     pub ignore_limit: bool,
     /// Prompt tokens to report instead of those counted.
@@ -103,6 +112,9 @@ impl Script {
             "output" => self.output = Some(number(name, value)?),
             "reasoning" => self.reasoning = number(name, value)?,
             "tool-calls" => self.tool_calls = few(name, value)?,
+            "arguments" => self.arguments = true,
+            "images" => self.images = Some(number(name, value)?),
+            "seconds" => self.seconds = number(name, value)?,
             "ignore-limit" => self.ignore_limit = true,
             "input" => self.input = Some(number(name, value)?),
             "cached" => self.cached = number(name, value)?,

@@ -21,6 +21,7 @@ use super::answer::Answer;
 use super::ask::{Api, Ask, read};
 use super::body::{Saying, TRAILER};
 use super::dialect;
+use super::media;
 use super::script::{HEADER, Script};
 use super::tally::{Outcome, Tally};
 
@@ -57,8 +58,8 @@ pub async fn serve(listener: TcpListener, settings: Settings) -> io::Result<()> 
 
 /// The routes, over a tally that the caller may keep.
 pub fn router(settings: Settings, tally: Tally) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(openai_chat))
+    let made = media::PATHS.iter().fold(Router::new(), |router, path| router.route(path, post(make)));
+    made.route("/v1/chat/completions", post(openai_chat))
         .route("/v1/messages", post(anthropic_messages))
         .route("/v1/messages/count_tokens", post(count_tokens))
         .route("/v1/models", get(models))
@@ -77,9 +78,31 @@ async fn anthropic_messages(State(server): State<Shared>, headers: HeaderMap, bo
     exchange(&server, Api::AnthropicMessages, &headers, &body).await
 }
 
+/// What is not counted in tokens.
+async fn make(State(server): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let shown = shown(&headers);
+    let wish = media::read(uri.path(), &body).unwrap_or_else(|| Err("there is no such path".to_owned()));
+    let read = wish.and_then(|wish| Ok((script(&wish.words, &headers)?, wish)));
+    let (wish, script) = match read {
+        Ok((script, wish)) => (wish, script),
+        Err(message) => {
+            server.tally.refused("", "", 400, shown);
+            return refusal(Api::OpenAiChat, 400, &message);
+        }
+    };
+    sleep(script.slow_headers).await;
+    if let Some(status) = script.error {
+        server.tally.refused(wish.api, &wish.model, status, shown);
+        return refusal(Api::OpenAiChat, status, &format!("the stand-in was asked for status {status}"));
+    }
+    server.tally.made(wish.api, &wish.model, shown);
+    let (kind, body) = media::answer(&wish, &script);
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
 async fn exchange(server: &Server, api: Api, headers: &HeaderMap, body: &[u8]) -> Response {
     let shown = shown(headers);
-    let (ask, script) = match read(api, body).and_then(|ask| Ok((script(&ask, headers)?, ask))) {
+    let (ask, script) = match read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers)?, ask))) {
         Ok((script, ask)) => (ask, script),
         Err(message) => {
             server.tally.refused(api.name(), "", 400, shown);
@@ -123,9 +146,9 @@ async fn exchange(server: &Server, api: Api, headers: &HeaderMap, body: &[u8]) -
     respond(&ask, &script, &id, body)
 }
 
-fn script(ask: &Ask, headers: &HeaderMap) -> Result<Script, String> {
+fn script(words: &str, headers: &HeaderMap) -> Result<Script, String> {
     let mut script = Script::default();
-    script.follow_prompt(&ask.last_words)?;
+    script.follow_prompt(words)?;
     for value in headers.get_all(HEADER) {
         script.follow_list(&String::from_utf8_lossy(value.as_bytes()))?;
     }

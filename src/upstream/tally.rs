@@ -56,6 +56,8 @@ pub struct Exchange {
     pub reported: bool,
     /// The output limit that arrived, per choice.
     pub limit: Option<u64>,
+    /// What arrived as `max_tokens`, which is the limit where there is no newer one.
+    pub max_tokens: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// The request headers that arrived; credentials are shown as `(present)`.
@@ -122,6 +124,7 @@ impl Tally {
             written_tokens: 0,
             reported: honest && asked,
             limit: ask.limit,
+            max_tokens: ask.max_tokens,
             outcome: Outcome::Running,
             headers,
         };
@@ -134,8 +137,23 @@ impl Tally {
 
     /// Remembers an exchange that was refused with `status`.
     pub fn refused(&self, api: &'static str, model: &str, status: u16, headers: BTreeMap<String, String>) {
-        let mut inner = self.inner();
-        inner.push(Exchange {
+        self.tokenless(api, model, status, Outcome::Refused, headers);
+    }
+
+    /// Remembers an exchange whose answer is not counted in tokens.
+    pub fn made(&self, api: &'static str, model: &str, headers: BTreeMap<String, String>) {
+        self.tokenless(api, model, 200, Outcome::Completed, headers);
+    }
+
+    fn tokenless(
+        &self,
+        api: &'static str,
+        model: &str,
+        status: u16,
+        outcome: Outcome,
+        headers: BTreeMap<String, String>,
+    ) {
+        self.inner().push(Exchange {
             id: String::new(),
             api,
             model: model.to_owned(),
@@ -148,7 +166,8 @@ impl Tally {
             written_tokens: 0,
             reported: false,
             limit: None,
-            outcome: Outcome::Refused,
+            max_tokens: None,
+            outcome,
             headers,
         });
     }

@@ -86,6 +86,11 @@ pub fn compose(tokens: u64, draw: &mut Draw) -> Vec<Piece> {
     if count(&text) == tokens { drawn } else { attempt(tokens, draw, Mix::Words) }
 }
 
+/// As [`compose`], of plain words only, each with a blank in front of it.
+pub fn words(tokens: u64, draw: &mut Draw) -> Vec<Piece> {
+    attempt(tokens, draw, Mix::Words)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mix {
     Prose,

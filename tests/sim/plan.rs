@@ -241,5 +241,5 @@ fn plot(draw: &mut Draw) -> Plot {
         5 => Ending::LocalReply,
         _ => Ending::Finished,
     };
-    Plot { script, chunks: (draw.below(2) == 0).then(|| draw.next()), ending }
+    Plot { script, after_ms: 0, chunks: (draw.below(2) == 0).then(|| draw.next()), ending }
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::order::{self, subjects};
 use super::preload;
 use super::request::{caller, quota, quotas, request, unanswerable, unseen};
-use super::verdict::{Observed, codes, text};
+use super::verdict::{Observed, codes, recorded, text};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
 use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
@@ -204,7 +205,8 @@ impl<'s> Envoy<'s> {
     }
 
     fn used(&mut self, case: &Case, observed: &Observed) {
-        let by_quota = observed.by.as_ref().is_some_and(|by| quota(case, by, &self.suite.bundle).is_some());
+        let by_quota =
+            observed.by.as_ref().is_some_and(|by| quota(&case.who, &case.call, by, &self.suite.bundle).is_some());
         if (observed.admitted || by_quota || !case.used.is_empty() || !case.before.is_empty())
             && let Some(running) = &mut self.running
         {
@@ -212,10 +214,11 @@ impl<'s> Envoy<'s> {
         }
     }
 
-    fn preload(&self, case: &Case) -> Result<(), String> {
+    /// Uses what the case says was used before a call.
+    fn preload(&self, place: usize, asked: &Asked<'_>) -> Result<(), String> {
         let said = self.running.as_ref().and_then(|running| running.clock_ms);
         let now = Now { wall_ms: said.unwrap_or_else(wall_ms), mono_ms: 0 };
-        let Some(sync) = preload::for_ledger(case, &self.suite.bundle, now) else { return Ok(()) };
+        let Some(sync) = preload::for_ledger(place, asked, &self.suite.bundle, now) else { return Ok(()) };
         let url = format!("http://127.0.0.1:{}/v1/sync", self.settings.ports.collector);
         let sent = self.agent.post(url).header("content-type", "application/msgpack").send(&sync[..]);
         match sent.map_err(|error| format!("the collector does not answer: {error}"))?.status().as_u16() {
@@ -332,7 +335,11 @@ impl Host for Envoy<'_> {
     fn cannot(&mut self, case: &Case) -> Option<String> {
         let suite = self.suite;
         let bundle = &suite.bundle;
-        if let Who::Seat(seat) = &case.who {
+        let of_seat = |asked: &Asked<'_>| match asked.who {
+            Who::Seat(seat) => Some(seat.clone()),
+            Who::Key(_) => None,
+        };
+        if let Some(seat) = case.calls().iter().find_map(of_seat) {
             return Some(format!("Envoy knows callers by their keys, not as seat `{seat}`"));
         }
         if let Some(from) = case.call.from.filter(|_| bundle.trusted_proxies == 0)
@@ -340,7 +347,8 @@ impl Host for Envoy<'_> {
         {
             return Some(format!("nobody here calls from {from}; a policy with `trusted_proxies` can say so"));
         }
-        if let Some((_, quota, _)) = preload::local(case, bundle).first() {
+        let local = |asked: &Asked<'_>| preload::local(asked, bundle).first().map(|(_, quota, _)| *quota);
+        if let Some(quota) = case.calls().iter().find_map(local) {
             return Some(format!("nobody can use `{}` beforehand: it is kept in Envoy, not in a ledger", quota.name));
         }
         let uncounted = case.expect.charged.as_ref().is_some_and(|charged| !charged.is_empty())
@@ -359,20 +367,22 @@ impl Host for Envoy<'_> {
         unanswerable(case).or_else(|| unseen(case, bundle))
     }
 
+    fn order(&self, cases: &[&(String, Case)]) -> Vec<usize> {
+        order::by_accounts(cases, &self.suite.bundle)
+    }
+
     fn run(&mut self, case: &Case) -> Result<Observed, String> {
-        let Who::Key(key) = &case.who else { return Err("the caller has no key".to_owned()) };
         self.ready(case)?;
         if self.stop.asked.load(std::sync::atomic::Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
         let calls = case.calls();
-        self.set_clocks(calls.first().and_then(|first| first.at_ms))?;
-        self.preload(case)?;
         let mut observed = Err("the case has no call".to_owned());
         for (place, asked) in calls.iter().enumerate() {
             self.set_clocks(asked.at_ms)?;
+            self.preload(place, asked)?;
             let last = place.saturating_add(1) == calls.len();
-            let seen = self.carry_out(case, asked, key, last)?;
+            let seen = self.carry_out(case, asked, last)?;
             if !last && !seen.admitted {
                 observed = Ok(Observed::spoiled(place, seen.by.as_deref()));
                 break;
@@ -387,7 +397,8 @@ impl Host for Envoy<'_> {
 
 impl Envoy<'_> {
     /// Makes one call of a case. What is expected is expected of the `last`.
-    fn carry_out(&self, case: &Case, asked: &Asked<'_>, key: &str, last: bool) -> Result<Observed, String> {
+    fn carry_out(&self, case: &Case, asked: &Asked<'_>, last: bool) -> Result<Observed, String> {
+        let Who::Key(key) = asked.who else { return Err("the caller has no key".to_owned()) };
         let before = self.counts()?;
         let ends = asked.answer.ends;
         let answered = self.send(&request(asked, key, &self.suite.bundle), ends)?;
@@ -418,21 +429,13 @@ impl Envoy<'_> {
                 .and_then(|exchange| exchange.pointer("/headers/x-farebox-tier")?.as_str())
                 .map(str::to_owned),
             max_output: exchange.and_then(|exchange| exchange.get("limit")?.as_u64()),
+            max_tokens: exchange.and_then(|exchange| exchange.get("max_tokens")?.as_u64()),
             charged: charged(case, &self.suite.bundle, &records),
             held: None,
-            records: records.len() as u64,
             model: exchange.and_then(|exchange| exchange.get("model")?.as_str()).map(str::to_owned),
-            outcome: records.last().map(|record| record.outcome.name()),
-            passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
-            spoiled: None,
-            contradictions: Vec::new(),
+            ..recorded(case, &self.suite.bundle, &records)
         })
     }
-}
-
-/// The accounts that a case may use.
-fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
-    quotas(case, bundle).into_iter().map(|(subject, _)| subject).collect()
 }
 
 /// A wait for the calendar is another one every day; that for a first-use window is the same. Subscriptions, packs and
@@ -441,11 +444,13 @@ fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
     let dated =
         |window: &Window| matches!(window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::Term { .. });
     let timed = matches!(case.expect.retry_after, Some(RetryAfter::AtMost(_) | RetryAfter::Exactly(_)));
-    let by = case.expect.by.as_ref().and_then(|by| quota(case, by, bundle));
+    let by = case.expect.by.as_ref().and_then(|by| quota(&case.who, &case.call, by, bundle));
     let waits = timed && by.is_none_or(|(_, quota)| dated(&quota.quota.window));
-    let subscribed = caller(case, bundle).and_then(|(seat, _)| seat.subscription);
+    let subscribed = caller(&case.who, bundle).and_then(|(seat, _)| seat.subscription);
     let ends = subscribed.is_some_and(|subscription| subscription.term != (0, u64::MAX))
-        || quotas(case, bundle).iter().any(|(_, quota)| matches!(quota.quota.window, Window::Term { .. }));
+        || quotas(&case.who, &case.call, bundle)
+            .iter()
+            .any(|(_, quota)| matches!(quota.quota.window, Window::Term { .. }));
     let lines = || bundle.models.rows.iter().flat_map(|row| &row.factor);
     let priced = lines().any(|line| line.times.is_some() || line.days.contains(&true) || line.dates != (0, u64::MAX));
     waits || ends || priced || case.before.iter().any(|earlier| earlier.at_ms.is_some())
@@ -453,7 +458,7 @@ fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {
     let mut charged = BTreeMap::new();
-    for (of, quota) in quotas(case, bundle) {
+    for (of, quota) in quotas(&case.who, &case.call, bundle) {
         let name = &quota.ledger;
         let charges = records.iter().flat_map(|record| &record.charges);
         let sum = charges

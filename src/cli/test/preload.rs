@@ -1,23 +1,25 @@
-//! What a case says was used before.
+//! What a case says was used before a call.
 
 use super::request::quota;
 use crate::now::Now;
 use crate::policy::Bundle;
 use crate::policy::bundle::PlanQuota;
-use crate::policy::case::Case;
+use crate::policy::case::Asked;
 use crate::quota::{
     Cells, ExchangeId, Keys, Level, Line, Operation, Outcome, StoreError, Window, first_claimable, mean_length,
     next_window, open_epoch,
 };
 use crate::report::wire::{AccountReport, QuotaReport, SyncHead, VERSION, encode_sync};
 
-/// The epoch of an Envoy that never was: it was granted what the case says, and used it.
+/// The epoch of an Envoy that never was: it was granted what the case says was used before its first call, and used it.
+/// What was used before the next call another one has used.
 pub(super) const EPOCH: u64 = 0x7573_6564;
 
-/// The sync by which that Envoy tells the ledger what it used; `None`: nothing that the ledger keeps.
-pub(super) fn for_ledger(case: &Case, bundle: &Bundle, now: Now) -> Option<Vec<u8>> {
-    let used = case.used.iter().filter_map(|used| {
-        let (subject, quota) = quota(case, &used.quota, bundle)?;
+/// The sync by which that Envoy tells the ledger what it used before the call at this `place`; `None`: nothing that the
+/// ledger keeps.
+pub(super) fn for_ledger(place: usize, asked: &Asked<'_>, bundle: &Bundle, now: Now) -> Option<Vec<u8>> {
+    let used = asked.used.iter().filter_map(|(who, used)| {
+        let (subject, quota) = quota(who, asked.call, &used.quota, bundle)?;
         let report = report(quota.ledger.clone(), quota, used.micro, now)?;
         Some(AccountReport { subject, quotas: vec![report] })
     });
@@ -25,7 +27,7 @@ pub(super) fn for_ledger(case: &Case, bundle: &Bundle, now: Now) -> Option<Vec<u
     let head = SyncHead {
         farebox: VERSION,
         bundle: bundle.name.clone(),
-        epoch: EPOCH,
+        epoch: EPOCH.saturating_add(place as u64),
         generation: 1,
         lowest: 1,
         next: 1,
@@ -59,17 +61,20 @@ fn report(name: String, quota: &PlanQuota, used: u64, now: Now) -> Option<QuotaR
 }
 
 /// The quotas among those used that no ledger keeps.
-pub(super) fn local<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota, u64)> {
-    let of = |name: &str| quota(case, name, bundle).filter(|(_, quota)| !quota.quota.granted);
-    case.used.iter().filter_map(|used| of(&used.quota).map(|(subject, quota)| (subject, quota, used.micro))).collect()
+pub(super) fn local<'b>(asked: &Asked<'_>, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota, u64)> {
+    let local = asked.used.iter().filter_map(|(who, used)| {
+        let (subject, quota) = quota(who, asked.call, &used.quota, bundle).filter(|(_, quota)| !quota.quota.granted)?;
+        Some((subject, quota, used.micro))
+    });
+    local.collect()
 }
 
 /// Uses them: by two exchanges in a VM slot of their own, one that has ended and one that goes on and on.
 ///
 /// # Errors
 /// When the store or the quotas say no.
-pub(super) fn use_local(case: &Case, bundle: &Bundle, cells: &mut dyn Cells, now: Now) -> Result<(), String> {
-    let used = local(case, bundle);
+pub(super) fn use_local(asked: &Asked<'_>, bundle: &Bundle, cells: &mut dyn Cells, now: Now) -> Result<(), String> {
+    let used = local(asked, bundle);
     if used.is_empty() {
         return Ok(());
     }

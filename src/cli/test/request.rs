@@ -6,32 +6,30 @@ use crate::engine::bill::{Bill, session_account};
 use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
-use crate::policy::case::{Answer, Api, Asked, Case, Ends, Prompt, Who};
-use crate::sim::call::{Call, Ending, body, go_on, header, offer_tool, prompt};
+use crate::policy::case::{self, Answer, Api, Asked, Case, Ends, Prompt, Who};
+use crate::sim::call::{Call, Ending, body, go_on, header, images, offer_tool, prompt, speech, transcription};
 use crate::upstream::ask;
 use crate::upstream::script;
 
 /// The request, with the upstream's orders in a header that the stand-in understands. `key` is the caller's.
 pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
     let Asked { call: wanted, answer, .. } = asked;
-    let api = match wanted.api {
-        Api::OpenAiChat => ask::Api::OpenAiChat,
-        Api::AnthropicMessages => ask::Api::AnthropicMessages,
-    };
     let words = match &wanted.prompt {
         Prompt::Tokens(tokens) => prompt(*tokens),
         Prompt::Text(text) => text.clone(),
     };
-    let mut body = body(api, &wanted.model, &words, wanted.max_output, wanted.stream);
-    if wanted.continues {
-        go_on(api, &mut body);
-    }
-    if answer.tool_calls > 0 {
-        offer_tool(api, &mut body);
-    }
-    let mut call = Call::new(api, key, &body);
-    call.headers.push(header(script::HEADER, &orders(answer)));
+    let mut call = match wanted.api {
+        Api::OpenAiChat => chat(ask::Api::OpenAiChat, &words, asked, key),
+        Api::AnthropicMessages => chat(ask::Api::AnthropicMessages, &words, asked, key),
+        Api::OpenAiImages => Call::to("/v1/images/generations", key, images(&wanted.model, &words, wanted.images)),
+        Api::OpenAiSpeech => Call::to("/v1/audio/speech", key, speech(&wanted.model, &words)),
+        Api::OpenAiTranscription => {
+            Call::to("/v1/audio/transcriptions", key, transcription(&wanted.model, wanted.seconds))
+        }
+    };
+    call.headers.push(header(script::HEADER, &orders(wanted, answer)));
     call.plot.ending = ending(answer.ends);
+    call.plot.after_ms = answer.after_ms;
     if let Some(from) = wanted.from {
         match bundle.trusted_proxies {
             0 => call.peer = Some(from),
@@ -40,6 +38,22 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
     }
     call.headers.extend(wanted.headers.iter().map(|(name, value)| header(name, value)));
     call
+}
+
+/// A request to a model that writes.
+fn chat(api: ask::Api, words: &str, asked: &Asked<'_>, key: &str) -> Call {
+    let Asked { call: wanted, answer, .. } = asked;
+    let mut body = body(api, &wanted.model, words, wanted.max_output, wanted.stream);
+    if wanted.continues {
+        go_on(api, &mut body);
+    }
+    if answer.tool_calls > 0 || answer.arguments {
+        offer_tool(api, &mut body);
+    }
+    if let (Some(limit), Some(body)) = (wanted.max_tokens, body.as_object_mut()) {
+        body.insert("max_tokens".to_owned(), limit.into());
+    }
+    Call::new(api, key, &body)
 }
 
 /// What trusted proxies in front have written: the caller, and all of them but the nearest.
@@ -51,13 +65,19 @@ fn forwarded(from: IpAddr, proxies: u8) -> Header {
 }
 
 /// What the stand-in is to do.
-fn orders(answer: &Answer) -> String {
+fn orders(call: &case::Call, answer: &Answer) -> String {
     let Answer { output, cached, cache_write, reasoning, tool_calls, .. } = answer;
     let mut orders = format!("output={output} cached={cached}");
     for (name, number) in [("cache-write", cache_write), ("reasoning", reasoning), ("tool-calls", tool_calls)] {
         if *number > 0 {
             orders.push_str(&format!(" {name}={number}"));
         }
+    }
+    if let Some(images) = answer.images {
+        orders.push_str(&format!(" images={images}"));
+    }
+    if call.api == Api::OpenAiTranscription {
+        orders.push_str(&format!(" seconds={}", answer.seconds));
     }
     if let Some(input) = answer.input {
         orders.push_str(&format!(" input={input}"));
@@ -67,6 +87,12 @@ fn orders(answer: &Answer) -> String {
     }
     if answer.echo {
         orders.push_str(" echo");
+    }
+    if answer.arguments {
+        orders.push_str(" arguments");
+    }
+    if answer.after_ms > 0 {
+        orders.push_str(&format!(" slow-headers={}ms", answer.after_ms));
     }
     if answer.silent {
         orders.push_str(" silent");
@@ -111,24 +137,30 @@ pub(super) fn unanswerable(case: &Case) -> Option<String> {
 
 /// Why nobody can see what is expected, if so.
 pub(super) fn unseen(case: &Case, bundle: &Bundle) -> Option<String> {
-    let recorded = case.expect.passed.is_some() || case.expect.outcome.is_some();
-    let unseen = recorded && bundle.collector.is_none();
-    unseen.then(|| "`passed` and `outcome` stand in the record, and there are none without a collector".to_owned())
+    let expect = &case.expect;
+    let said = [
+        ("passed", expect.passed.is_some()),
+        ("outcome", expect.outcome.is_some()),
+        ("reached", expect.reached.is_some()),
+        ("graced", expect.graced.is_some()),
+    ];
+    let (name, _) = said.into_iter().find(|(_, said)| *said && bundle.collector.is_none())?;
+    Some(format!("`{name}` stands in the record, and there are none without a collector"))
 }
 
 /// The caller's seat and plan, where there are such.
-pub(super) fn caller<'b>(case: &Case, bundle: &'b Bundle) -> Option<(&'b Seat, &'b Plan)> {
-    let seat = match &case.who {
+pub(super) fn caller<'b>(who: &Who, bundle: &'b Bundle) -> Option<(&'b Seat, &'b Plan)> {
+    let seat = match who {
         Who::Seat(name) => bundle.seats.iter().find(|seat| seat.name == *name)?,
         Who::Key(key) => bundle.seats.get(crate::engine::identity::seat_by_key(key.as_bytes(), &bundle.keys)?)?,
     };
     Some((seat, bundle.plan_for(seat)?))
 }
 
-/// All quotas that the caller's calls may fall to, whatever the model: those of the plan and its account's packs.
-pub(super) fn quotas<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota)> {
-    let Some((seat, plan)) = caller(case, bundle) else { return Vec::new() };
-    let session = case.call.headers.iter().find(|(name, _)| bundle.session.contains(name));
+/// All quotas that the call may fall to, whatever the model: those of the plan and its account's packs.
+pub(super) fn quotas<'b>(who: &Who, call: &case::Call, bundle: &'b Bundle) -> Vec<(String, &'b PlanQuota)> {
+    let Some((seat, plan)) = caller(who, bundle) else { return Vec::new() };
+    let session = call.headers.iter().find(|(name, _)| bundle.session.contains(name));
     let session = session_account(session.map(|(_, value)| value.as_bytes()));
     let bill = Bill { plan, seat, session, quotas: Vec::new() };
     let of_plan = plan.quotas.iter().map(|quota| (bill.subject(quota.per), quota));
@@ -137,6 +169,11 @@ pub(super) fn quotas<'b>(case: &Case, bundle: &'b Bundle) -> Vec<(String, &'b Pl
 }
 
 /// One of these by its name, and the account that it is in.
-pub(super) fn quota<'b>(case: &Case, name: &str, bundle: &'b Bundle) -> Option<(String, &'b PlanQuota)> {
-    quotas(case, bundle).into_iter().find(|(_, quota)| quota.name == name)
+pub(super) fn quota<'b>(
+    who: &Who,
+    call: &case::Call,
+    name: &str,
+    bundle: &'b Bundle,
+) -> Option<(String, &'b PlanQuota)> {
+    quotas(who, call, bundle).into_iter().find(|(_, quota)| quota.name == name)
 }

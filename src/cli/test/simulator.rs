@@ -1,4 +1,4 @@
-//! The simulator as a host of cases: one process, one VM, an upstream that answers at once.
+//! The simulator as a host of cases: one process, one VM, an upstream that answers as soon as the case lets it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::Host;
 use super::answered;
 use super::preload;
 use super::request::{self, request, unanswerable, unseen};
-use super::verdict::{Mismatch, Observed, codes, text};
+use super::verdict::{Mismatch, Observed, codes, recorded, text};
 use crate::collector::amount::Amount;
 use crate::policy::Bundle;
 use crate::policy::bundle::Key;
@@ -33,21 +33,22 @@ impl<'b> Simulator<'b> {
     pub fn new(bundle: &'b Bundle) -> Self {
         Self { bundle }
     }
+}
 
-    /// The policy with a key for a seat that is asked for by name, and that key.
-    fn with_key(&self, who: &Who) -> (Bundle, String) {
-        let mut bundle = self.bundle.clone();
-        match who {
-            Who::Key(key) => (bundle, key.clone()),
-            Who::Seat(name) => {
-                let key = format!("the key of {name} in the simulator");
-                let sha256 = Sha256::digest(key.as_bytes()).into();
-                let seat = bundle.seats.iter().position(|seat| seat.name == *name);
-                bundle.keys.extend(seat.map(|seat| Key { sha256, seat }));
-                (bundle, key)
-            }
-        }
+/// The caller's key.
+fn key(who: &Who) -> String {
+    match who {
+        Who::Key(key) => key.clone(),
+        Who::Seat(name) => format!("the key of {name} in the simulator"),
     }
+}
+
+/// Gives a seat that is asked for by name a key.
+fn know(bundle: &mut Bundle, who: &Who) {
+    let Who::Seat(name) = who else { return };
+    let sha256 = Sha256::digest(key(who).as_bytes()).into();
+    let seat = bundle.seats.iter().position(|seat| seat.name == *name);
+    bundle.keys.extend(seat.map(|seat| Key { sha256, seat }));
 }
 
 impl Host for Simulator<'_> {
@@ -60,24 +61,20 @@ impl Host for Simulator<'_> {
     }
 
     fn run(&mut self, case: &Case) -> Result<Observed, String> {
-        let (bundle, key) = self.with_key(&case.who);
         let calls = case.calls();
+        let mut bundle = self.bundle.clone();
+        for asked in &calls {
+            know(&mut bundle, asked.who);
+        }
         let at_ms = calls.first().and_then(|first| first.at_ms).unwrap_or(NOON_MS);
         let world = World::new(bundle, 1, 1, at_ms, u64::from(case.line)).map_err(|error| error.to_string())?;
-        let shared = world.shared(0).ok_or("the world is empty")?;
-        preload::use_local(case, world.bundle(), &mut shared.cells(u16::MAX), world.now())?;
-        if let Some(sync) = preload::for_ledger(case, world.bundle(), world.now()) {
-            let (status, said) = world.ledger().sync(&sync, at_ms);
-            if status != 200 {
-                return Err(format!("the ledger refused what was used before: {}", String::from_utf8_lossy(&said)));
-            }
-        }
-        let slots = world.taken_slots(0).map_err(|error| error.to_string())?.len();
         let mut observed = Err("the case has no call".to_owned());
         for (place, asked) in calls.iter().enumerate() {
             wait_until(&world, asked.at_ms);
+            use_before(&world, place, asked)?;
+            let slots = world.taken_slots(0).map_err(|error| error.to_string())?.len();
             let before = standings(case, &world)?;
-            let seen = carry_out(&world, asked, &key)?;
+            let seen = carry_out(&world, asked)?;
             let after = standings(case, &world)?;
             await_records(&world, slots);
             if place.saturating_add(1) < calls.len() && !was_let_through(&seen) {
@@ -95,9 +92,20 @@ fn wait_until(world: &World, at_ms: Option<u64>) {
     world.step_wall(i64::try_from(by_ms).unwrap_or(i64::MAX));
 }
 
+/// Uses what the case says was used before a call.
+fn use_before(world: &World, place: usize, asked: &Asked<'_>) -> Result<(), String> {
+    let shared = world.shared(0).ok_or("the world is empty")?;
+    preload::use_local(asked, world.bundle(), &mut shared.cells(u16::MAX), world.now())?;
+    let Some(sync) = preload::for_ledger(place, asked, world.bundle(), world.now()) else { return Ok(()) };
+    match world.ledger().sync(&sync, world.now().wall_ms) {
+        (200, _) => Ok(()),
+        (_, said) => Err(format!("the ledger refused what was used before: {}", String::from_utf8_lossy(&said))),
+    }
+}
+
 /// Makes a call, until its end.
-fn carry_out(world: &World, asked: &Asked<'_>, key: &str) -> Result<Seen, String> {
-    let call = request(asked, key, world.bundle());
+fn carry_out(world: &World, asked: &Asked<'_>) -> Result<Seen, String> {
+    let call = request(asked, &key(asked.who), world.bundle());
     let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
     if !world.run(LONGEST_MS) {
         return Err(format!("the call did not end within {LONGEST_MS} ms"));
@@ -135,7 +143,7 @@ fn standings(case: &Case, world: &World) -> Result<Standings, String> {
     let keys = Keys::new(&world.bundle().name);
     let mut cells = world.shared(0).ok_or("the world is empty")?.cells(u16::MAX);
     let mut quotas = BTreeMap::new();
-    for (subject, quota) in request::quotas(case, world.bundle()) {
+    for (subject, quota) in request::quotas(&case.who, &case.call, world.bundle()) {
         let account = read_account(&keys, &subject, &mut cells).map_err(|error| error.to_string())?;
         let standing = account.and_then(|account| account.standing(&quota.quota, world.now()));
         quotas.insert(quota.name.clone(), standing.unwrap_or_default());
@@ -154,10 +162,10 @@ fn ended(world: &World) -> u64 {
     counters.iter().filter(|(name, _)| name.starts_with("exchanges_total")).map(|(_, by)| by).sum()
 }
 
-/// The model that a body names.
-fn model(body: &[u8]) -> Option<String> {
+/// What a body states.
+fn stated(body: &[u8], key: &str) -> Option<serde_json::Value> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    body.get("model")?.as_str().map(str::to_owned)
+    body.get(key).cloned()
 }
 
 fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
@@ -181,32 +189,33 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         text: text(&seen.body),
         tier,
         max_output: upstream.and_then(|upstream| upstream.limit),
-        model: upstream.and_then(|upstream| model(&upstream.body)),
-        outcome: records.last().map(|record| record.outcome.name()),
-        passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
-        records: u64::try_from(records.len()).unwrap_or(u64::MAX),
+        max_tokens: upstream.and_then(|upstream| stated(&upstream.body, "max_tokens")?.as_u64()),
+        model: upstream.and_then(|upstream| stated(&upstream.body, "model")?.as_str().map(str::to_owned)),
         held: Some(BTreeMap::new()),
-        ..Observed::default()
+        ..recorded(case, world.bundle(), &records)
     };
     observed.contradictions.extend(seen.impossible.iter().map(|what| Mismatch {
         what: "what the engine asks of its host".to_owned(),
         expected: "something possible".to_owned(),
         seen: what.clone(),
     }));
-    for (subject, quota) in request::quotas(case, world.bundle()) {
+    for (subject, quota) in request::quotas(&case.who, &case.call, world.bundle()) {
         let (was, is) = (before.of(&quota.name), after.of(&quota.name));
         let by_account = is.used.saturating_sub(was.used);
         let of_quota = |name: &str, of: &str| name == quota.ledger && of == subject;
         let charges = records.iter().flat_map(|record| &record.charges);
         let charges = charges.filter(|charge| of_quota(&charge.quota, &charge.subject));
-        let by_record = charges.fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));
+        let charges: Vec<_> = charges.collect();
+        let by_record = charges.iter().fold(0_u64, |sum, charge| sum.saturating_add(charge.amount));
         let charged = if world.bundle().collector.is_some() { by_record } else { by_account };
         observed.charged.insert(quota.name.clone(), charged);
         if let Some(held) = &mut observed.held {
             held.insert(quota.name.clone(), is.held.saturating_sub(was.held));
         }
-        // A bucket drains while the call runs; all others must agree with the record to the micro-unit.
-        if charged != by_account && !matches!(quota.quota.window, Window::Bucket { .. }) {
+        // A bucket drains while the call runs; all others must agree with the record to the micro-unit, unless the
+        // window has ended that the call was admitted in.
+        let ended = charges.iter().any(|charge| charge.window != is.window);
+        if charged != by_account && !ended && !matches!(quota.quota.window, Window::Bucket { .. }) {
             observed.contradictions.push(Mismatch {
                 what: format!("`{}` in the account against the record", quota.name),
                 expected: Amount::from(charged).to_string(),

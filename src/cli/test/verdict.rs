@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::request::quota;
+use super::request::{quota, quotas};
 use crate::collector::amount::Amount;
 use crate::policy::Bundle;
 use crate::policy::case::{self, Case, Decision, RetryAfter};
+use crate::report::wire::{Reached, Record};
 
 /// What was seen of a call. Amounts are micro-units by the name of the quota.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Observed {
     pub tier: Option<String>,
     /// The output limit that the upstream got.
     pub max_output: Option<u64>,
+    /// The limit that it got besides, by its older name.
+    pub max_tokens: Option<u64>,
     /// Why the answer that the caller got says that it ended.
     pub finish: Option<String>,
     /// Output tokens that the caller got.
@@ -42,6 +45,10 @@ pub struct Observed {
     pub passed: Vec<String>,
     /// How it ended, as the record says.
     pub outcome: Option<&'static str>,
+    /// How full quotas have become, `name percent`, as the record says.
+    pub reached: Vec<String>,
+    /// By how much a call of a tool was let end, as the record says.
+    pub graced: u64,
     /// Why the call itself was never made.
     pub spoiled: Option<Mismatch>,
     /// What contradicts itself, whatever the case expects.
@@ -68,6 +75,24 @@ impl Observed {
             seen: format!("refused by {}", by.unwrap_or("nothing")),
         };
         Self { spoiled: Some(spoiled), ..Self::default() }
+    }
+}
+
+/// What the records of a call say, besides what was charged.
+pub fn recorded(case: &Case, bundle: &Bundle, records: &[Record]) -> Observed {
+    let name = |reached: &Reached| {
+        let all = quotas(&case.who, &case.call, bundle);
+        let found = all.iter().find(|(of, quota)| quota.ledger == reached.quota && *of == reached.subject);
+        let name = found.map_or(&reached.quota, |(_, quota)| &quota.name);
+        format!("{name} {}", reached.percent)
+    };
+    Observed {
+        outcome: records.last().map(|record| record.outcome.name()),
+        passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
+        reached: records.iter().flat_map(|record| &record.reached).map(name).collect(),
+        graced: records.iter().fold(0, |sum, record| sum.saturating_add(record.graced)),
+        records: u64::try_from(records.len()).unwrap_or(u64::MAX),
+        ..Observed::default()
     }
 }
 
@@ -119,9 +144,13 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     if let Some(tier) = &expect.tier {
         found.unless("tier", tier, seen.tier.as_deref().unwrap_or("none"));
     }
-    if let Some(limit) = expect.max_output {
-        let seen = seen.max_output.map_or("none".to_owned(), |limit| limit.to_string());
-        found.unless("max_output", &limit.to_string(), &seen);
+    for (what, expected, seen) in
+        [("max_output", expect.max_output, seen.max_output), ("max_tokens", expect.max_tokens, seen.max_tokens)]
+    {
+        if let Some(limit) = expected {
+            let seen = seen.map_or("none".to_owned(), |limit| limit.to_string());
+            found.unless(what, &limit.to_string(), &seen);
+        }
     }
     if let Some(finish) = &expect.finish {
         found.unless("finish", finish, seen.finish.as_deref().unwrap_or("none"));
@@ -137,6 +166,13 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(outcome) = expect.outcome {
         found.unless("outcome", outcome, seen.outcome.unwrap_or("none"));
+    }
+    if let Some(reached) = &expect.reached {
+        let expected: Vec<String> = reached.iter().map(|one| format!("{} {}", one.quota, one.percent)).collect();
+        found.unless("reached", &said(&expected.join(", ")), &said(&seen.reached.join(", ")));
+    }
+    if let Some(graced) = expect.graced {
+        found.unless("graced", &graced.to_string(), &seen.graced.to_string());
     }
     if let Some(text) = &expect.text {
         found.unless("text", text, &seen.text);
@@ -158,7 +194,7 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
 
 /// An amount with the unit of its quota.
 fn amount(case: &Case, bundle: &Bundle, name: &str, micro: u64) -> String {
-    let unit = quota(case, name, bundle).map_or("micro-units", |(_, quota)| quota.unit.words());
+    let unit = quota(&case.who, &case.call, name, bundle).map_or("micro-units", |(_, quota)| quota.unit.words());
     format!("{} {unit}", Amount::from(micro))
 }
 

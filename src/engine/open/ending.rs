@@ -10,7 +10,7 @@ use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
-use crate::meter::usage::Source;
+use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Charge, PlanQuota};
 use crate::policy::unit::Consumed;
@@ -52,14 +52,20 @@ impl Open {
         };
         let Answer::Upstream { reader, .. } = &self.answer else { return seen };
         let delivered = reader.delivered();
+        // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
+        let spoken = self.size.asked.characters;
+        let spoke = |usage: Usage| match usage.characters {
+            0 => Usage { characters: spoken, ..usage },
+            _ => usage,
+        };
         Observed {
             delivered,
             written: delivered,
-            reported: reader.reported().or(reader.reported_input()),
+            reported: reader.reported().or(reader.reported_input()).map(spoke),
             complete: reader.reported().is_some()
                 && !reader.input_silent()
                 && (outcome == Outcome::Complete || reader.finished()),
-            made: reader.made(),
+            made: spoke(reader.made()),
             cut: reader.is_cut(),
             ..seen
         }

@@ -6,10 +6,26 @@ use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
 use crate::policy::document::is_header_name;
 use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
+use crate::policy::scalar::duration;
 use crate::policy::tree::Node;
 
-const CALL_KEYS: [&str; 9] =
-    ["api", "model", "input", "prompt", "max_output", "stream", "from", "continues", "headers"];
+const CALL_KEYS: [&str; 12] = [
+    "api",
+    "model",
+    "input",
+    "prompt",
+    "max_output",
+    "max_tokens",
+    "images",
+    "seconds",
+    "stream",
+    "from",
+    "continues",
+    "headers",
+];
+
+/// The most images and seconds that a call asks for.
+const MOST_PIECES: u64 = 100;
 
 /// The `call` of a case and its `answer`.
 pub(super) fn asked(fields: &Fields<'_>, faults: &mut Faults) -> Option<(Call, Answer)> {
@@ -22,7 +38,13 @@ pub(super) fn asked(fields: &Fields<'_>, faults: &mut Faults) -> Option<(Call, A
 
 fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
     let fields = Fields::of(node, "call", &CALL_KEYS, faults)?;
-    let apis = [("openai chat", Api::OpenAiChat), ("anthropic messages", Api::AnthropicMessages)];
+    let apis = [
+        ("openai chat", Api::OpenAiChat),
+        ("anthropic messages", Api::AnthropicMessages),
+        ("openai images", Api::OpenAiImages),
+        ("openai speech", Api::OpenAiSpeech),
+        ("openai transcription", Api::OpenAiTranscription),
+    ];
     let api = fields
         .required("api", "write `api: openai chat` or `api: anthropic messages`", faults)
         .and_then(|node| choice(node, "call.api", &apis, faults));
@@ -30,6 +52,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         .required("model", "name the model that is asked for", faults)
         .and_then(|node| text(node, "call.model", faults));
     let prompt = match (fields.optional("input"), fields.optional("prompt")) {
+        (None, None) if api == Some(Api::OpenAiTranscription) => Some(Prompt::Text(String::new())),
         (Some(node), None) => whole(node, "call.input", 1, MOST_TOKENS, faults).map(Prompt::Tokens),
         (None, Some(node)) => text(node, "call.prompt", faults).map(|prompt| Prompt::Text(prompt.to_owned())),
         _ => {
@@ -38,8 +61,20 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
             None
         }
     };
-    let max_output =
-        fields.optional("max_output").and_then(|node| whole(node, "call.max_output", 1, MOST_TOKENS, faults));
+    let number = |key: &str, most: u64, faults: &mut Faults| {
+        let node = fields.optional(key)?;
+        whole(node, &fields.path(key), 1, most, faults)
+    };
+    let (max_output, max_tokens) =
+        (number("max_output", MOST_TOKENS, faults), number("max_tokens", MOST_TOKENS, faults));
+    let (images, seconds) = (number("images", MOST_PIECES, faults), number("seconds", MOST_PIECES, faults));
+    if max_tokens.is_some() && (api == Some(Api::AnthropicMessages) || max_output.is_none()) {
+        let message = "`max_tokens` is the older name of a limit in OpenAI chat, here beside the newer one";
+        faults.add(fields.key_at("max_tokens"), Code::Conflict, message, "state the limit as `max_output` alone");
+    }
+    if let Some(api) = api {
+        fits(&fields, api, faults);
+    }
     let stream = fields.optional("stream").and_then(|node| switch(node, "call.stream", faults));
     let from = fields.optional("from").and_then(|node| form(node, "call.from", faults, address));
     let continues = fields.optional("continues").and_then(|node| switch(node, "call.continues", faults));
@@ -49,11 +84,28 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         model: model?.to_owned(),
         prompt: prompt?,
         max_output,
+        max_tokens,
+        images: images.unwrap_or(1),
+        seconds: seconds.unwrap_or(1),
         stream: stream.unwrap_or(false),
         from: from.map(|from| from.value),
         continues: continues.unwrap_or(false),
         headers: headers.unwrap_or_default(),
     })
+}
+
+/// What a request in this wire format cannot say.
+fn fits(fields: &Fields<'_>, api: Api, faults: &mut Faults) {
+    let others: &[&str] = match api {
+        Api::OpenAiChat | Api::AnthropicMessages => &["images", "seconds"],
+        Api::OpenAiImages => &["seconds", "max_output", "max_tokens", "stream", "continues"],
+        Api::OpenAiSpeech => &["images", "seconds", "max_output", "max_tokens", "stream", "continues"],
+        Api::OpenAiTranscription => &["images", "input", "prompt", "max_output", "max_tokens", "stream", "continues"],
+    };
+    for key in others.iter().filter(|key| fields.optional(key).is_some()) {
+        let message = format!("a call of this api has no `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or choose another `api`");
+    }
 }
 
 fn address(written: &str) -> Result<IpAddr, Complaint> {
@@ -80,17 +132,23 @@ fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
 
 /// The most tools that an answer calls.
 const MOST_TOOL_CALLS: u64 = 100;
-const ANSWER_KEYS: [&str; 12] = [
+/// The longest time that an answer takes: a real Envoy's case waits for it.
+const LONGEST_MS: u64 = 10_000;
+const ANSWER_KEYS: [&str; 16] = [
     "output",
     "input",
     "cached",
     "cache_write",
     "reasoning",
     "tool_calls",
+    "images",
+    "seconds",
     "status",
     "silent",
     "past_limit",
     "echo",
+    "arguments",
+    "after",
     "served",
     "ends",
 ];
@@ -104,10 +162,14 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         cache_write: 0,
         reasoning: 0,
         tool_calls: 0,
+        images: None,
+        seconds: call.map_or(1, |call| call.seconds),
         status: 200,
         silent: false,
         past_limit: false,
         echo: false,
+        arguments: false,
+        after_ms: 0,
         served: None,
         ends: Ends::Whole,
     };
@@ -123,10 +185,17 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         cache_write: number("cache_write", MOST_TOKENS).unwrap_or(0),
         reasoning: number("reasoning", MOST_TOKENS).unwrap_or(0),
         tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
+        images: number("images", MOST_PIECES),
+        seconds: number("seconds", MOST_PIECES).unwrap_or(none.seconds),
         status: status(fields.optional("status"), "answer.status", faults).unwrap_or(200),
         silent: flag(&fields, "silent", faults),
         past_limit: flag(&fields, "past_limit", faults),
         echo: flag(&fields, "echo", faults),
+        arguments: flag(&fields, "arguments", faults),
+        after_ms: fields
+            .optional("after")
+            .and_then(|node| form(node, "answer.after", faults, after))
+            .map_or(0, |at| at.value),
         served: fields
             .optional("served")
             .and_then(|node| form(node, "answer.served", faults, served))
@@ -138,6 +207,13 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+fn after(written: &str) -> Result<u64, Complaint> {
+    duration(written).ok().filter(|ms| *ms <= LONGEST_MS).ok_or_else(|| {
+        let message = format!("no answer of a case takes {}", shown(written));
+        Complaint::new(Code::BadValue, message, format!("write up to {} s, such as `3s`", LONGEST_MS / 1_000))
+    })
 }
 
 /// The name of a model as providers write it, such as `openai/gpt-4o` or `qwen3:8b`: what the stand-in can be told in one
@@ -202,16 +278,53 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = format!("an answer of {} has no such end", answer.status);
         faults.add(fields.key_at("ends"), Code::Conflict, message, "leave out `status` or `ends`");
     }
+    if answer.arguments && (answer.echo || answer.tool_calls > 0) {
+        let message = "an answer that is the call of a tool says nothing else";
+        faults.add(
+            fields.key_at("arguments"),
+            Code::Conflict,
+            message,
+            "remove `arguments`, or `echo` and `tool_calls`",
+        );
+    }
+    if answer.after_ms > 0
+        && matches!(answer.ends, Ends::HungUp(0) | Ends::NoResponse | Ends::NoConnection | Ends::NotSent)
+    {
+        let message = "an answer that never comes takes no time";
+        faults.add(fields.key_at("after"), Code::Conflict, message, "remove `after`, or let it end otherwise");
+    }
     if answer.reasoning > answer.output {
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
         faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
     }
-    for (key, by) in [("reasoning", Api::OpenAiChat), ("cache_write", Api::AnthropicMessages)] {
-        if fields.optional(key).is_some() && call.is_some_and(|call| call.api != by) {
-            let message = format!("answers in this dialect do not tell `{key}`");
-            let words = if by == Api::OpenAiChat { "openai chat" } else { "anthropic messages" };
-            faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
-        }
+    if let Some(call) = call {
+        can_tell(fields, answer, call.api, faults);
+    }
+}
+
+/// What an answer in this wire format says at all.
+fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults) {
+    let tells = [
+        ("reasoning", Api::OpenAiChat, "openai chat"),
+        ("cache_write", Api::AnthropicMessages, "anthropic messages"),
+        ("images", Api::OpenAiImages, "openai images"),
+        ("seconds", Api::OpenAiTranscription, "openai transcription"),
+    ];
+    for (key, _, words) in tells.iter().filter(|(key, by, _)| *by != api && fields.optional(key).is_some()) {
+        let message = format!("answers in this dialect do not tell `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
+    }
+    if api.is_text() {
+        return;
+    }
+    let of_text = ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "served"];
+    for key in of_text.iter().filter(|key| fields.optional(key).is_some()) {
+        let message = format!("an answer without text has no `{key}`");
+        faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");
+    }
+    if !matches!(answer.ends, Ends::Whole | Ends::NoConnection | Ends::NotSent) {
+        let message = "an answer without text ends whole, or never comes";
+        faults.add(fields.key_at("ends"), Code::Conflict, message, "remove `ends`, or write `api: openai chat`");
     }
 }
 

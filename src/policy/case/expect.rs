@@ -1,13 +1,12 @@
 //! What a case expects.
 
-use super::{Decision, Expect, MOST_TOKENS, RetryAfter, amounts, status};
-use crate::policy::diagnostic::{Code, Complaint, Faults};
+use super::{Decision, Expect, MOST_TOKENS, Mentions, Reached, RetryAfter, amounts, status};
+use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
 use crate::policy::fields::{Fields, choice, form, list, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
-use crate::policy::unit::Unit;
 
-const EXPECT_KEYS: [&str; 16] = [
+const EXPECT_KEYS: [&str; 19] = [
     "decision",
     "by",
     "status",
@@ -24,6 +23,9 @@ const EXPECT_KEYS: [&str; 16] = [
     "passed",
     "text",
     "outcome",
+    "max_tokens",
+    "reached",
+    "graced",
 ];
 
 /// How a quota can be passed, as records say it.
@@ -51,15 +53,17 @@ pub const OUTCOMES: [&str; 10] = [
 ];
 
 /// Reads what a case expects; amounts of quotas are noted in `named` too.
-pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults: &mut Faults) -> Option<Expect> {
+pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Option<Expect> {
     let fields = Fields::of(node, "expect", &EXPECT_KEYS, faults)?;
     let decisions = [("allow", Decision::Allow), ("deny", Decision::Deny)];
     let decision = fields
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text", "outcome"];
-        excluded(&fields, "a refused call", &unseen, faults);
+        let of_upstream = ["tier", "max_output", "max_tokens", "model"];
+        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced"];
+        excluded(&fields, "a refused call", &of_upstream, faults);
+        excluded(&fields, "a refused call", &of_answer, faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
     }
@@ -80,7 +84,9 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         whole(node, &fields.path(key), 0, most, faults)
     };
     let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
-    let delivered = number("delivered", MOST_TOKENS);
+    let (delivered, max_tokens) = (number("delivered", MOST_TOKENS), number("max_tokens", MOST_TOKENS));
+    let graced = number("graced", MOST_TOKENS);
+    let reached = fields.optional("reached").map(|node| reached(node, named, faults));
     let passed = fields.optional("passed").map(|node| passed(node, faults));
     let outcomes = OUTCOMES.map(|name| (name, name));
     let outcome = fields.optional("outcome").and_then(|node| choice(node, "expect.outcome", &outcomes, faults));
@@ -103,6 +109,34 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         model,
         passed,
         outcome,
+        max_tokens,
+        reached,
+        graced,
+    })
+}
+
+/// `[month 50, calls 80]`; an empty list says that there is none.
+fn reached(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Vec<Reached> {
+    if node.value == Value::List(Vec::new()) {
+        return Vec::new();
+    }
+    let items = list(node, "expect.reached", faults).unwrap_or_default();
+    let found = items.iter().filter_map(|item| form(item, "expect.reached", faults, one_reached));
+    let named = found.map(|Spanned { at, value }| {
+        named.push((Spanned { at, value: value.quota.clone() }, None));
+        value
+    });
+    named.collect()
+}
+
+fn one_reached(written: &str) -> Result<Reached, Complaint> {
+    let read = written.rsplit_once(' ').and_then(|(quota, percent)| {
+        let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent))?;
+        Some(Reached { quota: quota.trim().to_owned(), percent })
+    });
+    read.ok_or_else(|| {
+        let message = format!("{} is no quota with a percent", shown(written));
+        Complaint::new(Code::BadValue, message, "write for example `reached: [month 80]`")
     })
 }
 

@@ -1,0 +1,105 @@
+//! Answers that are not counted in tokens: images, speech and transcriptions (OpenAI, "Images" and "Audio").
+
+use serde_json::{Value, json};
+
+use super::script::Script;
+
+/// Where they are asked for.
+pub const PATHS: [&str; 3] = ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions"];
+
+/// The most images that one answer brings.
+const MOST_IMAGES: u64 = 100;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Its wire format, as `/stats` calls it.
+    pub api: &'static str,
+    /// As the caller wrote it.
+    pub model: String,
+    /// What is to be painted or said.
+    pub words: String,
+    work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Images(u64),
+    Speech,
+    Transcription,
+}
+
+/// Reads a request; `None`: the path is none of [`PATHS`].
+///
+/// # Errors
+/// A text for the caller.
+pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
+    let document = || serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"));
+    let text = |body: &Value, key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let wish = |api, model: String, words, work| match model.as_str() {
+        "" => Err("`model` is missing".to_owned()),
+        _ => Ok(Wish { api, model, words, work }),
+    };
+    Some(match path {
+        "/v1/images/generations" => document().and_then(|body: Value| {
+            let many = body.get("n").and_then(Value::as_u64).unwrap_or(1).min(MOST_IMAGES);
+            wish("openai images", text(&body, "model"), text(&body, "prompt"), Work::Images(many))
+        }),
+        "/v1/audio/speech" => document()
+            .and_then(|body: Value| wish("openai speech", text(&body, "model"), text(&body, "input"), Work::Speech)),
+        "/v1/audio/transcriptions" => {
+            let form = String::from_utf8_lossy(body);
+            let field = form.split("name=\"model\"\r\n\r\n").nth(1).and_then(|rest| rest.split("\r\n").next());
+            wish("openai transcription", field.unwrap_or_default().to_owned(), String::new(), Work::Transcription)
+        }
+        _ => return None,
+    })
+}
+
+/// The content type and the body of the answer.
+pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
+    let document = |body: Value| ("application/json", body.to_string().into_bytes());
+    match wish.work {
+        Work::Images(many) => {
+            let many = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
+            document(json!({"created": 0, "data": vec![json!({"b64_json": "iVBORw0KGgo="}); many]}))
+        }
+        Work::Speech => ("audio/mpeg", b"\xff\xfb\x90\x00 no sound".to_vec()),
+        Work::Transcription => {
+            document(json!({"task": "transcribe", "duration": script.seconds, "text": "as was heard"}))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Wish, answer, read};
+    use crate::upstream::script::Script;
+    use serde_json::Value;
+
+    fn wish(path: &str, body: &str) -> Result<Wish, String> {
+        read(path, body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn each_is_answered_in_its_own_unit() {
+        let script = Script { seconds: 12, ..Script::default() };
+        let said = |wish: &Wish, script: &Script| serde_json::from_slice::<Value>(&answer(wish, script).1).unwrap();
+        let images = wish("/v1/images/generations", r#"{"model":"m","prompt":"a cat","n":3}"#).unwrap();
+        assert_eq!((images.words.as_str(), said(&images, &script)["data"].as_array().unwrap().len()), ("a cat", 3));
+        let fewer = Script { images: Some(2), ..Script::default() };
+        assert_eq!(said(&images, &fewer)["data"].as_array().unwrap().len(), 2);
+        let speech = wish("/v1/audio/speech", r#"{"model":"m","input":"hello"}"#).unwrap();
+        assert_eq!(answer(&speech, &script).0, "audio/mpeg");
+        let form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--x--\r\n";
+        let heard = wish("/v1/audio/transcriptions", form).unwrap();
+        assert_eq!((heard.model.as_str(), said(&heard, &script)["duration"].as_u64()), ("whisper", Some(12)));
+    }
+
+    #[test]
+    fn nonsense_is_told_apart() {
+        assert!(wish("/v1/images/generations", "{").unwrap_err().contains("no JSON"));
+        assert!(wish("/v1/audio/speech", "{}").unwrap_err().contains("`model`"));
+        assert!(read("/v1/chat/completions", b"{}").is_none());
+    }
+}
