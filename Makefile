@@ -65,6 +65,10 @@ test: ## everything: unit, property, golden, policy, end to end on the real Envo
 corpus: ## recorded traffic against the providers' own figures (CORPUS=path/to/exchanges.jsonl.gz names another)
 	@FAREBOX_CORPUS="$(if $(CORPUS),$(abspath $(CORPUS)))" cargo test --locked --test corpus -- --nocapture
 
+.PHONY: replay
+replay: tools wasm native ## the same recorded traffic through a real Envoy: bytes and records as natively
+	@CORPUS="$(if $(CORPUS),$(abspath $(CORPUS)))" $(VENV)/bin/python tests/e2e/replay.py
+
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz

@@ -37,9 +37,14 @@ fn corpus() {
         return;
     }
     let mut table = Table::default();
+    let mut replayed = String::new();
     for line in row::lines(&path) {
         let row = Row::of(&line);
         table.add(&row, &row.judge());
+        replayed.extend(row.replayed().map(|told| format!("{told}\n")));
+    }
+    if let Some(file) = std::env::var_os("FAREBOX_REPLAYED").filter(|file| !file.is_empty()) {
+        std::fs::write(file, replayed).unwrap();
     }
     table.print();
     let faults = table.faults();

@@ -10,7 +10,8 @@ use farebox::meter::dialect::Route;
 use farebox::meter::form::read_form;
 use farebox::meter::reader::{Forward, Reader};
 use farebox::meter::usage::Usage;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::expect::{self, Figures};
 
@@ -180,6 +181,33 @@ impl Row {
             })
         });
         verdict
+    }
+
+    /// What the filter should do with it, told for who replays it through a real Envoy (`make replay`): the digest of the
+    /// bytes that leave, and what a record says. `None`: its path or its request is not known.
+    pub fn replayed(&self) -> Option<Value> {
+        let route = self.route.as_ref()?;
+        let call = self.call(route)?.ok()?;
+        let kind = self.header("content-type").map(str::as_bytes);
+        let hides = route.dialect.must_ask_for_usage() && call.stream && !call.asks_usage;
+        let mut reader = Reader::new(route.dialect, Encoding::O200kBase, self.status, kind, None, hides);
+        self.headers.iter().for_each(|(name, value)| reader.header(name.as_bytes(), value.as_bytes()));
+        if call.in_pieces {
+            reader.comes_in_pieces();
+        }
+        let mut out = Vec::new();
+        for (chunk, end) in [(&self.body[..], false), (&[], true)] {
+            match reader.push(chunk, end) {
+                Forward::Same => out.extend_from_slice(chunk),
+                Forward::Replace(bytes) => out.extend(bytes),
+            }
+        }
+        let sha256: String = Sha256::digest(&out).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(json!({
+            "id": self.row["id"], "sha256": sha256, "changed": out != self.body, "dialect": route.dialect.name(),
+            "reported": reader.reported(), "delivered": reader.delivered(), "served": reader.served(),
+            "tool_calls": reader.tool_calls(), "stream": call.stream, "open": call.open,
+        }))
     }
 
     /// What the provider said. Whoever answers with an error status is not charged for, whatever is said.
