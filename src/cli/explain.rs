@@ -173,9 +173,13 @@ fn holds(plan: &Plan) -> String {
         StreamHold::Full => "all of its limit".to_owned(),
         StreamHold::Slices { slice, .. } => format!("slices of {slice} tokens, and is cut where there is none"),
     };
+    let open = match hold.assume_input {
+        Some(ceiling) => format!("is taken to read {ceiling} tokens"),
+        None => "is refused where its input counts".to_owned(),
+    };
     format!(
         "a call holds its prompt and its output limit ({} tokens where it states none; lowered to what is left, to {} at \
-         least){}; a stream holds {stream}",
+         least){}; one that points at what cannot be read {open}; a stream holds {stream}",
         hold.unstated_output,
         hold.shrink_to,
         if expects { ", and what is expected of it where a quota says so" } else { "" }
@@ -199,7 +203,7 @@ fn relief(relief: &Relief) -> String {
 
 /// What holds for every plan.
 fn everywhere(bundle: &Bundle) -> String {
-    let mut said = String::from("calls whose cost cannot be read from the request are refused\n");
+    let mut said = String::new();
     if bundle.collector.is_none() {
         said.push_str("there is no collector: every Envoy has all limits for itself, and its counters end with it\n");
     }

@@ -200,7 +200,8 @@ impl Denial {
     /// The request points at something whose cost cannot be read; `what` names it.
     pub fn unbounded(what: &str) -> Self {
         let outside = format!("the cost of {what} cannot be bounded before it is spent, so it is not allowed here");
-        Self::guard(Kind::Unbounded, "open", outside, format!("open request: {what}"))
+        let inside = format!("open request: {what}; `hold: {{assume_input: …}}` would give it a ceiling");
+        Self::guard(Kind::Unbounded, "open", outside, inside)
     }
 
     /// The body has more bytes than are read.

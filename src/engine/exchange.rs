@@ -353,9 +353,7 @@ impl Exchange {
         };
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         guard::model(plan, &call.model)?;
-        if let Some(open) = call.open {
-            return Err(Denial::unbounded(open).into());
-        }
+        let ceiling = call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, &call.model))?;
         let mut found = Tally::default();
         let screened = screen::prompt(plan, bundle, &call, &mut found);
         found.show("input", "findings", effects);
@@ -368,13 +366,14 @@ impl Exchange {
         }
         let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
         let Input { counted, bound } = guard::longest_input(plan, input)?;
+        let bound = bound.max(counted).max(ceiling);
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let size = Size {
-            input: bound.max(counted),
+            input: bound,
             output: declared,
-            expected: vm.habits.expect(&model.pattern, bound.max(counted), plan.hold.unstated_output),
+            expected: vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output),
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
@@ -414,6 +413,8 @@ impl Exchange {
 
     /// Makes of a call one for another model: counted anew, at that model's price.
     fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &mut Vm) {
+        let Some(plan) = self.bundle.plans.get(prepared.plan) else { return };
+        let Ok(ceiling) = prepared.call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, name)) else { return };
         let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
         let round = prepared.price.round;
         prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
@@ -421,8 +422,8 @@ impl Exchange {
         let input = prepared.call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
         let Ok(Input { counted, bound }) = input else { return };
         prepared.counted = counted;
-        prepared.size.input = bound.max(counted);
-        let assumed = self.bundle.plans.get(prepared.plan).map_or(0, |plan| plan.hold.unstated_output);
+        prepared.size.input = bound.max(counted).max(ceiling);
+        let assumed = plan.hold.unstated_output;
         prepared.size.expected = vm.habits.expect(&model.pattern, prepared.size.input, assumed);
         prepared.model = model.clone();
     }

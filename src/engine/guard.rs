@@ -63,6 +63,21 @@ pub fn model(plan: &Plan, model: &str) -> Result<(), Denial> {
 /// longer still is not worth the work.
 const TOLD: u64 = 2;
 
+/// Input tokens to be held of a call that points at what cannot be read, `what` (rule `open`): the plan's ceiling. 0 where
+/// nothing in the plan depends on the input.
+pub fn ceiling(plan: &Plan, what: &str, model: &str) -> Result<u64, Denial> {
+    if let Some(ceiling) = plan.hold.assume_input {
+        return Ok(ceiling);
+    }
+    let counts = plan.quotas.iter().any(|quota| quota.takes(model) && quota.unit.counts_input())
+        || plan.packs.iter().any(|packs| packs.unit.counts_input());
+    let security = &plan.security;
+    if counts || security.longest_input.is_some() || security.input.is_some() {
+        return Err(Denial::unbounded(what));
+    }
+    Ok(0)
+}
+
 /// How many tokens of the input are counted: see [`longest_input`].
 pub fn told_input(plan: &Plan) -> u64 {
     plan.security.longest_input.map_or(u64::MAX, |longest| longest.saturating_mul(TOLD))
@@ -85,7 +100,7 @@ pub fn longest_input(plan: &Plan, input: Result<Input, Longer>) -> Result<Input,
 
 #[cfg(test)]
 mod tests {
-    use super::{longest_input, model, source, told_input};
+    use super::{ceiling, longest_input, model, source, told_input};
     use crate::engine::denial::Kind;
     use crate::meter::call::{Input, Longer};
     use crate::policy::bundle::{Connectivity, HoldRule, Plan, Security};
@@ -123,6 +138,17 @@ mod tests {
         assert!(model(&plan, "anything").is_ok());
         assert!(longest_input(&plan, counted(u64::MAX)).is_ok());
         assert_eq!(told_input(&plan), u64::MAX);
+    }
+
+    #[test]
+    fn what_cannot_be_read_needs_a_ceiling_where_it_counts() {
+        let mut plan = plan();
+        assert_eq!(ceiling(&plan, "a file", "m").ok(), Some(0), "nothing depends on it");
+        plan.security.longest_input = Some(100);
+        let denial = ceiling(&plan, "a file", "m").expect_err("nobody can tell how long it is");
+        assert_eq!((denial.kind, denial.rule.as_str()), (Kind::Unbounded, "open"));
+        plan.hold.assume_input = Some(7_000);
+        assert_eq!(ceiling(&plan, "a file", "m").ok(), Some(7_000));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum More {
     Unseen,
     /// What is written beyond the limit.
     PastLimit,
+    /// What is read beyond the ceiling of a call that points at what cannot be read.
+    Unread,
 }
 
 impl More {
@@ -68,6 +70,7 @@ impl More {
                 "what the provider counts beyond what was seen of it, as thoughts in secret, up to its output limit"
             }
             Self::PastLimit => "what it writes beyond its limit",
+            Self::Unread => "what it reads beyond that",
         }
     }
 }
@@ -88,6 +91,9 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     if quota.unit.counts_input() && models().any(|model| !is_openai_own(&model.pattern) || open(model)) {
         let when = "a model that OpenAI did not make: its vocabulary is not known exactly";
         way(when, Bound::EachCall(More::Vocabulary));
+    }
+    if plan.hold.assume_input.is_some() && quota.unit.counts_input() {
+        way("`assume_input`, for a call that points at what cannot be read", Bound::EachCall(More::Unread));
     }
     let priced =
         |rate: fn(&Rates) -> u64| models().any(|model| rates(quota.unit, model).is_some_and(|of| rate(of) > 0));

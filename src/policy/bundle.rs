@@ -334,6 +334,9 @@ pub const SESSIONS: u8 = 64;
 pub struct HoldRule {
     /// Output tokens assumed, and asked of the provider, when the request states no limit.
     pub unstated_output: u64,
+    /// Input tokens held of a call that points at what cannot be read; `None`: such a call is refused where its input
+    /// counts.
+    pub assume_input: Option<u64>,
     /// An output limit is never clamped below this many tokens; what does not fit then is refused.
     pub shrink_to: u64,
     /// How much is held of a stream's output.
@@ -349,6 +352,7 @@ impl Default for HoldRule {
     fn default() -> Self {
         Self {
             unstated_output: 1024,
+            assume_input: None,
             shrink_to: 16,
             stream: StreamHold::Full,
             charges: Charges {

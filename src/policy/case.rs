@@ -158,6 +158,8 @@ pub struct Call {
     pub from: Option<IpAddr>,
     /// Whether it ends with the result of a tool, and so begins no turn. Default: no.
     pub continues: bool,
+    /// Whether it points at what cannot be read: the URL of an image. Default: no.
+    pub open: bool,
     /// Further request headers, names in lower case.
     pub headers: Vec<(String, String)>,
 }

@@ -83,6 +83,8 @@
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
 //!         shrink_to: 16                # a limit is never clamped below this
+//!         # `assume_input: 200000`: input tokens held of a call that points at what cannot be read: a file, the URL of an
+//!         # image, a kept conversation, a provider's own tool. Without that such a call is refused where its input counts
 //!         stream: full                 # a stream holds all of its limit; or `slices` of `slice: 512` output tokens, one
 //!                                      # after the other. Where the next cannot be had it ends as its dialect ends at
 //!                                      # a limit: with `cut: clean` the rest is swallowed, with `stop` the upstream is

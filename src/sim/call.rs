@@ -160,6 +160,18 @@ pub fn go_on(api: Api, body: &mut Value) {
     }
 }
 
+/// Lets a request with one message point at an image that is not in it.
+pub fn point(api: Api, body: &mut Value) {
+    const IMAGE: &str = "https://images.example/chart.png";
+    let Some(content) = body.pointer_mut("/messages/0/content") else { return };
+    let image = match api {
+        Api::OpenAiChat => json!({"type": "image_url", "image_url": {"url": IMAGE}}),
+        Api::AnthropicMessages => json!({"type": "image", "source": {"type": "url", "url": IMAGE}}),
+    };
+    let said = content.take();
+    *content = json!([{"type": "text", "text": said}, image]);
+}
+
 /// Lets a request offer one tool without arguments.
 pub fn offer_tool(api: Api, body: &mut Value) {
     let tools = match api {

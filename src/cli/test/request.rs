@@ -7,7 +7,7 @@ use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
 use crate::policy::case::{self, Answer, Api, Asked, Case, Ends, Prompt, Who};
-use crate::sim::call::{Call, Ending, body, go_on, header, images, offer_tool, prompt, speech, transcription};
+use crate::sim::call::{Call, Ending, body, go_on, header, images, offer_tool, point, prompt, speech, transcription};
 use crate::upstream::ask;
 use crate::upstream::script;
 
@@ -44,6 +44,9 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
 fn chat(api: ask::Api, words: &str, asked: &Asked<'_>, key: &str) -> Call {
     let Asked { call: wanted, answer, .. } = asked;
     let mut body = body(api, &wanted.model, words, wanted.max_output, wanted.stream);
+    if wanted.open {
+        point(api, &mut body);
+    }
     if wanted.continues {
         go_on(api, &mut body);
     }

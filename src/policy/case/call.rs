@@ -9,7 +9,7 @@ use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::Node;
 
-const CALL_KEYS: [&str; 12] = [
+const CALL_KEYS: [&str; 13] = [
     "api",
     "model",
     "input",
@@ -21,6 +21,7 @@ const CALL_KEYS: [&str; 12] = [
     "stream",
     "from",
     "continues",
+    "open",
     "headers",
 ];
 
@@ -78,6 +79,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
     let stream = fields.optional("stream").and_then(|node| switch(node, "call.stream", faults));
     let from = fields.optional("from").and_then(|node| form(node, "call.from", faults, address));
     let continues = fields.optional("continues").and_then(|node| switch(node, "call.continues", faults));
+    let open = fields.optional("open").and_then(|node| switch(node, "call.open", faults));
     let headers = fields.optional("headers").map(|node| headers(node, faults));
     Some(Call {
         api: api?,
@@ -90,6 +92,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         stream: stream.unwrap_or(false),
         from: from.map(|from| from.value),
         continues: continues.unwrap_or(false),
+        open: open.unwrap_or(false),
         headers: headers.unwrap_or_default(),
     })
 }
@@ -98,9 +101,11 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
 fn fits(fields: &Fields<'_>, api: Api, faults: &mut Faults) {
     let others: &[&str] = match api {
         Api::OpenAiChat | Api::AnthropicMessages => &["images", "seconds"],
-        Api::OpenAiImages => &["seconds", "max_output", "max_tokens", "stream", "continues"],
-        Api::OpenAiSpeech => &["images", "seconds", "max_output", "max_tokens", "stream", "continues"],
-        Api::OpenAiTranscription => &["images", "input", "prompt", "max_output", "max_tokens", "stream", "continues"],
+        Api::OpenAiImages => &["seconds", "max_output", "max_tokens", "stream", "continues", "open"],
+        Api::OpenAiSpeech => &["images", "seconds", "max_output", "max_tokens", "stream", "continues", "open"],
+        Api::OpenAiTranscription => {
+            &["images", "input", "prompt", "max_output", "max_tokens", "stream", "continues", "open"]
+        }
     };
     for key in others.iter().filter(|key| fields.optional(key).is_some()) {
         let message = format!("a call of this api has no `{key}`");
