@@ -189,10 +189,11 @@ impl<'s> Envoy<'s> {
     }
 
     /// Sets both clocks: the collector's stands there, and the filter's goes on from there with its next call. A moment
-    /// that both are at or beyond already is left alone: time does not go back within a case.
-    fn set_clocks(&mut self, at_ms: Option<u64>) -> Result<(), String> {
+    /// that both are at or beyond already is left alone: time does not go back within a case. Before its `first` call the
+    /// clocks are those of another case.
+    fn set_clocks(&mut self, at_ms: Option<u64>, first: bool) -> Result<(), String> {
         let known = self.running.as_ref().and_then(|running| running.clock_ms);
-        if !self.has_clock() || at_ms == known {
+        if !self.has_clock() || at_ms == known && !first {
             return Ok(());
         }
         let moment = at_ms.map(|at_ms| at_ms.to_string());
@@ -379,7 +380,7 @@ impl Host for Envoy<'_> {
         let calls = case.calls();
         let mut observed = Err("the case has no call".to_owned());
         for (place, asked) in calls.iter().enumerate() {
-            self.set_clocks(asked.at_ms)?;
+            self.set_clocks(asked.at_ms, place == 0)?;
             self.preload(place, asked)?;
             let last = place.saturating_add(1) == calls.len();
             let seen = self.carry_out(case, asked, last)?;
