@@ -16,12 +16,13 @@ use crate::engine::event::{Cause, Event, Header};
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::{balance, guard, identity, refusal, source};
+use crate::engine::guard::{self, Body, Head, Trace};
+use crate::engine::{balance, identity, refusal, source};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
+use crate::policy::bundle::{Bundle, Guard, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
 use crate::policy::price::Price;
 use crate::quota::{Account, Cells, MICRO, Operation, Outcome, Short, Standing, read_account};
 use crate::scan::Mask;
@@ -47,6 +48,8 @@ pub struct Exchange {
     session: u8,
     /// The session as it names itself, if it does.
     named: Option<Vec<u8>>,
+    /// What guards have found that only observe.
+    trace: Trace,
 }
 
 enum State {
@@ -82,6 +85,8 @@ pub(super) struct Prepared {
     pub came_ms: u64,
     /// Input tokens as counted here.
     pub counted: u64,
+    /// What guards have found that only observe.
+    pub trace: Trace,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -109,7 +114,17 @@ impl From<Denial> for Turn {
 impl Exchange {
     /// A new stream. `handle` is the host's own name for it.
     pub fn new(bundle: Rc<Bundle>, handle: Handle) -> Self {
-        Self { bundle, handle, state: State::Fresh, dialect: None, route: None, form: None, session: 0, named: None }
+        Self {
+            bundle,
+            handle,
+            state: State::Fresh,
+            dialect: None,
+            route: None,
+            form: None,
+            session: 0,
+            named: None,
+            trace: Trace::default(),
+        }
     }
 
     /// Tells the exchange what happened; it answers with what to do.
@@ -256,7 +271,8 @@ impl Exchange {
         let named = bundle.session.iter().find_map(|name| field(name)).filter(|named| !named.is_empty());
         self.session = session_account(named);
         self.named = named.map(<[u8]>::to_vec);
-        guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
+        let address = source::client_address(peer, headers, bundle.trusted_proxies);
+        guard::head(&Head { plan, address }, &mut self.trace, effects)?;
         let plain = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         if method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain) {
             return Err(Turn::Balance(seat));
@@ -333,7 +349,8 @@ impl Exchange {
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
-        guard::model(plan, &call.model)?;
+        let mut trace = self.trace.clone();
+        guard::body(&Body { plan, call: &call }, &mut trace, effects)?;
         if let Some(open) = call.open {
             return Err(Denial::unbounded(open).into());
         }
@@ -348,7 +365,9 @@ impl Exchange {
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
         }
         let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
-        let Input { counted, bound } = guard::longest_input(plan, input)?;
+        trace.take(plan, Guard::Longest, guard::longest_input(plan, input), effects)?;
+        // Only what is refused was not counted to its end.
+        let Input { counted, bound } = input.map_err(|_| Denial::malformed("cannot be counted"))?;
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         let size = Size {
             input: bound.max(counted),
@@ -371,6 +390,7 @@ impl Exchange {
             came_ms: now.wall_ms,
             model,
             counted,
+            trace,
             size,
             patience: Patience::default(),
             deadline_ms: None,

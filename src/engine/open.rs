@@ -6,11 +6,12 @@ mod notice;
 
 use std::collections::BTreeMap;
 
-use crate::engine::admission::Passed;
+use crate::engine::admission::{How, Passed};
 use crate::engine::bill::{Bill, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
+use crate::engine::guard::Trace;
 use crate::engine::prefix;
 use crate::engine::screen;
 use crate::engine::slices::{self, Slices};
@@ -38,6 +39,8 @@ pub(super) struct Open {
     /// The model that it was sent to.
     sent_model: String,
     passed: Vec<Passed>,
+    /// What guards have found that only observe.
+    trace: Trace,
     /// Turns of a conversation that it begins, in micro-units.
     prompts: u64,
     streams: bool,
@@ -137,6 +140,7 @@ impl Open {
             price,
             came_ms,
             counted,
+            trace,
             size,
             mask,
             ..
@@ -156,6 +160,7 @@ impl Open {
             asked_model: asked_model.clone(),
             sent_model: call.model.clone(),
             passed,
+            trace: trace.clone(),
             prompts: size.prompts,
             streams: call.stream,
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
@@ -222,7 +227,9 @@ impl Open {
 
     fn record(&self, bundle: &Bundle, bill: &Bill<'_>) -> Record {
         let Bill { plan, seat, .. } = bill;
-        let pass = |passed: &Passed| Pass { how: passed.how.name().to_owned(), quota: passed.quota.clone() };
+        let pass = |how: How, what: &str| Pass { how: how.name().to_owned(), quota: what.to_owned() };
+        let guards = self.trace.guards().iter().map(|guard| pass(How::Observed, guard.name()));
+        let quotas = self.passed.iter().map(|passed| pass(passed.how, &passed.quota));
         let sent = if self.sent_model == self.asked_model { "" } else { &self.sent_model };
         Record {
             id: self.place.id.to_string(),
@@ -234,7 +241,7 @@ impl Open {
             model: self.asked_model.clone(),
             sent: sent.to_owned(),
             prompts: self.prompts,
-            passed: self.passed.iter().map(pass).collect(),
+            passed: guards.chain(quotas).collect(),
             came_ms: self.came_ms,
             dialect: self.dialect.name().to_owned(),
             stream: self.streams,

@@ -1,7 +1,5 @@
 //! The compiled policy: what the engine holds. Immutable, complete, every reference resolved to an index.
 
-use ipnet::IpNet;
-
 use super::price::{self, FactorLine, Price, Rates};
 use super::succession::Charter;
 use super::unit::Unit;
@@ -9,6 +7,10 @@ use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 use crate::quota::Quota;
 use crate::scan::Scanner;
+
+pub use super::connectivity::Connectivity;
+pub use super::guard::Guard;
+pub use super::security::Security;
 
 /// Everything one policy file says.
 #[derive(Clone, Debug)]
@@ -201,6 +203,11 @@ impl Plan {
             Some(version) => format!("{}@{version}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Whether a guard only says what it would have refused.
+    pub fn observes(&self, guard: Guard) -> bool {
+        self.connectivity.observe.contains(&guard) || self.security.observe.contains(&guard)
     }
 }
 
@@ -433,28 +440,6 @@ pub enum Lost {
     Held,
     /// What had been delivered when its slot was last written.
     Delivered,
-}
-
-/// The connectivity third of a plan.
-#[derive(Clone, Debug, Default)]
-pub struct Connectivity {
-    /// Networks the caller must be in; empty: any.
-    pub sources: Vec<IpNet>,
-    /// The value of `x-farebox-tier` on the request that goes upstream.
-    pub tier: Option<String>,
-}
-
-/// The security third of a plan.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// Model names and globs that may be asked for; empty: every model of the catalogue.
-    pub models: Vec<globset::GlobMatcher>,
-    /// Longest input in tokens.
-    pub longest_input: Option<u64>,
-    /// What the texts of prompts are screened for. `None`: nothing.
-    pub input: Option<Screen>,
-    /// What the texts of answers are screened for. `None`: nothing.
-    pub output: Option<Screen>,
 }
 
 /// What texts are screened for.

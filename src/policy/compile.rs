@@ -286,9 +286,9 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
         connectivity: plan.connectivity.clone(),
         security: Security {
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
-            longest_input: plan.longest_input,
             input: screens.input,
             output: screens.output,
+            ..plan.security.clone()
         },
     }
 }

@@ -95,6 +95,8 @@
 //!     connectivity:
 //!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
+//!       observe: [sources]             # optional: rules of this half that only observe: what they would refuse is counted
+//!                                      # and in the record (`passed`), and goes on
 //!     security:
 //!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
 //!       input:                           # optional, as are its keys
@@ -112,6 +114,7 @@
 //!         keywords: {words: [project falcon], action: deny}         # any case
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
 //!                                        # of an answer that cannot be screened: deny, the default, or pass
+//!       observe: [models, longest]     # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
 //!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
@@ -169,15 +172,18 @@ pub mod unit;
 
 mod assign;
 mod compile;
+mod connectivity;
 mod document;
 mod fields;
 mod funding;
+mod guard;
 mod hold;
 mod keys;
 mod models;
 mod plan;
 mod scalar;
 mod screen;
+mod security;
 mod tokens;
 mod tree;
 mod window;
