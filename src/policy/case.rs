@@ -8,6 +8,9 @@ use std::net::IpAddr;
 
 mod call;
 mod expect;
+mod wire;
+
+pub use wire::Wire;
 
 use sha2::{Digest, Sha256};
 
@@ -124,6 +127,8 @@ pub struct Call {
     pub continues: bool,
     /// Further request headers, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// How it looks on the wire.
+    pub wire: Wire,
 }
 
 /// What is asked.
@@ -219,6 +224,8 @@ pub struct Expect {
     pub text: Option<String>,
     /// How the record says that it ended: the row of the outcome table.
     pub outcome: Option<&'static str>,
+    /// Request headers that the upstream sees; `None`: it must not see this one.
+    pub sent: Vec<(String, Option<String>)>,
 }
 
 /// Whether a call is admitted.

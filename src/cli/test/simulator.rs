@@ -166,6 +166,16 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         let found = upstream.headers.iter().find(|(name, _)| name == b"x-farebox-tier");
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     });
+/// Headers by their names, those of one name joined as in HTTP.
+fn sent(headers: &[Header]) -> BTreeMap<String, String> {
+    let mut sent = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let (name, value) = (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned());
+        sent.entry(name).and_modify(|all| all.extend([", ", &value])).or_insert(value);
+    }
+    sent
+}
+
     let retry_after = seen.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
     let mut records = records(world)?;
     records.retain(|record| !before.records.contains(&record.id));
@@ -188,6 +198,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         held: Some(BTreeMap::new()),
         ..Observed::default()
     };
+        sent: upstream.map(|upstream| sent(&upstream.headers)).unwrap_or_default(),
     observed.contradictions.extend(seen.impossible.iter().map(|what| Mismatch {
         what: "what the engine asks of its host".to_owned(),
         expected: "something possible".to_owned(),

@@ -42,6 +42,8 @@ pub struct Observed {
     pub passed: Vec<String>,
     /// How it ended, as the record says.
     pub outcome: Option<&'static str>,
+    /// The request headers that the upstream got, those of one name joined.
+    pub sent: BTreeMap<String, String>,
     /// Why the call itself was never made.
     pub spoiled: Option<Mismatch>,
     /// What contradicts itself, whatever the case expects.
@@ -137,6 +139,10 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(outcome) = expect.outcome {
         found.unless("outcome", outcome, seen.outcome.unwrap_or("none"));
+    }
+    for (name, value) in &expect.sent {
+        let seen = seen.sent.get(name).map_or("none", String::as_str);
+        found.unless(&format!("sent.{name}"), value.as_deref().unwrap_or("none"), seen);
     }
     if let Some(text) = &expect.text {
         found.unless("text", text, &seen.text);

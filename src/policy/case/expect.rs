@@ -7,7 +7,7 @@ use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 use crate::policy::unit::Unit;
 
-const EXPECT_KEYS: [&str; 16] = [
+const EXPECT_KEYS: [&str; 17] = [
     "decision",
     "by",
     "status",
@@ -24,6 +24,7 @@ const EXPECT_KEYS: [&str; 16] = [
     "passed",
     "text",
     "outcome",
+    "sent",
 ];
 
 /// How a quota can be passed, as records say it.
@@ -58,7 +59,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         .required("decision", "write `decision: allow` or `decision: deny`", faults)
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
-        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text", "outcome"];
+        let unseen = ["tier", "max_output", "finish", "delivered", "model", "passed", "text", "outcome", "sent"];
         excluded(&fields, "a refused call", &unseen, faults);
     } else if decision == Some(Decision::Allow) {
         excluded(&fields, "an admitted call", &["by", "retry_after"], faults);
@@ -82,6 +83,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
     let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
     let delivered = number("delivered", MOST_TOKENS);
     let passed = fields.optional("passed").map(|node| passed(node, faults));
+    let sent = fields.optional("sent").map(|node| super::wire::sent(node, faults));
     let outcomes = OUTCOMES.map(|name| (name, name));
     let outcome = fields.optional("outcome").and_then(|node| choice(node, "expect.outcome", &outcomes, faults));
     let status = status(fields.optional("status"), "expect.status", faults);
@@ -103,6 +105,7 @@ pub(super) fn read(node: &Node, named: &mut Vec<(Spanned<String>, Unit)>, faults
         model,
         passed,
         outcome,
+        sent: sent.unwrap_or_default(),
     })
 }
 
