@@ -17,7 +17,8 @@ pub enum Event<'a> {
         /// No body follows.
         end: bool,
     },
-    /// The whole request body so far; the host buffers it and shows all of it at each call.
+    /// The whole request body so far; the host buffers it and shows all of it at each call. It may leave out those before
+    /// the end, as long as there are no more than [`most_body_bytes`](super::exchange::Exchange::most_body_bytes).
     RequestBody {
         /// All bytes from the first.
         body: &'a [u8],

@@ -13,10 +13,10 @@ use crate::engine::bill::{Bill, Size, session_account};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event, Header};
+use crate::engine::guard::{self, Body, Head, Trace};
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::guard::{self, Body, Head, Trace};
 use crate::engine::{balance, identity, refusal, source};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
@@ -154,7 +154,11 @@ impl Exchange {
             }
             Event::RequestBody { body, end } => match self.state {
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
-                State::Reading { .. } | State::Waiting { .. } => Flow::Hold,
+                State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
+                    Ok(()) => Flow::Hold,
+                    Err(denial) => self.turn(denial.into(), now, vm, effects),
+                },
+                State::Waiting { .. } => Flow::Hold,
                 _ => Flow::Continue,
             },
             Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
@@ -174,7 +178,10 @@ impl Exchange {
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    if let Err(denial) = judged {
+                        return self.answer_instead(&denial, now, vm, cells, effects);
+                    }
                     if upstream {
                         open.tell_standing(&self.bundle, now, vm, cells, effects);
                     }
@@ -197,6 +204,21 @@ impl Exchange {
         }
     }
 
+    /// The answer is refused before any of it has left.
+    fn answer_instead(
+        &mut self,
+        denial: &Denial,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let State::Open(open) = &self.state else { return Flow::Continue };
+        let id = open.id();
+        self.ended(Cause::Finished, None, now, vm, cells, effects);
+        Flow::Reply(refusal::reply(self.dialect, denial, &id, now))
+    }
+
     /// Something has happened to the answer.
     fn answer_goes_on(
         &mut self,
@@ -214,6 +236,7 @@ impl Exchange {
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        open.judge_calls(&self.bundle, effects);
         open.screen(&self.bundle, chunk, &course, now, before, effects);
         match course {
             Course::On => Flow::Continue,
@@ -271,11 +294,17 @@ impl Exchange {
         let named = bundle.session.iter().find_map(|name| field(name)).filter(|named| !named.is_empty());
         self.session = session_account(named);
         self.named = named.map(<[u8]>::to_vec);
-        let address = source::client_address(peer, headers, bundle.trusted_proxies);
-        guard::head(&Head { plan, address }, &mut self.trace, effects)?;
         let plain = path.split(|byte| *byte == b'?').next().unwrap_or_default();
-        if method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain) {
+        let asks_balance =
+            method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
+        let address = source::client_address(peer, headers, bundle.trusted_proxies);
+        let head = Head { plan, now, headers, method, path, address, dialect: self.dialect, asks_balance };
+        guard::head(&head, &mut self.trace, effects)?;
+        if asks_balance {
             return Err(Turn::Balance(seat));
+        }
+        for name in identity::names(headers, |name| plan.security.strips(name)) {
+            effects.push(Effect::RemoveRequestHeader(name));
         }
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
@@ -317,6 +346,17 @@ impl Exchange {
         Flow::Hold
     }
 
+    /// The most bytes of the request body that are waited for. A host that shows only whole bodies shows what it has as
+    /// soon as there is more.
+    pub fn most_body_bytes(&self) -> u64 {
+        let State::Reading { seat } = self.state else { return u64::MAX };
+        seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+    }
+
+    fn so_far(&self, seat: usize, bytes: u64) -> Result<(), Denial> {
+        seat_plan(&self.bundle, seat).map_or(Ok(()), |(_, plan, _)| guard::so_far(plan, bytes))
+    }
+
     fn request_body(
         &mut self,
         body: &[u8],
@@ -344,13 +384,18 @@ impl Exchange {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
+        // Before it is read, because reading is what a large one costs.
+        guard::so_far(plan, body.len() as u64)?;
         let mut call = match self.read(dialect, body) {
             Ok(call) => call,
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
+        let asked_model = call.model.clone();
+        self.force(plan, dialect, &mut call)?;
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         let mut trace = self.trace.clone();
-        guard::body(&Body { plan, call: &call }, &mut trace, effects)?;
+        let bytes = body.len() as u64;
+        guard::body(&Body { plan, call: &call, model: &model, bytes }, &mut trace, effects)?;
         if let Some(open) = call.open {
             return Err(Denial::unbounded(open).into());
         }
@@ -363,6 +408,7 @@ impl Exchange {
             // What the model reads is what is counted.
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
+            self.force(plan, dialect, &mut call)?;
         }
         let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
         trace.take(plan, Guard::Longest, guard::longest_input(plan, input), effects)?;
@@ -384,7 +430,7 @@ impl Exchange {
             plan: plan_index,
             session: self.session,
             dialect,
-            asked_model: call.model.clone(),
+            asked_model,
             call,
             price: model.price(now.wall_ms, dialect, plan.round),
             came_ms: now.wall_ms,
@@ -409,6 +455,15 @@ impl Exchange {
             call.take_route(route);
         }
         Ok(call)
+    }
+
+    /// Sends a call to the plan's one model, if it has one.
+    fn force(&self, plan: &Plan, dialect: Dialect, call: &mut Call) -> Result<(), Denial> {
+        let Some(forced) = plan.security.force_model.as_ref().filter(|forced| **forced != call.model) else {
+            return Ok(());
+        };
+        let speaks = self.bundle.models.find(forced).is_some_and(|model| model.speaks(dialect));
+        if speaks && call.send_to(forced) { Ok(()) } else { Err(guard::not_forced(plan, forced)) }
     }
 
     /// Makes of a call one for another model: counted anew, at that model's price.

@@ -113,6 +113,18 @@ pub fn credential_headers(headers: &[Header], bundle: &Bundle) -> Vec<String> {
     strip_list(headers, &bundle.credentials)
 }
 
+/// The names of the headers that are `wanted`, pseudo-headers left out: each once, in lower case.
+pub fn names(headers: &[Header], wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in headers.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()) {
+        let name = name.to_ascii_lowercase();
+        if !name.starts_with(':') && wanted(&name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 fn strip_list(headers: &[Header], credentials: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headers {

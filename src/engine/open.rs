@@ -2,6 +2,7 @@
 
 mod ending;
 mod flow;
+mod guarded;
 mod notice;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub(super) struct Open {
     answer: Answer,
     /// Who knows what was replaced by names in the prompt.
     mask: Mask,
+    /// Guards that look at the answer.
+    guarded: Option<guarded::Guarded>,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
@@ -180,6 +183,7 @@ impl Open {
             began_ms: now.mono_ms,
             answer: Answer::None,
             mask: mask.clone(),
+            guarded: None,
             screen: None,
             attempts: 0,
             noted: 0,
@@ -218,6 +222,11 @@ impl Open {
     /// What it sends, where its session has a name.
     pub(super) fn sends(&mut self, prompt: Option<prefix::Prompt>) {
         self.prompt = prompt;
+    }
+
+    /// The exchange id.
+    pub(super) fn id(&self) -> String {
+        self.place.id.to_string()
     }
 
     /// What was held where.

@@ -52,13 +52,13 @@ impl HttpContext for Stream {
         self.on(|passage, station| passage.request_headers(station, end))
     }
 
-    fn on_http_request_body(&mut self, _: usize, end: bool) -> Action {
-        self.on(|passage, station| passage.request_body(station, end))
+    fn on_http_request_body(&mut self, bytes: usize, end: bool) -> Action {
+        self.on(|passage, station| passage.request_body(station, bytes, end))
     }
 
     // The body's end, when trailers follow: no body callback says so then.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.on(|passage, station| passage.request_body(station, true))
+        self.on(|passage, station| passage.request_body(station, 0, true))
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
@@ -193,13 +193,15 @@ impl Passage {
         Action::Pause
     }
 
-    fn request_body(&mut self, station: &Station, end: bool) -> Action {
+    /// `bytes`: what the host has buffered of it.
+    fn request_body(&mut self, station: &Station, bytes: usize, end: bool) -> Action {
         match &mut self.stage {
             Stage::Reading { silent } => *silent = None,
             Stage::Waiting | Stage::Answered => return Action::Pause,
             Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
         }
-        if !end {
+        let most = self.exchange.as_ref().map_or(u64::MAX, Exchange::most_body_bytes);
+        if !end && bytes as u64 <= most {
             // The host buffers, and the whole body is shown once, at its end: showing all of it at each piece would cost
             // the square of its length.
             return Action::Pause;
@@ -209,8 +211,9 @@ impl Passage {
         if let Some(reply) = super::bench::request_body(&body) {
             return self.answer(station, &reply);
         }
-        match self.decide(station, Event::RequestBody { body: &body, end: true }, Some(&body)) {
+        match self.decide(station, Event::RequestBody { body: &body, end }, end.then_some(&body)) {
             Flow::Continue => self.let_through(station, Stage::Open),
+            Flow::Hold if !end => Action::Pause,
             Flow::Hold => self.wait(station),
             Flow::Reply(reply) => self.answer(station, &reply),
         }

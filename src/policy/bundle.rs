@@ -8,9 +8,11 @@ use crate::meter::dialect::Dialect;
 use crate::quota::Quota;
 use crate::scan::Scanner;
 
-pub use super::connectivity::Connectivity;
+pub use super::band::Band;
+pub use super::connectivity::{Connectivity, Streaming};
 pub use super::guard::Guard;
-pub use super::security::Security;
+pub use super::names::{Names, matches};
+pub use super::security::{Security, SystemRule, Tools};
 
 /// Everything one policy file says.
 #[derive(Clone, Debug)]
@@ -145,9 +147,16 @@ pub struct Model {
     pub factor: Vec<FactorLine>,
     /// The wire formats that it is served in; empty: any.
     pub speaks: Vec<Dialect>,
+    /// The name that it is another one of, where that is exact.
+    pub alias: Option<String>,
 }
 
 impl Model {
+    /// What a call for `name` that falls to this line is really for.
+    pub fn real<'a>(&'a self, name: &'a str) -> &'a str {
+        self.alias.as_deref().unwrap_or(name)
+    }
+
     /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
     pub fn price(&self, wall_ms: u64, dialect: Dialect, round: u64) -> Price {
         let (factor, long) = price::factor(&self.factor, wall_ms, dialect);

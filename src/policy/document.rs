@@ -118,7 +118,8 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     let stated = policy.optional("levels").map(|node| levels(node, faults));
     let plain = stated.is_none();
     let levels = stated.unwrap_or_else(|| vec!["seat".to_owned(), "org".to_owned()]);
-    let plans = section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, faults));
+    let plans =
+        section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, &zone, faults));
     let seats = section("seats", "list who may call", faults).map(|node| seats(node, &levels, plain, faults));
     let packs = policy.optional("packs").map(|node| packs(node, &levels, &zone, faults));
     let assign = section("assign", "say which seats have which plan", faults)
@@ -188,28 +189,8 @@ fn envoy(node: &Node, faults: &mut Faults) -> Option<HostMode> {
     choice(node, "envoy.headers", &[("held", HostMode::Held), ("first", HostMode::First)], faults)
 }
 
-fn identity(node: &Node, faults: &mut Faults) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for entry in list(node, "identity", faults).unwrap_or_default() {
-        let help = "name the headers that may carry a key, for example `key: [authorization, x-api-key]`";
-        let headers = Fields::of(entry, "identity", &["key"], faults)
-            .and_then(|fields| fields.required("key", help, faults))
-            .and_then(|node| list(node, "identity.key", faults));
-        for node in headers.unwrap_or_default() {
-            let Some(header) = form(node, "identity.key", faults, header) else { continue };
-            if names.contains(&header.value) {
-                let message = format!("the header {} is listed twice", shown(&header.value));
-                faults.add(header.at, Code::Duplicate, message, "keep one of them");
-            } else {
-                names.push(header.value);
-            }
-        }
-    }
-    names
-}
-
 /// A header name that may carry a key, in lower case (RFC 9110, 5.1: case does not count).
-fn header(written: &str) -> Result<String, Complaint> {
+pub(super) fn header(written: &str) -> Result<String, Complaint> {
     let lower = written.to_ascii_lowercase();
     if !is_header_name(&lower) {
         let message = format!("{} is no header name", shown(written));
@@ -311,7 +292,7 @@ fn seats(node: &Node, levels: &[String], plain: bool, faults: &mut Faults) -> Ve
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no seat is listed", "list at least one seat");
     }
-    entries.iter().map(|entry| seat(entry, levels, plain, faults)).collect()
+    entries.iter().map(|entry| seat(entry, levels, shape, faults)).collect()
 }
 
 /// `plain`: levels are not stated, and every seat is in an organisation.
@@ -329,7 +310,7 @@ fn seat(entry: &Entry, levels: &[String], plain: bool, faults: &mut Faults) -> S
     let Some(fields) = Fields::of(&entry.value, what, &known, faults) else { return seat };
     seat.unsound = false;
     for level in groups() {
-        let node = match plain {
+        let node = match shape.plain {
             true => {
                 let help = "say which organisation the seat belongs to, for example `org: acme`";
                 let node = fields.required(level, help, faults);

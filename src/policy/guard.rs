@@ -7,10 +7,38 @@ use super::tree::Mark;
 /// One check of a plan that is no quota and no screen of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Guard {
+    /// The method is one of these.
+    Methods,
+    /// The host that is asked for is one of these.
+    Hosts,
+    /// The path is one of these.
+    Paths,
+    /// The caller is in none of these networks.
+    DeniedSources,
     /// The caller is in one of these networks.
     Sources,
+    /// It is one of these hours.
+    Hours,
+    /// The request is no larger than this.
+    Request,
+    /// The answer is no larger than this.
+    Response,
+    /// A stream is asked for, or none is.
+    Streaming,
+    /// The client says that it is one of these.
+    Clients,
+    /// These headers are there.
+    Headers,
+    /// This kind of work may be asked for.
+    Endpoints,
     /// The model may be asked for.
     Models,
+    /// There is nothing but this besides text.
+    Modalities,
+    /// The tools that are offered, and those that are called.
+    Tools,
+    /// The instructions are there, or are these.
+    SystemPrompt,
     /// The input is no longer than this.
     Longest,
 }
@@ -19,8 +47,22 @@ impl Guard {
     /// What policies, refusals, records and metrics call it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Methods => "methods",
+            Self::Hosts => "hosts",
+            Self::Paths => "paths",
+            Self::DeniedSources => "denied_sources",
             Self::Sources => "sources",
+            Self::Hours => "hours",
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Streaming => "streaming",
+            Self::Clients => "clients",
+            Self::Headers => "headers",
+            Self::Endpoints => "endpoints",
             Self::Models => "models",
+            Self::Modalities => "modalities",
+            Self::Tools => "tools",
+            Self::SystemPrompt => "system_prompt",
             Self::Longest => "longest",
         }
     }

@@ -94,11 +94,45 @@
 //!         cut_by_upstream: delivered   # an answer that breaks off
 //!     connectivity:
 //!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
+//!       denied_sources: [10.9.0.0/16]  # optional: and those it may not have, which beats `sources`
+//!       hours: [{times: 08:00-18:00, days: [mon, fri], zone: Europe/Berlin}]   # optional, always: bands of hours, days or
+//!                                      # both, by the clocks on the wall; over midnight a band belongs to its first day
+//!       hosts: [llm.acme.test, "*.ai.acme.test"]   # optional, any, as are the next two: in any case and without port; a
+//!                                      # request that names two hosts needs both
+//!       paths: ["/v1/*"]               # without query, case counts; however a server may read it, decoded or resolved
+//!       methods: [POST, GET]
+//!       request: {largest: 1 MiB}      # optional: by content-length before the body is read, else as soon as it is more
+//!       response: {largest: 4 MiB}     # optional, in bytes as they come: a stream ends as at a length limit, a document is
+//!                                      # an error in its place; an event above 1 MiB does not pass then
+//!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
-//!       observe: [sources]             # optional: rules of this half that only observe: what they would refuse is counted
+//!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
 //!                                      # and in the record (`passed`), and goes on
 //!     security:
-//!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
+//!       models: ["demo-*"]             # optional, all: names and globs that may be asked for; an alias is what it stands for,
+//!                                      # unless it is itself listed. Or `force_model: demo-small`: every call goes to that one,
+//!                                      # whatever it asks for, at its price; one whose path names another is refused
+//!       endpoints: {allow: [chat, responses, embeddings, count]}   # optional, any: or `deny`. Also completions,
+//!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and
+//!                                      # other (paths that no dialect knows)
+//!       modalities: [text, image]      # optional, any: what a prompt may hold; also audio, video, file
+//!       tools:                         # optional, as are its keys: functions by name, tools of the provider's by kind
+//!                                      # (`web_search`, with or without its date). `deny` beats `allow`, in any case. Binds
+//!                                      # what a call offers and what the answer calls: a stream ends before such a call, a
+//!                                      # document is an error in its place. A caller may call a tool what they like: only
+//!                                      # `allow` binds one who means ill
+//!         allow: ["get_*", bash]
+//!         deny: ["mcp__*__delete"]
+//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"]}   # MCP, by address, or by label where there is
+//!                                      # none; with `tools.allow` no other server passes
+//!         most: 64                     # how many may be offered
+//!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
+//!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
+//!                                      # must be there, once and not empty
+//!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
+//!                                      # to honest clients, and no wall
+//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
+//!                                      # calls; or pass
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind
@@ -114,7 +148,7 @@
 //!         keywords: {words: [project falcon], action: deny}         # any case
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
 //!                                        # of an answer that cannot be screened: deny, the default, or pass
-//!       observe: [models, longest]     # optional: as above, for rules of this half
+//!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
 //!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
@@ -138,7 +172,8 @@
 //!     as: {seat: alice}                # or {key: …}, in clear
 //!     at: 2026-11-25T10:00:00+08:00    # optional
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
-//!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
+//!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b, x-team: [blue, red]},
+//!            host: llm.acme.test, path: /v1/chat/completions, method: POST, body: {tools: []}}   # `body`: members of it
 //!     answer:                          # optional, as are its keys
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
 //!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
@@ -146,7 +181,8 @@
 //!                                      # `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
-//!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees
+//!        finish: stop, delivered: 50, outcome: complete, sent: {x-a: b, authorization: none}}   # `sent`: headers that the
+//!                                      # upstream sees; and `text`, that the caller sees
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}
@@ -171,6 +207,7 @@ pub mod succession;
 pub mod unit;
 
 mod assign;
+mod band;
 mod compile;
 mod connectivity;
 mod document;
@@ -180,6 +217,7 @@ mod guard;
 mod hold;
 mod keys;
 mod models;
+mod names;
 mod plan;
 mod scalar;
 mod screen;

@@ -44,6 +44,8 @@ pub(super) struct PlanText {
     /// Where the tier is stated.
     pub tier_at: Mark,
     pub models: Vec<Spanned<String>>,
+    /// The model that every call is sent to.
+    pub forced: Option<Spanned<String>>,
     /// Without its models and screens, which are resolved later.
     pub security: Security,
     pub input: Option<ScreenText>,
@@ -58,7 +60,7 @@ impl PlanText {
 }
 
 /// Reads the `plans` section.
-pub(super) fn read(node: &Node, levels: &[String], faults: &mut Faults) -> Vec<PlanText> {
+pub(super) fn read(node: &Node, levels: &[String], zone: &str, faults: &mut Faults) -> Vec<PlanText> {
     let entries = map(node, "plans", faults).unwrap_or_default();
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no plan is listed", "define at least one plan");
@@ -71,10 +73,10 @@ pub(super) fn read(node: &Node, levels: &[String], faults: &mut Faults) -> Vec<P
             "split the file into several bundles",
         );
     }
-    entries.iter().take(MOST_PLANS).map(|entry| plan(entry, levels, faults)).collect()
+    entries.iter().take(MOST_PLANS).map(|entry| plan(entry, levels, zone, faults)).collect()
 }
 
-fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
+fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> PlanText {
     let (base, version) = match entry.key.split_once('@') {
         Some((base, version)) => (base, Some(version)),
         None => (entry.key.as_str(), None),
@@ -103,6 +105,7 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         connectivity: Connectivity::default(),
         tier_at: entry.at,
         models: Vec::new(),
+        forced: None,
         security: Security::default(),
         input: None,
         output: None,
@@ -116,7 +119,7 @@ fn plan(entry: &Entry, levels: &[String], faults: &mut Faults) -> PlanText {
         tokens::read(node, &fields.path("tokens"), levels, &mut plan, faults);
     }
     if let Some(node) = fields.optional("connectivity") {
-        connectivity::read(node, &fields.path("connectivity"), &mut plan, faults);
+        connectivity::read(node, &fields.path("connectivity"), zone, &mut plan, faults);
     }
     if let Some(node) = fields.optional("security") {
         security::read(node, &fields.path("security"), &mut plan, faults);

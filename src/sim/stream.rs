@@ -237,7 +237,13 @@ impl Stream {
             return;
         }
         let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
-        tell(&mut self.exchange, event, desk);
+        let flow = tell(&mut self.exchange, event, desk);
+        if let Flow::Reply(Reply { status, headers, body }) = flow {
+            self.apply(Phase::ResponseHeaders, desk);
+            (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
+            self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+            return;
+        }
         self.response_headers(&spoken.headers, desk);
         self.stage = Stage::Answering { spoken: Box::new(spoken), shown: 0 };
     }

@@ -451,8 +451,10 @@ fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
     let ends = subscribed.is_some_and(|subscription| subscription.term != (0, u64::MAX))
         || quotas(case, bundle).iter().any(|(_, quota)| matches!(quota.quota.window, Window::Term { .. }));
     let lines = || bundle.models.rows.iter().flat_map(|row| &row.factor);
-    let priced = lines().any(|line| line.times.is_some() || line.days.contains(&true) || line.dates != (0, u64::MAX));
-    waits || ends || priced || case.before.iter().any(|earlier| earlier.at_ms.is_some())
+    let priced =
+        lines().any(|line| line.band.times.is_some() || line.band.days.contains(&true) || line.dates != (0, u64::MAX));
+    let opens = caller(case, bundle).is_some_and(|(_, plan)| !plan.connectivity.hours.is_empty());
+    waits || ends || priced || opens || case.before.iter().any(|earlier| earlier.at_ms.is_some())
 }
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {

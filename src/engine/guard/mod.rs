@@ -7,14 +7,21 @@
 //! A guard that the plan lists under `observe` decides like any other; what it finds is noted ([`Trace`]), and the call
 //! goes on.
 
+mod connection;
+mod content;
+
 use std::net::IpAddr;
 
-use super::denial::{Denial, Kind, quoted};
+use super::denial::{Denial, Kind};
 use super::effect::Effect;
-use super::source as place;
+use super::event::Header;
 use crate::meter::call::{Call, Input, Longer};
+use crate::meter::dialect::Dialect;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Guard, Plan, Seat, Subscription};
+use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscription};
+
+pub use connection::answer_size;
+pub use content::{called, may_call, not_forced, unseen};
 
 /// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).
 pub fn plan<'b>(bundle: &'b Bundle, seat: &Seat) -> Result<&'b Plan, Denial> {
@@ -44,18 +51,29 @@ pub fn subscription(seat: &Seat, now: Now) -> Result<(), Denial> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     kind: Kind,
+    /// What is to be judged cannot be read: the plan says what happens then.
+    unread: bool,
     outside: String,
     inside: String,
 }
 
 impl Found {
     fn new(kind: Kind, outside: impl Into<String>, inside: impl Into<String>) -> Box<Self> {
-        Box::new(Self { kind, outside: outside.into(), inside: inside.into() })
+        Box::new(Self { kind, unread: false, outside: outside.into(), inside: inside.into() })
     }
 
     /// The most common sort: known, but not allowed to do this.
     fn forbidden(outside: impl Into<String>, inside: impl Into<String>) -> Box<Self> {
         Self::new(Kind::Forbidden, outside, inside)
+    }
+
+    /// What is to be judged cannot be read; `why` is for both sides.
+    fn unread(why: String) -> Box<Self> {
+        Box::new(Self { kind: Kind::Forbidden, unread: true, outside: why.clone(), inside: why })
+    }
+
+    fn denial(self, guard: Guard) -> Denial {
+        Denial::guard(self.kind, guard.name(), self.outside, self.inside)
     }
 }
 
@@ -75,8 +93,17 @@ impl Trace {
     /// Takes what a guard says: a refusal, or, where the plan says that it only observes, a note.
     pub fn take(&mut self, plan: &Plan, guard: Guard, judged: Judged, effects: &mut Vec<Effect>) -> Result<(), Denial> {
         let Err(found) = judged else { return Ok(()) };
+        if found.unread {
+            let passes = plan.security.on_error == OnUnknown::Pass && !plan.observes(guard);
+            let action = if passes { "pass" } else { "deny" };
+            let labels = vec![("by", guard.name().to_owned()), ("action", action.to_owned())];
+            effects.push(Effect::Count { metric: "unread_total", labels, by: 1 });
+            if passes {
+                return Ok(());
+            }
+        }
         if !plan.observes(guard) {
-            return Err(Denial::guard(found.kind, guard.name(), found.outside, found.inside));
+            return Err(found.denial(guard));
         }
         if !self.0.contains(&guard) {
             self.0.push(guard);
@@ -99,8 +126,20 @@ impl Trace {
 pub struct Head<'a> {
     /// The caller's plan.
     pub plan: &'a Plan,
+    /// What the clocks say.
+    pub now: Now,
+    /// All headers, duplicates included.
+    pub headers: &'a [Header],
+    /// The method; empty where there is none.
+    pub method: &'a [u8],
+    /// The path with its query; empty where there is none.
+    pub path: &'a [u8],
     /// The caller's address, where it is known.
     pub address: Option<IpAddr>,
+    /// The wire format, where the path is of one.
+    pub dialect: Option<Dialect>,
+    /// It only asks how the quotas of its key stand, so that only who asks and from where matters.
+    pub asks_balance: bool,
 }
 
 /// A call as its body shows it.
@@ -110,13 +149,47 @@ pub struct Body<'a> {
     pub plan: &'a Plan,
     /// What is asked.
     pub call: &'a Call,
+    /// The line of the catalogue that it falls to.
+    pub model: &'a Model,
+    /// The length of the body in bytes.
+    pub bytes: u64,
 }
 
 /// Asked when the headers are here, in this order.
-const HEAD: [(Guard, fn(&Head<'_>) -> Judged); 1] = [(Guard::Sources, source)];
+const HEAD: [(Guard, fn(&Head<'_>) -> Judged); 10] = [
+    (Guard::Methods, connection::methods),
+    (Guard::Endpoints, content::endpoints),
+    (Guard::Request, connection::announced),
+    (Guard::Headers, content::headers),
+    (Guard::Clients, content::clients),
+    (Guard::Hosts, connection::hosts),
+    (Guard::DeniedSources, connection::denied_sources),
+    (Guard::Sources, connection::sources),
+    (Guard::Paths, connection::paths),
+    (Guard::Hours, connection::hours),
+];
 
 /// Asked when the body is here, in this order.
-const BODY: [(Guard, fn(&Body<'_>) -> Judged); 1] = [(Guard::Models, model)];
+const BODY: [(Guard, fn(&Body<'_>) -> Judged); 6] = [
+    (Guard::Request, connection::request),
+    (Guard::Streaming, connection::streaming),
+    (Guard::Models, content::models),
+    (Guard::Modalities, content::modalities),
+    (Guard::Tools, content::tools),
+    (Guard::SystemPrompt, content::system_prompt),
+];
+
+/// The most bytes of a body that are waited for; more are refused as soon as they are here.
+pub fn most_bytes(plan: &Plan) -> u64 {
+    plan.connectivity.largest_request.filter(|_| !plan.observes(Guard::Request)).unwrap_or(u64::MAX)
+}
+
+/// So many bytes of a body are here, and more may come.
+pub fn so_far(plan: &Plan, bytes: u64) -> Result<(), Denial> {
+    // Only what is enforced is asked before the end: what observes says so once, of the whole.
+    let judged = if bytes > most_bytes(plan) { connection::size(plan, bytes) } else { Ok(()) };
+    judged.map_err(|found| found.denial(Guard::Request))
+}
 
 /// Asks the guards that need the headers only. The first that refuses decides.
 pub fn head(head: &Head<'_>, trace: &mut Trace, effects: &mut Vec<Effect>) -> Result<(), Denial> {
@@ -126,31 +199,6 @@ pub fn head(head: &Head<'_>, trace: &mut Trace, effects: &mut Vec<Effect>) -> Re
 /// Asks the guards that need the body. The first that refuses decides.
 pub fn body(body: &Body<'_>, trace: &mut Trace, effects: &mut Vec<Effect>) -> Result<(), Denial> {
     BODY.iter().try_for_each(|(guard, ask)| trace.take(body.plan, *guard, ask(body), effects))
-}
-
-/// The caller is in one of the plan's networks.
-fn source(head: &Head<'_>) -> Judged {
-    let Head { plan, address, .. } = head;
-    if place::allowed(*address, &plan.connectivity.sources) {
-        return Ok(());
-    }
-    let inside = match address {
-        Some(address) => format!("{address} is in none of `sources` of plan `{}`", plan.name),
-        None => format!("the caller's address is not known, and plan `{}` has `sources`", plan.name),
-    };
-    // The address that we took for the caller's tells them nothing secret, but networks of the plan would.
-    Err(Found::forbidden("calls from this network are not allowed by the plan", inside))
-}
-
-/// The plan allows the model. The name is matched as the request spells it.
-fn model(body: &Body<'_>) -> Judged {
-    let allowed = &body.plan.security.models;
-    if allowed.is_empty() || allowed.iter().any(|glob| glob.is_match(&body.call.model)) {
-        return Ok(());
-    }
-    let model = quoted(&body.call.model);
-    let outside = format!("the plan does not include the model {model}; ask for another model");
-    Err(Found::forbidden(outside, format!("plan `{}` does not allow {model}", body.plan.name)))
 }
 
 /// Input up to so many times the longest is counted to its end, so that a caller hears by how much to shorten it; what is

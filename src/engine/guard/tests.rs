@@ -1,10 +1,13 @@
 //! Every guard by itself, and how they are asked.
 
-use super::{Body, Found, Head, Trace, longest_input, model, source, told_input};
+use super::connection::sources;
+use super::content::models;
+use super::{Body, Found, Head, Trace, longest_input, told_input};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::Effect;
 use crate::meter::call::{Call, Input, Longer, read_call};
 use crate::meter::dialect::Dialect;
+use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Plan};
 
 /// A policy whose one plan has these halves.
@@ -31,20 +34,30 @@ fn counted(counted: u64) -> Result<Input, Longer> {
 }
 
 fn head<'a>(plan: &'a Plan, address: Option<&str>) -> Head<'a> {
-    Head { plan, address: address.map(|address| address.parse().expect("an address")) }
+    Head {
+        plan,
+        now: Now { wall_ms: 0, mono_ms: 0 },
+        headers: &[],
+        method: b"POST",
+        path: b"/v1/chat/completions",
+        address: address.map(|address| address.parse().expect("an address")),
+        dialect: Some(Dialect::OpenAiChat),
+        asks_balance: false,
+    }
 }
 
-fn asks(plan: &Plan, name: &str) -> Result<(), Box<Found>> {
+fn asks(bundle: &Bundle, name: &str) -> Result<(), Box<Found>> {
     let call = chat(&serde_json::json!({"model": name, "messages": []}).to_string());
-    model(&Body { plan, call: &call })
+    let model = bundle.models.find(name).unwrap_or(&bundle.models.rows[0]);
+    models(&Body { plan: plan(bundle), call: &call, model, bytes: 0 })
 }
 
 #[test]
 fn a_plan_without_rules_allows() {
     let bundle = bundle("");
     let plan = plan(&bundle);
-    assert!(source(&head(plan, None)).is_ok());
-    assert!(asks(plan, "anything").is_ok());
+    assert!(sources(&head(plan, None)).is_ok());
+    assert!(asks(&bundle, "anything").is_ok());
     assert!(longest_input(plan, counted(u64::MAX)).is_ok());
     assert_eq!(told_input(plan), u64::MAX);
 }
@@ -53,9 +66,9 @@ fn a_plan_without_rules_allows() {
 fn sources_bind_and_an_unknown_address_is_refused() {
     let bundle = bundle("connectivity: {sources: [10.0.0.0/8]}");
     let plan = plan(&bundle);
-    assert!(source(&head(plan, Some("10.1.2.3"))).is_ok());
+    assert!(sources(&head(plan, Some("10.1.2.3"))).is_ok());
     for address in [None, Some("192.0.2.1")] {
-        let found = source(&head(plan, address)).expect_err("outside");
+        let found = sources(&head(plan, address)).expect_err("outside");
         assert_eq!(found.kind, Kind::Forbidden);
         assert!(!found.outside.contains("10.0.0.0"), "{}", found.outside);
     }
@@ -64,11 +77,10 @@ fn sources_bind_and_an_unknown_address_is_refused() {
 #[test]
 fn models_bind_by_glob_and_the_name_is_made_safe() {
     let bundle = bundle("security: {models: [\"demo-*\", exact]}");
-    let plan = plan(&bundle);
-    assert!(asks(plan, "demo-small").is_ok());
-    assert!(asks(plan, "exact").is_ok());
-    assert!(asks(plan, "Demo-small").is_err());
-    let found = asks(plan, "other\nforged").expect_err("not allowed");
+    assert!(asks(&bundle, "demo-small").is_ok());
+    assert!(asks(&bundle, "exact").is_ok());
+    assert!(asks(&bundle, "Demo-small").is_err());
+    let found = asks(&bundle, "other\nforged").expect_err("not allowed");
     assert_eq!(found.kind, Kind::Forbidden);
     assert!(!found.inside.contains('\n'));
 }
