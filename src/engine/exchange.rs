@@ -12,8 +12,9 @@ use crate::engine::admission::{self, Fit, Moment, Patience, Verdict, Want};
 use crate::engine::bill::{Bill, Size, session_account};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
-use crate::engine::event::{Cause, Event, Header};
+use crate::engine::event::{Cause, Event, Header, Vouched};
 use crate::engine::guard::{self, Body, Head, Trace};
+use crate::engine::identity::Caller;
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
@@ -137,8 +138,8 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Flow {
         match event {
-            Event::RequestHeaders { headers, peer, end } => {
-                let judged = self.judge_headers(headers, peer, now, effects);
+            Event::RequestHeaders { headers, peer, vouched, end } => {
+                let judged = self.judge_headers(headers, peer, vouched, now, effects);
                 match judged {
                     Ok(seat) if end => {
                         self.state = State::Reading { seat };
@@ -273,6 +274,7 @@ impl Exchange {
         &mut self,
         headers: &[Header],
         peer: Option<std::net::IpAddr>,
+        vouched: &[Vouched],
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<usize, Turn> {
@@ -287,7 +289,17 @@ impl Exchange {
             headers.iter().for_each(|(name, value)| route.header(name, value));
         }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
-        let seat = identity::identify(headers, &bundle)?;
+        let seat = match identity::identify(headers, vouched, &bundle) {
+            Ok(Caller { seat, passed_over }) => {
+                unread_identities("pass", passed_over, effects);
+                seat
+            }
+            Err(denial) => {
+                let unread = vouched.iter().filter(|said| matches!(said, Vouched::Unreadable)).count();
+                unread_identities("deny", unread as u64, effects);
+                return Err(denial.into());
+            }
+        };
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
         guard::subscription(who, now)?;
@@ -748,6 +760,14 @@ fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
     let seat = bundle.seats.get(seat)?;
     let index = seat.subscription?.plan;
     Some((seat, bundle.plans.get(index)?, index))
+}
+
+/// Counts what was said of a caller and could not be read.
+fn unread_identities(action: &str, by: u64, effects: &mut Vec<Effect>) {
+    if by > 0 {
+        let labels = vec![("by", "identity".to_owned()), ("action", action.to_owned())];
+        effects.push(Effect::Count { metric: "unread_total", labels, by });
+    }
 }
 
 fn no_plan() -> Denial {

@@ -9,7 +9,7 @@ use proxy_wasm::types::Action;
 use super::host::{self, Buffer, Map};
 use super::station::{Site, Station, complain};
 use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
-use crate::engine::event::{Cause, Event};
+use crate::engine::event::{Cause, Event, Vouched};
 use crate::engine::exchange::Exchange;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode};
@@ -171,7 +171,8 @@ impl Passage {
         }
         self.exchange = Some(Exchange::new(Rc::clone(&self.bundle), self.own));
         self.has_body = !end;
-        let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), end };
+        let vouched: Vec<Vouched> = self.bundle.vouchers.iter().map(host::vouched).collect();
+        let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), vouched: &vouched, end };
         match self.decide(station, event, end.then_some(&[])) {
             Flow::Continue => self.let_through(station, Stage::Untouched),
             Flow::Hold if end => self.wait(station),

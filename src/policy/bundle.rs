@@ -11,6 +11,7 @@ use crate::scan::Scanner;
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming};
 pub use super::guard::Guard;
+pub use super::identity::{By, San, Voucher};
 pub use super::names::{Names, matches};
 pub use super::security::{Security, SystemRule, Tools};
 
@@ -33,6 +34,8 @@ pub struct Bundle {
     pub headers: HostMode,
     /// The header names that may carry a key, lower case, in the order of the policy.
     pub credentials: Vec<String>,
+    /// Who else says whose call it is, in the order of the policy.
+    pub vouchers: Vec<Voucher>,
     /// How many trusted proxies stand in front: that many addresses from the right of `x-forwarded-for` are theirs.
     pub trusted_proxies: u8,
     /// All known keys.

@@ -244,6 +244,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], screens: &[
         mask_key: Sha256::new().chain_update("farebox mask\n").chain_update(text).finalize().into(),
         headers: document.headers,
         credentials: document.credentials.clone(),
+        vouchers: document.vouchers.clone(),
         trusted_proxies: document.trusted_proxies,
         keys: keys.collect(),
         seats,

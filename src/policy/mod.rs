@@ -20,8 +20,14 @@
 //!                                      # `observe` decides and reports quotas, and refuses nothing for their sake
 //! zone: Asia/Shanghai                  # optional, UTC: where days, weeks, months and terms begin
 //! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
-//! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
-//!   - {key: [authorization, x-api-key]}
+//! identity:                            # who says whose call it is. All that say something must name one seat, in the order
+//!                                      # written; two names are refused, and so is a name that is no seat
+//!   - {key: [authorization, x-api-key]}   # headers that may carry a key; in authorization it follows `Bearer `
+//!   - {jwt: payload, seat: sub}        # optional: a claim, whose value is the seat's name, of a token that `jwt_authn` in
+//!                                      # front has verified, with `payload_in_metadata: payload` and `forward: false`
+//!   - {san: uri, seat: "spiffe://acme.test/seat/*", unreadable: deny}   # optional: the first URI (or `dns` name) of the
+//!                                      # peer's certificate, of which `*` is the seat; another one says nothing. Envoy must
+//!                                      # verify it (`trusted_ca`). `unreadable`, for `jwt` too: deny, the default, or ignore
 //! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
 //! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
@@ -151,7 +157,7 @@
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
-//!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
+//!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum; optional beside `jwt` or `san`
 //!     org: acme
 //!     keys: ["sha256:8be25d9c6da5f3b7d9b5a8e3f6b1dbf3c34d8b4a8d7b5e5c8a0e4f3d2c1b0a99"]
 //! packs:                               # optional: one-off top-ups of an account
@@ -215,6 +221,7 @@ mod fields;
 mod funding;
 mod guard;
 mod hold;
+mod identity;
 mod keys;
 mod models;
 mod names;

@@ -154,7 +154,8 @@ impl Stream {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Fresh => {
                 let (headers, peer, end) = (&self.call.headers, self.call.peer, self.call.body.is_empty());
-                let flow = tell(&mut self.exchange, Event::RequestHeaders { headers, peer, end }, desk);
+                let event = Event::RequestHeaders { headers, peer, vouched: &self.call.vouched, end };
+                let flow = tell(&mut self.exchange, event, desk);
                 self.request_goes(flow, end, Phase::RequestHeaders, desk);
             }
             Stage::Body => {

@@ -10,8 +10,9 @@ use super::preload;
 use super::request::{self, request, unanswerable, unseen};
 use super::verdict::{Mismatch, Observed, codes, text};
 use crate::collector::amount::Amount;
+use crate::engine::event::{Header, Vouched};
 use crate::policy::Bundle;
-use crate::policy::bundle::Key;
+use crate::policy::bundle::{Key, Voucher};
 use crate::policy::case::{Asked, Case, Who};
 use crate::quota::{Keys, Standing, Window, read_account};
 use crate::report::wire::Record;
@@ -77,7 +78,7 @@ impl Host for Simulator<'_> {
         for (place, asked) in calls.iter().enumerate() {
             wait_until(&world, asked.at_ms);
             let before = standings(case, &world)?;
-            let seen = carry_out(&world, asked, &key)?;
+            let seen = carry_out(&world, asked, &case.who, &key)?;
             let after = standings(case, &world)?;
             await_records(&world, slots);
             if place.saturating_add(1) < calls.len() && !was_let_through(&seen) {
@@ -96,8 +97,13 @@ fn wait_until(world: &World, at_ms: Option<u64>) {
 }
 
 /// Makes a call, until its end.
-fn carry_out(world: &World, asked: &Asked<'_>, key: &str) -> Result<Seen, String> {
-    let call = request(asked, key, world.bundle());
+fn carry_out(world: &World, asked: &Asked<'_>, who: &Who, key: &str) -> Result<Seen, String> {
+    let mut call = request(asked, key, world.bundle());
+    if let (Who::Seat(seat), true) = (who, world.bundle().credentials.is_empty()) {
+        // Nobody has a key here: whoever else vouches for callers names this one.
+        let says = |voucher: &Voucher| Vouched::Says(voucher.says(seat).into_bytes());
+        call.vouched = world.bundle().vouchers.iter().map(says).collect();
+    }
     let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
     if !world.run(LONGEST_MS) {
         return Err(format!("the call did not end within {LONGEST_MS} ms"));
@@ -160,12 +166,6 @@ fn model(body: &[u8]) -> Option<String> {
     body.get("model")?.as_str().map(str::to_owned)
 }
 
-fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
-    let upstream = seen.upstream.as_ref();
-    let tier = upstream.and_then(|upstream| {
-        let found = upstream.headers.iter().find(|(name, _)| name == b"x-farebox-tier");
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-    });
 /// Headers by their names, those of one name joined as in HTTP.
 fn sent(headers: &[Header]) -> BTreeMap<String, String> {
     let mut sent = BTreeMap::<String, String>::new();
@@ -176,6 +176,12 @@ fn sent(headers: &[Header]) -> BTreeMap<String, String> {
     sent
 }
 
+fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
+    let upstream = seen.upstream.as_ref();
+    let tier = upstream.and_then(|upstream| {
+        let found = upstream.headers.iter().find(|(name, _)| name == b"x-farebox-tier");
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    });
     let retry_after = seen.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
     let mut records = records(world)?;
     records.retain(|record| !before.records.contains(&record.id));
@@ -192,13 +198,13 @@ fn sent(headers: &[Header]) -> BTreeMap<String, String> {
         tier,
         max_output: upstream.and_then(|upstream| upstream.limit),
         model: upstream.and_then(|upstream| model(&upstream.body)),
+        sent: upstream.map(|upstream| sent(&upstream.headers)).unwrap_or_default(),
         outcome: records.last().map(|record| record.outcome.name()),
         passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
         records: u64::try_from(records.len()).unwrap_or(u64::MAX),
         held: Some(BTreeMap::new()),
         ..Observed::default()
     };
-        sent: upstream.map(|upstream| sent(&upstream.headers)).unwrap_or_default(),
     observed.contradictions.extend(seen.impossible.iter().map(|what| Mismatch {
         what: "what the engine asks of its host".to_owned(),
         expected: "something possible".to_owned(),
