@@ -240,11 +240,11 @@ fn prices(row: &Model) -> Vec<Vec<String>> {
 fn when(line: &FactorLine) -> String {
     let minutes = |at: u16| format!("{:02}:{:02}", at / 60, at % 60);
     let mut said = Vec::new();
-    if let Some((from, until)) = line.times {
-        said.push(format!("{}-{} in {}", minutes(from), minutes(until), line.zone));
+    if let Some((from, until)) = line.band.times {
+        said.push(format!("{}-{} in {}", minutes(from), minutes(until), line.band.zone));
     }
     let names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let days: Vec<&str> = names.into_iter().zip(line.days).filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    let days: Vec<&str> = names.into_iter().zip(line.band.days).filter(|(_, on)| *on).map(|(name, _)| name).collect();
     if !days.is_empty() {
         said.push(format!("on {}", days.join(", ")));
     }

@@ -14,10 +14,13 @@ pub enum Event<'a> {
         headers: &'a [Header],
         /// The peer of the connection.
         peer: Option<IpAddr>,
+        /// What the [vouchers](crate::policy::bundle::Bundle::vouchers) of the policy say, in its order.
+        vouched: &'a [Vouched],
         /// No body follows.
         end: bool,
     },
-    /// The whole request body so far; the host buffers it and shows all of it at each call.
+    /// The whole request body so far; the host buffers it and shows all of it at each call. It may leave out those before
+    /// the end, as long as there are no more than [`most_body_bytes`](super::exchange::Exchange::most_body_bytes).
     RequestBody {
         /// All bytes from the first.
         body: &'a [u8],
@@ -56,6 +59,18 @@ pub enum Event<'a> {
         /// Tries that Envoy made upstream; 0: none.
         attempts: u32,
     },
+}
+
+/// What a voucher says of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Vouched {
+    /// Nothing: there is no token, no certificate, or no such claim.
+    #[default]
+    Nothing,
+    /// This: bytes that may be no text.
+    Says(Vec<u8>),
+    /// Something that the host cannot hand over.
+    Unreadable,
 }
 
 /// Why a stream is over, as far as the host can tell.

@@ -12,18 +12,20 @@ use crate::engine::admission::{self, Fit, Moment, Patience, Verdict, Want};
 use crate::engine::bill::{Bill, Size, session_account};
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow, Handle};
-use crate::engine::event::{Cause, Event, Header};
+use crate::engine::event::{Cause, Event, Header, Vouched};
+use crate::engine::guard::{self, Body, Head, Trace};
+use crate::engine::identity::Caller;
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::rejected::Rejected;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::{balance, guard, identity, refusal, source};
+use crate::engine::{balance, identity, refusal, source};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
 use crate::meter::usage::Usage;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
+use crate::policy::bundle::{Bundle, Guard, HostMode, Mode, Model, OnUnknown, Plan, PlanQuota, Seat};
 use crate::policy::price::Price;
 use crate::quota::{Account, Cells, MICRO, Operation, Outcome, Short, Standing, read_account};
 use crate::scan::Mask;
@@ -53,6 +55,8 @@ pub struct Exchange {
     session: u8,
     /// The session as it names itself, if it does.
     named: Option<Vec<u8>>,
+    /// What guards have found that only observe.
+    trace: Trace,
 }
 
 enum State {
@@ -88,6 +92,8 @@ pub(super) struct Prepared {
     pub came_ms: u64,
     /// Input tokens as counted here.
     pub counted: u64,
+    /// What guards have found that only observe.
+    pub trace: Trace,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -126,6 +132,7 @@ impl Exchange {
             seat: None,
             session: 0,
             named: None,
+            trace: Trace::default(),
         }
     }
 
@@ -139,8 +146,8 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Flow {
         match event {
-            Event::RequestHeaders { headers, peer, end } => {
-                let judged = self.judge_headers(headers, peer, now, effects);
+            Event::RequestHeaders { headers, peer, vouched, end } => {
+                let judged = self.judge_headers(headers, peer, vouched, now, effects);
                 match judged {
                     Ok(seat) if end => {
                         self.state = State::Reading { seat };
@@ -156,7 +163,11 @@ impl Exchange {
             }
             Event::RequestBody { body, end } => match self.state {
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
-                State::Reading { .. } | State::Waiting { .. } => Flow::Hold,
+                State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
+                    Ok(()) => Flow::Hold,
+                    Err(denial) => self.turn(denial.into(), now, vm, effects),
+                },
+                State::Waiting { .. } => Flow::Hold,
                 _ => Flow::Continue,
             },
             Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
@@ -176,7 +187,10 @@ impl Exchange {
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    if let Err(denial) = judged {
+                        return self.answer_instead(&denial, now, vm, cells, effects);
+                    }
                     if upstream {
                         open.tell_standing(&self.bundle, now, vm, cells, effects);
                     }
@@ -199,6 +213,21 @@ impl Exchange {
         }
     }
 
+    /// The answer is refused before any of it has left.
+    fn answer_instead(
+        &mut self,
+        denial: &Denial,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let State::Open(open) = &self.state else { return Flow::Continue };
+        let id = open.id();
+        self.ended(Cause::Finished, None, now, vm, cells, effects);
+        Flow::Reply(refusal::reply(self.dialect, denial, &id, now))
+    }
+
     /// Something has happened to the answer.
     fn answer_goes_on(
         &mut self,
@@ -216,6 +245,7 @@ impl Exchange {
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        open.judge_calls(&self.bundle, effects);
         open.screen(&self.bundle, chunk, &course, now, before, effects);
         match course {
             Course::On => Flow::Continue,
@@ -252,6 +282,7 @@ impl Exchange {
         &mut self,
         headers: &[Header],
         peer: Option<std::net::IpAddr>,
+        vouched: &[Vouched],
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<usize, Turn> {
@@ -267,7 +298,17 @@ impl Exchange {
         }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
         self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
-        let seat = identity::identify(headers, &bundle)?;
+        let seat = match identity::identify(headers, vouched, &bundle) {
+            Ok(Caller { seat, passed_over }) => {
+                unread_identities("pass", passed_over, effects);
+                seat
+            }
+            Err(denial) => {
+                let unread = vouched.iter().filter(|said| matches!(said, Vouched::Unreadable)).count();
+                unread_identities("deny", unread as u64, effects);
+                return Err(denial.into());
+            }
+        };
         self.seat = Some(seat);
         let who = bundle.seats.get(seat).ok_or_else(no_plan)?;
         let plan = guard::plan(&bundle, who)?;
@@ -275,10 +316,17 @@ impl Exchange {
         let named = bundle.session.iter().find_map(|name| field(name)).filter(|named| !named.is_empty());
         self.session = session_account(named);
         self.named = named.map(<[u8]>::to_vec);
-        guard::source(plan, source::client_address(peer, headers, bundle.trusted_proxies))?;
         let plain = path.split(|byte| *byte == b'?').next().unwrap_or_default();
-        if method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain) {
+        let asks_balance =
+            method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
+        let address = source::client_address(peer, headers, bundle.trusted_proxies);
+        let head = Head { plan, now, headers, method, path, address, dialect: self.dialect, asks_balance };
+        guard::head(&head, &mut self.trace, effects)?;
+        if asks_balance {
             return Err(Turn::Balance(seat));
+        }
+        for name in identity::names(headers, |name| plan.security.strips(name)) {
+            effects.push(Effect::RemoveRequestHeader(name));
         }
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
@@ -320,6 +368,17 @@ impl Exchange {
         Flow::Hold
     }
 
+    /// The most bytes of the request body that are waited for. A host that shows only whole bodies shows what it has as
+    /// soon as there is more.
+    pub fn most_body_bytes(&self) -> u64 {
+        let State::Reading { seat } = self.state else { return u64::MAX };
+        seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+    }
+
+    fn so_far(&self, seat: usize, bytes: u64) -> Result<(), Denial> {
+        seat_plan(&self.bundle, seat).map_or(Ok(()), |(_, plan, _)| guard::so_far(plan, bytes))
+    }
+
     fn request_body(
         &mut self,
         body: &[u8],
@@ -347,12 +406,18 @@ impl Exchange {
         let bundle = &self.bundle;
         let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
+        // Before it is read, because reading is what a large one costs.
+        guard::so_far(plan, body.len() as u64)?;
         let mut call = match self.read(dialect, body) {
             Ok(call) => call,
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
+        let asked_model = call.model.clone();
+        self.force(plan, dialect, &mut call)?;
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
-        guard::model(plan, &call.model)?;
+        let mut trace = self.trace.clone();
+        let bytes = body.len() as u64;
+        guard::body(&Body { plan, call: &call, model: &model, bytes }, &mut trace, effects)?;
         let ceiling = call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, &call.model))?;
         let mut found = Tally::default();
         let screened = screen::prompt(plan, bundle, &call, &mut found);
@@ -363,9 +428,12 @@ impl Exchange {
             // What the model reads is what is counted.
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
+            self.force(plan, dialect, &mut call)?;
         }
         let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
-        let Input { counted, bound } = guard::longest_input(plan, input)?;
+        trace.take(plan, Guard::Longest, guard::longest_input(plan, input), effects)?;
+        // Only what is refused was not counted to its end.
+        let Input { counted, bound } = input.map_err(|_| Denial::malformed("cannot be counted"))?;
         let bound = bound.max(counted).max(ceiling);
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
@@ -385,12 +453,13 @@ impl Exchange {
             plan: plan_index,
             session: self.session,
             dialect,
-            asked_model: call.model.clone(),
+            asked_model,
             call,
             price: model.price(now.wall_ms, dialect, plan.round),
             came_ms: now.wall_ms,
             model,
             counted,
+            trace,
             size,
             patience: Patience::default(),
             deadline_ms: None,
@@ -409,6 +478,15 @@ impl Exchange {
             call.take_route(route);
         }
         Ok(call)
+    }
+
+    /// Sends a call to the plan's one model, if it has one.
+    fn force(&self, plan: &Plan, dialect: Dialect, call: &mut Call) -> Result<(), Denial> {
+        let Some(forced) = plan.security.force_model.as_ref().filter(|forced| **forced != call.model) else {
+            return Ok(());
+        };
+        let speaks = self.bundle.models.find(forced).is_some_and(|model| model.speaks(dialect));
+        if speaks && call.send_to(forced) { Ok(()) } else { Err(guard::not_forced(plan, forced)) }
     }
 
     /// Makes of a call one for another model: counted anew, at that model's price.
@@ -739,6 +817,14 @@ fn seat_plan(bundle: &Bundle, seat: usize) -> Option<(&Seat, &Plan, usize)> {
     let seat = bundle.seats.get(seat)?;
     let index = seat.subscription?.plan;
     Some((seat, bundle.plans.get(index)?, index))
+}
+
+/// Counts what was said of a caller and could not be read.
+fn unread_identities(action: &str, by: u64, effects: &mut Vec<Effect>) {
+    if by > 0 {
+        let labels = vec![("by", "identity".to_owned()), ("action", action.to_owned())];
+        effects.push(Effect::Count { metric: "unread_total", labels, by });
+    }
 }
 
 fn no_plan() -> Denial {

@@ -1,4 +1,8 @@
-//! Whose call it is: a key in a header, compared by its SHA-256.
+//! Whose call it is: a key in a header, compared by its SHA-256, or what somebody else vouches for.
+//!
+//! Every source that says something must name the same seat, so that none of them can be played against another: a key
+//! that is stolen is of no use behind another's certificate. Which of them is asked first makes no difference but for the
+//! one that a refusal names.
 //!
 //! A key reaches us in the clear and is never kept, logged or sent on. The policy holds hashes only, and the
 //! comparison visits every known hash whatever it finds, so that its time tells nothing about which one was near.
@@ -7,8 +11,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::denial::{Denial, Kind};
-use super::event::Header;
-use crate::policy::bundle::{Bundle, Key};
+use super::event::{Header, Vouched};
+use crate::policy::bundle::{Bundle, Key, OnUnknown, Voucher};
 
 /// Headers that providers read keys from. They are taken off every metered call, whether or not this policy
 /// reads them: the provider's key is put in behind the filter, and one of the client's own would spend past it.
@@ -20,46 +24,133 @@ const OURS: &[u8] = b"x-farebox-";
 /// The rule that a refusal names when no key, an unknown key, or more than one key came.
 const RULE: &str = "identity";
 
-/// The seat whose key `headers` carry, as an index into [`Bundle::seats`].
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// An index into [`Bundle::seats`].
+    pub seat: usize,
+    /// Vouchers that said something unreadable, and were passed over as the policy says.
+    pub passed_over: u64,
+}
+
+/// Whose call it is: by the keys in `headers`, and by what is `vouched`.
 ///
-/// The same key in two headers is one key (some SDKs send both). Refused are: no key (401), one that nobody has
-/// (401), two different ones (400), and a header that carries a key and was sent twice (400), whatever it says:
-/// Envoy and the upstream might not agree on which of them counts.
-pub fn identify(headers: &[Header], bundle: &Bundle) -> Result<usize, Denial> {
-    let seat = seat_of(headers, &bundle.credentials, &bundle.keys)?;
-    if bundle.seats.get(seat).is_none() {
-        let inside = format!("a key points at seat {seat}, which the bundle lacks");
-        return Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, inside));
+/// The same key in two headers is one key (some SDKs send both). Refused are: nobody named (401), a key that nobody has or
+/// a name that is no seat (401), two different keys or names (400), and a header that carries a key and was sent twice
+/// (400), whatever it says: Envoy and the upstream might not agree on which of them counts. What a voucher says that
+/// cannot be read is refused (401), unless the policy passes over it.
+pub fn identify(headers: &[Header], vouched: &[Vouched], bundle: &Bundle) -> Result<Caller, Denial> {
+    let by_key = match by_key(headers, &bundle.credentials, &bundle.keys) {
+        Ok(seat) => Some(seat),
+        Err(Unkeyed::NoKey) => None,
+        Err(Unkeyed::Refused(denial)) => return Err(denial),
+    };
+    let (mut found, mut passed_over) = (by_key, 0_u64);
+    for (voucher, said) in bundle.vouchers.iter().zip(vouched) {
+        let seat = match (named(voucher, said), voucher.unreadable) {
+            (Ok(None), _) => continue,
+            (Ok(Some(name)), _) => {
+                bundle.seats.iter().position(|seat| seat.name == name).ok_or_else(|| stranger(voucher))?
+            }
+            (Err(Unreadable), OnUnknown::Pass) => {
+                passed_over = passed_over.saturating_add(1);
+                continue;
+            }
+            (Err(Unreadable), OnUnknown::Deny) => return Err(unreadable(voucher)),
+        };
+        if found.is_some_and(|known| known != seat) {
+            return Err(conflict(
+                "two different callers are named, by key, token or client certificate; be one of them",
+            ));
+        }
+        found = Some(seat);
     }
-    Ok(seat)
+    match found {
+        Some(seat) if bundle.seats.get(seat).is_none() => {
+            let inside = format!("a key points at seat {seat}, which the bundle lacks");
+            Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, inside))
+        }
+        Some(seat) => Ok(Caller { seat, passed_over }),
+        None => Err(nobody(&bundle.credentials, &bundle.vouchers)),
+    }
+}
+
+/// A voucher says something that is no name.
+struct Unreadable;
+
+/// The name of a seat, as policies may give it: nothing else is looked up.
+const LONGEST_NAME: usize = 64;
+
+/// The seat that a voucher names, if it names one.
+fn named<'a>(voucher: &Voucher, said: &'a Vouched) -> Result<Option<&'a str>, Unreadable> {
+    let bytes = match said {
+        Vouched::Nothing => return Ok(None),
+        Vouched::Says(bytes) => bytes,
+        Vouched::Unreadable => return Err(Unreadable),
+    };
+    let text = std::str::from_utf8(bytes).map_err(|_| Unreadable)?;
+    let Some(name) = voucher.seat(text) else { return Ok(None) };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@+".contains(&byte);
+    let is_name = (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(fits);
+    if is_name { Ok(Some(name)) } else { Err(Unreadable) }
+}
+
+fn stranger(voucher: &Voucher) -> Denial {
+    let outside = format!("the {} names nobody who is known here; ask your administrator", voucher.name());
+    let inside = format!("the {} names a seat that the policy lacks", voucher.name());
+    Denial::guard(Kind::Unauthenticated, RULE, outside, inside)
+}
+
+fn unreadable(voucher: &Voucher) -> Denial {
+    let text = format!("what the {} says of the caller cannot be read", voucher.name());
+    Denial::guard(Kind::Unauthenticated, RULE, text.clone(), text)
+}
+
+fn nobody(credentials: &[String], vouchers: &[Voucher]) -> Denial {
+    let names = credentials.join("`, `");
+    let by_key = format!("no key was sent; send one in `{names}` (`authorization` as `Bearer <key>`)");
+    let (outside, inside) = match (credentials, vouchers) {
+        (_, []) => (by_key, "no key"),
+        ([], _) => ("nobody says who calls; send a token, or show a client certificate".to_owned(), "no identity"),
+        _ => (format!("{by_key}, a token, or show a client certificate"), "no identity"),
+    };
+    Denial::guard(Kind::Unauthenticated, RULE, outside, inside)
 }
 
 const UNKNOWN: &str = "the key is not known here; check it, or ask your administrator for one";
 
-/// [`identify`] over the parts of the bundle that it reads.
-pub fn seat_of(headers: &[Header], credentials: &[String], keys: &[Key]) -> Result<usize, Denial> {
+/// Why a key names nobody.
+enum Unkeyed {
+    NoKey,
+    Refused(Denial),
+}
+
+impl From<Denial> for Unkeyed {
+    fn from(denial: Denial) -> Self {
+        Self::Refused(denial)
+    }
+}
+
+/// The seat whose key `headers` carry.
+fn by_key(headers: &[Header], credentials: &[String], keys: &[Key]) -> Result<usize, Unkeyed> {
     let mut found: Option<&[u8]> = None;
     for name in credentials {
         let Some(key) = key_in(headers, name)? else { continue };
         match found {
             // Both are the caller's own bytes: nothing secret is compared here.
-            Some(other) if other != key => return Err(conflict("two different keys were sent; send one")),
+            Some(other) if other != key => return Err(conflict("two different keys were sent; send one").into()),
             _ => found = Some(key),
         }
     }
-    let Some(key) = found else {
-        let names = credentials.join("`, `");
-        let outside = format!("no key was sent; send one in `{names}` (`authorization` as `Bearer <key>`)");
-        return Err(Denial::guard(Kind::Unauthenticated, RULE, outside, "no key"));
-    };
+    let Some(key) = found else { return Err(Unkeyed::NoKey) };
     if let Some(seat) = seat_by_key(key, keys) {
         return Ok(seat);
     }
     // Proxies may have folded a repeated header into one: then this is no wrong key, but two.
     if key.contains(&b',') {
-        return Err(conflict("more than one key was sent; send one"));
+        return Err(conflict("more than one key was sent; send one").into());
     }
-    Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, "unknown key"))
+    Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, "unknown key").into())
 }
 
 /// The key in the header `name`; `None` when the header is absent or empty.
@@ -113,6 +204,18 @@ pub fn credential_headers(headers: &[Header], bundle: &Bundle) -> Vec<String> {
     strip_list(headers, &bundle.credentials)
 }
 
+/// The names of the headers that are `wanted`, pseudo-headers left out: each once, in lower case.
+pub fn names(headers: &[Header], wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in headers.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()) {
+        let name = name.to_ascii_lowercase();
+        if !name.starts_with(':') && wanted(&name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 fn strip_list(headers: &[Header], credentials: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headers {
@@ -136,10 +239,10 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use sha2::{Digest, Sha256};
 
-    use super::{seat_by_key, seat_of, strip_list};
-    use crate::engine::denial::Kind;
-    use crate::engine::event::Header;
-    use crate::policy::bundle::Key;
+    use super::{Unkeyed, by_key, identify, nobody, seat_by_key, strip_list};
+    use crate::engine::denial::{Denial, Kind};
+    use crate::engine::event::{Header, Vouched};
+    use crate::policy::bundle::{Bundle, Key};
 
     fn headers(pairs: &[(&str, &str)]) -> Vec<Header> {
         pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
@@ -151,6 +254,13 @@ mod tests {
 
     fn all() -> Vec<String> {
         ["authorization", "x-api-key", "api-key"].map(String::from).to_vec()
+    }
+
+    fn seat_of(headers: &[Header], credentials: &[String], keys: &[Key]) -> Result<usize, Denial> {
+        by_key(headers, credentials, keys).map_err(|unkeyed| match unkeyed {
+            Unkeyed::NoKey => nobody(credentials, &[]),
+            Unkeyed::Refused(denial) => denial,
+        })
     }
 
     fn seat(pairs: &[(&str, &str)]) -> Result<usize, Kind> {
@@ -248,6 +358,80 @@ mod tests {
         assert_eq!(seat_of(&[(b"x-api-key".to_vec(), raw)], &all(), &keys).ok(), Some(3));
     }
 
+    /// Seats `alice` (0) and `bob` (1), a key of Alice's, a claim, and a certificate.
+    fn vouched_for(unreadable: &str) -> Bundle {
+        let hash: String = Sha256::digest("demo-alice").iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [x-api-key]}}, {{jwt: payload, seat: sub, \
+             unreadable: {unreadable}}}, {{san: uri, seat: \"spiffe://acme.test/seat/*\"}}]\n\
+             models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{}}}}\n\
+             seats: {{alice: {{org: o, keys: [\"sha256:{hash}\"]}}, bob: {{org: o}}}}\nassign: [{{otherwise: p}}]\n"
+        );
+        crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    fn says(text: &str) -> Vouched {
+        Vouched::Says(text.as_bytes().to_vec())
+    }
+
+    fn who(bundle: &Bundle, key: &str, vouched: &[Vouched]) -> Result<(usize, u64), Kind> {
+        let sent = if key.is_empty() { vec![] } else { headers(&[("x-api-key", key)]) };
+        identify(&sent, vouched, bundle).map(|who| (who.seat, who.passed_over)).map_err(|denial| denial.kind)
+    }
+
+    const SPIFFE: &str = "spiffe://acme.test/seat/";
+
+    #[test]
+    fn each_source_can_name_the_caller() {
+        let bundle = vouched_for("deny");
+        let nothing = [Vouched::Nothing, Vouched::Nothing];
+        assert_eq!(who(&bundle, "demo-alice", &nothing), Ok((0, 0)));
+        assert_eq!(who(&bundle, "", &[says("bob"), Vouched::Nothing]), Ok((1, 0)));
+        assert_eq!(who(&bundle, "", &[Vouched::Nothing, says(&format!("{SPIFFE}bob"))]), Ok((1, 0)));
+        assert_eq!(who(&bundle, "demo-alice", &[says("alice"), says(&format!("{SPIFFE}alice"))]), Ok((0, 0)));
+        assert_eq!(who(&bundle, "", &nothing), Err(Kind::Unauthenticated));
+    }
+
+    #[test]
+    fn two_names_are_a_conflict_whoever_says_them() {
+        let bundle = vouched_for("deny");
+        let (alice, bob) = (format!("{SPIFFE}alice"), format!("{SPIFFE}bob"));
+        assert_eq!(who(&bundle, "demo-alice", &[says("bob"), Vouched::Nothing]), Err(Kind::Conflict));
+        assert_eq!(who(&bundle, "demo-alice", &[Vouched::Nothing, says(&bob)]), Err(Kind::Conflict));
+        assert_eq!(who(&bundle, "", &[says("bob"), says(&alice)]), Err(Kind::Conflict));
+    }
+
+    #[test]
+    fn a_wrong_name_is_not_made_good_by_a_right_one() {
+        let bundle = vouched_for("deny");
+        assert_eq!(who(&bundle, "demo-alice", &[says("mallory"), Vouched::Nothing]), Err(Kind::Unauthenticated));
+        assert_eq!(who(&bundle, "demo-nobody", &[says("alice"), Vouched::Nothing]), Err(Kind::Unauthenticated));
+        assert_eq!(who(&bundle, "", &[says("ALICE"), Vouched::Nothing]), Err(Kind::Unauthenticated));
+    }
+
+    #[test]
+    fn a_certificate_of_another_kind_says_nothing() {
+        let bundle = vouched_for("deny");
+        for other in ["spiffe://acme.test/ns/mesh/sa/gateway", "spiffe://evil.test/seat/bob", ""] {
+            assert_eq!(who(&bundle, "demo-alice", &[Vouched::Nothing, says(other)]), Ok((0, 0)), "{other}");
+        }
+        for odd in ["a/b", "", "alice%00", "alice\u{200b}", &"x".repeat(65)] {
+            let said = says(&format!("{SPIFFE}{odd}"));
+            assert_eq!(who(&bundle, "demo-alice", &[Vouched::Nothing, said]), Err(Kind::Unauthenticated), "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_or_passed_over_as_the_policy_says() {
+        // A number comes as the eight bytes of a float, a list as lengths and texts.
+        for said in [Vouched::Unreadable, Vouched::Says(7.5_f64.to_le_bytes().to_vec()), says("a b"), says("")] {
+            let vouched = [said, Vouched::Nothing];
+            assert_eq!(who(&vouched_for("deny"), "demo-alice", &vouched), Err(Kind::Unauthenticated), "{vouched:?}");
+            assert_eq!(who(&vouched_for("ignore"), "demo-alice", &vouched), Ok((0, 1)));
+            assert_eq!(who(&vouched_for("ignore"), "", &vouched), Err(Kind::Unauthenticated));
+        }
+    }
+
     #[test]
     fn credentials_and_our_own_headers_are_taken_off() {
         let sent = headers(&[
@@ -272,6 +456,14 @@ mod tests {
             sent.push((b"authorization".to_vec(), value));
             prop_assert!(seat_of(&sent, &all(), &keys(&[("demo-alice", 0)])).is_err());
             strip_list(&sent, &all());
+        }
+
+        #[test]
+        fn nobody_is_made_of_any_bytes(token: Vec<u8>, uri: Vec<u8>) {
+            let bundle = vouched_for("deny");
+            let named = [&b"alice"[..], b"bob"].contains(&token.as_slice());
+            let vouched = [Vouched::Says(token), Vouched::Says(uri)];
+            prop_assert!(named || identify(&[], &vouched, &bundle).is_err());
         }
 
         #[test]

@@ -2,15 +2,17 @@
 
 mod ending;
 mod flow;
+mod guarded;
 mod notice;
 
 use std::collections::BTreeMap;
 
-use crate::engine::admission::Passed;
+use crate::engine::admission::{How, Passed};
 use crate::engine::bill::{Bill, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
+use crate::engine::guard::Trace;
 use crate::engine::prefix;
 use crate::engine::screen;
 use crate::engine::slices::{self, Slices};
@@ -38,6 +40,8 @@ pub(super) struct Open {
     /// The model that it was sent to.
     sent_model: String,
     passed: Vec<Passed>,
+    /// What guards have found that only observe.
+    trace: Trace,
     /// Turns of a conversation that it begins, in micro-units.
     prompts: u64,
     streams: bool,
@@ -65,6 +69,8 @@ pub(super) struct Open {
     answer: Answer,
     /// Who knows what was replaced by names in the prompt.
     mask: Mask,
+    /// Guards that look at the answer.
+    guarded: Option<guarded::Guarded>,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
@@ -137,6 +143,7 @@ impl Open {
             price,
             came_ms,
             counted,
+            trace,
             size,
             mask,
             ..
@@ -156,6 +163,7 @@ impl Open {
             asked_model: asked_model.clone(),
             sent_model: call.model.clone(),
             passed,
+            trace: trace.clone(),
             prompts: size.prompts,
             streams: call.stream,
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
@@ -175,6 +183,7 @@ impl Open {
             began_ms: now.mono_ms,
             answer: Answer::None,
             mask: mask.clone(),
+            guarded: None,
             screen: None,
             attempts: 0,
             noted: 0,
@@ -215,6 +224,11 @@ impl Open {
         self.prompt = prompt;
     }
 
+    /// The exchange id.
+    pub(super) fn id(&self) -> String {
+        self.place.id.to_string()
+    }
+
     /// What was held where.
     pub(super) fn holds(&mut self, held: &[HeldLevel]) {
         self.held = held.to_vec();
@@ -222,7 +236,9 @@ impl Open {
 
     fn record(&self, bundle: &Bundle, bill: &Bill<'_>) -> Record {
         let Bill { plan, seat, .. } = bill;
-        let pass = |passed: &Passed| Pass { how: passed.how.name().to_owned(), quota: passed.quota.clone() };
+        let pass = |how: How, what: &str| Pass { how: how.name().to_owned(), quota: what.to_owned() };
+        let guards = self.trace.guards().iter().map(|guard| pass(How::Observed, guard.name()));
+        let quotas = self.passed.iter().map(|passed| pass(passed.how, &passed.quota));
         let sent = if self.sent_model == self.asked_model { "" } else { &self.sent_model };
         Record {
             id: self.place.id.to_string(),
@@ -234,7 +250,7 @@ impl Open {
             model: self.asked_model.clone(),
             sent: sent.to_owned(),
             prompts: self.prompts,
-            passed: self.passed.iter().map(pass).collect(),
+            passed: guards.chain(quotas).collect(),
             came_ms: self.came_ms,
             dialect: self.dialect.name().to_owned(),
             stream: self.streams,

@@ -11,9 +11,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::engine::effect::{Reply, Severity};
-use crate::engine::event::Header;
+use crate::engine::event::{Header, Vouched};
 use crate::engine::source;
 use crate::now::Now;
+use crate::policy::bundle::{By, San, Voucher};
 use crate::quota::{Cell, Cells, Expect, StoreError};
 
 /// What the host answered instead of "ok": its status number.
@@ -233,6 +234,27 @@ pub fn remove_header(map: Map, name: &str) -> Result<(), Status> {
 pub fn property(path: &str) -> Option<Vec<u8>> {
     // SAFETY: see `bytes`; the path's pointer and length are one string's.
     bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }).ok()
+}
+
+/// What a voucher of the policy says of this call.
+///
+/// Only the first name of its kind in a certificate is told. A claim that is a text comes as it is; a number comes as the
+/// eight bytes of a float and a list as lengths and texts, which are no names of seats.
+pub fn vouched(voucher: &Voucher) -> Vouched {
+    let path = match &voucher.by {
+        By::Jwt { payload, claim } => {
+            format!("metadata\0filter_metadata\0envoy.filters.http.jwt_authn\0{payload}\0{claim}")
+        }
+        By::San(San::Uri) => "connection\0uri_san_peer_certificate".to_owned(),
+        By::San(San::Dns) => "connection\0dns_san_peer_certificate".to_owned(),
+    };
+    // SAFETY: see `bytes`; the path's pointer and length are one string's.
+    match bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }) {
+        Ok(said) if said.is_empty() && matches!(voucher.by, By::San(_)) => Vouched::Nothing,
+        Ok(said) => Vouched::Says(said),
+        Err(Status(NOT_FOUND)) => Vouched::Nothing,
+        Err(_) => Vouched::Unreadable,
+    }
 }
 
 /// A property that is a number: eight bytes, little-endian.

@@ -9,7 +9,7 @@ use proxy_wasm::types::Action;
 use super::host::{self, Buffer, Map};
 use super::station::{Site, Station, complain};
 use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
-use crate::engine::event::{Cause, Event};
+use crate::engine::event::{Cause, Event, Vouched};
 use crate::engine::exchange::Exchange;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode};
@@ -52,13 +52,13 @@ impl HttpContext for Stream {
         self.on(|passage, station| passage.request_headers(station, end))
     }
 
-    fn on_http_request_body(&mut self, _: usize, end: bool) -> Action {
-        self.on(|passage, station| passage.request_body(station, end))
+    fn on_http_request_body(&mut self, bytes: usize, end: bool) -> Action {
+        self.on(|passage, station| passage.request_body(station, bytes, end))
     }
 
     // The body's end, when trailers follow: no body callback says so then.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.on(|passage, station| passage.request_body(station, true))
+        self.on(|passage, station| passage.request_body(station, 0, true))
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
@@ -171,7 +171,8 @@ impl Passage {
         }
         self.exchange = Some(Exchange::new(Rc::clone(&self.bundle), self.own));
         self.has_body = !end;
-        let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), end };
+        let vouched: Vec<Vouched> = self.bundle.vouchers.iter().map(host::vouched).collect();
+        let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), vouched: &vouched, end };
         match self.decide(station, event, end.then_some(&[])) {
             Flow::Continue => self.let_through(station, Stage::Untouched),
             Flow::Hold if end => self.wait(station),
@@ -193,13 +194,15 @@ impl Passage {
         Action::Pause
     }
 
-    fn request_body(&mut self, station: &Station, end: bool) -> Action {
+    /// `bytes`: what the host has buffered of it.
+    fn request_body(&mut self, station: &Station, bytes: usize, end: bool) -> Action {
         match &mut self.stage {
             Stage::Reading { silent } => *silent = None,
             Stage::Waiting | Stage::Answered => return Action::Pause,
             Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
         }
-        if !end {
+        let most = self.exchange.as_ref().map_or(u64::MAX, Exchange::most_body_bytes);
+        if !end && bytes as u64 <= most {
             // The host buffers, and the whole body is shown once, at its end: showing all of it at each piece would cost
             // the square of its length.
             return Action::Pause;
@@ -209,8 +212,9 @@ impl Passage {
         if let Some(reply) = super::bench::request_body(&body) {
             return self.answer(station, &reply);
         }
-        match self.decide(station, Event::RequestBody { body: &body, end: true }, Some(&body)) {
+        match self.decide(station, Event::RequestBody { body: &body, end }, end.then_some(&body)) {
             Flow::Continue => self.let_through(station, Stage::Open),
+            Flow::Hold if !end => Action::Pause,
             Flow::Hold => self.wait(station),
             Flow::Reply(reply) => self.answer(station, &reply),
         }

@@ -5,6 +5,7 @@ use super::json;
 use super::loose::LooseEnds;
 use super::tally::{Kind, Tally, Voice};
 use super::usage::Usage;
+use super::watch::Watch;
 
 /// No exchange has that many tokens of one kind: a provider that says so is not believed.
 const ABSURD: u64 = 100_000_000;
@@ -19,6 +20,8 @@ pub struct Answer {
     pub served: Option<String>,
     /// Tools that it calls.
     pub tool_calls: u64,
+    /// Which of them it may call.
+    pub watch: Watch,
     /// What it has begun and not ended, on a stream.
     pub loose: LooseEnds,
     /// The dialect's own end was seen.
@@ -66,6 +69,7 @@ impl Answer {
             opening: None,
             served: None,
             tool_calls: 0,
+            watch: Watch::default(),
             loose: LooseEnds::default(),
             finished: false,
             ended: false,
@@ -94,8 +98,12 @@ impl Answer {
     /// A tool that is called: its name, and its input as a JSON string or value.
     pub fn call(&mut self, answer: u64, part: u64, name: Option<&str>, input: Option<&str>) {
         let voice = Voice { kind: Kind::Tool, answer, part };
+        let name = name.and_then(json::text).filter(|name| !name.is_empty());
+        if let Some(name) = &name {
+            self.watch.hear(Some(voice), name);
+        }
         if !self.tally.knows(voice)
-            && let Some(name) = name.and_then(json::text).filter(|name| !name.is_empty())
+            && let Some(name) = name
         {
             self.tally.whole(&name);
             self.tool_calls = self.tool_calls.saturating_add(1);
@@ -111,6 +119,7 @@ impl Answer {
     /// A tool that is called, whole at once.
     pub fn call_whole(&mut self, name: Option<&str>, input: Option<&str>) {
         if let Some(name) = name.and_then(json::text) {
+            self.watch.hear(None, &name);
             self.tally.whole(&name);
             self.tool_calls = self.tool_calls.saturating_add(1);
         }

@@ -9,7 +9,10 @@ use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
 use super::json;
+use super::media::Media;
+use super::offer::{self, Offer};
 use super::part::{Kind, Part, Parts};
+use super::system::{self, System};
 use super::usage::Usage;
 
 /// The deepest nesting of a body that is read.
@@ -87,6 +90,8 @@ pub struct Call {
     pub in_pieces: bool,
     /// What is asked for that is not counted in tokens: characters to speak, images to make, seconds to hear.
     pub asked: Usage,
+    /// What it has in it besides text, each kind once.
+    pub media: Vec<Media>,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
@@ -252,6 +257,16 @@ impl Call {
     /// counted again.
     pub fn input_up_to(&self, encoding: Encoding, known: &mut Known, most: u64) -> Result<Input, Longer> {
         bound::up_to(self, encoding, known, most)
+    }
+
+    /// The tools that it offers, whoever runs them.
+    pub fn offers(&self) -> Vec<Offer> {
+        offer::offers(&self.body)
+    }
+
+    /// Its instructions, above the conversation.
+    pub fn system(&self) -> System {
+        system::system(&self.body)
     }
 
     /// What the path says decides, whatever the body says.
@@ -531,6 +546,9 @@ impl<'a> Head<'a> {
         if matches!(dialect, Dialect::OpenAiImages | Dialect::MiniMaxMedia) {
             parts.asked.images = choices;
         }
+        if dialect == Dialect::OpenAiTranscription {
+            parts.holds(Media::Audio);
+        }
         Call {
             dialect,
             model: self.model,
@@ -541,6 +559,7 @@ impl<'a> Head<'a> {
             open: parts.open,
             floor,
             asked: parts.asked,
+            media: parts.media,
             in_pieces: parts.in_pieces,
             body: self.body.to_owned(),
             parts: parts.list,

@@ -114,6 +114,32 @@ pub fn depth_within(body: &[u8], most: usize) -> bool {
     true
 }
 
+/// Finds the end of a JSON value that comes in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closing {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Closing {
+    /// Whether the outermost value ends with this byte.
+    pub fn closes(&mut self, byte: u8) -> bool {
+        match (self.quoted, byte) {
+            (true, _) if self.escaped => self.escaped = false,
+            (true, b'\\') => self.escaped = true,
+            (_, b'"') => self.quoted = !self.quoted,
+            (false, b'{' | b'[') => self.depth = self.depth.saturating_add(1),
+            (false, b'}' | b']') => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
 /// The raw string literals in JSON text, quotes included, keys and values alike, in order.
 ///
 /// A literal without its end is not given; [`rest`](Self::rest) then begins before it.

@@ -27,9 +27,13 @@ pub mod dialect;
 pub mod form;
 #[cfg(feature = "bench")]
 pub mod measure;
+pub mod media;
+pub mod offer;
 pub mod reader;
 pub mod rewrite;
+pub mod system;
 pub mod usage;
+pub mod watch;
 
 mod answer;
 mod bound;
@@ -47,3 +51,5 @@ mod stream;
 mod tally;
 mod unpack;
 mod values;
+
+pub use json::Closing;

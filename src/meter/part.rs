@@ -1,6 +1,7 @@
 //! What a request body is made of, as far as a model reads it.
 
 use super::json;
+use super::media::Media;
 use super::usage::Usage;
 
 /// One part of a request body: a raw JSON value and how it is counted.
@@ -70,6 +71,8 @@ pub struct Parts<'a> {
     pub asked: Usage,
     /// Each event of the answer is to have what is new, where it might have all so far.
     pub in_pieces: bool,
+    /// What there is besides text, each kind once.
+    pub media: Vec<Media>,
 }
 
 impl<'a> Parts<'a> {
@@ -88,6 +91,7 @@ impl<'a> Parts<'a> {
             answers: 1,
             asked: Usage::default(),
             in_pieces: false,
+            media: Vec::new(),
         }
     }
 
@@ -100,7 +104,25 @@ impl<'a> Parts<'a> {
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(start.saturating_add(raw.len()))) else {
             return self.open("a body above 4 GiB");
         };
+        match kind {
+            Kind::Image => self.holds(Media::Image),
+            Kind::Audio => self.holds(Media::Audio),
+            _ => {}
+        }
         self.list.push(Part { kind, signed: false, start, end });
+    }
+
+    /// There is something besides text.
+    pub fn holds(&mut self, media: Media) {
+        if !self.media.contains(&media) {
+            self.media.push(media);
+        }
+    }
+
+    /// It points at something besides text, or has it in a form that must be unfolded: its size cannot be told.
+    pub fn open_media(&mut self, media: &[Media], why: &'static str) {
+        media.iter().for_each(|media| self.holds(*media));
+        self.open(why);
     }
 
     /// Thoughts that their provider has signed: text, but nobody may change it.

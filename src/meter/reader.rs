@@ -12,6 +12,7 @@ use super::manner::Manner;
 use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
 use super::usage::Usage;
+use super::watch::{MayCall, Watch};
 use super::{eventstream, partial, sse, values};
 
 /// The longest JSON answer that is read, in bytes.
@@ -246,6 +247,24 @@ impl Reader {
     pub fn keep_to(&mut self, terms: Terms) {
         // Of a compressed stream nothing can be taken out.
         self.terms = Some(terms).filter(|_| self.unpacker.is_none());
+    }
+
+    /// Watches which tools the answer calls, from before its first chunk. `enforced`: a stream that is kept to terms never
+    /// passes an event on that calls another; it waits, and can only be cut.
+    pub fn watch(&mut self, may: MayCall, enforced: bool) {
+        self.answer.watch = Watch::new(may, enforced);
+    }
+
+    /// The first tool that the answer calls and may not: of a document it is known when it has ended.
+    pub fn forbidden(&self) -> Option<&str> {
+        self.answer.watch.forbidden()
+    }
+
+    /// Whether a body whose first bytes these are is one JSON document. `None`: they are only white space.
+    pub fn begins_document(&self, chunk: &[u8]) -> Option<bool> {
+        let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf))?;
+        let told = matches!(self.declared, Declared::Text | Declared::Sound) || self.unpacker.is_some();
+        Some(matches!(first, b'{' | b'[') && !told && !self.dialect.sends_objects() && !matches!(self.body, Body::Deaf))
     }
 
     /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.

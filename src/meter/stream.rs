@@ -284,14 +284,20 @@ impl Reading<'_> {
             // Behind what cannot be weighed: it will never be delivered.
             Way::Blocked(_) => return Continue(()),
         }
-        let before = self.is_near(data.len()).then(|| self.report.answer.clone());
+        let (near, may_call) = (self.is_near(data.len()), self.may_call(data));
+        let before = (near || may_call).then(|| self.report.answer.clone());
         let shape = self.kind.read(self.dialect, self.report.answer, data);
-        if let Some(before) = before
-            && let Err(needs) = self.passes(before)
-        {
-            let event = data.to_vec();
-            *self.way = Way::Blocked(Waiting { event, needs: Some(needs), behind: Vec::new(), ended: false });
-            return Break(());
+        if let Some(before) = before {
+            let needs = match self.calls_none_forbidden(&before) {
+                false => Err(None),
+                true if near => self.passes(before).map_err(Some),
+                true => Ok(()),
+            };
+            if let Err(needs) = needs {
+                let event = data.to_vec();
+                *self.way = Way::Blocked(Waiting { event, needs, behind: Vec::new(), ended: false });
+                return Break(());
+            }
         }
         *self.dropped = self.hide && shape == Shape::UsageOnly;
         if *self.dropped {
@@ -302,6 +308,24 @@ impl Reading<'_> {
         }
         self.watch_grace();
         Continue(())
+    }
+
+    /// Whether an event could call a tool, where that matters. What names none in any spelling cannot.
+    fn may_call(&self, data: &[u8]) -> bool {
+        let has = |part: &[u8]| memchr::memmem::find(data, part).is_some();
+        self.allowance.is_some() && self.report.answer.watch.is_enforced() && (has(b"name") || has(b"\\u"))
+    }
+
+    /// Whether the event that was just read calls no tool that may not be called. If it does, the answer is again what it
+    /// was `before`, but for the name.
+    fn calls_none_forbidden(&mut self, before: &Answer) -> bool {
+        if before.watch.forbidden().is_some() || self.report.answer.watch.forbidden().is_none() {
+            return true;
+        }
+        let forbidden = self.report.answer.watch.take_forbidden();
+        *self.report.answer = before.clone();
+        self.report.answer.watch.found(forbidden);
+        false
     }
 
     /// Whether an event of this length could take the count above the allowance.

@@ -1,7 +1,5 @@
 //! The compiled policy: what the engine holds. Immutable, complete, every reference resolved to an index.
 
-use ipnet::IpNet;
-
 use super::price::{self, FactorLine, Price, Rates};
 use super::succession::Charter;
 use super::unit::Unit;
@@ -9,6 +7,13 @@ use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 use crate::quota::Quota;
 use crate::scan::Scanner;
+
+pub use super::band::Band;
+pub use super::connectivity::{Connectivity, Streaming};
+pub use super::guard::Guard;
+pub use super::identity::{By, San, Voucher};
+pub use super::names::{Names, matches};
+pub use super::security::{Security, SystemRule, Tools};
 
 /// Everything one policy file says.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct Bundle {
     pub headers: HostMode,
     /// The header names that may carry a key, lower case, in the order of the policy.
     pub credentials: Vec<String>,
+    /// Who else says whose call it is, in the order of the policy.
+    pub vouchers: Vec<Voucher>,
     /// How many trusted proxies stand in front: that many addresses from the right of `x-forwarded-for` are theirs.
     pub trusted_proxies: u8,
     /// All known keys.
@@ -143,9 +150,16 @@ pub struct Model {
     pub factor: Vec<FactorLine>,
     /// The wire formats that it is served in; empty: any.
     pub speaks: Vec<Dialect>,
+    /// The name that it is another one of, where that is exact.
+    pub alias: Option<String>,
 }
 
 impl Model {
+    /// What a call for `name` that falls to this line is really for.
+    pub fn real<'a>(&'a self, name: &'a str) -> &'a str {
+        self.alias.as_deref().unwrap_or(name)
+    }
+
     /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
     pub fn price(&self, wall_ms: u64, dialect: Dialect, round: u64) -> Price {
         let (factor, long) = price::factor(&self.factor, wall_ms, dialect);
@@ -201,6 +215,11 @@ impl Plan {
             Some(version) => format!("{}@{version}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Whether a guard only says what it would have refused.
+    pub fn observes(&self, guard: Guard) -> bool {
+        self.connectivity.observe.contains(&guard) || self.security.observe.contains(&guard)
     }
 }
 
@@ -439,28 +458,6 @@ pub enum Lost {
     Held,
     /// What had been delivered when its slot was last written.
     Delivered,
-}
-
-/// The connectivity third of a plan.
-#[derive(Clone, Debug, Default)]
-pub struct Connectivity {
-    /// Networks the caller must be in; empty: any.
-    pub sources: Vec<IpNet>,
-    /// The value of `x-farebox-tier` on the request that goes upstream.
-    pub tier: Option<String>,
-}
-
-/// The security third of a plan.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// Model names and globs that may be asked for; empty: every model of the catalogue.
-    pub models: Vec<globset::GlobMatcher>,
-    /// Longest input in tokens.
-    pub longest_input: Option<u64>,
-    /// What the texts of prompts are screened for. `None`: nothing.
-    pub input: Option<Screen>,
-    /// What the texts of answers are screened for. `None`: nothing.
-    pub output: Option<Screen>,
 }
 
 /// What texts are screened for.

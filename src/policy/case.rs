@@ -9,6 +9,9 @@ use std::net::IpAddr;
 mod call;
 mod expect;
 mod names;
+mod wire;
+
+pub use wire::Wire;
 
 pub(super) use names::check;
 
@@ -162,6 +165,8 @@ pub struct Call {
     pub open: bool,
     /// Further request headers, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// How it looks on the wire.
+    pub wire: Wire,
 }
 
 /// What is asked.
@@ -271,6 +276,8 @@ pub struct Expect {
     pub reached: Option<Vec<Reached>>,
     /// Output tokens by which the record says that a call of a tool was let end.
     pub graced: Option<u64>,
+    /// Request headers that the upstream sees; `None`: it must not see this one.
+    pub sent: Vec<(String, Option<String>)>,
 }
 
 /// How full a quota has become.

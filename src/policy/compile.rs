@@ -26,6 +26,9 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
         downgrades_are_served(plan, document, faults);
+        if let Some(forced) = &plan.forced {
+            is_served(forced.at, &forced.value, document, faults);
+        }
     }
     prices_stated(document, faults);
     one_currency(document, faults);
@@ -94,22 +97,26 @@ fn downgrades_are_served(plan: &PlanText, document: &Document, faults: &mut Faul
     let of_caps = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.full);
     for step in plan.empty.iter().chain(of_caps) {
         let ReliefText::Downgrade(name) = &step.value else { continue };
-        let row = model_text(document, name);
-        let Some(row) = row.filter(|_| !models::is_glob(name)) else {
-            let names = document.models.iter().map(|row| row.pattern.value.as_str());
-            let help = faults.meant(name, names, "models");
-            faults.add(step.at, Code::UnknownName, format!("there is no model {}", shown(name)), help);
-            continue;
-        };
-        let spoken =
-            |dialect: &Dialect| document.models.iter().any(|row| row.speaks.is_empty() || row.speaks.contains(dialect));
-        let mute = Dialect::ALL.iter().find(|d| !row.speaks.is_empty() && !row.speaks.contains(d) && spoken(d));
-        if let Some(dialect) = mute {
-            let words = models::DIALECTS.iter().find(|(_, known)| known == dialect).map_or("?", |(words, _)| words);
-            let message = format!("{} does not speak {words}, which callers may use", shown(name));
-            let help = "choose a model that speaks it, or say with `speaks` what the other models speak";
-            faults.add(step.at, Code::Conflict, message, help);
-        }
+        is_served(step.at, name, document, faults);
+    }
+}
+
+/// A model that calls are sent to, whatever they asked for: it is in the catalogue, and speaks what callers may speak.
+fn is_served(at: Mark, name: &str, document: &Document, faults: &mut Faults) {
+    let Some(row) = model_text(document, name).filter(|_| !models::is_glob(name)) else {
+        let names = document.models.iter().map(|row| row.pattern.value.as_str());
+        let help = faults.meant(name, names, "models");
+        return faults.add(at, Code::UnknownName, format!("there is no model {}", shown(name)), help);
+    };
+    let spoken =
+        |dialect: &Dialect| document.models.iter().any(|row| row.speaks.is_empty() || row.speaks.contains(dialect));
+    let mute = Dialect::ALL.iter().find(|d| !row.speaks.is_empty() && !row.speaks.contains(d) && spoken(d));
+    if let Some(dialect) = mute {
+        let words = models::DIALECTS.iter().find(|(_, known)| known == dialect).map(|(words, _)| *words);
+        let words = words.unwrap_or(dialect.name());
+        let message = format!("{} does not speak {words}, which callers may use", shown(name));
+        let help = "choose a model that speaks it, or say with `speaks` what the other models speak";
+        faults.add(at, Code::Conflict, message, help);
     }
 }
 
@@ -237,6 +244,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], screens: &[
         mask_key: Sha256::new().chain_update("farebox mask\n").chain_update(text).finalize().into(),
         headers: document.headers,
         credentials: document.credentials.clone(),
+        vouchers: document.vouchers.clone(),
         trusted_proxies: document.trusted_proxies,
         keys: keys.collect(),
         seats,
@@ -261,6 +269,7 @@ fn build_model(row: &ModelText, document: &Document) -> Model {
         money: terms.money.rates(),
         factor: terms.factor.clone(),
         speaks: terms.speaks.clone(),
+        alias: named.filter(|named| named.glob.is_none()).map(|named| named.pattern.value.clone()),
     }
 }
 
@@ -286,9 +295,9 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
         connectivity: plan.connectivity.clone(),
         security: Security {
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
-            longest_input: plan.longest_input,
             input: screens.input,
             output: screens.output,
+            ..plan.security.clone()
         },
     }
 }

@@ -5,6 +5,7 @@ use super::bundle::{Collector, HostMode, Mode, OnUnknown, Unknown};
 use super::case::{self, Draft};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
+use super::identity::{self, Voucher};
 use super::keys;
 use super::models::{self, ModelText};
 use super::plan::{self, PlanText};
@@ -47,6 +48,7 @@ pub(super) struct Document {
     pub zone: String,
     pub headers: HostMode,
     pub credentials: Vec<String>,
+    pub vouchers: Vec<Voucher>,
     pub trusted_proxies: u8,
     pub models: Vec<ModelText>,
     pub plans: Vec<PlanText>,
@@ -111,15 +113,21 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     let zone = policy.optional("zone").and_then(|node| form(node, "zone", faults, zone));
     let section = |key: &str, help: &str, faults: &mut Faults| policy.required(key, help, faults);
     let identity_help = "say which headers carry a key, for example `identity: [{key: [authorization, x-api-key]}]`";
-    let credentials = section("identity", identity_help, faults).map(|node| identity(node, faults));
+    let credentials = section("identity", identity_help, faults).map(|node| identity::read(node, faults));
+    let (credentials, vouchers) = credentials.unwrap_or_default();
     let zone = zone.map_or("UTC".to_owned(), |zone| zone.value);
     let models = section("models", "list the models that may be asked for", faults)
         .map(|node| models::read(node, &zone, faults));
     let stated = policy.optional("levels").map(|node| levels(node, faults));
     let plain = stated.is_none();
     let levels = stated.unwrap_or_else(|| vec!["seat".to_owned(), "org".to_owned()]);
-    let plans = section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, faults));
-    let seats = section("seats", "list who may call", faults).map(|node| seats(node, &levels, plain, faults));
+    let plans =
+        section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, &zone, faults));
+    let seats = section("seats", "list who may call", faults).map(|node| {
+        // Where somebody else vouches for callers, a seat may do without keys.
+        let shape = Shape { plain, keyless: !vouchers.is_empty() };
+        seats(node, &levels, shape, faults)
+    });
     let packs = policy.optional("packs").map(|node| packs(node, &levels, &zone, faults));
     let assign = section("assign", "say which seats have which plan", faults)
         .map(|node| assign::read(node, &levels, &zone, faults));
@@ -130,7 +138,8 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         mode,
         zone,
         headers: policy.optional("envoy").and_then(|node| envoy(node, faults)).unwrap_or(HostMode::Held),
-        credentials: credentials.unwrap_or_default(),
+        credentials,
+        vouchers,
         trusted_proxies: policy.optional("network").and_then(|node| network(node, faults)).unwrap_or(0),
         models: models.unwrap_or_default(),
         plans: plans.unwrap_or_default(),
@@ -188,28 +197,8 @@ fn envoy(node: &Node, faults: &mut Faults) -> Option<HostMode> {
     choice(node, "envoy.headers", &[("held", HostMode::Held), ("first", HostMode::First)], faults)
 }
 
-fn identity(node: &Node, faults: &mut Faults) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for entry in list(node, "identity", faults).unwrap_or_default() {
-        let help = "name the headers that may carry a key, for example `key: [authorization, x-api-key]`";
-        let headers = Fields::of(entry, "identity", &["key"], faults)
-            .and_then(|fields| fields.required("key", help, faults))
-            .and_then(|node| list(node, "identity.key", faults));
-        for node in headers.unwrap_or_default() {
-            let Some(header) = form(node, "identity.key", faults, header) else { continue };
-            if names.contains(&header.value) {
-                let message = format!("the header {} is listed twice", shown(&header.value));
-                faults.add(header.at, Code::Duplicate, message, "keep one of them");
-            } else {
-                names.push(header.value);
-            }
-        }
-    }
-    names
-}
-
 /// A header name that may carry a key, in lower case (RFC 9110, 5.1: case does not count).
-fn header(written: &str) -> Result<String, Complaint> {
+pub(super) fn header(written: &str) -> Result<String, Complaint> {
     let lower = written.to_ascii_lowercase();
     if !is_header_name(&lower) {
         let message = format!("{} is no header name", shown(written));
@@ -306,16 +295,24 @@ fn session(node: &Node, faults: &mut Faults) -> Vec<String> {
     headers.map(|header| header.value).collect()
 }
 
-fn seats(node: &Node, levels: &[String], plain: bool, faults: &mut Faults) -> Vec<SeatText> {
+/// What is asked of every seat.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Levels are not stated, and every seat is in an organisation.
+    plain: bool,
+    /// It need not have a key.
+    keyless: bool,
+}
+
+fn seats(node: &Node, levels: &[String], shape: Shape, faults: &mut Faults) -> Vec<SeatText> {
     let entries = map(node, "seats", faults).unwrap_or_default();
     if entries.is_empty() {
         faults.add(node.at, Code::BadValue, "no seat is listed", "list at least one seat");
     }
-    entries.iter().map(|entry| seat(entry, levels, plain, faults)).collect()
+    entries.iter().map(|entry| seat(entry, levels, shape, faults)).collect()
 }
 
-/// `plain`: levels are not stated, and every seat is in an organisation.
-fn seat(entry: &Entry, levels: &[String], plain: bool, faults: &mut Faults) -> SeatText {
+fn seat(entry: &Entry, levels: &[String], shape: Shape, faults: &mut Faults) -> SeatText {
     faults.keep(entry.at, name(&entry.key, "a seat"));
     let mut seat = SeatText {
         name: Spanned { at: entry.at, value: entry.key.clone() },
@@ -329,7 +326,7 @@ fn seat(entry: &Entry, levels: &[String], plain: bool, faults: &mut Faults) -> S
     let Some(fields) = Fields::of(&entry.value, what, &known, faults) else { return seat };
     seat.unsound = false;
     for level in groups() {
-        let node = match plain {
+        let node = match shape.plain {
             true => {
                 let help = "say which organisation the seat belongs to, for example `org: acme`";
                 let node = fields.required(level, help, faults);
@@ -343,7 +340,11 @@ fn seat(entry: &Entry, levels: &[String], plain: bool, faults: &mut Faults) -> S
         seat.of.push(group.flatten().map(|group| group.value));
     }
     let help = "list the hashes of its keys, for example `keys: [\"sha256:…\"]`";
-    let keys = fields.required("keys", help, faults).and_then(|node| list(node, &fields.path("keys"), faults));
+    let keys = match shape.keyless {
+        true => fields.optional("keys"),
+        false => fields.required("keys", help, faults),
+    };
+    let keys = keys.and_then(|node| list(node, &fields.path("keys"), faults));
     let hashes = keys.unwrap_or_default().iter();
     seat.keys = hashes.filter_map(|node| form(node, &fields.path("keys"), faults, keys::hash)).collect();
     seat

@@ -20,8 +20,14 @@
 //!                                      # `observe` decides and reports quotas, and refuses nothing for their sake
 //! zone: Asia/Shanghai                  # optional, UTC: where days, weeks, months and terms begin
 //! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
-//! identity:                            # headers that may carry a key; in authorization it follows `Bearer `
-//!   - {key: [authorization, x-api-key]}
+//! identity:                            # who says whose call it is. All that say something must name one seat, in the order
+//!                                      # written; two names are refused, and so is a name that is no seat
+//!   - {key: [authorization, x-api-key]}   # headers that may carry a key; in authorization it follows `Bearer `
+//!   - {jwt: payload, seat: sub}        # optional: a claim, whose value is the seat's name, of a token that `jwt_authn` in
+//!                                      # front has verified, with `payload_in_metadata: payload` and `forward: false`
+//!   - {san: uri, seat: "spiffe://acme.test/seat/*", unreadable: deny}   # optional: the first URI (or `dns` name) of the
+//!                                      # peer's certificate, of which `*` is the seat; another one says nothing. Envoy must
+//!                                      # verify it (`trusted_ca`). `unreadable`, for `jwt` too: deny, the default, or ignore
 //! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
 //! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
@@ -98,9 +104,45 @@
 //!         cut_by_upstream: delivered   # an answer that breaks off
 //!     connectivity:
 //!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
+//!       denied_sources: [10.9.0.0/16]  # optional: and those it may not have, which beats `sources`
+//!       hours: [{times: 08:00-18:00, days: [mon, fri], zone: Europe/Berlin}]   # optional, always: bands of hours, days or
+//!                                      # both, by the clocks on the wall; over midnight a band belongs to its first day
+//!       hosts: [llm.acme.test, "*.ai.acme.test"]   # optional, any, as are the next two: in any case and without port; a
+//!                                      # request that names two hosts needs both
+//!       paths: ["/v1/*"]               # without query, case counts; however a server may read it, decoded or resolved
+//!       methods: [POST, GET]
+//!       request: {largest: 1 MiB}      # optional: by content-length before the body is read, else as soon as it is more
+//!       response: {largest: 4 MiB}     # optional, in bytes as they come: a stream ends as at a length limit, a document is
+//!                                      # an error in its place; an event above 1 MiB does not pass then
+//!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
+//!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
+//!                                      # and in the record (`passed`), and goes on
 //!     security:
-//!       models: ["demo-*"]             # optional, all: names and globs that may be asked for
+//!       models: ["demo-*"]             # optional, all: names and globs that may be asked for; an alias is what it stands for,
+//!                                      # unless it is itself listed. Or `force_model: demo-small`: every call goes to that one,
+//!                                      # whatever it asks for, at its price; one whose path names another is refused
+//!       endpoints: {allow: [chat, responses, embeddings, count]}   # optional, any: or `deny`. Also completions,
+//!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and
+//!                                      # other (paths that no dialect knows)
+//!       modalities: [text, image]      # optional, any: what a prompt may hold; also audio, video, file
+//!       tools:                         # optional, as are its keys: functions by name, tools of the provider's by kind
+//!                                      # (`web_search`, with or without its date). `deny` beats `allow`, in any case. Binds
+//!                                      # what a call offers and what the answer calls: a stream ends before such a call, a
+//!                                      # document is an error in its place. A caller may call a tool what they like: only
+//!                                      # `allow` binds one who means ill
+//!         allow: ["get_*", bash]
+//!         deny: ["mcp__*__delete"]
+//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"]}   # MCP, by address, or by label where there is
+//!                                      # none; with `tools.allow` no other server passes
+//!         most: 64                     # how many may be offered
+//!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
+//!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
+//!                                      # must be there, once and not empty
+//!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
+//!                                      # to honest clients, and no wall
+//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
+//!                                      # calls; or pass
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind
@@ -116,9 +158,10 @@
 //!         keywords: {words: [project falcon], action: deny}         # any case
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
 //!                                        # of an answer that cannot be screened: deny, the default, or pass
+//!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
-//!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum
+//!   alice:                             # keys as SHA-256: printf %s KEY | sha256sum; optional beside `jwt` or `san`
 //!     org: acme
 //!     keys: ["sha256:8be25d9c6da5f3b7d9b5a8e3f6b1dbf3c34d8b4a8d7b5e5c8a0e4f3d2c1b0a99"]
 //! packs:                               # optional: one-off top-ups of an account
@@ -139,10 +182,11 @@
 //!     as: {seat: alice}                # or {key: …}, in clear
 //!     at: 2026-11-25T10:00:00+08:00    # optional
 //!     used: {pace: 100 fresh tokens}         # optional: already used in the windows that run at the first call
-//!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b}}
+//!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b, x-team: [blue, red]},
+//!            host: llm.acme.test, path: /v1/chat/completions, method: POST, body: {tools: []}}   # `body`: members of it
 //!                                      # `max_tokens`: the older name of the limit beside it. Other apis: `anthropic
 //!                                      # messages`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
-//!                                      # (`seconds: 30` of sound)
+//!                                      # (`seconds: 30` of sound); `open: true`: it points at what cannot be read
 //!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin; `images: 1`,
 //!                                      # `seconds: 12`: in place of those asked for; `arguments: true`: it is a tool's call
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
@@ -151,7 +195,8 @@
 //!                                      # `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
-//!        finish: stop, delivered: 50, outcome: complete}   # and `text`, that the caller sees; `max_tokens`; `graced: 0`
+//!        finish: stop, delivered: 50, outcome: complete, sent: {x-a: b, authorization: none}}   # `sent`: headers that the
+//!                                      # upstream sees; and `text`, that the caller sees; `max_tokens`; `graced: 0`
 //!                                      # tokens by which a tool's call was let end; `reached: [month 50]`: percents noted
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
@@ -178,16 +223,22 @@ pub mod succession;
 pub mod unit;
 
 mod assign;
+mod band;
 mod compile;
+mod connectivity;
 mod document;
 mod fields;
 mod funding;
+mod guard;
 mod hold;
+mod identity;
 mod keys;
 mod models;
+mod names;
 mod plan;
 mod scalar;
 mod screen;
+mod security;
 mod tokens;
 mod tree;
 mod window;

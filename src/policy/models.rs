@@ -2,11 +2,12 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::band::{self, Band};
 use super::bundle::{Model, Models};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, text};
 use super::price::{FactorLine, Rates};
-use super::scalar::{PricedPer, moment, number, price, times};
+use super::scalar::{PricedPer, moment, number, price};
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 use super::unit;
 use crate::meter::count::Encoding;
@@ -243,15 +244,11 @@ fn code_of(written: &str) -> Result<&'static str, Complaint> {
     })
 }
 
-const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-
 /// `2`, or a list of lines of which the first that applies decides.
 fn factor(node: &Node, what: &str, zone: &str, faults: &mut Faults) -> Vec<FactorLine> {
     let always = |factor: u64| FactorLine {
         factor,
-        times: None,
-        days: [false; 7],
-        zone: zone.to_owned(),
+        band: Band { times: None, days: [false; 7], zone: zone.to_owned() },
         dates: (0, u64::MAX),
         dialects: Vec::new(),
         above: None,
@@ -282,20 +279,8 @@ fn factor_line(node: &Node, what: &str, mut line: FactorLine, faults: &mut Fault
     let fields = Fields::of(node, what, &known, faults)?;
     let stated = fields.required("factor", "say what the calls weigh, for example `factor: 3`", faults)?;
     line.factor = form(stated, &fields.path("factor"), faults, number)?.value;
-    if let Some(node) = fields.optional("zone") {
-        line.zone = form(node, &fields.path("zone"), faults, super::document::zone)?.value;
-    }
-    if let Some(node) = fields.optional("times") {
-        line.times = Some(form(node, &fields.path("times"), faults, times)?.value);
-    }
-    for item in fields.optional("days").and_then(|node| list(node, &fields.path("days"), faults)).unwrap_or_default() {
-        let words: Vec<(&str, usize)> = DAYS.iter().enumerate().map(|(at, day)| (*day, at)).collect();
-        let day = choice(item, &fields.path("days"), &words, faults)?;
-        if let Some(day) = line.days.get_mut(day) {
-            *day = true;
-        }
-    }
-    let zone = line.zone.clone();
+    line.band = band::read(&fields, &line.band.zone, faults)?;
+    let zone = line.band.zone.clone();
     let at = |key: &str, faults: &mut Faults| {
         let node = fields.optional(key)?;
         form(node, &fields.path(key), faults, |written| moment(written, &zone)).map(|at| at.value)
@@ -397,6 +382,7 @@ mod tests {
             money: Rates::default(),
             factor: Vec::new(),
             speaks: Vec::new(),
+            alias: None,
         };
         Models::sorted(patterns.iter().map(row).collect())
     }

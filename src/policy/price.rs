@@ -1,8 +1,6 @@
 //! What a call of a model costs: rates by direction, and the factor of the hour. All in integers.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
+use super::band::Band;
 use super::unit::Consumed;
 use crate::meter::dialect::Dialect;
 use crate::meter::usage::Usage;
@@ -127,12 +125,8 @@ impl Price {
 pub struct FactorLine {
     /// In micro-units.
     pub factor: u64,
-    /// Minutes of the day, from the first up to and without the second; one that ends before it begins spans midnight.
-    pub times: Option<(u16, u16)>,
-    /// Days of the week, Monday first; all false where none is named. Of a band that spans midnight: where it begins.
-    pub days: [bool; 7],
-    /// The zone that times and days are told in.
-    pub zone: String,
+    /// Hours and days.
+    pub band: Band,
     /// Unix milliseconds, from the first up to and without the second.
     pub dates: (u64, u64),
     /// The wire formats; empty: any.
@@ -145,25 +139,7 @@ impl FactorLine {
     fn applies(&self, wall_ms: u64, dialect: Dialect) -> bool {
         let (from, until) = self.dates;
         let served = self.dialects.is_empty() || self.dialects.contains(&dialect);
-        served && from <= wall_ms && wall_ms < until && self.in_band(wall_ms).unwrap_or(false)
-    }
-
-    /// Whether the moment lies in the band of hours and days. `None`: beyond the calendar.
-    fn in_band(&self, wall_ms: u64) -> Option<bool> {
-        let any_day = !self.days.contains(&true);
-        if self.times.is_none() && any_day {
-            return Some(true);
-        }
-        let zone = TimeZone::get(&self.zone).unwrap_or(TimeZone::UTC);
-        let at = Timestamp::from_millisecond(i64::try_from(wall_ms).ok()?).ok()?.to_zoned_datetime(zone);
-        let minute = u16::try_from(i32::from(at.hour()) * 60 + i32::from(at.minute())).ok()?;
-        let (from, until) = self.times.unwrap_or((0, 24 * 60));
-        let spans = until <= from;
-        let inside = if spans { minute >= from || minute < until } else { (from..until).contains(&minute) };
-        let began_yesterday = spans && minute < until;
-        let today = usize::try_from(at.weekday().to_monday_zero_offset()).ok()?;
-        let day = if began_yesterday { (today + 6) % 7 } else { today };
-        Some(inside && (any_day || self.days.get(day).copied().unwrap_or(false)))
+        served && from <= wall_ms && wall_ms < until && self.band.has(wall_ms).unwrap_or(false)
     }
 }
 
@@ -180,16 +156,14 @@ mod tests {
     use super::*;
 
     fn ms(text: &str) -> u64 {
-        let at: Timestamp = text.parse().unwrap();
+        let at: jiff::Timestamp = text.parse().unwrap();
         u64::try_from(at.as_millisecond()).unwrap()
     }
 
     fn line(factor: u64) -> FactorLine {
         FactorLine {
             factor: factor * MICRO,
-            times: None,
-            days: [false; 7],
-            zone: "Asia/Shanghai".to_owned(),
+            band: Band { times: None, days: [false; 7], zone: "Asia/Shanghai".to_owned() },
             dates: (0, u64::MAX),
             dialects: Vec::new(),
             above: None,
@@ -202,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_first_band_that_the_moment_lies_in_decides() {
-        let peak = FactorLine { times: Some((14 * 60, 18 * 60)), ..line(3) };
+        let mut peak = line(3);
+        peak.band.times = Some((14 * 60, 18 * 60));
         let lines = [peak, line(2)];
         assert_eq!(at(&lines, "2026-11-25T13:59:59+08:00"), 2);
         assert_eq!(at(&lines, "2026-11-25T14:00:00+08:00"), 3);
@@ -213,11 +188,9 @@ mod tests {
 
     #[test]
     fn a_band_over_midnight_belongs_to_the_day_it_begins_on() {
-        let friday_night = FactorLine {
-            times: Some((22 * 60, 6 * 60)),
-            days: [false, false, false, false, true, false, false],
-            ..line(5)
-        };
+        let mut friday_night = line(5);
+        friday_night.band.times = Some((22 * 60, 6 * 60));
+        friday_night.band.days[4] = true;
         let lines = [friday_night];
         // 27 November 2026 is a Friday.
         assert_eq!(at(&lines, "2026-11-27T21:59:00+08:00"), 1);

@@ -117,7 +117,7 @@ pub struct Record {
     pub prompts: u64,
     /// Tools that the answer called.
     pub tool_calls: u64,
-    /// What the policy let pass that a quota would have refused.
+    /// What the policy let pass that a guard or a quota would have refused, guards first.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub passed: Vec<Pass>,
     /// Quotas that this exchange has filled up to a percent that the policy asks to be told of. More than one exchange
@@ -145,14 +145,14 @@ pub struct Reached {
     pub percent: u8,
 }
 
-/// A quota that was in the way, and what was done about it.
+/// A quota or a guard that was in the way, and what was done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pass {
     /// `observed`, `overage`, `throttled`, `downgraded` or `waited`. Or `refused`: the call was, and counts all the same
     /// where a cap says so; its outcome is `never_sent`.
     pub how: String,
-    /// The quota's name; of a call that was refused, what refused it.
+    /// The quota's name, or the guard's; of a call that was refused, what refused it.
     pub quota: String,
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
 
-use crate::engine::event::Header;
+use crate::engine::event::{Header, Vouched};
 use crate::upstream::ask::Api;
 use crate::upstream::script::Script;
 
@@ -18,6 +18,8 @@ pub struct Call {
     pub headers: Vec<Header>,
     /// The peer of the connection.
     pub peer: Option<IpAddr>,
+    /// What is vouched for, in the order of the policy's vouchers.
+    pub vouched: Vec<Vouched>,
     /// The body.
     pub body: Vec<u8>,
     /// What becomes of it upstream and on the way back.
@@ -69,6 +71,7 @@ impl Call {
         Self {
             headers,
             peer: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            vouched: Vec::new(),
             body: body.to_string().into_bytes(),
             plot: Plot::default(),
         }

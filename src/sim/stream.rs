@@ -165,7 +165,8 @@ impl Stream {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Fresh => {
                 let (headers, peer, end) = (&self.call.headers, self.call.peer, self.call.body.is_empty());
-                let flow = tell(&mut self.exchange, Event::RequestHeaders { headers, peer, end }, desk);
+                let event = Event::RequestHeaders { headers, peer, vouched: &self.call.vouched, end };
+                let flow = tell(&mut self.exchange, event, desk);
                 self.request_goes(flow, end, Phase::RequestHeaders, desk);
             }
             Stage::Body => {
@@ -270,7 +271,13 @@ impl Stream {
 
     fn begin_answer(&mut self, spoken: Spoken, desk: &mut Desk<'_>) {
         let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
-        tell(&mut self.exchange, event, desk);
+        let flow = tell(&mut self.exchange, event, desk);
+        if let Flow::Reply(Reply { status, headers, body }) = flow {
+            self.apply(Phase::ResponseHeaders, desk);
+            (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
+            self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+            return;
+        }
         self.response_headers(&spoken.headers, desk);
         self.stage = Stage::Answering { spoken: Box::new(spoken), shown: 0 };
     }

@@ -278,14 +278,15 @@ impl<'s> Envoy<'s> {
             found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
         };
         let url = format!("http://127.0.0.1:{}{}", self.settings.ports.http, value(b":path"));
-        let mut post = self.agent.post(url);
+        let mut post = ureq::http::Request::builder().method(value(b":method").as_str()).uri(url);
         for (name, value) in call.headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
             post = post.header(name.as_slice(), value.as_slice());
         }
-        if ends == Ends::HungUp(0) {
-            post = post.config().timeout_recv_response(Some(HANGS_UP)).build();
-        }
-        let mut answer = match post.send(&call.body[..]) {
+        post = post.header("host", value(b":authority"));
+        let post = post.body(call.body.clone()).map_err(|error| format!("the call cannot be sent: {error}"))?;
+        let patience = (ends == Ends::HungUp(0)).then_some(HANGS_UP);
+        let post = self.agent.configure_request(post).timeout_recv_response(patience).build();
+        let mut answer = match self.agent.run(post) {
             Err(ureq::Error::Timeout(_)) if ends == Ends::HungUp(0) => return Ok(Answered::default()),
             answer => answer.map_err(|error| format!("Envoy does not answer: {error}"))?,
         };
@@ -434,6 +435,9 @@ impl Envoy<'_> {
             charged: charged(case, &self.suite.bundle, &records),
             held: None,
             model: exchange.and_then(|exchange| exchange.get("model")?.as_str()).map(str::to_owned),
+            sent: exchange
+                .and_then(|exchange| serde_json::from_value(exchange.get("headers")?.clone()).ok())
+                .unwrap_or_default(),
             ..recorded(case, &self.suite.bundle, &records)
         })
     }
@@ -453,8 +457,10 @@ fn depends_on_the_clock(case: &Case, bundle: &Bundle) -> bool {
             .iter()
             .any(|(_, quota)| matches!(quota.quota.window, Window::Term { .. }));
     let lines = || bundle.models.rows.iter().flat_map(|row| &row.factor);
-    let priced = lines().any(|line| line.times.is_some() || line.days.contains(&true) || line.dates != (0, u64::MAX));
-    waits || ends || priced || case.before.iter().any(|earlier| earlier.at_ms.is_some())
+    let priced =
+        lines().any(|line| line.band.times.is_some() || line.band.days.contains(&true) || line.dates != (0, u64::MAX));
+    let opens = caller(&case.who, bundle).is_some_and(|(_, plan)| !plan.connectivity.hours.is_empty());
+    waits || ends || priced || opens || case.before.iter().any(|earlier| earlier.at_ms.is_some())
 }
 
 fn charged(case: &Case, bundle: &Bundle, records: &[Record]) -> BTreeMap<String, u64> {

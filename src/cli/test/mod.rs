@@ -10,6 +10,7 @@ mod preload;
 mod request;
 mod simulator;
 mod verdict;
+mod wire;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

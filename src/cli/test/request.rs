@@ -37,6 +37,7 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
         }
     }
     call.headers.extend(wanted.headers.iter().map(|(name, value)| header(name, value)));
+    super::wire::apply(&wanted.wire, &mut call);
     call
 }
 

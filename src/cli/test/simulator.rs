@@ -10,8 +10,9 @@ use super::preload;
 use super::request::{self, request, unanswerable, unseen};
 use super::verdict::{Mismatch, Observed, codes, recorded, text};
 use crate::collector::amount::Amount;
+use crate::engine::event::{Header, Vouched};
 use crate::policy::Bundle;
-use crate::policy::bundle::Key;
+use crate::policy::bundle::{Key, Voucher};
 use crate::policy::case::{Asked, Case, Who};
 use crate::quota::{Keys, Standing, Window, read_account};
 use crate::report::wire::Record;
@@ -105,7 +106,12 @@ fn use_before(world: &World, place: usize, asked: &Asked<'_>) -> Result<(), Stri
 
 /// Makes a call, until its end.
 fn carry_out(world: &World, asked: &Asked<'_>) -> Result<Seen, String> {
-    let call = request(asked, &key(asked.who), world.bundle());
+    let mut call = request(asked, &key(asked.who), world.bundle());
+    if let (Who::Seat(seat), true) = (asked.who, world.bundle().credentials.is_empty()) {
+        // Nobody has a key here: whoever else vouches for callers names this one.
+        let says = |voucher: &Voucher| Vouched::Says(voucher.says(seat).into_bytes());
+        call.vouched = world.bundle().vouchers.iter().map(says).collect();
+    }
     let stream = world.open(At { process: 0, vm: 0 }, call).ok_or("the world is empty")?;
     if !world.run(LONGEST_MS) {
         return Err(format!("the call did not end within {LONGEST_MS} ms"));
@@ -168,6 +174,16 @@ fn stated(body: &[u8], key: &str) -> Option<serde_json::Value> {
     body.get(key).cloned()
 }
 
+/// Headers by their names, those of one name joined as in HTTP.
+fn sent(headers: &[Header]) -> BTreeMap<String, String> {
+    let mut sent = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let (name, value) = (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned());
+        sent.entry(name).and_modify(|all| all.extend([", ", &value])).or_insert(value);
+    }
+    sent
+}
+
 fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &Standings) -> Result<Observed, String> {
     let upstream = seen.upstream.as_ref();
     let tier = upstream.and_then(|upstream| {
@@ -191,6 +207,7 @@ fn observe(case: &Case, world: &World, seen: &Seen, before: &Standings, after: &
         max_output: upstream.and_then(|upstream| upstream.limit),
         max_tokens: upstream.and_then(|upstream| stated(&upstream.body, "max_tokens")?.as_u64()),
         model: upstream.and_then(|upstream| stated(&upstream.body, "model")?.as_str().map(str::to_owned)),
+        sent: upstream.map(|upstream| sent(&upstream.headers)).unwrap_or_default(),
         held: Some(BTreeMap::new()),
         ..recorded(case, world.bundle(), &records)
     };

@@ -49,6 +49,8 @@ pub struct Observed {
     pub reached: Vec<String>,
     /// By how much a call of a tool was let end, as the record says.
     pub graced: u64,
+    /// The request headers that the upstream got, those of one name joined.
+    pub sent: BTreeMap<String, String>,
     /// Why the call itself was never made.
     pub spoiled: Option<Mismatch>,
     /// What contradicts itself, whatever the case expects.
@@ -173,6 +175,10 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(graced) = expect.graced {
         found.unless("graced", &graced.to_string(), &seen.graced.to_string());
+    }
+    for (name, value) in &expect.sent {
+        let seen = seen.sent.get(name).map_or("none", String::as_str);
+        found.unless(&format!("sent.{name}"), value.as_deref().unwrap_or("none"), seen);
     }
     if let Some(text) = &expect.text {
         found.unless("text", text, &seen.text);

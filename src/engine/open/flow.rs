@@ -1,8 +1,10 @@
 //! How the answer of an admitted exchange goes on: it is metered as it passes, its hold is extended, and where that cannot
 //! be done it is cut.
 
+use super::guarded::Guarded;
 use super::{Answer, Course, Desk, Open};
 use crate::engine::bill::{Bill, Size};
+use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::{Cause, Header};
 use crate::engine::exchange::Accounts;
@@ -27,7 +29,7 @@ impl Open {
         upstream: bool,
         attempts: u32,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> Result<(), Denial> {
         self.attempts = attempts;
         let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
         let status = field(b":status")
@@ -35,11 +37,11 @@ impl Open {
             .and_then(|status| status.parse().ok())
             .unwrap_or(0);
         if (100..200).contains(&status) {
-            return;
+            return Ok(());
         }
         if !upstream {
             self.answer = Answer::Local;
-            return;
+            return Ok(());
         }
         let mut reader = Reader::new(
             self.dialect,
@@ -57,20 +59,26 @@ impl Open {
             let choices = self.size.choices.max(1);
             reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
         }
-        // An error of the upstream has no texts of a model.
+        // An error of the upstream has no texts of a model, and calls nothing.
+        let mut judged = Ok(());
         if let Some(plan) = bundle.plans.get(self.plan).filter(|_| status < 400) {
+            let encoding = field(b"content-encoding").map(<[u8]>::trim_ascii).unwrap_or_default();
+            let compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity");
+            judged = self.guard_answer(plan, &mut reader, field(b"content-length"), compressed, effects);
             let screen = screen::Answer::of(plan, &self.mask, self.dialect, field(b"content-encoding"));
             self.screen = screen.map(Box::new);
         }
-        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some();
-        if changes && field(b"content-length").is_some() {
+        let guarded = self.guarded.as_ref().is_some_and(Guarded::changes);
+        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded;
+        if changes && judged.is_ok() && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
         self.answer = Answer::Upstream { status, reader: Box::new(reader) };
+        judged
     }
 
     /// Meters a piece of the answer.
-    pub(in crate::engine) fn response_body(&mut self, chunk: &[u8], end: bool, mut desk: Desk<'_>) -> Course {
+    pub(super) fn pass_on(&mut self, chunk: &[u8], end: bool, mut desk: Desk<'_>) -> Course {
         if self.is_fenced(&mut desk) {
             return Course::Fenced;
         }
@@ -148,7 +156,8 @@ impl Open {
 
     /// Whether the answer was refused while it came.
     pub(super) fn is_refused(&self) -> bool {
-        self.screen.as_ref().is_some_and(|screen| screen.is_cut())
+        let guarded = self.guarded.as_ref().is_some_and(Guarded::is_refused);
+        guarded || self.screen.as_ref().is_some_and(|screen| screen.is_cut())
     }
 
     /// What it waited for may be there, or it is time to break off.
@@ -234,14 +243,14 @@ impl Open {
     }
 
     /// Ends the stream towards the client; answers the last events.
-    fn cut(&mut self) -> Vec<u8> {
+    pub(super) fn cut(&mut self) -> Vec<u8> {
         match &mut self.answer {
             Answer::Upstream { reader, .. } => reader.cut(self.counted),
             Answer::None | Answer::Local => Vec::new(),
         }
     }
 
-    fn after_cut(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+    pub(super) fn after_cut(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
         let how = match desk.bundle.plans.get(self.plan).map(|plan| plan.hold.stream) {
             Some(StreamHold::Slices { cut: Cut::Stop, .. }) => Cut::Stop,
             _ => Cut::Clean,
@@ -372,7 +381,7 @@ impl Open {
     }
 
     /// Whether somebody else has ended this exchange: what it was charged stands, so nothing more may be delivered.
-    fn is_fenced(&self, desk: &mut Desk<'_>) -> bool {
+    pub(super) fn is_fenced(&self, desk: &mut Desk<'_>) -> bool {
         let fenced = desk.vm.incarnation() != Some(self.place.id.by);
         if fenced {
             desk.effects.push(Effect::ReplaceChunk(Vec::new()));

@@ -50,9 +50,10 @@ impl Open {
                 by: 1,
             });
         }
-        let observed = self.passed.iter().find(|passed| passed.how == How::Observed);
-        if let Some(Passed { quota, .. }) = observed {
-            effects.push(Effect::Note("would_deny", quota.clone()));
+        let observed = self.passed.iter().filter(|passed| passed.how == How::Observed);
+        let would_deny = self.trace.names(&observed.map(|passed| passed.quota.as_str()).collect::<Vec<_>>());
+        if !would_deny.is_empty() {
+            effects.push(Effect::Note("would_deny", would_deny.join(",")));
         }
     }
 

@@ -31,6 +31,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod dashscope;
+mod endpoint;
 mod gemini;
 mod generate;
 mod keys;
@@ -41,7 +42,8 @@ mod path;
 mod prompt;
 mod reading;
 
-pub use path::{Route, suspicious};
+pub use endpoint::Endpoint;
+pub use path::{Route, readings, suspicious};
 
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
@@ -244,6 +246,11 @@ impl Dialect {
             | Self::Generate => true,
             _ => false,
         }
+    }
+
+    /// Whether a call is answered with text, which may come as a stream.
+    pub fn writes_text(self) -> bool {
+        self.writes() == Writes::Text
     }
 
     /// What the work writes, as far as a request can bound it.

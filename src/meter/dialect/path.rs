@@ -129,6 +129,13 @@ pub fn suspicious(path: &[u8]) -> bool {
     plain(path).is_none() && readings().iter().any(|path| recognise(path, alike).is_some())
 }
 
+/// How servers may read a path, the query left out: as it is written, and as the most lenient of them does, percent-decoded
+/// and with its segments resolved. Whoever allows a path must allow all of these.
+pub fn readings(path: &[u8]) -> [Vec<u8>; 3] {
+    let slashed = |path: Vec<u8>| if path.is_empty() { b"/".to_vec() } else { path };
+    [bare(path).to_vec(), slashed(cleaned(bare(path))), slashed(cleaned(&decoded(path)))]
+}
+
 /// How names are compared: exactly, or as a lenient server would.
 type Compare = fn(&[u8], &[u8]) -> bool;
 

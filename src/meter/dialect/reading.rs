@@ -3,6 +3,7 @@
 use super::openai::request::sound;
 use super::prompt::{characters, prompts};
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// Embeddings and moderations: an entry that is not null.
@@ -45,7 +46,9 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
             parts.add(Kind::Image, value);
         }
         b"image_base64" => parts.add(Kind::Image, value),
-        b"image_url" | b"image" | b"url" | b"video" => parts.open("an image that is not in the body"),
+        b"image_url" | b"image" | b"url" | b"video" => {
+            parts.open_media(&[Media::Image], "an image that is not in the body")
+        }
         b"content" => objects(parts, value),
         _ => parts.add(Kind::Schema, value),
     });
@@ -93,7 +96,7 @@ pub fn transcription<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "input_audio" => sound(parts, raw),
         "prompt" => parts.text(raw),
         "language" | "response_format" | "timestamp_granularities" | "include" | "chunking_strategy" => {}
-        "file" | "url" | "audio_url" => parts.open("sound that is not in the body"),
+        "file" | "url" | "audio_url" => parts.open_media(&[Media::Audio], "sound that is not in the body"),
         _ => parts.add(Kind::Schema, raw),
     }
 }

@@ -100,9 +100,7 @@ enum Body {
 #[derive(Clone, Debug, Default)]
 struct Json {
     kept: Vec<u8>,
-    depth: usize,
-    quoted: bool,
-    escaped: bool,
+    closing: json::Closing,
     complete: bool,
 }
 
@@ -175,7 +173,7 @@ impl Json {
         if self.kept.len() > LONGEST_JSON {
             return (std::mem::take(&mut self.kept), Some(Unfiltered("the answer is longer than 8 MiB")));
         }
-        self.complete = chunk.iter().any(|byte| self.closes(*byte));
+        self.complete = chunk.iter().any(|byte| self.closing.closes(*byte));
         if !self.complete && !end {
             return (Vec::new(), None);
         }
@@ -189,22 +187,6 @@ impl Json {
             (false, true) => (body, None),
             (false, false) => (splice(&body, &sorted(edits)), None),
         }
-    }
-
-    /// Whether the outermost value ends with this byte.
-    fn closes(&mut self, byte: u8) -> bool {
-        match (self.quoted, byte) {
-            (true, _) if self.escaped => self.escaped = false,
-            (true, b'\\') => self.escaped = true,
-            (_, b'"') => self.quoted = !self.quoted,
-            (false, b'{' | b'[') => self.depth = self.depth.saturating_add(1),
-            (false, b'}' | b']') => {
-                self.depth = self.depth.saturating_sub(1);
-                return self.depth == 0;
-            }
-            _ => {}
-        }
-        false
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status};
+use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status, wire};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
-use crate::policy::document::is_header_name;
-use crate::policy::fields::{Fields, choice, form, map, switch, text, whole};
+use crate::policy::fields::{Fields, choice, form, switch, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::Node;
 
@@ -38,7 +37,7 @@ pub(super) fn asked(fields: &Fields<'_>, faults: &mut Faults) -> Option<(Call, A
 }
 
 fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
-    let fields = Fields::of(node, "call", &CALL_KEYS, faults)?;
+    let fields = Fields::of(node, "call", &[&CALL_KEYS[..], &wire::KEYS].concat(), faults)?;
     let apis = [
         ("openai chat", Api::OpenAiChat),
         ("anthropic messages", Api::AnthropicMessages),
@@ -80,7 +79,8 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
     let from = fields.optional("from").and_then(|node| form(node, "call.from", faults, address));
     let continues = fields.optional("continues").and_then(|node| switch(node, "call.continues", faults));
     let open = fields.optional("open").and_then(|node| switch(node, "call.open", faults));
-    let headers = fields.optional("headers").map(|node| headers(node, faults));
+    let headers = fields.optional("headers").map(|node| wire::headers(node, faults));
+    let wire = wire::read(&fields, faults);
     Some(Call {
         api: api?,
         model: model?.to_owned(),
@@ -94,6 +94,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         continues: continues.unwrap_or(false),
         open: open.unwrap_or(false),
         headers: headers.unwrap_or_default(),
+        wire,
     })
 }
 
@@ -118,21 +119,6 @@ fn address(written: &str) -> Result<IpAddr, Complaint> {
         let message = format!("{} is no address", shown(written));
         Complaint::new(Code::BadValue, message, "write for example `10.1.2.3` or `fd00::1`")
     })
-}
-
-fn headers(node: &Node, faults: &mut Faults) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for entry in map(node, "call.headers", faults).unwrap_or_default() {
-        let value = text(&entry.value, "a header's value", faults);
-        let fits = value.is_none_or(|value| !value.chars().any(char::is_control));
-        if !is_header_name(&entry.key) || !fits {
-            let message = format!("{} is no header that can be sent", shown(&entry.key));
-            faults.add(entry.at, Code::BadValue, message, "write a header's name and its value on one line");
-        } else if let Some(value) = value {
-            headers.push((entry.key.to_ascii_lowercase(), value.to_owned()));
-        }
-    }
-    headers
 }
 
 /// The most tools that an answer calls.

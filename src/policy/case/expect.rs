@@ -6,7 +6,7 @@ use crate::policy::fields::{Fields, choice, form, list, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 
-const EXPECT_KEYS: [&str; 19] = [
+const EXPECT_KEYS: [&str; 20] = [
     "decision",
     "by",
     "status",
@@ -26,6 +26,7 @@ const EXPECT_KEYS: [&str; 19] = [
     "max_tokens",
     "reached",
     "graced",
+    "sent",
 ];
 
 /// How a quota can be passed, as records say it.
@@ -61,7 +62,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
         let of_upstream = ["tier", "max_output", "max_tokens", "model"];
-        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced"];
+        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced", "sent"];
         excluded(&fields, "a refused call", &of_upstream, faults);
         excluded(&fields, "a refused call", &of_answer, faults);
     } else if decision == Some(Decision::Allow) {
@@ -88,6 +89,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
     let graced = number("graced", MOST_TOKENS);
     let reached = fields.optional("reached").map(|node| reached(node, named, faults));
     let passed = fields.optional("passed").map(|node| passed(node, faults));
+    let sent = fields.optional("sent").map(|node| super::wire::sent(node, faults));
     let outcomes = OUTCOMES.map(|name| (name, name));
     let outcome = fields.optional("outcome").and_then(|node| choice(node, "expect.outcome", &outcomes, faults));
     let status = status(fields.optional("status"), "expect.status", faults);
@@ -112,6 +114,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         max_tokens,
         reached,
         graced,
+        sent: sent.unwrap_or_default(),
     })
 }
 

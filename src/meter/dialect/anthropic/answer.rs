@@ -104,6 +104,7 @@ fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
         speak(answer, Voice { kind, ..voice }, raw);
     }
     if let Some(name) = name.and_then(json::text) {
+        answer.watch.hear(None, &name);
         answer.tally.whole(&name);
         answer.tool_calls = answer.tool_calls.saturating_add(1);
     }

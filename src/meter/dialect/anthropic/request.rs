@@ -1,6 +1,7 @@
 //! Reading what a messages request asks for.
 
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// Content within content within content: a tool result with a document of blocks. Deeper is counted by bytes.
@@ -81,7 +82,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
         b"signature" | b"data" | b"encrypted_content" => parts.add(Kind::Sealed, value),
         b"content" => content(parts, value, depth),
         b"source" => source(parts, value, depth),
-        b"file_id" => parts.open("a file that the provider keeps"),
+        b"file_id" => parts.open_media(&[Media::File], "a file that the provider keeps"),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {
@@ -92,7 +93,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 fn block_type(parts: &mut Parts<'_>, raw: &str) {
     match json::text(raw).as_deref() {
         Some("tool_use") => parts.call(),
-        Some("container_upload") => parts.open("a file that the provider keeps"),
+        Some("container_upload") => parts.open_media(&[Media::File], "a file that the provider keeps"),
         Some("compaction") => parts.open("a summary that the provider keeps"),
         _ => {}
     }
@@ -106,16 +107,18 @@ fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
     let kind = kind.as_deref().unwrap_or_default();
     match kind {
         "base64" if image => {}
-        "base64" => parts.open("a document that must be unfolded"),
+        "base64" => parts.open_media(&[Media::File], "a document that must be unfolded"),
         "text" | "content" => {}
-        _ => parts.open("an image or document that is not in the body"),
+        _ => parts.open_media(&[Media::Image, Media::File], "an image or document that is not in the body"),
     }
     json::entries(raw, |key, value| match (key, kind) {
         (b"type" | b"media_type", _) => {}
         (b"data", "base64") => parts.add(Kind::Image, value),
         (b"data", _) => parts.text(value),
         (b"content", _) => content(parts, value, depth),
-        (b"url" | b"file_id", _) => parts.open("an image or document that is not in the body"),
+        (b"url" | b"file_id", _) => {
+            parts.open_media(&[Media::Image, Media::File], "an image or document that is not in the body")
+        }
         _ => parts.add(Kind::Schema, value),
     });
 }

@@ -2,6 +2,7 @@
 
 use crate::meter::dialect::{anthropic, openai, prompt};
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry of a Converse request, not null.
@@ -40,7 +41,8 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"text" => parts.text(value),
         b"cachePoint" => {}
         b"image" => image(parts, value),
-        b"document" | b"video" => parts.open("a document that must be unfolded"),
+        b"document" => parts.open_media(&[Media::File], "a document that must be unfolded"),
+        b"video" => parts.open_media(&[Media::Video], "a document that must be unfolded"),
         b"toolUse" => {
             parts.call();
             parts.add(Kind::Json, value);
@@ -73,7 +75,7 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let source = json::fields(raw, ["source"]).and_then(|[source]| source);
     match source.and_then(|raw| json::fields(raw, ["bytes"])) {
         Some([Some(bytes)]) => parts.add(Kind::Image, bytes),
-        _ => parts.open("an image that is not in the body"),
+        _ => parts.open_media(&[Media::Image], "an image that is not in the body"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::meter::dialect::{openai, reading};
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
@@ -16,7 +17,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 }
                 b"history" => parts.add(Kind::Schema, value),
                 b"query" | b"documents" => reading::rerank(parts, &String::from_utf8_lossy(key), value),
-                b"file_urls" => parts.open("a file"),
+                b"file_urls" => parts.open_media(&[Media::File], "a file"),
                 _ => reading::entry(parts, &String::from_utf8_lossy(key), value),
             });
             if object.is_none() {
@@ -47,7 +48,9 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
             json::entries(part, |key, value| match key {
                 b"text" => parts.text(value),
                 b"image" if openai::request::is_inline(value) => parts.add(Kind::Image, value),
-                _ => parts.open("media that is not in the body"),
+                b"image" => parts.open_media(&[Media::Image], "media that is not in the body"),
+                b"audio" => parts.open_media(&[Media::Audio], "media that is not in the body"),
+                _ => parts.open_media(&[Media::Video], "media that is not in the body"),
             });
         });
         if list.is_none() {

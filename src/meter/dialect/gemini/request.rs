@@ -3,6 +3,7 @@
 
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// A field's name without underscores, in lower case: both of its names come to the same.
@@ -78,7 +79,7 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"thought" | b"videometadata" | b"mediaresolution" => {}
         b"thoughtsignature" => parts.add(Kind::Sealed, value),
         b"inlinedata" => inline(parts, value),
-        b"filedata" => parts.open("a file"),
+        b"filedata" => parts.open_media(&[Media::File], "a file"),
         b"functioncall" | b"functionresponse" => {
             parts.call();
             parts.goes_on = key.starts_with(b"functionR") || key.starts_with(b"function_r");
@@ -103,7 +104,8 @@ fn inline<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     match (kind.as_deref().and_then(|kind| kind.split('/').next()), data) {
         (Some("image"), Some(data)) => parts.add(Kind::Image, data),
         (Some("audio"), Some(data)) => parts.add(Kind::Audio, data),
-        _ => parts.open("a document that must be unfolded"),
+        (Some("video"), _) => parts.open_media(&[Media::Video], "a document that must be unfolded"),
+        _ => parts.open_media(&[Media::File], "a document that must be unfolded"),
     }
 }
 
@@ -193,8 +195,8 @@ fn interaction_part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"signature" => parts.add(Kind::Sealed, value),
         b"arguments" | b"result" => parts.add(Kind::Json, value),
         b"call_id" | b"id" => parts.add(Kind::Label, value),
-        b"uri" => parts.open("a file"),
-        b"data" => parts.open("a document that must be unfolded"),
+        b"uri" => parts.open_media(&[Media::File], "a file"),
+        b"data" => parts.open_media(&[Media::File], "a document that must be unfolded"),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {
@@ -208,8 +210,8 @@ fn interaction_content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"type" | b"mime_type" => {}
         b"text" => parts.text(value),
         b"data" if image => parts.add(Kind::Image, value),
-        b"data" => parts.open("a document that must be unfolded"),
-        b"uri" => parts.open("a file"),
+        b"data" => parts.open_media(&[Media::File], "a document that must be unfolded"),
+        b"uri" => parts.open_media(&[Media::File], "a file"),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {

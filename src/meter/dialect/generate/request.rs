@@ -2,6 +2,7 @@
 
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
@@ -10,11 +11,13 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "inputs" | "prompt" | "text" | "input_ids" => {
             if raw.starts_with('{') {
                 // llama.cpp's prompt with media beside it.
-                parts.open("media that is not in the body");
+                parts.open_media(&[Media::Image, Media::Audio, Media::Video], "media that is not in the body");
             }
             parts.answers = prompts(parts, raw);
         }
-        "image_data" | "video_data" | "audio_data" => parts.open("media that is not in the body"),
+        "image_data" => parts.open_media(&[Media::Image], "media that is not in the body"),
+        "video_data" => parts.open_media(&[Media::Video], "media that is not in the body"),
+        "audio_data" => parts.open_media(&[Media::Audio], "media that is not in the body"),
         "parameters" | "sampling_params" => {
             json::entries(raw, |key, value| {
                 if matches!(key, b"grammar" | b"json_schema") {

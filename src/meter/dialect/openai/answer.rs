@@ -94,8 +94,15 @@ fn spoken(answer: &mut Answer, index: u64, raw: &str) {
 fn tool_call(answer: &mut Answer, index: u64, position: u64, raw: &str) {
     let Some([part, function, custom]) = json::fields(raw, ["index", "function", "custom"]) else { return };
     let part = part.and_then(json::whole).unwrap_or(position);
+    let voice = Voice { kind: Kind::Tool, answer: index, part };
+    if let (Some(_), Some(raw)) = (function, custom)
+        && let Some(name) = json::fields(raw, ["name"]).and_then(|[name]| name).and_then(json::text)
+    {
+        // Whichever of the two a client goes by.
+        answer.watch.hear(None, &name);
+    }
     if let Some(raw) = function.or(custom) {
-        called(answer, Voice { kind: Kind::Tool, answer: index, part }, raw);
+        called(answer, voice, raw);
     }
 }
 
@@ -103,9 +110,12 @@ fn tool_call(answer: &mut Answer, index: u64, position: u64, raw: &str) {
 fn called(answer: &mut Answer, voice: Voice, raw: &str) {
     answer.loose.calling(voice.answer, voice.part);
     let Some([name, arguments, input]) = json::fields(raw, ["name", "arguments", "input"]) else { return };
+    let name = name.and_then(json::text).filter(|name| !name.is_empty());
+    if let Some(name) = &name {
+        answer.watch.hear(Some(voice), name);
+    }
     if !answer.tally.knows(voice)
-        && let Some(name) = name.and_then(json::text)
-        && !name.is_empty()
+        && let Some(name) = name
     {
         answer.tally.whole(&name);
         answer.tool_calls = answer.tool_calls.saturating_add(1);

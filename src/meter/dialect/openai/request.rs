@@ -5,6 +5,7 @@
 
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
@@ -116,14 +117,17 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"text" | b"refusal" | b"thinking" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
-        b"file" | b"file_id" | b"file_data" | b"document_url" => parts.open("a file"),
-        b"video_url" | b"video" | b"audio_url" | b"image" | b"input_image" | b"uuid" => {
-            parts.open("media that is not in the body");
+        b"file" | b"file_id" | b"file_data" | b"document_url" => parts.open_media(&[Media::File], "a file"),
+        b"video_url" | b"video" => parts.open_media(&[Media::Video], "media that is not in the body"),
+        b"audio_url" => parts.open_media(&[Media::Audio], "media that is not in the body"),
+        b"image" | b"input_image" => parts.open_media(&[Media::Image], "media that is not in the body"),
+        b"uuid" => {
+            parts.open_media(&[Media::Image, Media::Audio, Media::Video], "media that is not in the body");
         }
         b"signature" => parts.add(Kind::Sealed, raw),
         // Anthropic's way to point at something.
         b"source" if matches!(json::fields(raw, ["url", "file_id"]), Some([Some(_), _] | [_, Some(_)])) => {
-            parts.open("an image that is not in the body");
+            parts.open_media(&[Media::Image], "an image that is not in the body");
         }
         _ => parts.add(Kind::Schema, raw),
     }
@@ -137,7 +141,7 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         if is_inline(url) {
             parts.add(Kind::Image, url);
         } else {
-            parts.open("an image that is not in the body");
+            parts.open_media(&[Media::Image], "an image that is not in the body");
         }
     };
     if raw.starts_with('"') {
@@ -150,7 +154,7 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         });
     }
     if !found {
-        parts.open("an image that is not in the body");
+        parts.open_media(&[Media::Image], "an image that is not in the body");
     }
 }
 
@@ -170,12 +174,12 @@ pub fn sound<'a>(parts: &mut Parts<'a>, raw: &'a str) {
             if inline {
                 parts.add(Kind::Audio, value);
             } else {
-                parts.open("sound that is not in the body");
+                parts.open_media(&[Media::Audio], "sound that is not in the body");
             }
         }
     });
     if !found {
-        parts.open("sound that is not in the body");
+        parts.open_media(&[Media::Audio], "sound that is not in the body");
     }
 }
 

@@ -98,6 +98,10 @@ fn whole_item(answer: &mut Answer, number: u64, item: Option<&str>) {
     let names = ["type", "content", "summary", "name", "arguments", "input", "code", "result"];
     let Some(fields) = item.and_then(|raw| json::fields(raw, names)) else { return };
     let [kind, content, summary, name, arguments, input, code, result] = fields;
+    if let Some(name) = name.and_then(json::text) {
+        // Whatever was heard of it before.
+        answer.watch.hear(None, &name);
+    }
     if answer.hear_item(number) {
         return;
     }

@@ -3,6 +3,7 @@
 use super::request::{is_inline, sound};
 use crate::meter::dialect::prompt::{is_kind, tools};
 use crate::meter::json;
+use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
 
 /// Tools that the caller runs.
@@ -86,7 +87,7 @@ fn item_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"name" | b"arguments" | b"input" | b"text" => parts.text(raw),
         b"encrypted_content" => parts.add(Kind::Sealed, raw),
         b"image_url" => image(parts, raw),
-        b"file_id" | b"file_data" | b"file_url" if !json::is_null(raw) => parts.open("a file"),
+        b"file_id" | b"file_data" | b"file_url" if !json::is_null(raw) => parts.open_media(&[Media::File], "a file"),
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -118,7 +119,9 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"text" | b"refusal" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
-        b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => parts.open("a file"),
+        b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => {
+            parts.open_media(&[Media::File], "a file")
+        }
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -127,6 +130,6 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     if is_inline(raw) {
         parts.add(Kind::Image, raw);
     } else if !json::is_null(raw) {
-        parts.open("an image that is not in the body");
+        parts.open_media(&[Media::Image], "an image that is not in the body");
     }
 }

@@ -1,0 +1,175 @@
+//! Guards of security: what is asked for, by what, and with what. Pure functions of a call's headers and body.
+
+use super::connection::{said, values};
+use super::{Body, Found, Head, Judged};
+use crate::engine::denial::{Denial, Kind, quoted};
+use crate::meter::dialect::Endpoint;
+use crate::meter::offer::{Offer, undated};
+use crate::policy::bundle::{Names, Plan, SystemRule, Tools, matches};
+
+/// What the client says that it is may call. Anybody can say anything: this keeps honest clients to their plan.
+pub fn clients(head: &Head<'_>) -> Judged {
+    let clients = &head.plan.security.clients;
+    if head.asks_balance || clients.allow.is_empty() && clients.deny.is_empty() {
+        return Ok(());
+    }
+    let mut agents = values(head.headers, "user-agent");
+    let agent = agents.next().unwrap_or_default();
+    let outside = "the plan is not for this client";
+    if agents.next().is_some() {
+        return Err(Found::forbidden(outside, "two `user-agent` headers, of which nobody knows which one counts"));
+    }
+    if clients.take(&String::from_utf8_lossy(agent)) {
+        return Ok(());
+    }
+    Err(Found::forbidden(outside, format!("`clients` of plan `{}` do not take {}", head.plan.name, said(agent))))
+}
+
+/// The headers that the plan requires are there, each once: of two nobody knows which one counts.
+pub fn headers(head: &Head<'_>) -> Judged {
+    let missing = |name: &&String| {
+        let mut found = values(head.headers, name);
+        found.next().is_none_or(|value| value.trim_ascii().is_empty()) || found.next().is_some()
+    };
+    match head.plan.security.require.iter().find(missing).filter(|_| !head.asks_balance) {
+        None => Ok(()),
+        Some(name) => {
+            let outside = format!("the plan requires the header `{name}`; send it once, with a value");
+            let inside = format!("the header `{name}` is missing, empty or there twice");
+            Err(Found::forbidden(outside, inside))
+        }
+    }
+}
+
+/// The plan allows this kind of work.
+pub fn endpoints(head: &Head<'_>) -> Judged {
+    let allowed = &head.plan.security.endpoints;
+    let endpoint = Endpoint::of(head.dialect, head.path);
+    if head.asks_balance || allowed.is_empty() || allowed.contains(&endpoint) {
+        return Ok(());
+    }
+    let name = endpoint.name();
+    let outside = format!("the plan does not include this kind of call ({name})");
+    Err(Found::forbidden(outside, format!("`endpoints` of plan `{}` leave out `{name}`", head.plan.name)))
+}
+
+/// The plan allows the model, by the name behind its aliases, or by an alias that the plan itself names.
+pub fn models(body: &Body<'_>) -> Judged {
+    let (allowed, asked) = (&body.plan.security.models, body.call.model.as_str());
+    let named = || allowed.iter().any(|glob| glob.glob().glob() == asked);
+    if allowed.is_empty() || matches(allowed, body.model.real(asked)) || named() {
+        return Ok(());
+    }
+    let model = quoted(asked);
+    let outside = format!("the plan does not include the model {model}; ask for another model");
+    Err(Found::forbidden(outside, format!("plan `{}` does not allow {model}", body.plan.name)))
+}
+
+/// There is nothing in the prompt but what the plan allows.
+pub fn modalities(body: &Body<'_>) -> Judged {
+    let Some(allowed) = &body.plan.security.modalities else { return Ok(()) };
+    match body.call.media.iter().find(|media| !allowed.contains(media)) {
+        None => Ok(()),
+        Some(media) => {
+            let name = media.name();
+            let outside = format!("the plan does not allow this kind of content in a prompt ({name})");
+            Err(Found::forbidden(outside, format!("`modalities` of plan `{}` leave out `{name}`", body.plan.name)))
+        }
+    }
+}
+
+/// The tools that are offered are few enough, and all of them may be.
+pub fn tools(body: &Body<'_>) -> Judged {
+    let Some(rule) = &body.plan.security.tools else { return Ok(()) };
+    let offers = body.call.offers();
+    let (count, most) = (offers.len() as u64, rule.most.unwrap_or(u64::MAX));
+    if count > most {
+        let outside = format!("the call offers {count} tools, and the plan allows {most}");
+        return Err(Found::forbidden(outside.clone(), outside));
+    }
+    offers.iter().try_for_each(|offer| offered(body.plan, rule, offer))
+}
+
+fn offered(plan: &Plan, rule: &Tools, offer: &Offer) -> Judged {
+    let what = match offer {
+        Offer::Function(name) if may_call(rule, name) => return Ok(()),
+        Offer::Function(name) => format!("the tool {}", quoted(name)),
+        Offer::BuiltIn(kind) if may_be_used(&rule.names, kind) => return Ok(()),
+        Offer::BuiltIn(kind) => format!("the provider's tool {}", quoted(kind)),
+        Offer::Server { label, url } if may_be_asked(rule, label, url) => return Ok(()),
+        Offer::Server { label, url } => {
+            format!("the server of tools {}", quoted(if url.is_empty() { label } else { url }))
+        }
+        Offer::Unread(why) => return Err(Found::unread(format!("the tools of the call cannot be read: {why}"))),
+    };
+    let inside = format!("`tools` of plan `{}` do not take {what}", plan.name);
+    Err(Found::forbidden(format!("the plan does not allow {what}"), inside))
+}
+
+/// Whether a function may be offered, and called.
+pub fn may_call(rule: &Tools, name: &str) -> bool {
+    rule.names.take(name)
+}
+
+/// A kind of the provider's, with or without its date.
+fn may_be_used(names: &Names, kind: &str) -> bool {
+    let spellings = [kind, undated(kind)];
+    let any = |list| spellings.iter().any(|kind| matches(list, kind));
+    !any(&names.deny) && (names.allow.is_empty() || any(&names.allow))
+}
+
+/// A server is allowed by its address; one without, by its label: the caller may call an address what they like. Where
+/// tools are allowed by name, so must servers be: nobody knows what tools they have.
+fn may_be_asked(rule: &Tools, label: &str, url: &str) -> bool {
+    let Names { allow, deny } = &rule.servers;
+    let denied = [label, url].iter().any(|name| !name.is_empty() && matches(deny, name));
+    let open = allow.is_empty() && rule.names.allow.is_empty();
+    !denied && (open || matches(allow, if url.is_empty() { label } else { url }))
+}
+
+/// A tool that the answer called, and may not.
+pub fn called(plan: &Plan, name: &str) -> Box<Found> {
+    let name = quoted(name);
+    let inside = format!("the answer calls the tool {name}, which `tools` of plan `{}` do not take", plan.name);
+    Found::forbidden(format!("the answer calls the tool {name}, which the plan does not allow"), inside)
+}
+
+/// An answer whose calls of tools cannot be looked at.
+pub fn unseen(why: &str) -> Box<Found> {
+    Found::unread(format!("it cannot be told which tools the answer calls: {why}"))
+}
+
+/// The instructions are there, or are those of the plan and no others.
+pub fn system_prompt(body: &Body<'_>) -> Judged {
+    let plan = body.plan;
+    let Some(rule) = plan.security.system_prompt.as_ref().filter(|_| body.call.dialect.writes_text()) else {
+        return Ok(());
+    };
+    let system = body.call.system();
+    if let Some(why) = system.unread {
+        return Err(Found::unread(format!("the system prompt cannot be read: {why}")));
+    }
+    let (outside, inside) = match rule {
+        SystemRule::Required if system.texts.iter().any(|text| !text.trim().is_empty()) => return Ok(()),
+        SystemRule::Required => ("the plan requires a system prompt; send one", "there is no system prompt"),
+        SystemRule::Pinned(pinned) => match system.texts.as_slice() {
+            [text] if text == pinned => return Ok(()),
+            [] => ("the plan requires its own system prompt; send it", "there is no system prompt"),
+            [_] => ("the plan requires its own system prompt; send it unchanged", "the system prompt is another one"),
+            _ => ("the plan requires its own system prompt; send it once, and no other", "several system prompts"),
+        },
+    };
+    Err(Found::forbidden(outside, format!("{inside}, against `system_prompt` of plan `{}`", plan.name)))
+}
+
+/// The call cannot be sent to the model that the plan has for all of them.
+pub fn not_forced(plan: &Plan, model: &str) -> Denial {
+    let outside = "the plan has one model for all calls, and this call names another in its path or in a format that it \
+                   does not speak";
+    let inside = format!("plan `{}` forces {}, which the body cannot name", plan.name, quoted(model));
+    Denial::guard(Kind::Forbidden, "force_model", outside, inside)
+}
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;
