@@ -165,7 +165,7 @@ impl Exchange {
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
                 State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
                     Ok(()) => Flow::Hold,
-                    Err(denial) => self.turn(denial.into(), now, vm, effects),
+                    Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
                 State::Waiting { .. } => Flow::Hold,
                 _ => Flow::Continue,
