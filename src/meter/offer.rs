@@ -71,9 +71,7 @@ impl Found {
                 });
             }
             b"mcpservers" => {
-                if json::elements(raw, |server| self.server(server)).is_none() {
-                    self.server(raw);
-                }
+                json::elements(raw, |server| self.server(server)).unwrap_or_else(|| self.server(raw));
             }
             b"websearchoptions" | b"searchparameters" => self.built_in("web_search"),
             b"enablesearch" | b"websearch" if json::says(raw) => self.built_in("web_search"),

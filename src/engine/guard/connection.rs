@@ -187,10 +187,7 @@ mod tests {
             headers: &headers,
             method: field(":method"),
             path: field(":path"),
-            address: field("address")
-                .is_empty()
-                .then_some(None)
-                .unwrap_or_else(|| std::str::from_utf8(field("address")).ok().and_then(|text| text.parse().ok())),
+            address: std::str::from_utf8(field("address")).ok().and_then(|text| text.parse().ok()),
             dialect: None,
             asks_balance: false,
         };

@@ -219,7 +219,9 @@ fn instructions_are_required_or_pinned() {
     let user = json!({"role": "user", "content": "hi"});
     let sends = |bundle: &Bundle, messages: &[Value]| chat(bundle, system_prompt, json!({"messages": messages}));
     assert!(sends(&required, &[system("system", "x"), user.clone()]));
-    assert!(!sends(&required, &[user.clone()]) && !sends(&required, &[system("system", " \n"), user.clone()]));
+    assert!(
+        !sends(&required, std::slice::from_ref(&user)) && !sends(&required, &[system("system", " \n"), user.clone()])
+    );
     assert!(sends(&pinned, &[system("system", "be kind"), user.clone()]));
     assert!(sends(&pinned, &[system("developer", "be kind"), user.clone()]));
     for messages in [

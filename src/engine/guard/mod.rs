@@ -155,8 +155,12 @@ pub struct Body<'a> {
     pub bytes: u64,
 }
 
+/// How a guard is asked about the headers, and about the body.
+type OfHead = fn(&Head<'_>) -> Judged;
+type OfBody = fn(&Body<'_>) -> Judged;
+
 /// Asked when the headers are here, in this order.
-const HEAD: [(Guard, fn(&Head<'_>) -> Judged); 10] = [
+const HEAD: [(Guard, OfHead); 10] = [
     (Guard::Methods, connection::methods),
     (Guard::Endpoints, content::endpoints),
     (Guard::Request, connection::announced),
@@ -170,7 +174,7 @@ const HEAD: [(Guard, fn(&Head<'_>) -> Judged); 10] = [
 ];
 
 /// Asked when the body is here, in this order.
-const BODY: [(Guard, fn(&Body<'_>) -> Judged); 6] = [
+const BODY: [(Guard, OfBody); 6] = [
     (Guard::Request, connection::request),
     (Guard::Streaming, connection::streaming),
     (Guard::Models, content::models),
