@@ -32,14 +32,14 @@
 //!
 //! # One exchange
 //!
-//! 1. **Headers.** Identity, source network, tier, path. What is refused here never has its body read. Credentials are
-//!    taken off: the provider's key is put in by Envoy.
+//! 1. **Headers.** Identity, the guards of the connection, path, tier. What is refused here never has its body read.
+//!    Credentials are taken off: the provider's key is put in by Envoy.
 //! 2. **Body.** Dialect, model, declared output; guards; the count of the prompt. [`engine::admission`] weighs the dearest
 //!    outcome against every quota of every level and finds the output limit that all of them can pay: the declared one, or
 //!    a lower one down to the policy's floor. Where the ledger may have more than it granted here, the exchange waits for
 //!    one fetch. Then the hold is made: all levels, or none.
-//! 3. **Answer.** Read as it streams past, never buffered; usage is the provider's last word, and what was counted here
-//!    where it has none.
+//! 3. **Answer.** Read as it streams past, never buffered but for a JSON document that a guard must see whole; usage is
+//!    the provider's last word, and what was counted here where it has none.
 //! 4. **End.** Whichever callback says so first settles all levels once, by the outcome table in [`engine::settlement`],
 //!    and leaves one record in the exchange's slot.
 //! 5. **Sync.** Records and standings go to the collector, acknowledgements and grants come back.

@@ -130,6 +130,8 @@ def test_a_lowered_fund_is_not_passed_by_what_was_granted_before(tmp_path, envoy
             crowd.tail()
             used = charged(one.ledger.wait(8 * envoys + crowd.admitted()))["org/acme", "edge/month"] / MICRO
             print(f"{envoys} Envoys had {month['granted']:,} of 60,000; when the fund has 6,000 any more, {used:,.0f} are used")
-            assert crowd.odd == [] and 0.97 * 6_000 <= used <= 6_000
+            # What the one gives back the other hears of with its next sync, when its callers may have gone.
+            least = 0.97 if envoys == 1 else 0.94
+            assert crowd.odd == [] and least * 6_000 <= used <= 6_000
         finally:
             second.stop()

@@ -213,8 +213,8 @@ pub fn ceiling(plan: &Plan, what: &str, model: &str) -> Result<u64, Denial> {
     }
     let counts = plan.quotas.iter().any(|quota| quota.takes(model) && quota.unit.counts_input())
         || plan.packs.iter().any(|packs| packs.unit.counts_input());
-    let security = &plan.security;
-    if counts || security.longest_input.is_some() || security.input.is_some() {
+    let longest = plan.security.longest_input.is_some() && !plan.observes(Guard::Longest);
+    if counts || longest || plan.security.input.is_some() {
         return Err(Denial::unbounded(what));
     }
     Ok(0)
