@@ -289,6 +289,11 @@ impl Call {
         self.model_at.is_some() && !self.deployed
     }
 
+    /// Leaves the model of the body alone, where its bytes are not those that were read.
+    pub(super) fn keep_model(&mut self) {
+        self.model_at = None;
+    }
+
     /// Sends the call to another model, as its [`edits`](Self::edits) then say. `false`: the path names the model, or
     /// nothing does, so that the body cannot change it.
     pub fn send_to(&mut self, model: &str) -> bool {

@@ -38,6 +38,8 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     }
     object.push('}');
     let mut call = read_call(dialect, object.as_bytes())?;
+    // Its places are those of the object above.
+    call.keep_model();
     let seconds = files.div_ceil(LEAST_A_SECOND);
     call.fixed = call.fixed.saturating_add(seconds.saturating_mul(TOKENS_A_SECOND));
     call.asked.seconds = seconds;
@@ -145,6 +147,14 @@ mod tests {
         assert_eq!((call.model.as_str(), call.stream, call.open, call.asked.seconds), ("whisper-1", true, None, 10));
         assert!(call.input_bound(Encoding::O200kBase) >= 100);
         assert!(call.edits(Some(5), true).is_empty());
+    }
+
+    #[test]
+    fn a_form_is_never_edited_as_the_json_that_it_was_read_as() {
+        let body = form(&[("name=\"file\"; filename=\"a.mp3\"", "s"), ("name=model", "whisper-1")]);
+        let mut call = read_form(Dialect::OpenAiTranscription, TYPE, &body).unwrap();
+        assert_eq!((call.can_be_sent(), call.send_to("whisper-2"), call.model.as_str()), (false, false, "whisper-1"));
+        assert!(call.edits(None, true).is_empty());
     }
 
     #[test]

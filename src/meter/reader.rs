@@ -321,6 +321,7 @@ impl Reader {
         }
         let mut loose = self.answer.loose.clone();
         self.calls_at_cut = Some(self.answer.tool_calls);
+        self.answer.watch.close();
         let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
         let over = stream.cut(report);
         // The first event may be the one that waited; it names the answer.

@@ -1,5 +1,6 @@
 use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 use crate::meter::eventstream;
 use crate::meter::framing::Piece;
+use crate::meter::watch::MayCall;
 
 /// What is done about an event that waits.
 #[derive(Clone, Copy, Debug)]
@@ -395,6 +397,78 @@ fn frames(bytes: &[u8]) -> Vec<String> {
         Continue(())
     });
     found
+}
+
+/// A stream of this form that says a word and then calls the tool `shell`.
+fn calling(form: (Dialect, &str)) -> Vec<u8> {
+    let frame = |kind: &str, payload: &str| eventstream::write("event", kind, payload.as_bytes());
+    let chunk = |event: &str| frame("chunk", &format!("{{\"bytes\":\"{}\"}}", STANDARD.encode(event)));
+    let block = "{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"shell\"}}";
+    let start = "{\"contentBlockIndex\":1,\"start\":{\"toolUse\":{\"toolUseId\":\"t\",\"name\":\"shell\"}}}";
+    let function = "{\"function\":{\"name\":\"shell\",\"arguments\":{}}}";
+    let call = match form {
+        (Dialect::OpenAiChat, _) => {
+            let call =
+                "{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"shell\",\"arguments\":\"\"}}";
+            format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{call}]}}}}]}}\n\n").into_bytes()
+        }
+        (Dialect::OpenAiResponses, _) => {
+            let item =
+                "{\"type\":\"function_call\",\"id\":\"f\",\"call_id\":\"t\",\"name\":\"shell\",\"arguments\":\"\"}";
+            format!("data: {{\"type\":\"response.output_item.added\",\"output_index\":1,\"item\":{item}}}\n\n")
+                .into_bytes()
+        }
+        (Dialect::AnthropicMessages, _) => format!("event: content_block_start\ndata: {block}\n\n").into_bytes(),
+        (Dialect::GeminiGenerate, "") => {
+            let part = "{\"functionCall\":{\"name\":\"shell\",\"args\":{}}}";
+            format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{part}]}}}}]}}\r\n\r\n").into_bytes()
+        }
+        (Dialect::BedrockConverse, _) => frame("contentBlockStart", start),
+        (Dialect::BedrockInvoke, "nova") => chunk(&format!("{{\"contentBlockStart\":{start}}}")),
+        (Dialect::BedrockInvoke, _) => chunk(block),
+        (Dialect::OllamaChat, _) => {
+            format!("{{\"message\":{{\"content\":\"\",\"tool_calls\":[{function}]}},\"done\":false}}\n").into_bytes()
+        }
+        (other, _) => panic!("{other:?} calls no tools here"),
+    };
+    [beginning(form, &["hello"]), call].concat()
+}
+
+/// What left, readable.
+fn readable(dialect: Dialect, out: &[u8]) -> String {
+    match dialect {
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => frames(out).join("\n"),
+        _ => String::from_utf8_lossy(out).into_owned(),
+    }
+}
+
+#[test]
+fn no_stream_calls_a_tool_that_may_not_be_called() {
+    let forms = FORMS.into_iter().filter(|(dialect, form)| match dialect {
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::OllamaChat => true,
+        Dialect::GeminiGenerate => form.is_empty(),
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => true,
+        _ => false,
+    });
+    for form in forms {
+        let body = calling(form);
+        for size in [1, 7, 64, body.len()] {
+            let mut watched = reader(form.0, false);
+            watched.watch(MayCall(Rc::new(|name| name != "shell")), true);
+            let (watched, out) = run(watched, TERMS, plan(u64::MAX), body.chunks(size));
+            let out = readable(form.0, &out);
+            assert_eq!((watched.forbidden(), watched.is_cut()), (Some("shell"), true), "{form:?} by {size}");
+            assert!(out.contains("hello") && !out.contains("shell"), "{form:?} by {size}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_was_cut_for_its_quota_is_not_blamed_for_what_comes_after() {
+    let mut watched = reader(Dialect::OpenAiChat, false);
+    watched.watch(MayCall(Rc::new(|name| name != "shell")), true);
+    let (watched, _) = run(watched, TERMS, plan(0), [&calling((Dialect::OpenAiChat, ""))[..]]);
+    assert_eq!((watched.forbidden(), watched.is_cut()), (None, true));
 }
 
 /// The endings of every transcript of a stream at several lengths; `BLESS=1` writes them.

@@ -310,10 +310,12 @@ impl Reading<'_> {
         Continue(())
     }
 
-    /// Whether an event could call a tool, where that matters. What names none in any spelling cannot.
+    /// Whether an event could call a tool, where that matters. What names none in any spelling cannot; Amazon's messages
+    /// may have their event in Base64, in which no spelling shows.
     fn may_call(&self, data: &[u8]) -> bool {
         let has = |part: &[u8]| memchr::memmem::find(data, part).is_some();
-        self.allowance.is_some() && self.report.answer.watch.is_enforced() && (has(b"name") || has(b"\\u"))
+        let seen = || has(b"name") || has(b"\\u") || self.kind == Kind::Messages;
+        self.allowance.is_some() && self.report.answer.watch.is_enforced() && seen()
     }
 
     /// Whether the event that was just read calls no tool that may not be called. If it does, the answer is again what it

@@ -29,6 +29,8 @@ pub struct Watch {
     /// Calls, and what has come of their names.
     names: Vec<(Voice, String)>,
     forbidden: Option<String>,
+    /// Nothing is heard any more.
+    closed: bool,
 }
 
 impl Watch {
@@ -57,12 +59,17 @@ impl Watch {
         self.forbidden = forbidden;
     }
 
+    /// Hears nothing from now on: what comes is not delivered.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// A name, or a piece of one, of a call that is told in pieces (`voice`) or whole. Some providers repeat the whole name
     /// with each piece of the arguments; clients string together what differs, and so does this: each piece and the whole
     /// so far must be a name that may be called.
     pub(super) fn hear(&mut self, voice: Option<Voice>, name: &str) {
         let Some(MayCall(may)) = self.may.clone() else { return };
-        if name.is_empty() || self.forbidden.is_some() {
+        if name.is_empty() || self.closed || self.forbidden.is_some() {
             return;
         }
         let mut whole = name.to_owned();

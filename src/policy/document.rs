@@ -5,7 +5,7 @@ use super::bundle::{Collector, HostMode, Mode, OnUnknown, Unknown};
 use super::case::{self, Draft};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
-use super::identity::{self, Voucher};
+use super::identity::{self, Identity, Voucher};
 use super::keys;
 use super::models::{self, ModelText};
 use super::plan::{self, PlanText};
@@ -113,8 +113,8 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     let zone = policy.optional("zone").and_then(|node| form(node, "zone", faults, zone));
     let section = |key: &str, help: &str, faults: &mut Faults| policy.required(key, help, faults);
     let identity_help = "say which headers carry a key, for example `identity: [{key: [authorization, x-api-key]}]`";
-    let credentials = section("identity", identity_help, faults).map(|node| identity::read(node, faults));
-    let (credentials, vouchers) = credentials.unwrap_or_default();
+    let identity = section("identity", identity_help, faults).map(|node| identity::read(node, faults));
+    let Identity { headers: credentials, vouchers, keyless } = identity.unwrap_or_default();
     let zone = zone.map_or("UTC".to_owned(), |zone| zone.value);
     let models = section("models", "list the models that may be asked for", faults)
         .map(|node| models::read(node, &zone, faults));
@@ -125,7 +125,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, &zone, faults));
     let seats = section("seats", "list who may call", faults).map(|node| {
         // Where somebody else vouches for callers, a seat may do without keys.
-        let shape = Shape { plain, keyless: !vouchers.is_empty() };
+        let shape = Shape { plain, keyless };
         seats(node, &levels, shape, faults)
     });
     let packs = policy.optional("packs").map(|node| packs(node, &levels, &zone, faults));

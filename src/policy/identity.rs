@@ -60,16 +60,29 @@ impl Voucher {
     }
 }
 
-/// The `identity` section: the headers that may carry a key, and who else vouches, both in the order written.
-pub(super) fn read(node: &Node, faults: &mut Faults) -> (Vec<String>, Vec<Voucher>) {
-    let (mut headers, mut vouchers) = (Vec::new(), Vec::new());
+/// What the `identity` section says, each in the order written.
+#[derive(Default)]
+pub(super) struct Identity {
+    /// The headers that may carry a key.
+    pub headers: Vec<String>,
+    /// Who else vouches.
+    pub vouchers: Vec<Voucher>,
+    /// Somebody else was meant to vouch, though what was written may be at fault: seats can do without keys.
+    pub keyless: bool,
+}
+
+/// The `identity` section.
+pub(super) fn read(node: &Node, faults: &mut Faults) -> Identity {
+    let mut read = Identity::default();
+    let Identity { headers, vouchers, keyless } = &mut read;
     for entry in list(node, "identity", faults).unwrap_or_default() {
         let Some(fields) = Fields::of(entry, "identity", &["key", "jwt", "san", "seat", "unreadable"], faults) else {
             continue;
         };
         let kinds: Vec<&str> = ["key", "jwt", "san"].into_iter().filter(|key| fields.optional(key).is_some()).collect();
+        *keyless |= kinds.iter().any(|kind| *kind != "key");
         match kinds.as_slice() {
-            ["key"] => keys(&fields, &mut headers, faults),
+            ["key"] => keys(&fields, headers, faults),
             ["jwt"] => vouchers.extend(jwt(&fields, faults)),
             ["san"] => vouchers.extend(san(&fields, faults)),
             [] => {
@@ -82,7 +95,7 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> (Vec<String>, Vec<Vouche
             }
         }
     }
-    (headers, vouchers)
+    read
 }
 
 fn keys(fields: &Fields<'_>, names: &mut Vec<String>, faults: &mut Faults) {

@@ -1,5 +1,6 @@
 //! How an admitted exchange ends: it settles once, on all levels, and leaves one record.
 
+use super::guarded::Guarded;
 use super::{Answer, Open};
 use crate::engine::balance;
 use crate::engine::bill::Bill;
@@ -51,7 +52,8 @@ impl Open {
             ..Observed::default()
         };
         let Answer::Upstream { reader, .. } = &self.answer else { return seen };
-        let delivered = reader.delivered();
+        let withheld = self.guarded.as_ref().is_some_and(Guarded::is_withheld);
+        let delivered = if withheld { 0 } else { reader.delivered() };
         // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
         let spoken = self.size.asked.characters;
         let spoke = |usage: Usage| match usage.characters {

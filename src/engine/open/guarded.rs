@@ -61,6 +61,11 @@ impl Guarded {
         self.refused
     }
 
+    /// Whether it was refused before any of it left: a document, in whose place an error went.
+    pub fn is_withheld(&self) -> bool {
+        self.refused && matches!(self.shape, Shape::Document { .. })
+    }
+
     /// Whether what leaves may differ from what comes.
     pub fn changes(&self) -> bool {
         self.holds
@@ -154,9 +159,8 @@ impl Open {
             if let Err(denial) = self.judge(plan, Guard::Response, judged, desk.effects) {
                 let largest = plan.connectivity.largest_response.unwrap_or(u64::MAX);
                 let room = usize::try_from(largest.saturating_sub(before)).unwrap_or(usize::MAX);
-                let fits = chunk.get(..room.min(chunk.len())).unwrap_or_default();
                 self.body_ended |= end;
-                return self.break_here(fits, &denial, &mut desk);
+                return self.break_here(chunk, room, &denial, &mut desk);
             }
         }
         match &self.guarded {
@@ -165,12 +169,14 @@ impl Open {
         }
     }
 
-    /// Ends an answer that has been refused in its middle; what `fits` may still leave.
-    fn break_here(&mut self, fits: &[u8], denial: &Denial, desk: &mut Desk<'_>) -> Course {
+    /// Ends an answer that has been refused in its middle; of this chunk the first `room` bytes may still leave. The rest
+    /// is read for what the provider reports.
+    fn break_here(&mut self, chunk: &[u8], room: usize, denial: &Denial, desk: &mut Desk<'_>) -> Course {
         let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
+        let (fits, rest) = chunk.split_at(room.min(chunk.len()));
         if let Some(Guarded { shape: Shape::Document { held, .. }, .. }) = &mut self.guarded {
             held.clear();
-            reader.push(fits, self.body_ended);
+            reader.push(chunk, self.body_ended);
             let id = self.place.id.to_string();
             let said = refusal::reply(Some(self.dialect), denial, &id, desk.now).body;
             desk.effects.push(Effect::ReplaceChunk(said));
@@ -188,6 +194,9 @@ impl Open {
             Forward::Replace(bytes) => bytes,
         });
         ready.extend(self.cut());
+        if let Answer::Upstream { reader, .. } = &mut self.answer {
+            reader.push(rest, self.body_ended);
+        }
         self.after_cut(ready, desk)
     }
 
@@ -218,7 +227,7 @@ impl Open {
             _ => Ok(()),
         };
         if let Err(denial) = self.judge(plan, Guard::Tools, judged, desk.effects) {
-            return self.break_here(&[], &denial, desk);
+            return self.break_here(&[], 0, &denial, desk);
         }
         if let Some(guarded) = &mut self.guarded
             && let Shape::Document { held, whole, .. } = &mut guarded.shape
