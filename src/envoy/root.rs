@@ -31,7 +31,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let text = host::buffer(Buffer::Configuration).unwrap_or_default();
         let compiled = match std::str::from_utf8(&text) {
-            Ok(text) => policy::compile(text, "policy"),
+            Ok(text) => policy::enforced(text, "policy"),
             Err(_) => {
                 host::log(Severity::Error, "policy: not UTF-8; pass it as google.protobuf.StringValue");
                 return false;

@@ -13,7 +13,7 @@ use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
 use super::unit::Unit;
-use super::{assign, case, funding, succession};
+use super::{assign, funding, succession};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 
@@ -34,7 +34,6 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
     succession::check(document, faults);
-    case::check(document, &assigned, faults);
     let screens = screen::compile(&document.plans, document.mode, faults);
     faults.is_empty().then(|| build(document, &assigned, &screens, text))
 }

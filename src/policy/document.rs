@@ -2,7 +2,6 @@
 
 use super::assign::{self, Assign};
 use super::bundle::{Collector, HostMode, Mode, OnUnknown, Unknown};
-use super::case::{self, Draft};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
 use super::identity::{self, Identity, Voucher};
@@ -65,7 +64,6 @@ pub(super) struct Document {
     pub assign: Assign,
     pub unknown: Unknown,
     pub collector: Option<Collector>,
-    pub cases: Vec<Draft>,
 }
 
 /// A seat as written.
@@ -99,8 +97,8 @@ pub(super) struct PackText {
     pub models: Vec<Spanned<String>>,
 }
 
-/// Reads all sections. `None` only where the file is no mapping at all.
-pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
+/// Reads all sections but `tests`, which comes unread. `None` only where the file is no mapping at all.
+pub(super) fn read<'n>(root: &'n Node, faults: &mut Faults) -> Option<(Document, Option<&'n Node>)> {
     let policy = Fields::of(root, "the policy", &SECTIONS, faults)?;
     let format = policy.required("farebox", "begin with `farebox: 1`, the version of the policy format", faults);
     if let Some(node) = format {
@@ -131,7 +129,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
     let packs = policy.optional("packs").map(|node| packs(node, &levels, &zone, faults));
     let assign = section("assign", "say which seats have which plan", faults)
         .map(|node| assign::read(node, &levels, &zone, faults));
-    Some(Document {
+    let document = Document {
         name,
         named_at: policy.key_at("bundle"),
         version,
@@ -153,8 +151,8 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<Document> {
         assign: assign.unwrap_or_default(),
         unknown: unknown(policy.optional("unknown"), faults),
         collector: policy.optional("collector").and_then(|node| collector(node, faults)),
-        cases: policy.optional("tests").map(|node| case::read(node, faults)).unwrap_or_default(),
-    })
+    };
+    Some((document, policy.optional("tests")))
 }
 
 fn bundle(node: &Node, faults: &mut Faults) -> (String, String, Mode) {

@@ -249,12 +249,22 @@ pub use diagnostic::Diagnostic;
 pub use tree::{DEEPEST, LARGEST};
 
 use diagnostic::Faults;
+use document::Document;
 
 /// Compiles a policy, or says all that is wrong with it. `file` is the name that diagnostics give.
 ///
 /// Total: any text, of any size, ends in one or the other. The `tests` section is checked as strictly as the rest.
 pub fn compile(text: &str, file: &str) -> Result<Bundle, Vec<Diagnostic>> {
     read(text, file).map(|(bundle, _)| bundle)
+}
+
+/// As [`compile`], where no cases are run: the `tests` section is not read, whatever is in it.
+pub fn enforced(text: &str, file: &str) -> Result<Bundle, Vec<Diagnostic>> {
+    let mut faults = Faults::default();
+    let root = tree::parse(text, &mut faults);
+    let document = root.and_then(|root| Some(document::read(&root, &mut faults)?.0));
+    let bundle = document.and_then(|document| compile::bundle(&document, text, &mut faults));
+    bundle.ok_or_else(|| faults.into_diagnostics(file))
 }
 
 /// The cases of a policy's `tests` section, in the order written; none where it has no such section.
@@ -270,33 +280,34 @@ pub fn cases(text: &str, file: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
 pub fn cases_beside(text: &str, file: &str, beside: &str, beside_file: &str) -> Result<Vec<Case>, Vec<Diagnostic>> {
     read(text, file)?;
     // The policy has no faults, so nothing is noted here.
-    let mut none = Faults::default();
-    let document = tree::parse(text, &mut none).and_then(|root| document::read(&root, &mut none));
+    let root = tree::parse(text, &mut Faults::default());
+    let document = root.and_then(|root| Some(document::read(&root, &mut Faults::default())?.0));
     let mut faults = Faults::default();
     let cases = tree::parse(beside, &mut faults).and_then(|root| {
         let fields = fields::Fields::of(&root, "a file of cases", &["tests"], &mut faults)?;
         let node = fields.required("tests", "list the cases under `tests`", &mut faults)?;
-        Some(case::read(node, &mut faults))
+        Some(cases_of(node, &document?, &mut faults))
     });
-    let Some((mut document, cases)) = document.zip(cases) else { return Err(faults.into_diagnostics(beside_file)) };
-    document.cases = cases;
-    let assigned = assign::resolve(&document, &mut none);
-    case::check(&document, &assigned, &mut faults);
-    if faults.is_empty() {
-        Ok(document.cases.into_iter().map(case::Draft::into_case).collect())
-    } else {
-        Err(faults.into_diagnostics(beside_file))
-    }
+    cases.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_diagnostics(beside_file))
 }
 
 fn read(text: &str, file: &str) -> Result<(Bundle, Vec<Case>), Vec<Diagnostic>> {
     let mut faults = Faults::default();
-    let document = tree::parse(text, &mut faults).and_then(|root| document::read(&root, &mut faults));
-    let compiled = document.and_then(|document| {
-        let bundle = compile::bundle(&document, text, &mut faults)?;
-        Some((bundle, document.cases.into_iter().map(case::Draft::into_case).collect()))
+    let compiled = tree::parse(text, &mut faults).and_then(|root| {
+        let (document, tests) = document::read(&root, &mut faults)?;
+        let bundle = compile::bundle(&document, text, &mut faults);
+        let cases = tests.map(|node| cases_of(node, &document, &mut faults)).unwrap_or_default();
+        Some((bundle?, cases))
     });
-    compiled.ok_or_else(|| faults.into_diagnostics(file))
+    compiled.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_diagnostics(file))
+}
+
+/// The cases of a list; what they name is looked up in the policy.
+fn cases_of(node: &tree::Node, document: &Document, faults: &mut Faults) -> Vec<Case> {
+    let drafts = case::read(node, faults);
+    let assigned = assign::resolve(document, &mut Faults::default());
+    case::check(&drafts, document, &assigned, faults);
+    drafts.into_iter().map(case::Draft::into_case).collect()
 }
 
 #[cfg(test)]

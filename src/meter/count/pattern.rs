@@ -99,12 +99,18 @@ fn blanks(scan: &mut Scan<'_>, at: usize, whole_at_end: bool) -> usize {
 
 /// What a word may be led by, and `None` if the window does not begin with an ASCII word.
 #[inline(always)]
-fn glance_lead(classes: Classes) -> Option<u32> {
+fn glance_lead(window: &Window<'_>, classes: Classes) -> Option<u32> {
     match classes.are(UPPER | LOWER) & 3 {
         1 | 3 => Some(0),
-        2 if classes.are(NUMBER | LINE | FOREIGN) & 1 == 0 => Some(1),
+        2 if leads(window.byte(0)) => Some(1),
         _ => None,
     }
+}
+
+/// Whether an ASCII character that is no letter can lead a word.
+#[inline(always)]
+fn leads(byte: u8) -> bool {
+    byte < 0x80 && !matches!(byte, b'0'..=b'9' | b'\r' | b'\n')
 }
 
 /// A length, if what stops the piece is in the window and is none of these classes; else 0.

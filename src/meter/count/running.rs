@@ -4,7 +4,7 @@ use super::Encoding;
 use super::long::Long;
 
 /// From this length on, in bytes, what is held back is looked through for pieces that are over.
-const DRAIN: usize = 64;
+const DRAIN: usize = 16;
 /// What is still held back then and longer than this is one long piece.
 const LONG: usize = 128;
 /// Tokens by which the end of a long piece may grow when it merges anew.

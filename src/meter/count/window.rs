@@ -129,11 +129,11 @@ mod scalar {
     }
 }
 
-/// The classes of sixteen bytes at once, by comparing all of them with the limits of each class.
+/// The classes of sixteen bytes at once, by comparing all of them with the limits of a class when it is asked for.
 #[cfg(target_feature = "simd128")]
 mod vector {
     use core::arch::wasm32::{
-        i8x16_bitmask, u8x16_eq, u8x16_ge, u8x16_le, u8x16_splat, u64x2, v128, v128_and, v128_not, v128_or,
+        i8x16_bitmask, u8x16_eq, u8x16_le, u8x16_splat, u8x16_sub, u64x2, v128, v128_not, v128_or,
     };
 
     use super::{FOREIGN, LINE, LOWER, NUMBER, SIGN, SLASH, SPACE, UPPER};
@@ -146,30 +146,48 @@ mod vector {
         #[inline(always)]
         pub fn of(bytes: [u8; 16]) -> Self {
             let both = u128::from_le_bytes(bytes);
-            let bytes = u64x2(both as u64, (both >> 64) as u64);
-            let within =
-                |from: u8, to: u8| v128_and(u8x16_ge(bytes, u8x16_splat(from)), u8x16_le(bytes, u8x16_splat(to)));
-            let class = |which: v128, class: u8| v128_and(which, u8x16_splat(class));
-            let is = |byte: u8| u8x16_eq(bytes, u8x16_splat(byte));
-            let upper = within(b'A', b'Z');
-            let lower = within(b'a', b'z');
-            let number = within(b'0', b'9');
-            let line = v128_or(is(b'\n'), is(b'\r'));
-            let blank = v128_or(is(b' '), within(b'\t', b'\r'));
-            let foreign = u8x16_ge(bytes, u8x16_splat(0x80));
-            let named = v128_or(v128_or(upper, lower), v128_or(v128_or(number, blank), foreign));
-            let letters = v128_or(class(upper, UPPER), class(lower, LOWER));
-            let blanks = v128_or(class(line, LINE), class(v128_and(blank, v128_not(line)), SPACE));
-            let signs = v128_or(class(v128_not(named), SIGN), class(is(b'/'), SLASH));
-            let others = v128_or(class(number, NUMBER), class(foreign, FOREIGN));
-            Self(v128_or(v128_or(letters, blanks), v128_or(signs, others)))
+            Self(u64x2(both as u64, (both >> 64) as u64))
         }
 
-        /// Which bytes are of one of these classes: bit *n* stands for byte *n*.
+        /// Which bytes are of one of these classes: bit *n* stands for byte *n*. Written for classes that are known when
+        /// this is compiled: what remains of it is what they need.
         #[inline(always)]
         pub fn are(self, classes: u8) -> u32 {
-            let none = u8x16_eq(v128_and(self.0, u8x16_splat(classes)), u8x16_splat(0));
-            u32::from(i8x16_bitmask(v128_not(none)))
+            let Self(bytes) = self;
+            let mut found = u8x16_splat(0);
+            let mut add = |which: v128| found = v128_or(found, which);
+            let is = |byte: u8| u8x16_eq(bytes, u8x16_splat(byte));
+            let from_to =
+                |bytes: v128, from: u8, to: u8| u8x16_le(u8x16_sub(bytes, u8x16_splat(from)), u8x16_splat(to - from));
+            let letters = || from_to(v128_or(bytes, u8x16_splat(0x20)), b'a', b'z');
+            let number = || from_to(bytes, b'0', b'9');
+            let blank = || v128_or(is(b' '), from_to(bytes, b'\t', b'\r'));
+            let line = || v128_or(is(b'\n'), is(b'\r'));
+            match classes & (UPPER | LOWER) {
+                0 => {}
+                UPPER => add(from_to(bytes, b'A', b'Z')),
+                LOWER => add(from_to(bytes, b'a', b'z')),
+                _ => add(letters()),
+            }
+            if classes & NUMBER != 0 {
+                add(number());
+            }
+            match classes & (SPACE | LINE) {
+                0 => {}
+                LINE => add(line()),
+                SPACE => add(v128_or(is(b' '), v128_or(is(b'\t'), from_to(bytes, 0x0b, 0x0c)))),
+                _ => add(blank()),
+            }
+            if classes & SIGN != 0 {
+                add(v128_not(v128_or(
+                    v128_or(letters(), number()),
+                    v128_or(blank(), u8x16_le(u8x16_splat(0x80), bytes)),
+                )));
+            } else if classes & SLASH != 0 {
+                add(is(b'/'));
+            }
+            let found = u32::from(i8x16_bitmask(found));
+            if classes & FOREIGN != 0 { found | u32::from(i8x16_bitmask(bytes)) } else { found }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{Mentions, Who};
+use super::{Draft, Mentions, Who};
 use crate::policy::assign::Assigned;
 use crate::policy::diagnostic::{Code, Faults, listed, shown};
 use crate::policy::document::{Document, PackText, SeatText};
@@ -12,12 +12,17 @@ use crate::policy::plan::PlanText;
 use crate::policy::unit::Unit;
 
 /// Looks up the names of seats and quotas, and compares units.
-pub(in crate::policy) fn check(document: &Document, assigned: &[Option<Assigned>], faults: &mut Faults) {
+pub(in crate::policy) fn check(
+    cases: &[Draft],
+    document: &Document,
+    assigned: &[Option<Assigned>],
+    faults: &mut Faults,
+) {
     let seats: HashMap<&str, usize> =
         document.seats.iter().enumerate().map(|(index, seat)| (seat.name.value.as_str(), index)).collect();
     // A seat without a plan may be the consequence of a fault that is noted already.
     let sound = faults.is_empty();
-    for named in document.cases.iter().flat_map(|draft| &draft.named) {
+    for named in cases.iter().flat_map(|draft| &draft.named) {
         let seat = match &named.who.value {
             Who::Seat(name) => {
                 let found = seats.get(name.as_str()).copied();

@@ -51,7 +51,7 @@ impl Pattern for Cl100k {
     #[inline(always)]
     fn glance(window: &Window<'_>) -> usize {
         let classes = window.classes();
-        match glance_lead(classes) {
+        match glance_lead(window, classes) {
             None => glance_others(window, classes, false),
             // It may be a contraction.
             Some(1) if window.byte(0) == b'\'' => 0,

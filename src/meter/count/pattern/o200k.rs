@@ -51,7 +51,7 @@ impl Pattern for O200k {
     #[inline(always)]
     fn glance(window: &Window<'_>) -> usize {
         let classes = window.classes();
-        let Some(lead) = glance_lead(classes) else { return glance_others(window, classes, true) };
+        let Some(lead) = glance_lead(window, classes) else { return glance_others(window, classes, true) };
         let capitals = (classes.are(UPPER) >> lead).trailing_ones();
         let length = lead + capitals + (classes.are(LOWER) >> lead >> capitals).trailing_ones();
         let length = glance_stop(classes, length, FOREIGN);
