@@ -3,10 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::host::{self, Buffer, Map, SharedData};
 use crate::engine::effect::Reply;
 use crate::engine::event::Header;
 use crate::engine::vm::Vm;
+use crate::meter::count::Encoding;
 use crate::quota::measure::{Calls, measure};
 use crate::quota::population::Population;
 use crate::quota::{Cells, Expect};
@@ -59,6 +63,14 @@ fn start_clock() {
     }
 }
 
+/// Tokens of the text in the header `x-text`, which is in Base64: counted here, where bytes are classified by vectors.
+fn count(encoding: &str, headers: &[Header]) -> String {
+    let text = headers.iter().find(|(name, _)| name == b"x-text").and_then(|(_, value)| STANDARD.decode(value).ok());
+    let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+    let counted = Encoding::from_name(encoding).zip(text).map(|(encoding, text)| encoding.count(&text));
+    format!("{counted:?}")
+}
+
 /// Answers a request for `/farebox-test/<hook>`.
 pub fn request_headers(headers: &[Header]) -> Option<Reply> {
     let (_, path) = headers.iter().find(|(name, _)| name == b":path")?;
@@ -82,6 +94,7 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "calls" => numbers(&CALLS.take()),
         "cost" => cost(argument, parts.next()),
         "population" => population(argument, parts.next()),
+        "count" => count(argument, headers),
         _ => return None,
     };
     let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];

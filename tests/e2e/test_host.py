@@ -1,9 +1,12 @@
 """How the real Envoy and the host adapter behave: the facts that the design stands on."""
 
+import base64
 import concurrent.futures
 import json
+import random
 import re
 import socket
+import string
 import struct
 import subprocess
 import threading
@@ -13,7 +16,7 @@ import h2.connection
 import h2.events
 import pytest
 import requests
-from conftest import CHAT, ENVOY, KEY, LEDGER, PASSING, WASM, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
+from conftest import CHAT, ENVOY, FAREBOX, KEY, LEDGER, PASSING, WASM, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
 
 
 def first(policy):
@@ -83,6 +86,22 @@ def test_insert_if_absent_and_swap(stack):
     envoy = stack(wasm=WASM_HOOKS)
     # Missing at first; inserted once only; right version taken; stale one not; version 0 never passed on; set empty is not missing.
     assert hook(envoy, "insert/one") == "Ok(true) Ok(true) Ok(false) Ok(true) Ok(false) Err(StoreError) Ok(Some([]))"
+
+
+def test_vectors_in_the_filter_count_as_the_binary_does_without(stack, tmp_path):
+    envoy, draw = stack(wasm=WASM_HOOKS), random.Random(5)
+    signs = string.ascii_letters * 2 + string.digits + string.punctuation + " \t\n\r\x0b\x0c\x00\x1f\x7f /" + "'s'LL'd"
+    foreign = "\u00a0\u017f\u0301\u4e2d\u3000\u0660\u01c5\U0001f600é"
+    pieces = [*signs, *signs, *foreign, "    ", "\n\n", "AbC", "hello", "World", "://", "1234"]
+    texts = ["".join(draw.choices(pieces, k=draw.randrange(1, 4_000))) for _ in range(40)]
+    files = [tmp_path / f"{n}" for n in range(len(texts))]
+    for file, text in zip(files, texts):
+        file.write_bytes(text.encode())
+    for encoding in ("o200k_base", "cl100k_base"):
+        told = subprocess.run([FAREBOX, "count", "--encoding", encoding, *map(str, files)], capture_output=True, text=True, check=True)
+        expected = [f"Some({line.split()[0]})" for line in told.stdout.splitlines()][: len(texts)]
+        said = [hook(envoy, f"count/{encoding}", headers={"x-text": base64.b64encode(text.encode()).decode()}) for text in texts]
+        assert said == expected and len(said) == 40
 
 
 def test_swaps_lose_nothing_across_workers(stack):
