@@ -120,15 +120,17 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
     let mut lines = Vec::new();
     let mut passed = Vec::new();
     for quota in plan.quotas.iter().chain(packs) {
-        let role = match quota.role {
-            Role::Fund => "fund",
-            Role::Cap => "cap",
+        let fund = plan.quotas.iter().find(|fund| Some(fund.quota.id) == quota.of);
+        let role = match (quota.role, fund) {
+            (Role::Fund, _) => "fund".to_owned(),
+            (Role::Cap, None) => "cap".to_owned(),
+            (Role::Cap, Some(fund)) => format!("cap of {}", fund.name),
         };
         let scope = if overshoot::is_shared(quota) { "all Envoys together" } else { "each Envoy for itself" };
         let amount = format!("{} {}", Amount::from(quota.quota.limit), quota.unit.words());
         let subject = bill.subject(quota.per);
         let (whose, _) = subject.split_once('/').unwrap_or((&subject, ""));
-        let cells = [role, &quota.name, &amount, &format!("per {whose}"), &window(&quota.quota.window), scope];
+        let cells = [role.as_str(), &quota.name, &amount, &format!("per {whose}"), &window(&quota.quota.window), scope];
         lines.push(cells.map(str::to_owned).to_vec());
         passed.extend(passing(bundle, plan, quota));
     }
@@ -198,6 +200,7 @@ fn relief(relief: &Relief) -> String {
         Relief::Downgrade(model) => format!("downgrade to {model}"),
         Relief::Overage(micro) => format!("overage of {}", Amount::from(*micro)),
         Relief::Observe => "observe".to_owned(),
+        Relief::NextFund => "next fund".to_owned(),
     }
 }
 

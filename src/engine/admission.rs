@@ -3,7 +3,7 @@
 //! Pure arithmetic over a [`Bill`] and the standing of its accounts. Everything here happens before anything is
 //! written, so that a refusal leaves no trace.
 //!
-//! Caps must all take the call. Of the funds one must pay, or several that follow each other and are in one unit: then
+//! Caps must all take the call; one that is of a fund, if that fund pays. Of the funds one must pay, or several that follow each other and are in one unit: then
 //! the call is split at the boundary, the first giving what it has. Where something is in the way, the policy's reliefs
 //! are tried in the order in which they are written.
 
@@ -72,6 +72,8 @@ pub enum How {
     Downgraded,
     /// It had to wait.
     Waited,
+    /// Another fund pays than the one whose cap was in the way.
+    NextFund,
 }
 
 impl How {
@@ -83,6 +85,7 @@ impl How {
             Self::Throttled => "throttled",
             Self::Downgraded => "downgraded",
             Self::Waited => "waited",
+            Self::NextFund => "next_fund",
         }
     }
 }
@@ -161,6 +164,7 @@ pub fn weigh(
             None | Some((_, Relief::Deny)) => return scale.short(&block),
             Some((_, Relief::Observe)) => scale.let_pass(&block, u64::MAX, How::Observed, patience),
             Some((_, Relief::Overage(most))) => scale.let_pass(&block, *most, How::Overage, patience),
+            Some((_, Relief::NextFund)) => scale.skip_fund(&block, patience),
             Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, patience, standing),
             Some((step, Relief::Wait(ms))) => {
                 if let Some(wake_ms) = scale.wait(&block, (step, *ms), moment.now, patience) {
@@ -212,6 +216,8 @@ struct Scale<'a, 'b> {
     stands: Vec<Option<Standing>>,
     /// How far the policy lets each be passed.
     over: Vec<u64>,
+    /// Funds that do not pay this call, and the cap that was in the way, by their places.
+    skipped: Vec<(usize, usize)>,
     /// The buckets that throttled calls take from, and how they stand.
     throttles: Vec<(PlanQuota, Option<Standing>)>,
     /// Reliefs used up: of each quota, and last of the funds together.
@@ -238,6 +244,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             floor,
             stands,
             over: vec![0; bill.quotas.len()],
+            skipped: Vec::new(),
             throttles: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
         }
@@ -263,14 +270,24 @@ impl<'a, 'b> Scale<'a, 'b> {
         bound.saturating_sub(stands.used.saturating_add(stands.held))
     }
 
+    /// The caps that must take the call: of those that are of a fund, the ones whose fund gives a share.
     fn caps(&self) -> impl Iterator<Item = (usize, &'b PlanQuota)> + '_ {
-        self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Cap).map(|(at, quota)| (at, *quota))
+        let paying = match self.bill.quotas.iter().any(|quota| quota.of.is_some()) {
+            true => self.paying().map(|(segment, output)| self.shares(&segment, output)).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let pays = move |fund: QuotaId| {
+            paying.iter().any(|(at, _)| self.bill.quotas.get(*at).is_some_and(|quota| quota.quota.id == fund))
+        };
+        let quotas = self.bill.quotas.iter().enumerate().map(|(at, quota)| (at, *quota));
+        quotas.filter(move |(_, quota)| quota.role == Role::Cap && quota.of.is_none_or(&pays))
     }
 
     /// Funds that follow each other and are in one unit pay a call together.
     fn segments(&self) -> Vec<Vec<usize>> {
         let mut segments: Vec<(Unit, Vec<usize>)> = Vec::new();
-        for (at, quota) in self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund) {
+        let funds = self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund);
+        for (at, quota) in funds.filter(|(at, _)| !self.skipped.iter().any(|(fund, _)| fund == at)) {
             match segments.last_mut() {
                 Some((unit, members)) if *unit == quota.unit => members.push(at),
                 _ => segments.push((quota.unit, vec![at])),
@@ -482,16 +499,26 @@ impl<'a, 'b> Scale<'a, 'b> {
         note(patience, how, self.bill.quotas.get(block.at).copied());
     }
 
-    /// Lets a call pass that is only seen. An overage is a debt all the same; what would have had to wait, to go on slowly
+    /// Lets a call pass that is only seen. An overage is a debt all the same, and another fund pays; what would have had to wait, to go on slowly
     /// or to go to another model would have been refused as it is.
     fn let_see(&mut self, block: &Block, patience: &mut Patience) {
         loop {
             match self.next_relief(block) {
                 Some((_, Relief::Overage(most))) => return self.let_pass(block, *most, How::Overage, patience),
+                Some((_, Relief::NextFund)) => return self.skip_fund(block, patience),
                 None | Some((_, Relief::Observe)) => return self.let_pass(block, u64::MAX, How::Observed, patience),
                 Some(_) => {}
             }
         }
+    }
+
+    /// Takes the fund that a cap is of out of those that may pay.
+    fn skip_fund(&mut self, block: &Block, patience: &mut Patience) {
+        let cap = self.bill.quotas.get(block.at).copied();
+        let Some(fund) = cap.and_then(|cap| cap.of) else { return };
+        let place = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund && quota.quota.id == fund);
+        self.skipped.extend(place.map(|fund| (fund, block.at)));
+        note(patience, How::NextFund, cap);
     }
 
     fn throttle(&mut self, block: &Block, bucket: &PlanQuota, patience: &mut Patience, standing: &mut Stands<'_>) {
@@ -541,6 +568,10 @@ impl<'a, 'b> Scale<'a, 'b> {
     fn short(&self, block: &Block) -> Verdict {
         if block.at == NOWHERE {
             return Verdict::Unfunded;
+        }
+        if let Some((_, cap)) = self.skipped.last().filter(|_| block.funds) {
+            // Those behind it cannot pay either: what says when to come again is its cap.
+            return self.short(&Block { at: *cap, funds: false });
         }
         let Some(quota) = self.quota(block) else {
             let short = Short::NeedsGrant { subject: String::new(), quota: QuotaId(0), missing: 0 };
@@ -600,12 +631,13 @@ impl<'a, 'b> Scale<'a, 'b> {
         if self.observe {
             output = self.size.output;
         }
+        let caps: Vec<usize> = self.caps().map(|(at, _)| at).collect();
         let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
         // What nothing is known of cannot be held, whatever may pass it.
         let over = |at: usize| if self.observe { u64::MAX } else { self.over(at) };
         let mut levels = self.bill.levels(|at, quota| match quota.role {
             _ if !self.is_known(at) => None,
-            Role::Cap => Some((self.asked(quota, output), over(at))),
+            Role::Cap => caps.contains(&at).then(|| (self.asked(quota, output), over(at))),
             Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, over(at))),
         });
         self.add_throttles(output, &mut levels);

@@ -53,6 +53,7 @@ fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuo
         hold: HoldSize::Worst,
         full: Vec::new(),
         rejected: false,
+        of: None,
         quota: Quota { id: QuotaId::of("team", name), limit: limit * MICRO, window, granted, rollover: 0 },
     }
 }
@@ -509,4 +510,43 @@ fn what_is_expected_to_be_nothing_is_held_as_something() {
     assert_eq!(asked(Unit::ReasoningTokens), 40 * MICRO, "all of the output may be reasoning");
     assert_eq!(asked(Unit::CacheWriteTokens), 1, "a full quota is full");
     assert_eq!(asked(Unit::Tokens), 50 * MICRO);
+}
+
+#[test]
+fn a_cap_of_a_fund_binds_where_that_fund_pays_and_else_the_next_one_does() {
+    let subscription = fund("subscription", Unit::Requests, 100);
+    let cap =
+        |full| PlanQuota { of: Some(subscription.quota.id), full, ..quota("short", Unit::Requests, SEAT, 10, false) };
+    let quotas = |full| vec![subscription.clone(), fund("pack", Unit::Credits, 1_000_000), cap(full)];
+    let (refusing, going_on) = (plan(quotas(Vec::new())), plan(quotas(vec![Relief::NextFund])));
+    // Of the subscription, the pack and the cap: granted and used.
+    let weigh = |plan: &Plan, figures: [(u64, u64); 3]| {
+        let mut weighing = Weighing::of(plan, size(10, 10));
+        let verdict = weighing.with(|quota| {
+            let at = plan.quotas.iter().position(|one| one.name == quota.name).unwrap();
+            Some(stands(figures[at].0, figures[at].1, 0, 0))
+        });
+        let lines = |fit: &Fit| -> Vec<QuotaId> {
+            fit.levels.iter().flat_map(|level| &level.lines).map(|line| line.quota.id).collect()
+        };
+        match verdict {
+            Verdict::Fits(fit) => {
+                let passed: Vec<&str> = fit.passed.iter().map(|passed| passed.how.name()).collect();
+                let names = |id: &QuotaId| plan.quotas.iter().find(|one| one.quota.id == *id).unwrap().name.clone();
+                format!("{:?} {passed:?}", lines(&fit).iter().map(names).collect::<Vec<_>>())
+            }
+            Verdict::Short { short: Short::Exhausted { quota, .. }, .. } => {
+                format!("no {}", plan.quotas.iter().find(|one| one.quota.id == quota).unwrap().name)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let full_pack = (1_000_000, 0);
+    assert_eq!(weigh(&going_on, [(100, 0), full_pack, (10, 9)]), r#"["subscription", "short"] []"#);
+    assert_eq!(weigh(&going_on, [(100, 0), full_pack, (10, 10)]), r#"["pack"] ["next_fund"]"#);
+    assert_eq!(weigh(&refusing, [(100, 0), full_pack, (10, 10)]), "no short");
+    // The cap has nothing to say of calls that the pack pays.
+    assert_eq!(weigh(&refusing, [(100, 100), full_pack, (10, 10)]), r#"["pack"] []"#);
+    // What tells when to come again is the cap, not the fund that has plenty.
+    assert_eq!(weigh(&going_on, [(100, 0), (1_000_000, 1_000_000), (10, 10)]), "no short");
 }

@@ -122,6 +122,7 @@ mod tests {
             hold: HoldSize::Worst,
             full: Vec::new(),
             rejected: false,
+            of: None,
             quota: Quota { id: QuotaId(1), limit: 100 * MICRO, window, granted, rollover: 0 },
         }
     }

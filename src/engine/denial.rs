@@ -402,6 +402,7 @@ mod tests {
             hold: HoldSize::Worst,
             full: Vec::new(),
             rejected: false,
+            of: None,
             quota: Quota { id, limit: limit * MICRO, window, granted: true, rollover: 0 },
         }
     }

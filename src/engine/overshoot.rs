@@ -129,7 +129,7 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
                 let Window::Bucket { period_ms, .. } = bucket.quota.window else { continue };
                 way("`throttle`", Bound::Pace(bucket.quota.limit, bucket.unit, period_ms));
             }
-            Relief::Deny | Relief::Wait(_) | Relief::Downgrade(_) => {}
+            Relief::Deny | Relief::Wait(_) | Relief::Downgrade(_) | Relief::NextFund => {}
         }
     }
     if bundle.mode == Mode::Observe {

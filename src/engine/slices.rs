@@ -127,7 +127,8 @@ pub(super) fn further(bill: &Bill<'_>, levels: &[Level]) -> Vec<Level> {
         let own = levels.iter().filter(|level| level.subject == bill.subject(quota.per)).flat_map(|level| &level.lines);
         own.into_iter().any(|line| line.quota.id == quota.quota.id)
     };
-    bill.levels(|_, quota| (quota.role == Role::Fund && !held(quota)).then_some((0, 0)))
+    let may = |quota: &PlanQuota| quota.role == Role::Fund && !held(quota) && may_pay(bill, quota, held);
+    bill.levels(|_, quota| may(quota).then_some((0, 0)))
 }
 
 /// One quota on the scale.
@@ -196,7 +197,9 @@ pub(super) fn room(
             None => blocked = true,
         }
     }
-    let funds: Vec<Pan<'_>> = paying(bill, is_held).into_iter().map(|(at, quota)| pan(at, quota)).collect();
+    let may = |quota: &PlanQuota| may_pay(bill, quota, is_held);
+    let funds: Vec<Pan<'_>> =
+        paying(bill, is_held).into_iter().filter(|(_, quota)| may(quota)).map(|(at, quota)| pan(at, quota)).collect();
     if let Some(first) = funds.first() {
         let mut need = more(first.quota, most);
         for fund in &funds {
@@ -254,6 +257,11 @@ fn paying<'b>(bill: &Bill<'b>, is_held: impl Fn(&PlanQuota) -> bool) -> Vec<(usi
         funds.push((at, *quota));
     }
     if drawn { funds } else { Vec::new() }
+}
+
+/// Whether a fund may pay a part of a call: all caps of it were held when the call was admitted.
+fn may_pay(bill: &Bill<'_>, fund: &PlanQuota, is_held: impl Fn(&PlanQuota) -> bool) -> bool {
+    bill.quotas.iter().filter(|cap| cap.of == Some(fund.quota.id)).all(|cap| is_held(cap))
 }
 
 /// How much each of the funds gives of `rest`: the first what it has, and so on.

@@ -5,7 +5,7 @@ use super::succession::Charter;
 use super::unit::Unit;
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
-use crate::quota::Quota;
+use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
 pub use super::band::Band;
@@ -266,6 +266,8 @@ pub struct PlanQuota {
     pub full: Vec<Relief>,
     /// Whether a call that is refused takes one request of it too, as far as there is one. Of a cap only.
     pub rejected: bool,
+    /// The fund for whose calls it is, whoever else pays a part of them; `None`: for all. Of a cap only.
+    pub of: Option<QuotaId>,
     /// The arithmetic part.
     pub quota: Quota,
 }
@@ -303,6 +305,8 @@ pub enum Relief {
     Overage(u64),
     /// The call goes on, and the record says that it would have been refused.
     Observe,
+    /// The fund that the cap is of does not pay this call; those behind it may.
+    NextFund,
 }
 
 /// A place among the funds where packs pay.

@@ -29,6 +29,7 @@ pub(super) fn check(document: &Document, assigned: &[Option<Assigned>], faults: 
         }
         former_names(plan, faults);
         funds_hold_alike(plan, faults);
+        caps_of_funds(plan, faults);
         sessions_are_told(plan, document, faults);
     }
     let seats = || document.seats.iter().zip(assigned).filter_map(|(seat, assigned)| Some((seat, (*assigned)?)));
@@ -70,6 +71,36 @@ fn funds_hold_alike(plan: &PlanText, faults: &mut Faults) {
             faults.add(quota.name.at, Code::Conflict, message, "give both the same `hold`");
         }
         last = Some((quota, terms));
+    }
+}
+
+/// A cap of a fund names one, and there is another behind it for a call to go on to.
+fn caps_of_funds(plan: &PlanText, faults: &mut Faults) {
+    for (quota, terms) in plan.quotas.iter().filter_map(|quota| Some((quota, quota.terms.as_ref()?))) {
+        let next = terms.full.iter().find(|step| step.value == ReliefText::NextFund);
+        let Some(fund) = &terms.of else {
+            if let Some(next) = next {
+                let message = format!("nothing says of which fund {} is a cap", shown(&quota.name.value));
+                let help = "write `of: FUND`, the fund that does not pay when this is full";
+                faults.add(next.at, Code::MissingKey, message, help);
+            }
+            continue;
+        };
+        let place = plan.quotas.iter().position(|other| other.role == Role::Fund && other.name.value == fund.value);
+        let Some(place) = place else {
+            let funds = plan.quotas.iter().filter(|other| other.role == Role::Fund);
+            let help = faults.meant(&fund.value, funds.map(|fund| fund.name.value.as_str()), "funds");
+            let message = format!("the plan has no fund {}", shown(&fund.value));
+            faults.add(fund.at, Code::UnknownName, message, help);
+            continue;
+        };
+        let behind = plan.quotas.iter().skip(place.saturating_add(1)).any(|other| other.role == Role::Fund)
+            || plan.packs.iter().any(|packs| packs.before > place);
+        if let Some(next) = next.filter(|_| !behind) {
+            let message = format!("there is no fund behind {}", shown(&fund.value));
+            let help = "add one, or `{from: packs, …}`, below it; or remove this step";
+            faults.add(next.at, Code::Conflict, message, help);
+        }
     }
 }
 
@@ -194,6 +225,7 @@ fn built(plan: &PlanText, written: &QuotaText, document: &Document, day: Option<
         hold: terms.hold,
         full: reliefs(owner, first_name, terms.per.value, &terms.full),
         rejected: terms.rejected,
+        of: terms.of.as_ref().map(|fund| QuotaId::of(owner, first_name_of(plan, &fund.value))),
         quota: Quota {
             id: QuotaId::of(owner, first_name),
             limit: terms.limit,
@@ -202,6 +234,11 @@ fn built(plan: &PlanText, written: &QuotaText, document: &Document, day: Option<
             rollover: terms.rollover,
         },
     })
+}
+
+/// The name under which the counters of a quota of this plan are kept.
+fn first_name_of<'p>(plan: &'p PlanText, name: &'p str) -> &'p str {
+    plan.quotas.iter().find(|quota| quota.name.value == name).map_or(name, QuotaText::first_name)
 }
 
 fn globs(patterns: &[Spanned<String>]) -> Vec<GlobMatcher> {
@@ -230,6 +267,7 @@ fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> 
                 hold: HoldSize::Worst,
                 full: Vec::new(),
                 rejected: false,
+                of: None,
                 quota: Quota {
                     id: QuotaId::of(plan, &name),
                     limit: *limit,
@@ -243,6 +281,7 @@ fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> 
         ReliefText::Downgrade(model) => Relief::Downgrade(model.clone()),
         ReliefText::Overage(micro, _) => Relief::Overage(*micro),
         ReliefText::Observe => Relief::Observe,
+        ReliefText::NextFund => Relief::NextFund,
     };
     steps.iter().map(built).collect()
 }
@@ -278,6 +317,7 @@ fn built_pack(pack: &PackText, document: &Document) -> Pack {
             hold: HoldSize::Worst,
             full: Vec::new(),
             rejected: false,
+            of: None,
             quota: Quota {
                 id: QuotaId::of(PACKS, &pack.name.value),
                 limit: pack.amount,

@@ -69,6 +69,8 @@
 //!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or as in
 //!                                      # funds what is expected; `full`: as `empty`; also `observe`
 //!         large: {limit: 50 weighted requests, per: seat, window: calendar month, models: ["demo-l*"]}   # only their calls
+//!         short: {limit: 1200 requests, per: seat, window: first-use 5h, of: month, full: [next fund]}   # `of`: only calls
+//!                                      # that this fund pays a part of; `next fund`: then those behind it pay
 //!         turns: {limit: 80 prompts, per: seat, window: first-use 5h}   # a call that ends with a tool's result begins none
 //!         run:   {limit: 1000 requests, per: session, window: first-use 5h}     # needs `session`
 //!         tries: {limit: 2000 requests, per: seat, window: calendar day, rejected: count}   # also calls that are refused,

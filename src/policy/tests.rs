@@ -145,7 +145,7 @@ fn the_documented_language_is_the_language() {
     let text: String = block.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
     let bundle = compiled(&text);
     assert_eq!(cases(&text, "docs").unwrap().len(), 3);
-    assert_eq!((bundle.plans[0].quotas.len(), bundle.packs.len()), (13, 1));
+    assert_eq!((bundle.plans[0].quotas.len(), bundle.packs.len()), (14, 1));
 
     let optional = ["zone:", "envoy:", "network:", "unknown:", "      empty:"];
     let line_of = |line: &str| optional.iter().any(|key| line.starts_with(key));

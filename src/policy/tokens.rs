@@ -46,6 +46,8 @@ pub(super) struct Terms {
     pub full: Vec<Spanned<ReliefText>>,
     /// Whether refused calls count.
     pub rejected: bool,
+    /// The fund that a cap is of.
+    pub of: Option<Spanned<String>>,
 }
 
 /// Packs among the funds, as written.
@@ -68,6 +70,7 @@ pub(super) enum ReliefText {
     /// Micro-units and their unit.
     Overage(u64, Unit),
     Observe,
+    NextFund,
 }
 
 /// Reads the `tokens` section of a plan.
@@ -173,7 +176,7 @@ fn line(entry: &Entry, role: Role, section: &str, levels: &[String], plan: &mut 
         QuotaText { name: Spanned { at: entry.at, value: entry.key.clone() }, role, was: None, terms: None };
     let (key, rest): (_, &[&str]) = match role {
         Role::Fund => ("amount", &["per", "window", "models", "hold", "was", "rollover"]),
-        Role::Cap => ("limit", &["per", "window", "models", "hold", "was", "burst", "full", "rejected"]),
+        Role::Cap => ("limit", &["per", "window", "models", "hold", "was", "burst", "full", "rejected", "of"]),
     };
     let known: Vec<&str> = [key].iter().chain(rest).copied().collect();
     if let Some(fields) = Fields::of(&entry.value, what, &known, faults) {
@@ -248,6 +251,7 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
         let value = choice(node, &fields.path("rejected"), &words, faults)?;
         Some(Spanned { at: node.at, value })
     });
+    let of = fields.optional("of").and_then(|node| super::fields::named(node, &fields.path("of"), faults));
     let (limit, window) = (limit?, window?);
     let (unit_at, (limit, unit)) = (limit.at, limit.value);
     same_unit(&full, unit, faults);
@@ -276,6 +280,7 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
         hold: hold.unwrap_or_default(),
         full,
         rejected: rejected.is_some_and(|rejected| rejected.value),
+        of,
     })
 }
 
@@ -335,7 +340,7 @@ fn reliefs(node: &Node, what: &str, faults: &mut Faults) -> Vec<Spanned<ReliefTe
 }
 
 const RELIEF_HELP: &str = "write `deny`, `wait 5s`, `throttle 5 requests per 1m`, `downgrade MODEL`, \
-                           `overage 5000 credits` or `observe`";
+                           `overage 5000 credits`, `next fund` (of a cap) or `observe`";
 
 fn relief(written: &str) -> Result<ReliefText, Complaint> {
     let (word, rest) = written.trim().split_once(char::is_whitespace).unwrap_or((written.trim(), ""));
@@ -343,6 +348,7 @@ fn relief(written: &str) -> Result<ReliefText, Complaint> {
     match (word, rest) {
         ("deny", "") => Ok(ReliefText::Deny),
         ("observe", "") => Ok(ReliefText::Observe),
+        ("next", "fund") => Ok(ReliefText::NextFund),
         ("wait", length) if !length.is_empty() => match duration(length)? {
             1..=600_000 => Ok(ReliefText::Wait(duration(length)?)),
             _ => Err(Complaint::new(

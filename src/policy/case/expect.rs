@@ -30,12 +30,13 @@ const EXPECT_KEYS: [&str; 20] = [
 ];
 
 /// How a quota can be passed, as records say it.
-const PASSED: [(&str, &str); 5] = [
+const PASSED: [(&str, &str); 6] = [
     ("observed", "observed"),
     ("overage", "overage"),
     ("throttled", "throttled"),
     ("downgraded", "downgraded"),
     ("waited", "waited"),
+    ("next fund", "next_fund"),
 ];
 
 /// How exchanges end, as records say it, that a case can bring about. No case can leave a call unsent or unsettled: that
