@@ -21,7 +21,11 @@ pub(super) struct Tally(BTreeMap<(String, &'static str), u64>);
 
 impl Tally {
     fn add(&mut self, rule: &Rule) {
-        let count = self.0.entry((rule.name.clone(), rule.action.name())).or_default();
+        self.add_as(rule, rule.action.name());
+    }
+
+    fn add_as(&mut self, rule: &Rule, action: &'static str) {
+        let count = self.0.entry((rule.name.clone(), action)).or_default();
         *count = count.saturating_add(1);
     }
 
@@ -47,10 +51,16 @@ pub(super) struct Prompt {
     pub mask: Mask,
 }
 
+/// What is told of a finding that should have been changed and could not be.
+const UNCHANGED: &str = "unchanged";
+
 /// Screens every text that a model will read. A refusal names the rule and the shape, and never what was found.
+///
+/// Thoughts that their provider has signed stay as they are: it made them, and takes them back in no other words. What
+/// must be changed in a form cannot be, because its fields are no JSON: there the plan's `on_error` decides.
 pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tally) -> Result<Prompt, Denial> {
     let mut screened = Prompt { edits: Vec::new(), mask: Mask::new(bundle.mask_key) };
-    let Some(Screen { scanner, .. }) = &plan.security.input else { return Ok(screened) };
+    let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(screened) };
     let names = |name: &str| memchr::memmem::find(call.body(), name.as_bytes()).is_some();
     for (at, changeable, text) in call.strings() {
         let found = scanner.find(&text);
@@ -60,9 +70,13 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
         let (mut out, mut from) = (String::new(), 0);
         for finding in &found {
             let Some(rule) = scanner.rules().get(finding.rule) else { continue };
-            tally.add(rule);
+            let stays = !changeable && !matches!(rule.action, Action::Deny | Action::Observe);
+            tally.add_as(rule, if stays { UNCHANGED } else { rule.action.name() });
             if rule.action == Action::Deny {
                 return Err(denial(rule, finding, "prompt", plan));
+            }
+            if stays && call.is_form() && *on_error == OnUnknown::Deny {
+                return Err(unchangeable(rule, finding, plan));
             }
             let hidden = text.get(finding.range.clone()).unwrap_or_default();
             let replaced = if changeable { screened.mask.replace(rule, hidden, names) } else { None };
@@ -80,12 +94,28 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
     Ok(screened)
 }
 
-fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
-    let what = match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
+/// What was found, in words that do not tell it.
+fn described(rule: &Rule, finding: &Finding) -> String {
+    match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
         (true, _) => format!("what looks like a secret ({})", finding.shape),
         (false, false) => format!("what looks like personal data ({})", finding.shape),
         (false, true) => format!("what the plan does not let pass ({})", rule.name),
-    };
+    }
+}
+
+/// A form in which something must be changed.
+fn unchangeable(rule: &Rule, finding: &Finding, plan: &Plan) -> Denial {
+    let (what, action) = (described(rule, finding), rule.action.name());
+    let inside = format!(
+        "the form carries {what}; plan `{}` says {action} of `{}`, but a form cannot be changed, and `on_error` denies",
+        plan.name, rule.name
+    );
+    let outside = format!("the form carries {what}, which cannot be hidden in a form; take it out and send it again");
+    Denial::guard(Kind::Forbidden, "on_error", outside, inside)
+}
+
+fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
+    let what = described(rule, finding);
     let advice = if place == "prompt" { "; take it out and send it again" } else { "" };
     let inside = format!("the {place} carries {what}, and plan `{}` denies `{}`", plan.name, rule.name);
     Denial::guard(Kind::Forbidden, &rule.name, format!("the {place} carries {what}{advice}"), inside)

@@ -6,6 +6,7 @@ use super::{Answer, Tally, prompt};
 use crate::engine::effect::Effect;
 use crate::meter::call::{read_call, splice};
 use crate::meter::dialect::Dialect;
+use crate::meter::form::read_form;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan};
 
@@ -74,9 +75,53 @@ fn signed_thoughts_stay_as_they_are() {
     let bundle = bundle("{input: {email: redact}}");
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [
         {"type": "thinking", "thinking": "of a@b.cn", "signature": "c2ln"}, {"type": "text", "text": "to a@b.cn"}]}]});
-    let (after, _) = body_after(&bundle, Dialect::AnthropicMessages, &body);
+    let (after, tally) = body_after(&bundle, Dialect::AnthropicMessages, &body);
     assert_eq!(after["messages"][0]["content"][0]["thinking"], "of a@b.cn");
     assert_eq!(after["messages"][0]["content"][1]["text"], "to [redacted]");
+    let mut effects = Vec::new();
+    tally.show("input", "findings", &mut effects);
+    assert!(effects.contains(&Effect::Note("findings", "email:redact:1,email:unchanged:1".to_owned())), "{effects:?}");
+}
+
+/// What becomes of a form whose prompt has an address in it: the rule that refused it, or what was counted.
+fn form(security: &str) -> Result<String, String> {
+    let bundle = bundle(security);
+    let part = |disposition: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n")
+    };
+    let body = part("name=file; filename=a.mp3", "sound")
+        + &part("name=model", "m")
+        + &part("name=prompt", "of a@b.cn")
+        + "--b--\r\n";
+    let call = read_form(Dialect::OpenAiTranscription, b"multipart/form-data; boundary=b", body.as_bytes()).unwrap();
+    let mut tally = Tally::default();
+    let screened = prompt(plan(&bundle), &bundle, &call, &mut tally);
+    let mut effects = Vec::new();
+    tally.show("input", "findings", &mut effects);
+    let Some(Effect::Note(_, found)) = effects.pop() else { panic!("nothing was found") };
+    match screened {
+        Ok(screened) => {
+            assert!(screened.edits.is_empty(), "an edit of something that is no form: {:?}", screened.edits);
+            Ok(found)
+        }
+        Err(denial) => {
+            assert!(!format!("{denial:?}").contains("a@b"), "{denial:?}");
+            Err(format!("{}: {}", denial.rule, denial.inside))
+        }
+    }
+}
+
+#[test]
+fn a_form_is_never_changed() {
+    assert_eq!(form("{input: {email: observe}}"), Ok("email:observe:1".to_owned()));
+    let denied = form("{input: {email: deny}}").unwrap_err();
+    assert!(denied.starts_with("email: the prompt carries"), "{denied}");
+    for action in ["redact", "hash", "tag", "pseudonym"] {
+        let refused = form(&format!("{{input: {{email: {action}}}}}")).unwrap_err();
+        assert!(refused.starts_with("on_error: the form carries") && refused.contains(action), "{refused}");
+        let passed = form(&format!("{{input: {{email: {action}, on_error: pass}}}}"));
+        assert_eq!(passed, Ok("email:unchanged:1".to_owned()));
+    }
 }
 
 #[test]
