@@ -92,6 +92,8 @@ pub struct Call {
     pub asked: Usage,
     /// What it has in it besides text, each kind once.
     pub media: Vec<Media>,
+    /// Some of its text is in numbers of tokens, so that nobody here can read it.
+    pub numbered: bool,
     /// It came as a form, of which the body that was read is only a picture: nothing of it can be changed.
     pub(super) form: bool,
     pub(super) body: String,
@@ -576,6 +578,7 @@ impl<'a> Head<'a> {
             asked: parts.asked,
             media: parts.media,
             in_pieces: parts.in_pieces,
+            numbered: parts.numbered,
             form: false,
             body: self.body.to_owned(),
             parts: parts.list,
