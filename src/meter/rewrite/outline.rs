@@ -14,8 +14,8 @@ const NAMES: [&[u8]; 9] =
 /// What becomes of a value in an event.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// A piece of this text; `grows`: or all of it so far.
-    Piece { place: Place, grows: bool, around: Around },
+    /// A piece of this text; `grows`: or all of it so far. `around`: of a text that begins.
+    Piece { place: Place, grows: bool, around: Option<Around> },
     /// A text that is whole by itself.
     Whole(Place),
     /// It repeats what stands elsewhere, and is taken out: `null`.
@@ -39,26 +39,39 @@ pub(super) struct Outline<'a> {
     pub ends_all: bool,
     /// The number of the event, where it has one.
     pub number: Option<&'a str>,
-    kind: Option<String>,
-    sealed: Option<u64>,
 }
 
-/// The outline of an event or a document. `kind`: that of the event, where its frame tells it. `None`: neither a JSON
-/// object nor a list of them.
-pub(super) fn outline<'a>(fields: Fields, data: &'a str, kind: Option<&str>) -> Option<Outline<'a>> {
-    let mut outline = Outline { kind: kind.map(str::to_owned), ..Outline::default() };
+/// The outline of an event or a document. `kind`: that of the event, where its frame tells it. `known`: whether a text has
+/// begun. `None`: neither a JSON object nor a list of them.
+pub(super) fn outline<'a>(
+    fields: Fields,
+    data: &'a str,
+    kind: Option<&str>,
+    known: &dyn Fn(&Place) -> bool,
+) -> Option<Outline<'a>> {
+    let kind = kind.map(str::to_owned);
+    let mut walk = Walk { outline: Outline::default(), kind, sealed: None, known };
     let within = Within::default();
     if data.trim_ascii_start().starts_with('[') {
-        json::elements(data, |raw| outline.one(fields, "", raw, within, &Above::Element(&Above::Top)))?;
+        json::elements(data, |raw| walk.one(fields, "", raw, within, &Above::Element(&Above::Top)))?;
     } else {
-        outline.object(fields, data, within, &Above::Top)?;
+        walk.object(fields, data, within, &Above::Top)?;
     }
-    outline.ends_all |= outline.kind.as_deref().map(table::ends) == Some(Ends::All);
+    let Walk { mut outline, kind, sealed, .. } = walk;
+    outline.ends_all |= kind.as_deref().map(table::ends) == Some(Ends::All);
     // The signature of thoughts comes when they are over.
     if outline.strings.is_empty() {
-        outline.ends.extend(outline.sealed);
+        outline.ends.extend(sealed);
     }
     Some(outline)
+}
+
+/// An event under way through its table.
+struct Walk<'a, 'k> {
+    outline: Outline<'a>,
+    kind: Option<String>,
+    sealed: Option<u64>,
+    known: &'k dyn Fn(&Place) -> bool,
 }
 
 /// Where in an event a value stands.
@@ -70,6 +83,8 @@ struct Within {
     nameless: bool,
     aside: bool,
     starts: bool,
+    /// How many lists it is in that no table knows.
+    depth: u8,
 }
 
 /// What a value is in.
@@ -86,7 +101,7 @@ struct Entry<'a> {
     raw: &'a str,
 }
 
-impl<'a> Outline<'a> {
+impl<'a> Walk<'a, '_> {
     /// An object. Answers the part that it belongs to; `None`: it is none.
     fn object(&mut self, fields: Fields, raw: &'a str, mut within: Within, above: &Above<'_, 'a>) -> Option<u64> {
         let mut entries = Vec::new();
@@ -101,13 +116,13 @@ impl<'a> Outline<'a> {
                 }
                 Node::Call => (within.call, within.nameless) = (json::whole(raw).or(within.call), false),
                 Node::Kind => self.kind = json::text(raw).map(|kind| kind.into_owned()).or(self.kind.take()),
-                Node::Sequence => self.number = Some(raw),
+                Node::Sequence => self.outline.number = Some(raw),
                 Node::Aside => within.aside = *raw == "true",
                 _ => {}
             }
         }
         if self.kind.as_deref().map(table::ends) == Some(Ends::Part) && matches!(above, Above::Top) {
-            self.ends.push(within.part);
+            self.outline.ends.push(within.part);
         }
         for Entry { key, node, raw } in &entries {
             self.value(*node, key, raw, within, &entries, above);
@@ -137,13 +152,13 @@ impl<'a> Outline<'a> {
             }
             Node::Seal => self.sealed = self.sealed.or((raw != "\"\"").then_some(within.part)),
             Node::Again => self.below(key, raw, true, DEEPEST),
-            Node::AgainLast => {
-                self.below(key, raw, true, DEEPEST);
-                self.ends_all = true;
+            Node::Last(node) => {
+                self.outline.ends_all = true;
+                self.value(*node, key, raw, within, entries, above);
             }
             Node::Out => self.out(raw),
-            Node::End if is_end(raw) => self.ends.push(within.part),
-            Node::EndAll => self.ends_all |= is_end(raw),
+            Node::End if is_end(raw) => self.outline.ends.push(within.part),
+            Node::EndAll => self.outline.ends_all |= is_end(raw),
             Node::End => {}
             Node::Whole => self.below(key, raw, false, DEEPEST),
             Node::Unless(beside, _) if entries.iter().any(|entry| entry.key == beside && !json::is_null(entry.raw)) => {
@@ -153,7 +168,7 @@ impl<'a> Outline<'a> {
             Node::Start(fields) => self.one(fields, key, raw, Within { starts: true, ..within }, here),
             Node::Stop(fields) => {
                 let part = self.object(fields, raw, within, here);
-                self.ends.extend(part);
+                self.outline.ends.extend(part);
             }
             Node::Parts(fields) => self.list(fields, key, raw, here, |at| Within { part: at, ..within }),
             Node::Calls(fields) => self.list(fields, key, raw, here, |at| Within { call: Some(at), ..within }),
@@ -182,7 +197,11 @@ impl<'a> Outline<'a> {
                 _ => self.piece(key, false, raw, within, above),
             };
         }
+        if within.depth > DEEPEST {
+            return self.out(raw);
+        }
         if self.object(fields, raw, within, above).is_none() {
+            let within = Within { depth: within.depth.saturating_add(1), ..within };
             json::elements(raw, |raw| self.one(fields, key, raw, within, &Above::Element(above)));
         }
     }
@@ -197,8 +216,11 @@ impl<'a> Outline<'a> {
         }
         let key = if within.aside { "aside" } else { name };
         let place = Place { part: within.part, call: within.call, key: key.to_owned(), json, again: false };
-        let around = if within.starts { goes_on(within.part, name) } else { Around::of(above) };
-        self.strings.push((Target::Piece { place, grows, around }, raw));
+        let around = (!(self.known)(&place)).then(|| match within.starts {
+            true => goes_on(within.part, name),
+            false => Around::of(above),
+        });
+        self.outline.strings.push((Target::Piece { place, grows, around }, raw));
     }
 
     /// Adds every string below `raw`, keys left alone, as whole texts.
@@ -208,7 +230,7 @@ impl<'a> Outline<'a> {
             return self.out(raw);
         };
         if raw.starts_with('"') {
-            return self.strings.push((Target::Whole(Place::whole(table::is_json(key), again)), raw));
+            return self.outline.strings.push((Target::Whole(Place::whole(table::is_json(key), again)), raw));
         }
         let object = json::entries(raw, |key, value| {
             if !again || !NAMES.contains(&key) {
@@ -223,7 +245,7 @@ impl<'a> Outline<'a> {
     /// Takes something out, unless there is nothing in it.
     fn out(&mut self, raw: &'a str) {
         if json::says(raw) {
-            self.strings.push((Target::Out, raw));
+            self.outline.strings.push((Target::Out, raw));
         }
     }
 }

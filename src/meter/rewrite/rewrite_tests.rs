@@ -436,6 +436,20 @@ fn whole_answers_of_every_dialect_are_filtered_wherever_text_stands() {
 }
 
 #[test]
+fn what_is_deeper_than_any_answer_is_taken_out() {
+    let deep = format!("{}\"a@b.cn\"{}", "[".repeat(100_000), "]".repeat(100_000));
+    for (dialect, key) in
+        [(Dialect::OpenAiChat, "choices"), (Dialect::GeminiGenerate, "candidates"), (Dialect::Generate, "x")]
+    {
+        let body = format!("{{\"{key}\":{deep}}}");
+        let (out, rewriter, _) = filtered(&expected(dialect), body.as_bytes().chunks(50_000));
+        assert_eq!(rewriter.failed(), None);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("[null]") && !out.contains("a@b"), "{dialect:?}: {}", &out[..100]);
+    }
+}
+
+#[test]
 fn texts_that_are_no_json_are_filtered_as_they_come() {
     let plain = Expected { content_type: Some(b"text/plain; charset=utf-8"), ..expected(Dialect::OpenAiTranscription) };
     let said = "中 key AKIAIOSFODNN7EXAMPLE and mail a@b.cn, 中";

@@ -34,8 +34,8 @@ pub(super) enum Node {
     Seal,
     /// Texts that were told in pieces before, or are told whole only.
     Again,
-    /// As [`Node::Again`]; nothing comes behind it.
-    AgainLast,
+    /// This, and everything ends with it.
+    Last(&'static Node),
     /// The same in another form, such as the probabilities of its tokens: taken out.
     Out,
     /// Why the part ends, once it does.
@@ -62,8 +62,8 @@ pub(super) enum Node {
 pub(super) type Fields = &'static [(&'static str, Node)];
 
 use Node::{
-    Again, AgainLast, Aside, Call, Calls, Delta, End, EndAll, Grows, Keep, Kind, Object, Out, Own, Part, Parts, Piece,
-    Seal, Sequence, Skip, Start, Stop, Unless, Whole,
+    Again, Aside, Call, Calls, Delta, End, EndAll, Grows, Keep, Kind, Last, Object, Out, Own, Part, Parts, Piece, Seal,
+    Sequence, Skip, Start, Stop, Unless, Whole,
 };
 
 /// Keys that mean the same wherever a table does not say otherwise.
@@ -344,17 +344,17 @@ const INVOKE: Fields = &[
     ("type", Kind),
 ];
 
-/// Cohere, "Chat" in both versions, and "Generate".
+/// Cohere, "Chat" in both versions, and "Generate"; what only whole answers have says that nothing follows.
 const COHERE: Fields = &[
-    ("chat_history", Again),
+    ("chat_history", Last(&Again)),
     ("delta", Object(&[("finish_reason", Skip), ("message", Object(COHERE_MESSAGE))])),
     ("event_type", Kind),
-    ("finish_reason", Skip),
+    ("finish_reason", EndAll),
     ("generation_id", Keep),
-    ("generations", Parts(GENERATION)),
+    ("generations", Last(&Parts(GENERATION))),
     ("index", Part),
     ("is_finished", EndAll),
-    ("message", Object(COHERE_MESSAGE)),
+    ("message", Last(&Object(COHERE_MESSAGE))),
     ("meta", Skip),
     ("response", Again),
     ("response_id", Keep),
@@ -415,7 +415,7 @@ const GENERATE: Fields = &[
     ("completion_probabilities", Out),
     ("content", Piece("content")),
     ("details", Object(DETAILS)),
-    ("generated_text", AgainLast),
+    ("generated_text", Last(&Again)),
     ("generation_settings", Skip),
     ("meta_info", Object(META)),
     ("output_ids", Out),

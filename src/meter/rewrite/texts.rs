@@ -93,7 +93,8 @@ impl Texts {
         like: &dyn Fn() -> Vec<u8>,
         filter: &mut dyn Filter,
     ) -> Result<Taken, Unfiltered> {
-        let mut read = outline(self.fields, data, kind).ok_or(Unfiltered("an event is no JSON"))?;
+        let known = |place: &Place| self.open.iter().any(|text| text.place == *place);
+        let mut read = outline(self.fields, data, kind, &known).ok_or(Unfiltered("an event is no JSON"))?;
         read.ends_all |= last;
         let spoken: Vec<Place> = read.strings.iter().filter_map(|(target, _)| target.place().cloned()).collect();
         let ends = |place: &Place| read.ends_all || read.ends.contains(&place.part);
@@ -149,7 +150,7 @@ impl Texts {
         &mut self,
         place: &Place,
         grows: bool,
-        around: Around,
+        around: Option<Around>,
         like: &dyn Fn() -> Vec<u8>,
     ) -> Result<usize, Unfiltered> {
         self.spoken = true;
@@ -164,7 +165,7 @@ impl Texts {
             return Err(Unfiltered("an answer has more than 8 texts that each event may repeat"));
         }
         let grown = grows.then(Grown::default);
-        self.open.push(Text { place: place.clone(), around, like: like(), grown });
+        self.open.push(Text { place: place.clone(), around: around.unwrap_or_default(), like: like(), grown });
         Ok(self.open.len().saturating_sub(1))
     }
 
