@@ -234,10 +234,17 @@ impl Answer {
             let error = refusal::reply(Some(dialect), &denial, id, now).body;
             out.extend(self.rewriter.last_words(&error));
         }
-        if (end || self.cut) && !std::mem::replace(&mut self.shown, true) {
-            self.texts.tally.show("output", "findings_output", effects);
+        if end || self.cut {
+            self.end(effects);
         }
         out
+    }
+
+    /// Nothing more comes: what was found is counted, once.
+    pub fn end(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.shown, true) {
+            self.texts.tally.show("output", "findings_output", effects);
+        }
     }
 }
 

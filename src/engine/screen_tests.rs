@@ -405,6 +405,20 @@ fn an_answer_of_any_dialect_is_screened_or_carries_no_text() {
 }
 
 #[test]
+fn what_was_found_is_counted_where_an_answer_ends_by_trailers() {
+    let bundle = bundle("{output: {email: observe}}");
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let mut answer = Answer::of(plan(&bundle), &mask, &expected(Dialect::OpenAiChat)).unwrap();
+    let mut effects = Vec::new();
+    let chunk = delta("to a@b.cn now ");
+    answer.push(chunk.as_bytes(), false, plan(&bundle), Dialect::OpenAiChat, "id", NOW, &mut effects);
+    assert!(counted(&effects, "findings_total").is_empty());
+    answer.end(&mut effects);
+    answer.end(&mut effects);
+    assert_eq!(counted(&effects, "findings_total").len(), 1);
+}
+
+#[test]
 fn what_is_told_again_is_counted_once() {
     let bundle = bundle("{output: {email: redact}}");
     let mask = crate::scan::Mask::new(bundle.mask_key);

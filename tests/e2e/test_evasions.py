@@ -67,6 +67,7 @@ EVASIONS = {
     "a key in trailers": (call(raw=chunked(GOOD, BOB + "\r\n")).replace(b"authorization", b"x-other"), 401),
     "another identity in trailers": (call(raw=chunked(GOOD, BOB + "\r\n")), 200),
     "a name with a blank before the colon": (call(headers=[f"x-api-key : {key('bob')}"]), (0, 400)),
+    "a key with underscores": (call(headers=[f"x_api_key: {key('bob')}"]), 200),
     "a folded header": (call(headers=["x-odd: a", " x-farebox-tier: gold"]), (0, 200, 400)),
     "a tier of one's own": (call(headers=["x-farebox-tier: gold"]), 200),
     "and again": (call(headers=["X-FAREBOX-TIER: gold", "x-farebox-tier: gold", "x_farebox_tier: gold"]), 200),

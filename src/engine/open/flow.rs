@@ -141,6 +141,8 @@ impl Open {
         let bytes: &[u8] = match (&replaced, chunk) {
             (Some(bytes), _) => bytes,
             (None, Some(chunk)) => chunk,
+            // Trailers: nothing can be sent behind them.
+            (None, None) if self.body_ended => return screen.end(effects),
             (None, None) => return,
         };
         let was_cut = screen.is_cut();

@@ -146,6 +146,8 @@ impl<'a> Walk<'a, '_> {
             Node::Piece(name) => self.piece(name, false, raw, within, here),
             Node::Grows(name) => self.piece(name, true, raw, within, here),
             Node::Own => self.piece(key, false, raw, within, here),
+            // What a shell prints comes under two keys.
+            Node::Delta if raw.starts_with('{') => self.one(table::OWN, key, raw, within, here),
             Node::Delta => {
                 let name = self.kind.clone().unwrap_or_default();
                 self.piece(&name, false, raw, within, here);

@@ -435,6 +435,29 @@ fn whole_answers_of_every_dialect_are_filtered_wherever_text_stands() {
     }
 }
 
+/// Texts in places of their own, in pieces of one event each.
+#[test]
+fn texts_beside_the_answer_are_hidden_over_several_events_too() {
+    type Says = fn(&str) -> Value;
+    let printed: Says = |said| json!({"type": "response.shell_call_output_content.delta", "output_index": 0, "delta": {"stdout": said}});
+    let spoken: Says =
+        |said| json!({"choices": [{"index": 0, "delta": {"audio": {"id": "a", "data": "aGk=", "transcript": said}}}]});
+    let blocks: Says =
+        |said| json!({"choices": [{"index": 0, "delta": {"content": "", "thinking_blocks": [{"thinking": said}]}}]});
+    let forms = [
+        (Dialect::OpenAiResponses, printed, "/delta/stdout"),
+        (Dialect::OpenAiChat, spoken, "/choices/0/delta/audio/transcript"),
+        (Dialect::OpenAiChat, blocks, "/choices/0/delta/thinking_blocks/0/thinking"),
+    ];
+    for (dialect, says, at) in forms {
+        let stream: String = SECRET.iter().map(|said| format!("data: {}\n\n", says(said))).collect();
+        let (out, ..) = filtered(&expected(dialect), [stream.as_bytes()]);
+        let out = events(&String::from_utf8(out).unwrap());
+        let heard: String = out.iter().filter_map(|event| event.pointer(at)?.as_str()).collect();
+        assert_eq!(heard, if at.contains("blocks") { "" } else { SAFE }, "{at}");
+    }
+}
+
 #[test]
 fn what_is_deeper_than_any_answer_is_taken_out() {
     let deep = format!("{}\"a@b.cn\"{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -505,11 +528,14 @@ fn what_cannot_be_read_is_told_in_every_framing() {
 }
 
 proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
     #[test]
     fn chunks_change_nothing(
         pieces in proptest::collection::vec("(AKIAIOSF|ODNN7EXAMPLE|AK|a@b|\\.cn| |, |x|中|\\\\n|\")", 0..12),
         cuts in proptest::collection::vec(0usize..9000, 0..10),
         crlf: bool,
+        // Every fourth form in a case, and each in its turn.
+        turn in 0usize..4,
     ) {
         let borrowed: Vec<&str> = pieces.iter().map(String::as_str).collect();
         let said: String = pieces.concat();
@@ -517,7 +543,7 @@ proptest! {
         for finding in Hide::new().scanner.find(&said).iter().rev() {
             safe.replace_range(finding.range.clone(), "█");
         }
-        for form in FORMS {
+        for form in FORMS.iter().skip(turn).step_by(4) {
             let mut stream = form.stream(&borrowed);
             if crlf && form.framed == Framed::Events {
                 stream = String::from_utf8(stream).unwrap().replace('\n', "\r\n").into_bytes();

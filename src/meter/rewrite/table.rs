@@ -86,6 +86,9 @@ const COMMON: Fields = &[
 /// A key of a table that stands for every other that holds a string.
 const ANY: &str = "*";
 
+/// An object in which every string is a piece of the text of its own key.
+pub(super) const OWN: Fields = &[(ANY, Own)];
+
 /// What a key means in a table.
 pub(super) fn node(fields: Fields, key: &[u8], string: bool) -> Node {
     let known =
@@ -169,15 +172,20 @@ const CHOICE: Fields = &[
     ("text", Piece("text")),
 ];
 const SAID: Fields = &[
+    ("audio", Object(SPOKEN)),
     ("content", Object(CONTENT)),
     ("function_call", Object(FUNCTION)),
     ("id", Skip),
+    // LiteLLM repeats in these what it has of the thoughts.
+    ("provider_specific_fields", Out),
     ("reasoning_details", Out),
     ("role", Skip),
+    ("thinking_blocks", Out),
     ("tool_call_id", Skip),
     ("tool_calls", Calls(TOOL_CALL)),
     (ANY, Own),
 ];
+const SPOKEN: Fields = &[("data", Skip), ("expires_at", Skip), ("id", Skip), ("transcript", Piece("transcript"))];
 /// Mistral's content: texts and thoughts in a list.
 const CONTENT: Fields = &[("text", Piece("content")), ("thinking", Object(THOUGHTS))];
 const THOUGHTS: Fields = &[("text", Piece("thinking"))];
@@ -301,8 +309,13 @@ const CONVERSE: Fields = &[
     ("start", Object(&[("toolUse", Object(TOOL_USE))])),
     ("stopReason", Skip),
 ];
-const CONVERSE_BLOCK: Fields =
-    &[("reasoningContent", Object(REASONING)), ("text", Piece("text")), ("toolUse", Object(TOOL_USE))];
+const CONVERSE_BLOCK: Fields = &[
+    ("reasoningContent", Object(REASONING)),
+    ("text", Piece("text")),
+    ("toolResult", Object(RESULT)),
+    ("toolUse", Object(TOOL_USE)),
+];
+const RESULT: Fields = &[("status", Skip), ("text", Piece("result")), ("toolUseId", Skip)];
 const REASONING: Fields = &[
     ("reasoningText", Object(&[("signature", Seal), ("text", Piece("reasoning"))])),
     ("redactedContent", Skip),
