@@ -196,7 +196,8 @@ fn prompts() -> Vec<(Dialect, Value)> {
         {"role": "assistant", "reasoning_content": "of a@b.cn", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{\"to\":\"a@b.cn\"}"}}]},
         {"role": "tool", "tool_call_id": "t", "content": "sent to a@b.cn"}],
         "tools": [{"type": "function", "function": {"name": "f", "description": "writes to a@b.cn", "parameters": {"a@b.cn": {}}}}],
-        "response_format": {"type": "json_schema", "json_schema": {"description": "of a@b.cn"}}, "unknown": {"x": ["a@b.cn"]}});
+        "response_format": {"type": "json_schema", "json_schema": {"description": "of a@b.cn"}}, "unknown": {"x": ["a@b.cn"]},
+        "extra_body": {"more": "a@b.cn"}, "chat_template": "of a@b.cn", "data_sources": [{"role": "by a@b.cn"}]});
     let claude = json!({"max_tokens": 9, "system": [{"type": "text", "text": "I am a@b.cn"}], "messages": [{"role": "user", "content": "say a@b.cn"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"to": ["a@b.cn"]}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "sent to a@b.cn"}]}]}],
@@ -204,7 +205,8 @@ fn prompts() -> Vec<(Dialect, Value)> {
     let converse = json!({"system": [{"text": "I am a@b.cn"}], "messages": [{"role": "user", "content": [{"text": "say a@b.cn"}]},
         {"role": "assistant", "content": [{"reasoningContent": {"reasoningText": {"text": "of a@b.cn"}}}, {"toolUse": {"toolUseId": "t", "name": "f", "input": {"to": "a@b.cn"}}}]},
         {"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"json": {"to": "a@b.cn"}}, {"text": "sent to a@b.cn"}]}}]}],
-        "toolConfig": {"tools": [{"toolSpec": {"name": "f", "description": "to a@b.cn", "inputSchema": {"json": {}}}}]}});
+        "toolConfig": {"tools": [{"toolSpec": {"name": "f", "description": "to a@b.cn", "inputSchema": {"json": {}}}}]},
+        "promptVariables": {"who": {"text": "a@b.cn"}}});
     let google = json!({"systemInstruction": {"parts": [{"text": "I am a@b.cn"}]}, "contents": [{"role": "user", "parts": [{"text": "say a@b.cn"}]},
         {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"to": "a@b.cn"}}}]}, {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"to": "a@b.cn"}}}]}],
         "tools": [{"functionDeclarations": [{"name": "f", "description": "to a@b.cn"}]}], "generationConfig": {"responseSchema": {"description": "of a@b.cn"}}});
@@ -275,7 +277,7 @@ fn prompts() -> Vec<(Dialect, Value)> {
         ),
         (
             Dialect::OllamaGenerate,
-            json!({"model": "m", "prompt": "say a@b.cn", "system": "I am a@b.cn", "suffix": "of a@b.cn"}),
+            json!({"model": "m", "prompt": "say a@b.cn", "system": "I am a@b.cn", "suffix": "of a@b.cn", "template": "as a@b.cn"}),
         ),
         (Dialect::OllamaEmbed, json!({"model": "m", "input": "of a@b.cn"})),
         (

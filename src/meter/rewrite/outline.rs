@@ -1,5 +1,7 @@
 //! What an event has to do with texts, by the table of its dialect.
 
+use std::borrow::Cow;
+
 use super::Place;
 use super::table::{self, Ends, Fields, Node};
 use crate::meter::json;
@@ -96,7 +98,7 @@ enum Above<'s, 'a> {
 
 /// An entry of an object that a table describes.
 struct Entry<'a> {
-    key: String,
+    key: Cow<'static, str>,
     node: Node,
     raw: &'a str,
 }
@@ -106,8 +108,9 @@ impl<'a> Walk<'a, '_> {
     fn object(&mut self, fields: Fields, raw: &'a str, mut within: Within, above: &Above<'_, 'a>) -> Option<u64> {
         let mut entries = Vec::new();
         json::entries(raw, |key, raw| {
-            let node = table::node(fields, key, raw.starts_with('"'));
-            entries.push(Entry { key: String::from_utf8_lossy(key).into_owned(), node, raw });
+            let (name, node) = table::node(fields, key, raw.starts_with('"'));
+            let key = name.map_or_else(|| Cow::Owned(String::from_utf8_lossy(key).into_owned()), Cow::Borrowed);
+            entries.push(Entry { key, node, raw });
         })?;
         for Entry { node, raw, .. } in &entries {
             match node {
@@ -193,7 +196,7 @@ impl<'a> Walk<'a, '_> {
     /// An object, or several that belong together, or a string in their place.
     fn one(&mut self, fields: Fields, key: &str, raw: &'a str, within: Within, above: &Above<'_, 'a>) {
         if raw.starts_with('"') {
-            return match table::node(fields, b"text", true) {
+            return match table::node(fields, b"text", true).1 {
                 Node::Grows(name) => self.piece(name, true, raw, within, above),
                 Node::Piece(name) => self.piece(name, false, raw, within, above),
                 _ => self.piece(key, false, raw, within, above),
@@ -297,7 +300,7 @@ impl Around {
                 self.head.push('{');
                 for Entry { key: other, node, raw } in entries.iter().filter(|entry| entry.key != **key) {
                     if let Some(kept) = kept(*node, raw) {
-                        self.head.push_str(&format!("{}:{kept},", serde_json::Value::from(other.as_str())));
+                        self.head.push_str(&format!("{}:{kept},", serde_json::Value::from(&**other)));
                     }
                 }
                 self.head.push_str(&format!("{}:", serde_json::Value::from(*key)));

@@ -89,12 +89,13 @@ const ANY: &str = "*";
 /// An object in which every string is a piece of the text of its own key.
 pub(super) const OWN: Fields = &[(ANY, Own)];
 
-/// What a key means in a table.
-pub(super) fn node(fields: Fields, key: &[u8], string: bool) -> Node {
-    let known =
-        |fields: Fields, key: &[u8]| fields.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, node)| *node);
-    let any = || known(fields, ANY.as_bytes()).filter(|_| string);
-    known(fields, key).or_else(any).or_else(|| known(COMMON, key)).unwrap_or(Whole)
+/// What a key means in a table, and its name there, where it has one.
+pub(super) fn node(fields: Fields, key: &[u8], string: bool) -> (Option<&'static str>, Node) {
+    let known = |fields: Fields, key: &[u8]| fields.iter().find(|(name, _)| name.as_bytes() == key);
+    let any = || known(fields, ANY.as_bytes()).filter(|_| string).map(|(_, node)| (None, *node));
+    let own = known(fields, key).map(|(name, node)| (Some(*name), *node));
+    let common = || known(COMMON, key).map(|(name, node)| (Some(*name), *node));
+    own.or_else(any).or_else(common).unwrap_or((None, Whole))
 }
 
 /// Whether the text of this name is JSON itself, so that what is put into it must be escaped.

@@ -18,7 +18,10 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
-        "promptVariables" => parts.open("a prompt that the provider keeps"),
+        "promptVariables" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("a prompt that the provider keeps");
+        }
         "inferenceConfig"
         | "guardrailConfig"
         | "performanceConfig"
