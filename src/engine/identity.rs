@@ -199,17 +199,19 @@ pub fn seat_by_key(key: &[u8], keys: &[Key]) -> Option<usize> {
 }
 
 /// The request headers to take off before the request goes upstream: whatever may carry a credential of the
-/// client, and whatever begins with `x-farebox-`. Each name once, in lower case.
+/// client, and whatever begins with `x-farebox-`; with `_` for `-` too, because servers of the CGI family read both as the
+/// same header. Each name once, in lower case.
 pub fn credential_headers(headers: &[Header], bundle: &Bundle) -> Vec<String> {
     strip_list(headers, &bundle.credentials)
 }
 
-/// The names of the headers that are `wanted`, pseudo-headers left out: each once, in lower case.
+/// The names of the headers that are `wanted`, also with `_` for `-`, pseudo-headers left out: each once, in lower case.
 pub fn names(headers: &[Header], wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in headers.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()) {
         let name = name.to_ascii_lowercase();
-        if !name.starts_with(':') && wanted(&name) && !names.contains(&name) {
+        let wanted = wanted(&name) || wanted(&name.replace('_', "-"));
+        if !name.starts_with(':') && wanted && !names.contains(&name) {
             names.push(name);
         }
     }
@@ -219,8 +221,8 @@ pub fn names(headers: &[Header], wanted: impl Fn(&str) -> bool) -> Vec<String> {
 fn strip_list(headers: &[Header], credentials: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headers {
-        let carries = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        let strip = name.get(..OURS.len()).is_some_and(|head| head.eq_ignore_ascii_case(OURS))
+        let carries = |known: &str| same_name(name, known.as_bytes());
+        let strip = name.get(..OURS.len()).is_some_and(|head| same_name(head, OURS))
             || PROVIDER_CREDENTIALS.into_iter().any(carries)
             || credentials.iter().any(|known| carries(known));
         // Header names are tokens (RFC 9110 §5.1), so ASCII; what is none cannot be named to the host either.
@@ -232,6 +234,12 @@ fn strip_list(headers: &[Header], credentials: &[String]) -> Vec<String> {
         }
     }
     names
+}
+
+/// Whether two names are of one header for some server: in any case, and with `_` for `-`.
+fn same_name(one: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))
 }
 
 #[cfg(test)]
@@ -441,12 +449,15 @@ mod tests {
             ("x-farebox-", ""),
             ("x-farebo", "stays"),
             ("x-goog-api-key", "z"),
+            ("x_farebox_tier", "gold"),
+            ("X_Team-Key", "k"),
             ("x-team-key", "k"),
             ("x-team-key", "k"),
             ("anthropic-version", "2023-06-01"),
         ]);
         let strip = strip_list(&sent, &[String::from("x-team-key")]);
-        assert_eq!(strip, ["authorization", "x-farebox-tier", "x-farebox-", "x-goog-api-key", "x-team-key"]);
+        let ours = ["authorization", "x-farebox-tier", "x-farebox-", "x-goog-api-key", "x_farebox_tier"];
+        assert_eq!(strip, [&ours[..], &["x_team-key", "x-team-key"]].concat());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::engine::effect::Effect;
 use crate::engine::refusal;
 use crate::meter::call::{Call, Edit, retold};
 use crate::meter::dialect::Dialect;
-use crate::meter::rewrite::{Filter, Place, Rewriter};
+use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan, Screen};
 use crate::scan::{Action, Finding, Mask, Redactor, Restorer, Rule, Scanner, Topic};
@@ -17,24 +17,37 @@ const MOST_TEXTS: usize = 1_024;
 
 /// Findings by rule and action, for the counters and the access log.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally(BTreeMap<(String, &'static str), u64>);
+pub(super) struct Tally {
+    found: BTreeMap<(String, &'static str), u64>,
+    /// Some of it could not be read, and what was done.
+    unread: Option<&'static str>,
+}
 
 impl Tally {
     fn add(&mut self, rule: &Rule) {
-        let count = self.0.entry((rule.name.clone(), rule.action.name())).or_default();
+        self.add_as(rule, rule.action.name());
+    }
+
+    fn add_as(&mut self, rule: &Rule, action: &'static str) {
+        let count = self.found.entry((rule.name.clone(), action)).or_default();
         *count = count.saturating_add(1);
     }
 
     /// Counts and notes what was found; `direction` is `input` or `output`.
     pub fn show(&self, direction: &'static str, note: &'static str, effects: &mut Vec<Effect>) {
-        for ((rule, action), by) in &self.0 {
+        for ((rule, action), by) in &self.found {
             let labels = [("direction", direction), ("rule", rule.as_str()), ("action", *action)];
             let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
             effects.push(Effect::Count { metric: "findings_total", labels, by: *by });
         }
-        if !self.0.is_empty() {
-            let list: Vec<String> = self.0.iter().map(|((rule, action), by)| format!("{rule}:{action}:{by}")).collect();
+        if !self.found.is_empty() {
+            let list: Vec<String> =
+                self.found.iter().map(|((rule, action), by)| format!("{rule}:{action}:{by}")).collect();
             effects.push(Effect::Note(note, list.join(",")));
+        }
+        if let Some(action) = self.unread {
+            let labels = vec![("by", direction.to_owned()), ("action", action.to_owned())];
+            effects.push(Effect::Count { metric: "unread_total", labels, by: 1 });
         }
     }
 }
@@ -47,10 +60,17 @@ pub(super) struct Prompt {
     pub mask: Mask,
 }
 
+/// What is told of a finding that should have been changed and could not be.
+const UNCHANGED: &str = "unchanged";
+
 /// Screens every text that a model will read. A refusal names the rule and the shape, and never what was found.
+///
+/// Thoughts that their provider has signed stay as they are: it made them, and takes them back in no other words. What
+/// must be changed in a form cannot be, because its fields are no JSON, and numbers of tokens cannot be read: there the
+/// plan's `on_error` decides.
 pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tally) -> Result<Prompt, Denial> {
     let mut screened = Prompt { edits: Vec::new(), mask: Mask::new(bundle.mask_key) };
-    let Some(Screen { scanner, .. }) = &plan.security.input else { return Ok(screened) };
+    let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(screened) };
     let names = |name: &str| memchr::memmem::find(call.body(), name.as_bytes()).is_some();
     for (at, changeable, text) in call.strings() {
         let found = scanner.find(&text);
@@ -60,9 +80,13 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
         let (mut out, mut from) = (String::new(), 0);
         for finding in &found {
             let Some(rule) = scanner.rules().get(finding.rule) else { continue };
-            tally.add(rule);
+            let stays = !changeable && !matches!(rule.action, Action::Deny | Action::Observe);
+            tally.add_as(rule, if stays { UNCHANGED } else { rule.action.name() });
             if rule.action == Action::Deny {
                 return Err(denial(rule, finding, "prompt", plan));
+            }
+            if stays && call.is_form() && *on_error == OnUnknown::Deny {
+                return Err(unchangeable(rule, finding, plan));
             }
             let hidden = text.get(finding.range.clone()).unwrap_or_default();
             let replaced = if changeable { screened.mask.replace(rule, hidden, names) } else { None };
@@ -77,15 +101,40 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
             screened.edits.push(retold(at, &out));
         }
     }
+    let enforced = scanner.rules().iter().any(|rule| rule.action != Action::Observe);
+    if call.numbered && enforced {
+        tally.unread = Some(if *on_error == OnUnknown::Deny { "deny" } else { "pass" });
+        if *on_error == OnUnknown::Deny {
+            let what = "the prompt is in numbers of tokens, which cannot be screened";
+            let inside = format!("{what}, and `on_error` of plan `{}` denies", plan.name);
+            return Err(Denial::guard(Kind::Forbidden, "on_error", format!("{what}; send it as text"), inside));
+        }
+    }
     Ok(screened)
 }
 
-fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
-    let what = match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
+/// What was found, in words that do not tell it.
+fn described(rule: &Rule, finding: &Finding) -> String {
+    match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
         (true, _) => format!("what looks like a secret ({})", finding.shape),
         (false, false) => format!("what looks like personal data ({})", finding.shape),
         (false, true) => format!("what the plan does not let pass ({})", rule.name),
-    };
+    }
+}
+
+/// A form in which something must be changed.
+fn unchangeable(rule: &Rule, finding: &Finding, plan: &Plan) -> Denial {
+    let (what, action) = (described(rule, finding), rule.action.name());
+    let inside = format!(
+        "the form carries {what}; plan `{}` says {action} of `{}`, but a form cannot be changed, and `on_error` denies",
+        plan.name, rule.name
+    );
+    let outside = format!("the form carries {what}, which cannot be hidden in a form; take it out and send it again");
+    Denial::guard(Kind::Forbidden, "on_error", outside, inside)
+}
+
+fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
+    let what = described(rule, finding);
     let advice = if place == "prompt" { "; take it out and send it again" } else { "" };
     let inside = format!("the {place} carries {what}, and plan `{}` denies `{}`", plan.name, rule.name);
     Denial::guard(Kind::Forbidden, &rule.name, format!("the {place} carries {what}{advice}"), inside)
@@ -93,9 +142,11 @@ fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
 
 /// An answer on its way through its screen.
 pub(super) struct Answer {
-    rewriter: Option<Rewriter>,
+    rewriter: Rewriter,
     texts: Texts,
     on_error: OnUnknown,
+    /// It cannot be screened any further.
+    failed: bool,
     /// It was broken off: nothing of it leaves any more.
     cut: bool,
     shown: bool,
@@ -110,18 +161,20 @@ struct Texts {
 }
 
 impl Answer {
-    /// The answer of an admitted call. `None`: nothing of it needs to be looked at.
-    pub fn of(plan: &Plan, mask: &Mask, dialect: Dialect, content_encoding: Option<&[u8]>) -> Option<Self> {
+    /// The answer of an admitted call. `None`: nothing of it needs to be looked at, or there is no text in it (sound,
+    /// vectors, counts).
+    pub fn of(plan: &Plan, mask: &Mask, expected: &Expected<'_>) -> Option<Self> {
         let screen = plan.security.output.as_ref();
         if screen.is_none() && mask.restorer().is_none() {
             return None;
         }
         let scanner = screen.map(|screen| screen.scanner.clone());
         Some(Self {
-            rewriter: Rewriter::new(dialect, content_encoding),
+            rewriter: Rewriter::new(expected)?,
             texts: Texts { scanner, mask: mask.clone(), open: Vec::new(), tally: Tally::default(), denied: None },
             // Names that are not put back harm nobody.
             on_error: screen.map_or(OnUnknown::Pass, |screen| screen.on_error),
+            failed: false,
             cut: false,
             shown: false,
         })
@@ -134,7 +187,7 @@ impl Answer {
 
     /// Whether it is a stream, of which much more may come.
     pub fn is_stream(&self) -> bool {
-        self.rewriter.as_ref().is_some_and(Rewriter::is_stream)
+        self.rewriter.is_stream()
     }
 
     /// What leaves in the place of a chunk.
@@ -152,14 +205,10 @@ impl Answer {
         if self.cut {
             return Vec::new();
         }
-        let failed_before = self.rewriter.as_ref().and_then(Rewriter::failed).is_some();
-        let mut out = match &mut self.rewriter {
-            Some(rewriter) => rewriter.push(chunk, end, &mut self.texts),
-            None => chunk.to_vec(),
-        };
-        let failed =
-            self.rewriter.as_ref().map_or(Some("its dialect is not known"), |rewriter| rewriter.failed().map(|f| f.0));
-        if let Some(why) = failed.filter(|_| !failed_before && self.texts.scanner.is_some()) {
+        let mut out = self.rewriter.push(chunk, end, &mut self.texts);
+        let failed = self.rewriter.failed().map(|failed| failed.0);
+        let told = std::mem::replace(&mut self.failed, failed.is_some());
+        if let Some(why) = failed.filter(|_| !told && self.texts.scanner.is_some()) {
             let action = if self.on_error == OnUnknown::Deny { "deny" } else { "pass" };
             let labels = vec![("action", action.to_owned())];
             effects.push(Effect::Count { metric: "unscreened_total", labels, by: 1 });
@@ -182,23 +231,21 @@ impl Answer {
             effects.push(Effect::Note("decision", "cut".to_owned()));
             effects.push(Effect::Note("denied_by", denial.rule.clone()));
             effects.push(Effect::Note("reason", denial.inside.clone()));
-            out.extend(last_words(dialect, &denial, id, self.is_stream(), now));
+            let error = refusal::reply(Some(dialect), &denial, id, now).body;
+            out.extend(self.rewriter.last_words(&error));
         }
-        if (end || self.cut) && !std::mem::replace(&mut self.shown, true) {
-            self.texts.tally.show("output", "findings_output", effects);
+        if end || self.cut {
+            self.end(effects);
         }
         out
     }
-}
 
-/// The refusal as the dialect says it within an answer: an error in place of the document, or an error event.
-fn last_words(dialect: Dialect, denial: &Denial, id: &str, stream: bool, now: Now) -> Vec<u8> {
-    let body = refusal::reply(Some(dialect), denial, id, now).body;
-    if !stream {
-        return body;
+    /// Nothing more comes: what was found is counted, once.
+    pub fn end(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.shown, true) {
+            self.texts.tally.show("output", "findings_output", effects);
+        }
     }
-    let event: &[u8] = if dialect == Dialect::AnthropicMessages { b"event: error\ndata: " } else { b"data: " };
-    [event, &body, b"\n\n"].concat()
 }
 
 impl Texts {
@@ -224,7 +271,8 @@ impl Texts {
             (Some(redactor), Some(scanner)) => {
                 let mut replace = |finding: &Finding, text: &str| {
                     let Some(rule) = scanner.rules().get(finding.rule) else { return String::new() };
-                    if denied.is_none() {
+                    // What is told again was counted when it was told first.
+                    if denied.is_none() && !place.is_again() {
                         tally.add(rule);
                     }
                     if rule.action == Action::Deny {

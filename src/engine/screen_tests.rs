@@ -6,6 +6,8 @@ use super::{Answer, Tally, prompt};
 use crate::engine::effect::Effect;
 use crate::meter::call::{read_call, splice};
 use crate::meter::dialect::Dialect;
+use crate::meter::form::read_form;
+use crate::meter::rewrite::Expected;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan};
 
@@ -36,10 +38,14 @@ fn delta(text: &str) -> String {
     format!("data: {}\n\n", json!({"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}))
 }
 
+fn expected(dialect: Dialect) -> Expected<'static> {
+    Expected { dialect, stream: true, in_pieces: false, content_type: None, content_encoding: None }
+}
+
 /// The chunks through the screen of a plan, and what was asked of the host.
 fn answer(bundle: &Bundle, chunks: &[&str]) -> (String, Vec<Effect>, bool) {
     let mask = crate::scan::Mask::new(bundle.mask_key);
-    let mut answer = Answer::of(plan(bundle), &mask, Dialect::OpenAiChat, None).unwrap();
+    let mut answer = Answer::of(plan(bundle), &mask, &expected(Dialect::OpenAiChat)).unwrap();
     let (mut out, mut effects) = (Vec::new(), Vec::new());
     for (at, chunk) in chunks.iter().enumerate() {
         let end = at + 1 == chunks.len();
@@ -74,9 +80,53 @@ fn signed_thoughts_stay_as_they_are() {
     let bundle = bundle("{input: {email: redact}}");
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [
         {"type": "thinking", "thinking": "of a@b.cn", "signature": "c2ln"}, {"type": "text", "text": "to a@b.cn"}]}]});
-    let (after, _) = body_after(&bundle, Dialect::AnthropicMessages, &body);
+    let (after, tally) = body_after(&bundle, Dialect::AnthropicMessages, &body);
     assert_eq!(after["messages"][0]["content"][0]["thinking"], "of a@b.cn");
     assert_eq!(after["messages"][0]["content"][1]["text"], "to [redacted]");
+    let mut effects = Vec::new();
+    tally.show("input", "findings", &mut effects);
+    assert!(effects.contains(&Effect::Note("findings", "email:redact:1,email:unchanged:1".to_owned())), "{effects:?}");
+}
+
+/// What becomes of a form whose prompt has an address in it: the rule that refused it, or what was counted.
+fn form(security: &str) -> Result<String, String> {
+    let bundle = bundle(security);
+    let part = |disposition: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n")
+    };
+    let body = part("name=file; filename=a.mp3", "sound")
+        + &part("name=model", "m")
+        + &part("name=prompt", "of a@b.cn")
+        + "--b--\r\n";
+    let call = read_form(Dialect::OpenAiTranscription, b"multipart/form-data; boundary=b", body.as_bytes()).unwrap();
+    let mut tally = Tally::default();
+    let screened = prompt(plan(&bundle), &bundle, &call, &mut tally);
+    let mut effects = Vec::new();
+    tally.show("input", "findings", &mut effects);
+    let Some(Effect::Note(_, found)) = effects.pop() else { panic!("nothing was found") };
+    match screened {
+        Ok(screened) => {
+            assert!(screened.edits.is_empty(), "an edit of something that is no form: {:?}", screened.edits);
+            Ok(found)
+        }
+        Err(denial) => {
+            assert!(!format!("{denial:?}").contains("a@b"), "{denial:?}");
+            Err(format!("{}: {}", denial.rule, denial.inside))
+        }
+    }
+}
+
+#[test]
+fn a_form_is_never_changed() {
+    assert_eq!(form("{input: {email: observe}}"), Ok("email:observe:1".to_owned()));
+    let denied = form("{input: {email: deny}}").unwrap_err();
+    assert!(denied.starts_with("email: the prompt carries"), "{denied}");
+    for action in ["redact", "hash", "tag", "pseudonym"] {
+        let refused = form(&format!("{{input: {{email: {action}}}}}")).unwrap_err();
+        assert!(refused.starts_with("on_error: the form carries") && refused.contains(action), "{refused}");
+        let passed = form(&format!("{{input: {{email: {action}, on_error: pass}}}}"));
+        assert_eq!(passed, Ok("email:unchanged:1".to_owned()));
+    }
 }
 
 #[test]
@@ -137,4 +187,261 @@ fn what_is_observed_is_counted_once_and_passes() {
         .collect();
     assert_eq!(heard, "to a@b.cn and c@d.cn");
     assert_eq!(counted(&effects, "findings_total"), [(vec!["output".into(), "email".into(), "observe".into()], 2)]);
+}
+
+/// A prompt of every dialect, `a@b.cn` in each place where a model would read it, and how often that is.
+fn prompts() -> Vec<(Dialect, Value)> {
+    let chat = json!({"model": "m", "messages": [{"role": "system", "content": "I am a@b.cn"},
+        {"role": "user", "name": "a@b.cn", "content": [{"type": "text", "text": "say a@b.cn"}]},
+        {"role": "assistant", "reasoning_content": "of a@b.cn", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{\"to\":\"a@b.cn\"}"}}]},
+        {"role": "tool", "tool_call_id": "t", "content": "sent to a@b.cn"}],
+        "tools": [{"type": "function", "function": {"name": "f", "description": "writes to a@b.cn", "parameters": {"a@b.cn": {}}}}],
+        "response_format": {"type": "json_schema", "json_schema": {"description": "of a@b.cn"}}, "unknown": {"x": ["a@b.cn"]},
+        "extra_body": {"more": "a@b.cn"}, "chat_template": "of a@b.cn", "data_sources": [{"role": "by a@b.cn"}]});
+    let claude = json!({"max_tokens": 9, "system": [{"type": "text", "text": "I am a@b.cn"}], "messages": [{"role": "user", "content": "say a@b.cn"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"to": ["a@b.cn"]}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "sent to a@b.cn"}]}]}],
+        "tools": [{"name": "f", "description": "writes to a@b.cn", "input_schema": {"type": "object"}}]});
+    let converse = json!({"system": [{"text": "I am a@b.cn"}], "messages": [{"role": "user", "content": [{"text": "say a@b.cn"}]},
+        {"role": "assistant", "content": [{"reasoningContent": {"reasoningText": {"text": "of a@b.cn"}}}, {"toolUse": {"toolUseId": "t", "name": "f", "input": {"to": "a@b.cn"}}}]},
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"json": {"to": "a@b.cn"}}, {"text": "sent to a@b.cn"}]}}]}],
+        "toolConfig": {"tools": [{"toolSpec": {"name": "f", "description": "to a@b.cn", "inputSchema": {"json": {}}}}]},
+        "promptVariables": {"who": {"text": "a@b.cn"}}});
+    let google = json!({"systemInstruction": {"parts": [{"text": "I am a@b.cn"}]}, "contents": [{"role": "user", "parts": [{"text": "say a@b.cn"}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"to": "a@b.cn"}}}]}, {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"to": "a@b.cn"}}}]}],
+        "tools": [{"functionDeclarations": [{"name": "f", "description": "to a@b.cn"}]}], "generationConfig": {"responseSchema": {"description": "of a@b.cn"}}});
+    let with = |mut body: Value, more: Value| {
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        body
+    };
+    vec![
+        (Dialect::OpenAiChat, chat.clone()),
+        (
+            Dialect::OpenAiResponses,
+            json!({"model": "m", "instructions": "I am a@b.cn", "input": [{"role": "user", "content": [{"type": "input_text", "text": "say a@b.cn"}]},
+            {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{\"to\":\"a@b.cn\"}"}, {"type": "function_call_output", "call_id": "t", "output": "sent to a@b.cn"}],
+            "tools": [{"type": "function", "name": "f", "description": "to a@b.cn"}], "text": {"format": {"description": "of a@b.cn"}}}),
+        ),
+        (
+            Dialect::OpenAiCompletions,
+            json!({"model": "m", "prompt": ["say a@b.cn", "and a@b.cn"], "suffix": "of a@b.cn"}),
+        ),
+        (Dialect::OpenAiEmbeddings, json!({"model": "m", "input": ["of a@b.cn", "a@b.cn"]})),
+        (Dialect::OpenAiModerations, json!({"model": "m", "input": [{"type": "text", "text": "of a@b.cn"}]})),
+        (Dialect::OpenAiImages, json!({"model": "m", "prompt": "a hat of a@b.cn"})),
+        (
+            Dialect::OpenAiSpeech,
+            json!({"model": "m", "input": "say a@b.cn", "instructions": "as a@b.cn", "voice": "alloy"}),
+        ),
+        (Dialect::OpenAiTranscription, json!({"model": "m", "prompt": "of a@b.cn"})),
+        (Dialect::AnthropicMessages, with(claude.clone(), json!({"model": "m"}))),
+        (Dialect::AnthropicComplete, json!({"model": "m", "prompt": "say a@b.cn"})),
+        (Dialect::CountTokens, chat.clone()),
+        (Dialect::GeminiGenerate, google.clone()),
+        (
+            Dialect::GeminiEmbed,
+            json!({"content": {"parts": [{"text": "of a@b.cn"}]}, "title": "a@b.cn", "requests": [{"content": {"parts": [{"text": "a@b.cn"}]}}]}),
+        ),
+        (
+            Dialect::GeminiInteractions,
+            json!({"model": "m", "system_instruction": "I am a@b.cn", "input": [{"type": "user_input", "content": [{"type": "text", "text": "say a@b.cn"}]}],
+            "tools": [{"type": "function", "name": "f", "description": "to a@b.cn"}]}),
+        ),
+        (
+            Dialect::VertexPredict,
+            json!({"instances": [{"content": "of a@b.cn", "title": "a@b.cn"}, {"prompt": "a@b.cn", "more": {"x": "a@b.cn"}}]}),
+        ),
+        (Dialect::BedrockConverse, converse.clone()),
+        (Dialect::BedrockInvoke, with(claude, json!({"anthropic_version": "bedrock-2023-05-31"}))),
+        (Dialect::BedrockInvoke, converse),
+        (Dialect::BedrockInvoke, json!({"inputText": "say a@b.cn"})),
+        (
+            Dialect::CohereChat,
+            json!({"model": "m", "message": "say a@b.cn", "preamble": "I am a@b.cn", "chat_history": [{"role": "USER", "message": "of a@b.cn"}],
+            "documents": [{"text": "by a@b.cn"}], "tools": [{"name": "f", "description": "to a@b.cn"}]}),
+        ),
+        (Dialect::CohereChat, chat.clone()),
+        (Dialect::CohereGenerate, json!({"model": "m", "prompt": "say a@b.cn"})),
+        (Dialect::CohereEmbed, json!({"model": "m", "texts": ["of a@b.cn"]})),
+        (
+            Dialect::Rerank,
+            json!({"model": "m", "query": "who is a@b.cn", "documents": ["of a@b.cn", {"text": "a@b.cn"}]}),
+        ),
+        (
+            Dialect::OllamaChat,
+            json!({"model": "m", "messages": [{"role": "system", "content": "I am a@b.cn"}, {"role": "assistant", "thinking": "of a@b.cn", "content": "",
+            "tool_calls": [{"function": {"name": "f", "arguments": {"to": "a@b.cn"}}}]}, {"role": "tool", "content": "sent to a@b.cn"}],
+            "tools": [{"type": "function", "function": {"name": "f", "description": "to a@b.cn"}}], "format": {"description": "of a@b.cn"}}),
+        ),
+        (
+            Dialect::OllamaGenerate,
+            json!({"model": "m", "prompt": "say a@b.cn", "system": "I am a@b.cn", "suffix": "of a@b.cn", "template": "as a@b.cn"}),
+        ),
+        (Dialect::OllamaEmbed, json!({"model": "m", "input": "of a@b.cn"})),
+        (
+            Dialect::DashScope,
+            json!({"model": "m", "input": {"messages": [{"role": "user", "content": [{"text": "say a@b.cn"}]}], "prompt": "a@b.cn", "history": [{"user": "of a@b.cn"}]},
+            "parameters": {"tools": [{"type": "function", "function": {"name": "f", "description": "to a@b.cn"}}]}}),
+        ),
+        (Dialect::MiniMaxSpeech, json!({"model": "m", "text": "say a@b.cn"})),
+        (Dialect::MiniMaxMedia, json!({"model": "m", "prompt": "a hat of a@b.cn", "lyrics": "oh a@b.cn"})),
+        (Dialect::Generate, json!({"inputs": "say a@b.cn", "parameters": {"grammar": {"value": "of a@b.cn"}}})),
+        (Dialect::Generate, json!({"prompt": "say a@b.cn", "system_prompt": "I am a@b.cn"})),
+    ]
+}
+
+#[test]
+fn every_text_of_a_prompt_of_every_dialect_is_looked_at_and_can_be_hidden() {
+    let hide = bundle("{input: {email: tag}}");
+    let (deny, watch) = (bundle("{input: {email: deny}}"), bundle("{input: {email: observe}}"));
+    let prompts = prompts();
+    for dialect in Dialect::ALL {
+        assert!(prompts.iter().any(|(known, _)| *known == dialect), "{dialect:?}");
+    }
+    for (dialect, body) in prompts {
+        let text = body.to_string();
+        let (after, tally) = body_after(&hide, dialect, &body);
+        assert_eq!(after, serde_json::from_str::<Value>(&text.replace("a@b.cn", "[email]")).unwrap(), "{dialect:?}");
+        let found = text.matches("a@b.cn").count() as u64;
+        let mut effects = Vec::new();
+        tally.show("input", "findings", &mut effects);
+        assert_eq!(
+            counted(&effects, "findings_total"),
+            [(vec!["input".into(), "email".into(), "tag".into()], found)],
+            "{dialect:?}"
+        );
+        let call = read_call(dialect, text.as_bytes()).unwrap();
+        let of = |bundle: &Bundle| {
+            prompt(plan(bundle), bundle, &call, &mut Tally::default()).map(|screened| screened.edits.len())
+        };
+        assert_eq!(of(&deny).unwrap_err().rule, "email", "{dialect:?}");
+        assert_eq!(of(&watch).unwrap(), 0, "{dialect:?}");
+        // What is counted is looked at: nothing else in the call has the address.
+        let texts = call.texts().filter(|text| text.contains("a@b.cn")).count() as u64;
+        assert_eq!(
+            texts,
+            call.strings().filter(|(_, changeable, text)| *changeable && text.contains("a@b.cn")).count() as u64
+        );
+    }
+}
+
+#[test]
+fn numbers_of_tokens_cannot_be_screened() {
+    let body = json!({"model": "m", "prompt": [[15339, 1917]]});
+    let call = read_call(Dialect::OpenAiCompletions, body.to_string().as_bytes()).unwrap();
+    for (rules, refused) in
+        [("email: redact", true), ("email: redact, on_error: pass", false), ("email: observe", false)]
+    {
+        let bundle = bundle(&format!("{{input: {{{rules}}}}}"));
+        let mut tally = Tally::default();
+        let screened = prompt(plan(&bundle), &bundle, &call, &mut tally);
+        assert_eq!(screened.err().map(|denial| denial.rule), refused.then(|| "on_error".to_owned()), "{rules}");
+        let mut effects = Vec::new();
+        tally.show("input", "findings", &mut effects);
+        assert_eq!(counted(&effects, "unread_total").len(), usize::from(!rules.contains("observe")), "{rules}");
+    }
+}
+
+#[test]
+fn signed_thoughts_of_amazons_stay_too() {
+    let bundle = bundle("{input: {email: redact}}");
+    let thought = json!({"reasoningContent": {"reasoningText": {"text": "of a@b.cn", "signature": "c2ln"}}});
+    let body = json!({"messages": [{"role": "assistant", "content": [thought, {"text": "to a@b.cn"}]}]});
+    let (after, _) = body_after(&bundle, Dialect::BedrockConverse, &body);
+    assert_eq!(after["messages"][0]["content"][0], thought);
+    assert_eq!(after["messages"][0]["content"][1]["text"], "to [redacted]");
+}
+
+/// An answer of every dialect through a plan's screen: what leaves, and which rule ended it.
+fn answered(security: &str, dialect: Dialect, body: &[u8]) -> Option<(String, Option<String>)> {
+    let bundle = bundle(security);
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let (mut out, mut effects) = (Vec::new(), Vec::new());
+    let mut answer = Answer::of(plan(&bundle), &mask, &Expected { stream: false, ..expected(dialect) })?;
+    for (at, chunk) in body.chunks(7).enumerate() {
+        let end = (at + 1) * 7 >= body.len();
+        out.extend(answer.push(chunk, end, plan(&bundle), dialect, "id-1", NOW, &mut effects));
+    }
+    let by = effects.iter().find_map(|effect| match effect {
+        Effect::Note("denied_by", by) => Some(by.clone()),
+        _ => None,
+    });
+    assert_eq!(by.is_some(), answer.is_cut());
+    Some((String::from_utf8(out).unwrap(), by))
+}
+
+#[test]
+fn an_answer_of_any_dialect_is_screened_or_carries_no_text() {
+    let silent = [
+        Dialect::OpenAiEmbeddings,
+        Dialect::OpenAiSpeech,
+        Dialect::CountTokens,
+        Dialect::GeminiEmbed,
+        Dialect::CohereEmbed,
+        Dialect::OllamaEmbed,
+        Dialect::MiniMaxSpeech,
+    ];
+    for dialect in Dialect::ALL {
+        // In a place that nobody knows, so that it holds in all of them.
+        let body = json!({"news": {"x": ["of a@b.cn"]}}).to_string();
+        let of = |rules: &str, body: &[u8]| answered(&format!("{{output: {{{rules}}}}}"), dialect, body);
+        let Some((hidden, None)) = of("email: redact", body.as_bytes()) else {
+            assert!(silent.contains(&dialect), "{dialect:?}");
+            continue;
+        };
+        assert!(!silent.contains(&dialect), "{dialect:?}");
+        assert_eq!(hidden, body.replace("a@b.cn", "[redacted]"), "{dialect:?}");
+        assert_eq!(of("email: observe", body.as_bytes()), Some((body.clone(), None)), "{dialect:?}");
+        let (said, by) = of("email: deny", body.as_bytes()).unwrap();
+        assert!(by.as_deref() == Some("email") && !said.contains("a@b"), "{dialect:?}: {said}");
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|_| panic!("{dialect:?}: {said}"));
+        for broken in [&b"{\"x\": a@b.cn}"[..], b"plain a@b.cn"] {
+            let (said, by) = of("email: redact", broken).unwrap();
+            assert!(by.as_deref() == Some("on_error") && !said.contains("a@b"), "{dialect:?}: {said}");
+            let passed = of("email: redact, on_error: pass", broken);
+            assert_eq!(passed, Some((String::from_utf8(broken.to_vec()).unwrap(), None)), "{dialect:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_found_is_counted_where_an_answer_ends_by_trailers() {
+    let bundle = bundle("{output: {email: observe}}");
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let mut answer = Answer::of(plan(&bundle), &mask, &expected(Dialect::OpenAiChat)).unwrap();
+    let mut effects = Vec::new();
+    let chunk = delta("to a@b.cn now ");
+    answer.push(chunk.as_bytes(), false, plan(&bundle), Dialect::OpenAiChat, "id", NOW, &mut effects);
+    assert!(counted(&effects, "findings_total").is_empty());
+    answer.end(&mut effects);
+    answer.end(&mut effects);
+    assert_eq!(counted(&effects, "findings_total").len(), 1);
+}
+
+#[test]
+fn what_is_told_again_is_counted_once() {
+    let bundle = bundle("{output: {email: redact}}");
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let mut answer = Answer::of(plan(&bundle), &mask, &expected(Dialect::OpenAiResponses)).unwrap();
+    let delta =
+        json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "to a@b.cn "});
+    let done =
+        json!({"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "to a@b.cn "});
+    let (mut out, mut effects) = (Vec::new(), Vec::new());
+    for event in [&delta, &done] {
+        let chunk = format!("data: {event}\n\n");
+        out.extend(answer.push(
+            chunk.as_bytes(),
+            event == &done,
+            plan(&bundle),
+            Dialect::OpenAiResponses,
+            "id",
+            NOW,
+            &mut effects,
+        ));
+    }
+    assert_eq!(String::from_utf8(out).unwrap().matches("[redacted]").count(), 2);
+    assert_eq!(counted(&effects, "findings_total"), [(vec!["output".into(), "email".into(), "redact".into()], 1)]);
 }

@@ -92,6 +92,10 @@ pub struct Call {
     pub asked: Usage,
     /// What it has in it besides text, each kind once.
     pub media: Vec<Media>,
+    /// Some of its text is in numbers of tokens, so that nobody here can read it.
+    pub numbered: bool,
+    /// It came as a form, of which the body that was read is only a picture: nothing of it can be changed.
+    pub(super) form: bool,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
     pub(super) frames: u64,
@@ -228,12 +232,17 @@ impl Call {
         self.body.as_bytes()
     }
 
+    /// Whether it came as a form. The places of its texts are those of the JSON that it was read as.
+    pub fn is_form(&self) -> bool {
+        self.form
+    }
+
     /// The same texts as [`texts`](Self::texts), each with the place of its string in the body, and whether it may be
-    /// changed: thoughts that their provider has signed may not.
+    /// changed: thoughts that their provider has signed may not, and nothing of a form.
     pub fn strings(&self) -> impl Iterator<Item = (Range<usize>, bool, Cow<'_, str>)> {
         let readable = self.parts.iter().filter(|part| part.is_readable());
         let literals = readable.flat_map(|part| json::Strings::of(part.raw(&self.body)).map(|raw| (part.signed, raw)));
-        literals.filter_map(|(signed, raw)| Some((range(&self.body, raw), !signed, json::text(raw)?)))
+        literals.filter_map(|(signed, raw)| Some((range(&self.body, raw), !signed && !self.form, json::text(raw)?)))
     }
 
     /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
@@ -309,9 +318,12 @@ impl Call {
     ///
     /// Every limit field that is there and above the clamp (or null) is changed. When none is there that the
     /// provider surely heeds, one is added, also without a clamp: what the body states is what is held. In the
-    /// order of the body, not overlapping.
+    /// order of the body, not overlapping. Of a form there are none.
     pub fn edits(&self, clamp_output: Option<u64>, ask_usage: bool) -> Vec<Edit> {
         let mut edits = Vec::new();
+        if self.form {
+            return edits;
+        }
         let mut add = Vec::new();
         if let Some(at) = self.model_at.as_ref().filter(|_| self.renamed) {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
@@ -566,6 +578,8 @@ impl<'a> Head<'a> {
             asked: parts.asked,
             media: parts.media,
             in_pieces: parts.in_pieces,
+            numbered: parts.numbered,
+            form: false,
             body: self.body.to_owned(),
             parts: parts.list,
             frames: parts.frames,

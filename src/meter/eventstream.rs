@@ -235,15 +235,25 @@ pub fn write(message: &str, kind: &str, payload: &[u8]) -> Vec<u8> {
         headers.extend_from_slice(&size.to_be_bytes());
         headers.extend_from_slice(value.as_bytes());
     }
+    assembled(&headers, payload).unwrap_or_default()
+}
+
+/// A whole frame with another payload: its headers stay, its lengths and checksums do not. `None`: it is no frame, or
+/// would be longer than one can be.
+pub fn with_payload(frame: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+    let headers = frame.get(PRELUDE..)?.get(..length(frame, 4)?)?;
+    assembled(headers, payload)
+}
+
+fn assembled(headers: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     let total = SHORTEST.saturating_add(headers.len()).saturating_add(payload.len());
-    let (Ok(total), Ok(length)) = (u32::try_from(total), u32::try_from(headers.len())) else { return Vec::new() };
-    let mut frame = total.to_be_bytes().to_vec();
-    frame.extend_from_slice(&length.to_be_bytes());
+    let mut frame = u32::try_from(total).ok()?.to_be_bytes().to_vec();
+    frame.extend_from_slice(&u32::try_from(headers.len()).ok()?.to_be_bytes());
     frame.extend_from_slice(&crc32fast::hash(&frame).to_be_bytes());
-    frame.extend_from_slice(&headers);
+    frame.extend_from_slice(headers);
     frame.extend_from_slice(payload);
     frame.extend_from_slice(&crc32fast::hash(&frame).to_be_bytes());
-    frame
+    Some(frame)
 }
 
 #[cfg(test)]
@@ -252,7 +262,7 @@ mod tests {
 
     use std::ops::ControlFlow::{Break, Continue};
 
-    use super::{Frames, LONGEST, Piece, frame, write};
+    use super::{Frames, LONGEST, Piece, frame, with_payload, write};
 
     /// The body strung together again, the frames, and whether it is whole.
     fn strung<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<String>, bool) {
@@ -312,6 +322,15 @@ mod tests {
             assert_eq!(run([&wrong[..]]), (vec!["broken".to_owned()], false), "{at}");
         }
         assert_eq!(run([&body[..body.len() - 1]]), (vec![], false));
+    }
+
+    #[test]
+    fn another_payload_leaves_the_headers() {
+        let short = write("event", "chunk", b"{}");
+        let long = write("event", "chunk", b"{\"a\": \"longer by far\"}");
+        assert_eq!(with_payload(&short, b"{\"a\": \"longer by far\"}"), Some(long.clone()));
+        assert_eq!(with_payload(&long, b"{}"), Some(short.clone()));
+        assert_eq!(with_payload(&short[..20], b"{}"), None);
     }
 
     proptest! {

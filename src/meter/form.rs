@@ -43,6 +43,7 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     let seconds = files.div_ceil(LEAST_A_SECOND);
     call.fixed = call.fixed.saturating_add(seconds.saturating_mul(TOKENS_A_SECOND));
     call.asked.seconds = seconds;
+    call.form = true;
     Ok(call)
 }
 
@@ -164,6 +165,16 @@ mod tests {
         assert_eq!((call.choices, call.asked.images, call.open), (2, 2, None));
         assert_eq!(call.texts().collect::<Vec<_>>(), ["a \"hat\""]);
         assert!(call.input_bound(Encoding::O200kBase) > 10_000);
+    }
+
+    #[test]
+    fn no_place_of_a_form_may_be_changed() {
+        let fields =
+            [("name=image; filename=a", "png"), ("name=prompt", "a hat"), ("name=user", "me"), ("name=n", "9")];
+        let call = read_form(Dialect::OpenAiImages, TYPE, &form(&fields)).unwrap();
+        let texts: Vec<_> = call.strings().map(|(_, changeable, text)| (text.into_owned(), changeable)).collect();
+        assert_eq!((texts, call.is_form()), (vec![("a hat".to_owned(), false)], true));
+        assert!(call.edits(Some(1), true).is_empty());
     }
 
     #[test]

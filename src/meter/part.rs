@@ -61,6 +61,8 @@ pub struct Parts<'a> {
     /// Tokens for what is named in the body but written by the provider.
     pub fixed: u64,
     pub open: Option<&'static str>,
+    /// There is text in it as numbers of tokens, which nobody here can read.
+    pub numbered: bool,
     /// There are tools, or a schema for the output.
     pub schemas: bool,
     /// The last message so far answers a tool call: it goes on with a turn and begins none.
@@ -86,6 +88,7 @@ impl<'a> Parts<'a> {
             systems: 0,
             fixed: 0,
             open: None,
+            numbered: false,
             schemas: false,
             goes_on: false,
             answers: 1,

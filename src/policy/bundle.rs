@@ -469,7 +469,7 @@ pub enum Lost {
 pub struct Screen {
     /// The detectors, and what is done with what they find.
     pub scanner: Scanner,
-    /// What happens to an answer that cannot be screened.
+    /// What happens to an answer that cannot be screened, or a prompt that cannot be changed.
     pub on_error: OnUnknown,
 }
 

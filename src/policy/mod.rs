@@ -158,6 +158,8 @@
 //!         ssn: redact
 //!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
 //!         keywords: {words: [project falcon], action: deny}         # any case
+//!         on_error: deny                 # optional, deny: where something must be changed in a form, which cannot be,
+//!                                        # or text comes as numbers of tokens; or pass
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
 //!                                        # of an answer that cannot be screened: deny, the default, or pass
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half

@@ -35,7 +35,7 @@ pub(super) struct Screens {
     pub output: Option<Screen>,
 }
 
-const INPUT: [&str; 12] = [
+const INPUT: [&str; 13] = [
     "longest",
     "secrets",
     "email",
@@ -48,6 +48,7 @@ const INPUT: [&str; 12] = [
     "ssn",
     "patterns",
     "keywords",
+    "on_error",
 ];
 
 const OUTPUT: [&str; 12] = [
@@ -81,7 +82,7 @@ pub(super) fn read<'a>(
     side: Side,
     faults: &mut Faults,
 ) -> Option<(Fields<'a>, Option<ScreenText>)> {
-    let known = match side {
+    let known: &[&str] = match side {
         Side::Input => &INPUT,
         Side::Output => &OUTPUT,
     };

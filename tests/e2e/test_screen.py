@@ -17,8 +17,9 @@ POLICY = policy(
         "redact": "{security: {output: {secrets: redact, email: redact, phone: tag}}}",
         "refuse": "{security: {output: {secrets: deny}}}",
         "names": "{security: {input: {email: pseudonym}}}",
+        "forms": "{security: {input: {email: redact, on_error: pass}}}",
     },
-    {"alice": ("acme", "redact"), "bob": ("acme", "refuse"), "cat": ("acme", "names")},
+    {"alice": ("acme", "redact"), "bob": ("acme", "refuse"), "cat": ("acme", "names"), "dan": ("acme", "forms")},
 )
 SAID = f"The key {SECRET} is of alice@example.com, phone 138-1234-5678; that is all."
 SAFE = "The key [redacted] is of [redacted], phone [phone]; that is all."
@@ -70,6 +71,16 @@ def test_names_come_back_in_clear(stack):
     for dialect in ("openai", "anthropic"):
         assert heard(stack, "cat", "write to alice@example.com now", dialect) == "write to alice@example.com now"
         assert "alice@" not in json.dumps(stack.model.last())
+
+
+@pytest.mark.parametrize("seat,prompt,status", [("cat", "a song", 200), ("cat", "of alice@example.com", 403), ("dan", "of alice@example.com", 200)])
+def test_a_form_goes_as_it_is_or_not_at_all(stack, seat, prompt, status):
+    form = {"model": "demo-small", "prompt": prompt}
+    headers = {"authorization": f"Bearer {key(seat)}"}
+    answer = requests.post(f"{stack.url}/v1/audio/transcriptions", data=form, files={"file": ("a.mp3", b"s" * 5000)}, headers=headers, timeout=30)
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert "cannot be hidden in a form" in answer.json()["error"]["message"] and "alice@" not in answer.text
 
 
 def test_findings_are_counted(stack):

@@ -228,17 +228,17 @@ TONGUES = [
 
 
 class Tongues:
-    """The upstream, on a port of its own. Its answers have so many `words`."""
+    """The upstream, on a port of its own. Its answers have so many `words`, or are what is `said` in pieces; `heard` is the last request."""
 
-    def __init__(self, words):
-        self.words = words
+    def __init__(self, words, said=None):
+        self.words, self.said, self.heard = words, said, None
         upstream = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                body = json.loads(self.body())
+                body = upstream.heard = json.loads(self.body())
                 kind, tongue = next((kind, tongue) for path, kind, tongue in TONGUES if re.search(path, self.path))
                 named = re.search(r"/models?/([^/:]+)", self.path)
                 model = named[1] if named else body.get("model", "demo")
@@ -248,7 +248,7 @@ class Tongues:
                 self.end_headers()
                 # A client that leaves is no fault of this server's.
                 try:
-                    self.stream(tongue([WORD] * upstream.words, model))
+                    self.stream(tongue(upstream.said or [WORD] * upstream.words, model))
                 except OSError:
                     self.close_connection = True
 

@@ -12,6 +12,7 @@ use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;
 use crate::meter::reader::{Forward, Need, Reader, Terms};
+use crate::meter::rewrite::Expected;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Cut, Lost, StreamHold};
 use crate::quota::{self, Operation};
@@ -65,8 +66,14 @@ impl Open {
             let encoding = field(b"content-encoding").map(<[u8]>::trim_ascii).unwrap_or_default();
             let compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity");
             judged = self.guard_answer(plan, &mut reader, field(b"content-length"), compressed, effects);
-            let screen = screen::Answer::of(plan, &self.mask, self.dialect, field(b"content-encoding"));
-            self.screen = screen.map(Box::new);
+            let expected = Expected {
+                dialect: self.dialect,
+                stream: self.streams,
+                in_pieces: self.in_pieces,
+                content_type: field(b"content-type"),
+                content_encoding: field(b"content-encoding"),
+            };
+            self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
         }
         let guarded = self.guarded.as_ref().is_some_and(Guarded::changes);
         let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded;
@@ -134,6 +141,8 @@ impl Open {
         let bytes: &[u8] = match (&replaced, chunk) {
             (Some(bytes), _) => bytes,
             (None, Some(chunk)) => chunk,
+            // Trailers: nothing can be sent behind them.
+            (None, None) if self.body_ended => return screen.end(effects),
             (None, None) => return,
         };
         let was_cut = screen.is_cut();

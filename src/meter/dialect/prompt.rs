@@ -25,6 +25,7 @@ pub fn prompts<'a>(parts: &mut Parts<'a>, raw: &'a str) -> u64 {
                 }
             });
             parts.fixed = parts.fixed.saturating_add(numbered);
+            parts.numbered |= numbered > 0;
             prompts = prompts.saturating_add(1);
         }
         Some(b'0'..=b'9') => numbers = numbers.saturating_add(1),
@@ -37,6 +38,7 @@ pub fn prompts<'a>(parts: &mut Parts<'a>, raw: &'a str) -> u64 {
         parts.add(Kind::Schema, raw);
     }
     parts.fixed = parts.fixed.saturating_add(numbers);
+    parts.numbered |= numbers > 0;
     prompts.saturating_add(u64::from(numbers > 0)).max(1)
 }
 

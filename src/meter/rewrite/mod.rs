@@ -8,39 +8,59 @@
 //! A secret that a provider spreads over two texts is none: each choice, each kind of text and each tool call is filtered
 //! for itself. What repeats the text in another form (log probabilities; OpenRouter's `reasoning_details`) is taken out,
 //! and strings in places that we do not know are filtered one by one.
+//!
+//! ```text
+//!   bytes ──▶ stream: framing ──▶ texts ──▶ outline, by the table of the dialect
+//!                  ▲                │  ▲
+//!                  └─ edits, events ┘  └──▶ filter
+//! ```
+//!
+//! Where texts stand in each dialect says one [`table`]; how an event is added it says too: as the one with which the
+//! text began, with nothing in it but the text and what all events have.
 
-mod anthropic;
-mod openai;
+mod outline;
+mod stream;
+mod table;
+mod texts;
 
-use std::ops::ControlFlow;
-
-use super::call::{Edit, splice};
 use super::dialect::Dialect;
-use super::framing::Piece;
+use super::framing::Framing;
 use super::json;
-use super::sse::Frames;
+use super::loose::Within;
+use super::{eventstream, sse, values};
+use stream::{Left, Stream};
+use texts::Texts;
 
 /// The longest JSON answer that is kept, in bytes.
 const LONGEST_JSON: usize = 8 * 1024 * 1024;
 
-/// The most texts of one answer that are filtered side by side.
-const MOST: usize = 256;
-
 /// One of the texts of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Which choice or content block, from 0.
-    pub part: u64,
-    /// Which tool call of it, from 0.
-    pub call: Option<u64>,
+    /// Which choice, content block or item, from 0.
+    part: u64,
+    /// Which tool call of it, or which piece of content, from 0.
+    call: Option<u64>,
     /// The key under which the text comes, such as `content` or `partial_json`.
-    pub key: String,
+    key: String,
+    json: bool,
+    again: bool,
 }
 
 impl Place {
+    /// A text by itself.
+    fn whole(json: bool, again: bool) -> Self {
+        Self { part: u64::MAX, call: None, key: String::new(), json, again }
+    }
+
     /// Whether the text is itself JSON, so that what is put into it must be escaped.
     pub fn is_json(&self) -> bool {
-        self.call.is_some() || self.key == "partial_json"
+        self.json
+    }
+
+    /// Whether it tells again what has come in pieces.
+    pub fn is_again(&self) -> bool {
+        self.again
     }
 }
 
@@ -54,26 +74,6 @@ pub trait Filter {
     fn stopped(&self) -> bool;
 }
 
-/// What becomes of a string in an event.
-enum Target {
-    /// A piece of this text.
-    Piece(Place),
-    /// A text that is whole by itself.
-    Whole,
-    /// It repeats what stands elsewhere, and is taken out: `null`.
-    Repeat,
-}
-
-/// What an event has to do with texts. The raw values are slices of its data.
-#[derive(Default)]
-struct Outline<'a> {
-    strings: Vec<(Target, &'a str)>,
-    /// Parts that end with it.
-    ends: Vec<u64>,
-    /// Everything ends with it.
-    ends_all: bool,
-}
-
 /// Why an answer cannot be filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfiltered(
@@ -81,10 +81,29 @@ pub struct Unfiltered(
     pub &'static str,
 );
 
+/// What is known of an answer before its first byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The wire format.
+    pub dialect: Dialect,
+    /// A stream was asked for.
+    pub stream: bool,
+    /// Each event has what is new alone ([`Call::in_pieces`](super::call::Call)).
+    pub in_pieces: bool,
+    /// The header of this name.
+    pub content_type: Option<&'a [u8]>,
+    /// The header of this name.
+    pub content_encoding: Option<&'a [u8]>,
+}
+
 /// One answer on its way.
 #[derive(Clone, Debug)]
 pub struct Rewriter {
     dialect: Dialect,
+    stream: bool,
+    /// Text as it is, by its content type.
+    plain: bool,
+    texts: Texts,
     body: Body,
     failed: Option<Unfiltered>,
 }
@@ -94,34 +113,31 @@ enum Body {
     Unknown,
     Stream(Box<Stream>),
     Json(Json),
+    /// Text as it is; up to three bytes of a character that is not whole yet.
+    Plain(Vec<u8>),
 }
 
 /// A JSON answer, until it is complete.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Json {
+    texts: Texts,
     kept: Vec<u8>,
     closing: json::Closing,
     complete: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Stream {
-    frames: Frames,
-    /// Bytes of the event under way.
-    held: Vec<u8>,
-    /// Texts that may have something held back, in the order in which they began.
-    open: Vec<Place>,
-    frame: openai::Frame,
-}
-
 impl Rewriter {
-    /// An answer of which nothing has come. `None`: texts of this dialect are not known.
-    pub fn new(dialect: Dialect, content_encoding: Option<&[u8]>) -> Option<Self> {
-        let plain = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
-        let compressed = !plain.is_empty() && !plain.eq_ignore_ascii_case(b"identity");
+    /// An answer of which nothing has come. `None`: answers of this dialect carry no text.
+    pub fn new(expected: &Expected<'_>) -> Option<Self> {
+        let Expected { dialect, stream, in_pieces, content_type, content_encoding } = *expected;
+        let encoding = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
+        let compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity");
         let failed = compressed.then_some(Unfiltered("the answer is compressed"));
-        let known = matches!(dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages);
-        known.then_some(Self { dialect, body: Body::Unknown, failed })
+        let kind = content_type.unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
+        let text = kind.starts_with(b"text/") && !kind.starts_with(b"text/event-stream");
+        let plain = dialect == Dialect::OpenAiTranscription && text;
+        let texts = Texts::of(dialect, in_pieces)?;
+        Some(Self { dialect, stream, plain, texts, body: Body::Unknown, failed })
     }
 
     /// Why the answer, from here on, is not filtered but passes as it is: for the caller to break it off.
@@ -129,9 +145,9 @@ impl Rewriter {
         self.failed
     }
 
-    /// Whether the answer has turned out to be a stream of events.
+    /// Whether the answer has turned out to be a stream, of which something may have left.
     pub fn is_stream(&self) -> bool {
-        matches!(self.body, Body::Stream(_))
+        matches!(self.body, Body::Stream(_) | Body::Plain(_))
     }
 
     /// The next chunk, and whether it is the last: what leaves in its place.
@@ -139,288 +155,126 @@ impl Rewriter {
         if self.failed.is_some() {
             return chunk.to_vec();
         }
-        if let Body::Unknown = self.body {
-            let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf));
-            match first {
-                Some(b'{' | b'[') => self.body = Body::Json(Json::default()),
-                Some(_) => self.body = Body::Stream(Box::default()),
-                None => return chunk.to_vec(),
-            }
-        }
+        let Some(lead) = self.sniff(chunk) else { return chunk.to_vec() };
+        let (before, chunk) = chunk.split_at_checked(lead).unwrap_or((chunk, &[]));
         let (out, failed) = match &mut self.body {
-            Body::Json(json) => json.push(self.dialect, chunk, end, filter),
-            Body::Stream(stream) => stream.push(self.dialect, chunk, end, filter),
-            Body::Unknown => (Vec::new(), None),
+            Body::Json(json) => json.push(chunk, end, filter),
+            Body::Stream(stream) => stream.push(chunk, end, filter),
+            Body::Plain(carry) => plain(carry, chunk, end, filter),
+            Body::Unknown => (chunk.to_vec(), Some(Unfiltered("it is neither JSON nor an event stream"))),
         };
         self.failed = failed;
-        out
+        if before.is_empty() { out } else { [before, &out].concat() }
+    }
+
+    /// Tells by the first byte what the body is, and how many bytes go before it. `None`: there is nothing but blanks.
+    fn sniff(&mut self, chunk: &[u8]) -> Option<usize> {
+        if !matches!(self.body, Body::Unknown) {
+            return Some(0);
+        }
+        if self.plain {
+            self.body = Body::Plain(Vec::new());
+            return Some(0);
+        }
+        let stream = |framing| Body::Stream(Box::new(Stream::new(framing, self.texts.clone())));
+        if self.dialect.sends_frames() && chunk.first() == Some(&0) {
+            self.body = stream(Framing::Messages(eventstream::Frames::default()));
+            return Some(0);
+        }
+        // A byte order mark is three bytes that no JSON or stream begins with.
+        let blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+        let lead = chunk.iter().position(|byte| !blank(byte))?;
+        self.body = match chunk.get(lead)? {
+            b'{' | b'[' if self.stream && self.dialect.sends_objects() => {
+                stream(Framing::Objects(values::Values::default()))
+            }
+            b'{' | b'[' => Body::Json(Json::new(self.texts.clone())),
+            b':' | b'd' | b'e' | b'i' | b'r' => stream(Framing::Events(sse::Frames::default())),
+            _ => Body::Unknown,
+        };
+        Some(lead)
+    }
+
+    /// An error of the dialect, as the last words of this answer: in the place of a document, or as one more event.
+    pub fn last_words(&self, error: &[u8]) -> Vec<u8> {
+        let Body::Stream(stream) = &self.body else { return error.to_vec() };
+        match stream.within() {
+            Within::Events if self.dialect == Dialect::AnthropicMessages => {
+                [b"event: error\ndata: ", error, b"\n\n"].concat()
+            }
+            Within::Events => [b"data: ", error, b"\n\n"].concat(),
+            Within::Lines => [error, b"\n"].concat(),
+            Within::Array { begun } => [if begun { b"," } else { b"[" }.as_slice(), error, b"]"].concat(),
+            Within::Messages => eventstream::write("exception", "validationException", error),
+        }
     }
 }
 
 impl Json {
+    fn new(texts: Texts) -> Self {
+        Self { texts, kept: Vec::new(), closing: json::Closing::default(), complete: false }
+    }
+
     /// Nothing leaves before the value is complete, and then all of it: what ends by trailers has no last chunk.
-    fn push(
-        &mut self,
-        dialect: Dialect,
-        chunk: &[u8],
-        end: bool,
-        filter: &mut dyn Filter,
-    ) -> (Vec<u8>, Option<Unfiltered>) {
+    fn push(&mut self, chunk: &[u8], end: bool, filter: &mut dyn Filter) -> Left {
         if self.complete {
-            return (chunk.to_vec(), None);
+            return behind(chunk);
         }
-        self.kept.extend_from_slice(chunk);
+        let closes = chunk.iter().position(|byte| self.closing.closes(*byte));
+        let (value, rest) =
+            chunk.split_at_checked(closes.map_or(chunk.len(), |at| at.saturating_add(1))).unwrap_or((chunk, &[]));
+        self.kept.extend_from_slice(value);
         if self.kept.len() > LONGEST_JSON {
+            self.kept.extend_from_slice(rest);
             return (std::mem::take(&mut self.kept), Some(Unfiltered("the answer is longer than 8 MiB")));
         }
-        self.complete = chunk.iter().any(|byte| self.closing.closes(*byte));
+        self.complete = closes.is_some();
         if !self.complete && !end {
             return (Vec::new(), None);
         }
         let body = std::mem::take(&mut self.kept);
-        let outline = std::str::from_utf8(&body).ok().and_then(|text| Some((text, outline(dialect, text)?)));
-        let Some((text, outline)) = outline else { return (body, Some(Unfiltered("the answer is broken JSON"))) };
-        let strings = outline.strings.iter();
-        let edits: Vec<Edit> = strings.filter_map(|(target, raw)| whole(text, target, raw, filter)).collect();
-        match (filter.stopped(), edits.is_empty()) {
-            (true, _) => (Vec::new(), None),
-            (false, true) => (body, None),
-            (false, false) => (splice(&body, &sorted(edits)), None),
-        }
-    }
-}
-
-fn sorted(mut edits: Vec<Edit>) -> Vec<Edit> {
-    edits.sort_by_key(|edit| edit.at.start);
-    edits
-}
-
-fn outline(dialect: Dialect, data: &str) -> Option<Outline<'_>> {
-    match dialect {
-        Dialect::OpenAiChat => openai::outline(data),
-        Dialect::AnthropicMessages => anthropic::outline(data),
-        // Nobody makes a rewriter for it.
-        _ => None,
-    }
-}
-
-/// The change to a string that is a whole text.
-fn whole(data: &str, target: &Target, raw: &str, filter: &mut dyn Filter) -> Option<Edit> {
-    let place = match target {
-        Target::Repeat => return Some(edit(data, raw, b"null".to_vec())),
-        Target::Piece(place) => place.clone(),
-        Target::Whole => Place { part: u64::MAX, call: None, key: String::new() },
-    };
-    let text = json::text(raw)?;
-    let mut out = String::new();
-    filter.push(&place, &text, &mut out);
-    filter.finish(&place, &mut out);
-    (out != *text).then(|| edit(data, raw, quoted(&out)))
-}
-
-fn edit(data: &str, raw: &str, with: Vec<u8>) -> Edit {
-    let start = json::offset(data, raw);
-    Edit { at: start..start.saturating_add(raw.len()), with }
-}
-
-fn quoted(text: &str) -> Vec<u8> {
-    serde_json::to_vec(text).unwrap_or_default()
-}
-
-impl Stream {
-    fn push(
-        &mut self,
-        dialect: Dialect,
-        chunk: &[u8],
-        end: bool,
-        filter: &mut dyn Filter,
-    ) -> (Vec<u8>, Option<Unfiltered>) {
-        let (mut out, mut failed) = (Vec::new(), None);
-        let mut frames = std::mem::take(&mut self.frames);
-        frames.push(chunk, end, |piece| {
-            if !filter.stopped() {
-                match piece {
-                    Piece::Raw { bytes, pending } => {
-                        self.held.extend_from_slice(bytes);
-                        if !pending && failed.is_none() {
-                            out.append(&mut self.held);
-                        }
-                    }
-                    Piece::Huge(bytes) => {
-                        failed = failed.or(Some(Unfiltered("an event is longer than 1 MiB")));
-                        self.held.extend_from_slice(bytes);
-                    }
-                    Piece::LineFeed if self.held.is_empty() => out.push(b'\n'),
-                    Piece::LineFeed => self.held.push(b'\n'),
-                    Piece::Event(data) if failed.is_none() => failed = self.event(dialect, data, filter, &mut out),
-                    Piece::Event(_) | Piece::Oversized(_) | Piece::Broken => {}
-                }
-            }
-            ControlFlow::Continue(())
-        });
-        self.frames = frames;
+        let text = std::str::from_utf8(&body).ok();
+        let taken = text.and_then(|text| self.texts.take(text, None, true, &Vec::new, filter).ok());
+        let Some(taken) = taken else {
+            return ([&body, rest].concat(), Some(Unfiltered("the answer is broken JSON")));
+        };
         if filter.stopped() {
-            return (out, None);
+            return (Vec::new(), None);
         }
-        if failed.is_some() {
-            // What was held back of the texts, and then this event and all others as they are.
-            self.flush(dialect, |_| true, filter, &mut out);
-            out.append(&mut self.held);
-            out.extend_from_slice(self.frames.unfinished());
-        } else if end {
-            out.append(&mut self.held);
-            self.flush(dialect, |_| true, filter, &mut out);
-        }
+        let mut out = if taken.edits.is_empty() { body } else { super::call::splice(&body, &taken.edits) };
+        let (rest, failed) = behind(rest);
+        out.extend(rest);
         (out, failed)
     }
-
-    fn event(
-        &mut self,
-        dialect: Dialect,
-        data: &[u8],
-        filter: &mut dyn Filter,
-        out: &mut Vec<u8>,
-    ) -> Option<Unfiltered> {
-        if data.is_empty() {
-            out.append(&mut self.held);
-            return None;
-        }
-        if data.trim_ascii() == b"[DONE]" {
-            self.flush(dialect, |_| true, filter, out);
-            out.append(&mut self.held);
-            return None;
-        }
-        let data = std::str::from_utf8(data).ok();
-        let outline = data.and_then(|data| Some((data, outline(dialect, data)?)));
-        let Some((data, outline)) = outline else {
-            return Some(Unfiltered("an event is no JSON"));
-        };
-        if dialect == Dialect::OpenAiChat {
-            self.frame.read(data);
-        }
-        let spoken: Vec<Place> = outline
-            .strings
-            .iter()
-            .filter_map(|(target, raw)| match target {
-                Target::Piece(place) if *raw != "\"\"" => Some(place.clone()),
-                _ => None,
-            })
-            .collect();
-        let ends = |place: &Place| outline.ends_all || outline.ends.contains(&place.part);
-        // What has its last piece in this very event is finished in it; what is over without one, before it.
-        let over = |place: &Place| {
-            !spoken.contains(place) && (ends(place) || spoken.iter().any(|other| succeeds(other, place)))
-        };
-        self.flush(dialect, over, filter, out);
-        let mut changes: Vec<(Option<&Place>, &str, String)> = Vec::new();
-        let mut edits = Vec::new();
-        for (target, raw) in &outline.strings {
-            match target {
-                Target::Piece(place) => {
-                    let Some(text) = json::text(raw).filter(|text| !text.is_empty()) else { continue };
-                    if !self.begin(place) {
-                        return Some(Unfiltered("an answer has more than 256 texts"));
-                    }
-                    let mut changed = String::new();
-                    filter.push(place, &text, &mut changed);
-                    changes.push((Some(place), raw, changed));
-                }
-                other => edits.extend(whole(data, other, raw, filter)),
-            }
-        }
-        for place in spoken.iter().filter(|place| ends(place)) {
-            if let Some((_, _, last)) = changes.iter_mut().rev().find(|(known, ..)| *known == Some(place)) {
-                filter.finish(place, last);
-            }
-            self.open.retain(|open| open != place);
-        }
-        if filter.stopped() {
-            return None;
-        }
-        let changed = changes.iter().filter(|(_, raw, text)| json::text(raw).is_none_or(|before| before != *text));
-        edits.extend(changed.map(|(_, raw, text)| edit(data, raw, quoted(text))));
-        let held = std::mem::take(&mut self.held);
-        if edits.is_empty() {
-            out.extend(held);
-        } else {
-            replace_data(&held, &splice(data.as_bytes(), &sorted(edits)), out);
-        }
-        None
-    }
-
-    /// Notes that a text has begun; whether there was room for it.
-    fn begin(&mut self, place: &Place) -> bool {
-        if !self.open.contains(place) {
-            if self.open.len() >= MOST {
-                return false;
-            }
-            self.open.push(place.clone());
-        }
-        true
-    }
-
-    /// Ends the texts that are `over`, and sends what was held back of them.
-    fn flush(&mut self, dialect: Dialect, over: impl Fn(&Place) -> bool, filter: &mut dyn Filter, out: &mut Vec<u8>) {
-        let (ended, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open).into_iter().partition(|place| over(place));
-        self.open = open;
-        for place in &ended {
-            let mut rest = String::new();
-            filter.finish(place, &mut rest);
-            if rest.is_empty() || filter.stopped() {
-                continue;
-            }
-            out.extend(match dialect {
-                Dialect::OpenAiChat => self.frame.event(place, &rest),
-                Dialect::AnthropicMessages => anthropic::event(place, &rest),
-                _ => Vec::new(),
-            });
-        }
-    }
 }
 
-/// Whether a piece at `now` means that the text at `before` is over: another kind of text of the same part. Tool calls
-/// may come interleaved, so none ends another.
-fn succeeds(now: &Place, before: &Place) -> bool {
-    now.part == before.part && before.call.is_none() && (now.key != before.key || now.call.is_some())
+/// What follows a JSON answer: nothing but blanks.
+fn behind(chunk: &[u8]) -> Left {
+    let blank = chunk.iter().all(u8::is_ascii_whitespace);
+    (chunk.to_vec(), (!blank).then_some(Unfiltered("something follows the JSON answer")))
 }
 
-/// The event in `held` with other data: all its other lines stay.
-fn replace_data(held: &[u8], data: &[u8], out: &mut Vec<u8>) {
-    let mut written = false;
-    let mut rest = held;
-    while !rest.is_empty() {
-        let end = memchr::memchr2(b'\n', b'\r', rest).map_or(rest.len(), |at| at.saturating_add(1));
-        let end = if rest.get(end.saturating_sub(1)..=end) == Some(b"\r\n") { end.saturating_add(1) } else { end };
-        let (line, tail) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-        rest = tail;
-        if !(line.starts_with(b"data:") || line.trim_ascii() == b"data") {
-            out.extend_from_slice(line);
-        } else if !std::mem::replace(&mut written, true) {
-            for line in data.split(|byte| *byte == b'\n') {
-                out.extend_from_slice(b"data: ");
-                out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-                out.push(b'\n');
-            }
-        }
-    }
-}
-
-/// Adds every string below `raw`, keys left alone, as whole texts.
-fn strings_below<'a>(outline: &mut Outline<'a>, raw: &'a str, depth: u8) {
-    let Some(below) = depth.checked_sub(1) else {
-        // Deeper than any answer: taken out rather than passed unread.
-        return outline.strings.push((Target::Repeat, raw));
+/// More text as it is, cut where a character begins that is not whole yet.
+fn plain(carry: &mut Vec<u8>, chunk: &[u8], end: bool, filter: &mut dyn Filter) -> Left {
+    let place = Place::whole(false, false);
+    carry.extend_from_slice(chunk);
+    let valid = match std::str::from_utf8(carry) {
+        Ok(_) => carry.len(),
+        Err(error) if error.error_len().is_none() && !end => error.valid_up_to(),
+        Err(_) => return (std::mem::take(carry), Some(Unfiltered("the answer is no UTF-8"))),
     };
-    if raw.starts_with('"') {
-        outline.strings.push((Target::Whole, raw));
-    } else if json::entries(raw, |_, value| strings_below(outline, value, below)).is_none() {
-        json::elements(raw, |value| strings_below(outline, value, below));
+    let rest = carry.split_off(valid);
+    let text = String::from_utf8(std::mem::replace(carry, rest)).unwrap_or_default();
+    let mut out = String::new();
+    filter.push(&place, &text, &mut out);
+    if end && !filter.stopped() {
+        filter.finish(&place, &mut out);
     }
+    (if filter.stopped() { Vec::new() } else { out.into_bytes() }, None)
 }
 
-/// How deep strings in unknown places are looked for.
-const DEEPEST: u8 = 24;
-
+#[cfg(test)]
+mod forms_tests;
 #[cfg(test)]
 #[path = "rewrite_tests.rs"]
 mod tests;

@@ -26,7 +26,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "background" => parts.open("work in the background"),
         "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
         "models" => parts.open("a choice of models"),
-        "chat_template" => parts.open("a chat template of its own"),
+        "chat_template" => {
+            parts.text(raw);
+            parts.open("a chat template of its own");
+        }
         "output_format" | "output_config" => {
             parts.schemas = true;
             parts.add(Kind::Format, raw);

@@ -18,7 +18,10 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
-        "promptVariables" => parts.open("a prompt that the provider keeps"),
+        "promptVariables" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("a prompt that the provider keeps");
+        }
         "inferenceConfig"
         | "guardrailConfig"
         | "performanceConfig"
@@ -53,12 +56,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         }
         b"reasoningContent" => {
             json::entries(value, |key, value| match key {
-                b"reasoningText" => {
-                    json::entries(value, |key, value| match key {
-                        b"text" => parts.text(value),
-                        _ => parts.add(Kind::Sealed, value),
-                    });
-                }
+                b"reasoningText" => thoughts(parts, value),
                 _ => parts.add(Kind::Sealed, value),
             });
         }
@@ -68,6 +66,16 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     if object.is_none() {
         parts.text(raw);
     }
+}
+
+/// `{text, signature}`: what is signed must stay as it is.
+fn thoughts<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let signed = json::fields(raw, ["signature"]).is_some_and(|[signature]| signature.is_some());
+    json::entries(raw, |key, value| match key {
+        b"text" if signed => parts.signed(value),
+        b"text" => parts.text(value),
+        _ => parts.add(Kind::Sealed, value),
+    });
 }
 
 /// `{format, source: {bytes | s3Location}}`.

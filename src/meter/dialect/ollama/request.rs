@@ -20,7 +20,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "images" => {
             json::elements(raw, |image| parts.add(Kind::Image, image));
         }
-        "template" if raw != "\"\"" => parts.open("a chat template of its own"),
+        "template" if raw != "\"\"" => {
+            parts.text(raw);
+            parts.open("a chat template of its own");
+        }
         "template" | "keep_alive" | "think" | "options" | "truncate" => {}
         "format" => {
             parts.schemas = true;

@@ -27,14 +27,23 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "web_search_options" | "search_parameters" | "plugins" => parts.open("a search by the provider"),
         "enable_search" | "web_search" if raw != "false" => parts.open("a search by the provider"),
         "venice_parameters" => venice(parts, raw),
-        "data_sources" | "dataSources" => parts.open("data that the provider looks up"),
+        "data_sources" | "dataSources" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("data that the provider looks up");
+        }
         "prediction" => {
             parts.add(Kind::Schema, raw);
             parts.open("a predicted output");
         }
-        "cached_content" | "extra_body" => parts.open("content that the provider keeps"),
+        "cached_content" | "extra_body" => {
+            parts.add(Kind::Schema, raw);
+            parts.open("content that the provider keeps");
+        }
         "models" => parts.open("a choice of models"),
-        "chat_template" => parts.open("a chat template of its own"),
+        "chat_template" => {
+            parts.text(raw);
+            parts.open("a chat template of its own");
+        }
         "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
         // Told to the server, not to the model.
         "logit_bias" | "stop" | "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "service_tier"
@@ -57,7 +66,8 @@ pub fn completion<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "prompt" => parts.answers = prompts(parts, raw),
         "suffix" => parts.text(raw),
-        "stop" | "stop_sequences" | "metadata" | "user" | "logit_bias" | "extra_body" => {}
+        "stop" | "stop_sequences" | "metadata" | "user" | "logit_bias" => {}
+        "extra_body" => parts.add(Kind::Schema, raw),
         _ => entry(parts, name, raw),
     }
 }
