@@ -32,10 +32,11 @@ pub struct Figures {
     pub restarts: u64,
     pub waited: u64,
     pub passed: u64,
+    pub owed: u64,
 }
 
 impl Figures {
-    fn all(&self) -> [(&'static str, u64); 14] {
+    fn all(&self) -> [(&'static str, u64); 15] {
         [
             ("exchanges admitted", self.admitted),
             ("refused", self.refused),
@@ -51,6 +52,7 @@ impl Figures {
             ("process restarts", self.restarts),
             ("waited for a grant", self.waited),
             ("windows passed as is printed", self.passed),
+            ("windows after such a one", self.owed),
         ]
     }
 
@@ -70,6 +72,7 @@ impl Figures {
             &mut self.restarts,
             &mut self.waited,
             &mut self.passed,
+            &mut self.owed,
         ];
         sum.into_iter().zip(more.all()).for_each(|(sum, (_, more))| *sum += more);
     }
