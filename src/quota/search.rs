@@ -72,7 +72,6 @@ struct Case {
 }
 
 /// Somebody who acts on the store.
-#[expect(clippy::large_enum_variant, reason = "states are kept by their fingerprints, and few at a time as they are")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Actor {
     /// An owner and the exchange it runs.

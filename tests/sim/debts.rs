@@ -15,10 +15,10 @@ fn run(seed: u64, figures: &mut Figures) -> Result<(), String> {
     let draw = &mut Draw::new(seed, 4);
     let world = World::new(bundle, 1, 1 + draw.below(3) as usize, START_MS, seed).map_err(|error| error.to_string())?;
     world.set_weather(Weather { latency_ms: draw.below(300), ..Weather::default() });
-    for _ in 0..80 {
+    for _ in 0..150 {
         let places = world.places();
         world.open(places[draw.below(places.len() as u64) as usize], plan::call(draw));
-        for _ in 0..draw.below(60) {
+        for _ in 0..draw.below(50) {
             let ready = world.ready();
             if ready.is_empty() {
                 world.tick(1 + draw.below(200));
@@ -29,7 +29,7 @@ fn run(seed: u64, figures: &mut Figures) -> Result<(), String> {
         }
         // What was used of a window is told before it is long over.
         (0..3).for_each(|_| world.tick(1_000));
-        let ms = [100, 5_000, 60_000, 600_000, 3_600_000][draw.below(5) as usize];
+        let ms = [100, 5_000, 60_000, 600_000][draw.below(4) as usize];
         world.tick(1 + draw.below(ms));
     }
     if !world.run(60_000) {
@@ -43,7 +43,7 @@ fn run(seed: u64, figures: &mut Figures) -> Result<(), String> {
 fn what_a_window_was_passed_by_the_next_ones_pay() {
     let mut figures = Figures::default();
     let failed: Vec<String> =
-        (0..120).filter_map(|seed| run(seed, &mut figures).err().map(|why| format!("seed {seed}: {why}"))).collect();
+        (0..60).filter_map(|seed| run(seed, &mut figures).err().map(|why| format!("seed {seed}: {why}"))).collect();
     println!("{figures}, of them {} after one that was", figures.owed);
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(figures.passed > 20 && figures.owed > 20, "{figures}, {}", figures.owed);
