@@ -3,7 +3,8 @@
 //! overage and rollover, clocks that jump and step back, and a ledger that repeats itself.
 //!
 //! What must hold is told from nothing but the bytes that are written: a hold never passes what may be spent and its
-//! overage, no update is lost and none is made twice, and at the end nothing is held. A refusal is *wrong* if it would
+//! overage, each window owes what those before it were charged too much, no update is lost and none is made twice, and at
+//! the end nothing is held. A refusal is *wrong* if it would
 //! have fitted without holds of others that came to nothing; how often that happens is counted. What a dead VM had not
 //! finished is an open hold until somebody claims it, as a serial oracle has it, too: that is counted apart.
 
@@ -173,7 +174,7 @@ struct Worker {
 /// A window as it was seen.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// The how manieth it is, those counted that nobody opened.
+    /// Its number, those counted that nobody opened.
     ordinal: u64,
     charged: u64,
     /// It was over, and kept.

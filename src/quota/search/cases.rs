@@ -120,7 +120,7 @@ fn hostile(claims: &[u16]) -> Vec<(&'static str, Case)> {
             Case {
                 quotas: alone,
                 clocks: vec![[NOW, after(month)], [NOW, after(month)], [after(month); 2]],
-                jobs: vec![vec![job(1, 3), job(1, 1)], vec![job(1, 2), job(1, 1)]],
+                jobs: vec![vec![job(1, 3), job(1, 1)], vec![job(1, 2)]],
                 limits: [2, 2],
                 ..small.clone()
             },
