@@ -59,6 +59,10 @@
 //! by maximum: losing, repeating or reordering an answer changes nothing, and no Envoy can spend what another was given.
 //! Buckets and concurrency are local to the process.
 //!
+//! What a window is charged beyond what it had (overage, a stream that outran its estimate) is a debt. The next window pays
+//! it with all that it has, the one after it the rest, and one that nobody used pays too; with a collector the ledger
+//! reckons it over all processes and grants so much less. What is only observed or throttled is none.
+//!
 //! # Where this departs from the first plan, and why
 //!
 //! - **Waiting for a grant lasts until the ledger has nothing left or the deadline passes**, not for exactly one fetch: an
@@ -72,7 +76,9 @@
 //! - **An update is held against the policy in force** ([`policy::succession`]), by every VM and before a worker has seen
 //!   it: what was sold under a version stays, and counters change their name only on purpose.
 //! - **What a call asks nothing of, it passes**, whatever debt that quota has. Bounds that are not zero are printed by
-//!   `farebox explain`, from [`engine::overshoot`].
+//!   `farebox explain`, from [`engine::overshoot`]: they hold in each window, and over all windows once.
+//! - **What is owed is what was charged, not what is held.** A call that runs as its window ends adds to what the windows
+//!   after it owe when it ends.
 //! - **Unspent grants go back after a minute without use**, whoever holds them.
 //! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format
 //!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.

@@ -118,7 +118,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
     };
     let packs = bundle.packs.iter().filter(drawn).map(|pack| &pack.fund);
     let mut lines = Vec::new();
-    let mut passed = Vec::new();
+    let (mut passed, mut owed) = (Vec::new(), false);
     for quota in plan.quotas.iter().chain(packs) {
         let fund = plan.quotas.iter().find(|fund| Some(fund.quota.id) == quota.of);
         let role = match (quota.role, fund) {
@@ -132,7 +132,9 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         let (whose, _) = subject.split_once('/').unwrap_or((&subject, ""));
         let cells = [role.as_str(), &quota.name, &amount, &format!("per {whose}"), &window(&quota.quota.window), scope];
         lines.push(cells.map(str::to_owned).to_vec());
-        passed.extend(passing(bundle, plan, quota));
+        let ways = passing(bundle, plan, quota);
+        owed |= !ways.is_empty() && overshoot::is_owed(quota);
+        passed.extend(ways);
     }
     let mut said = columns(&lines, 2, ALL);
     let _ = writeln!(said, "  {}", holds(plan));
@@ -146,6 +148,13 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
     } else {
         said.push_str("  quotas can be passed:\n");
         said.push_str(&columns(&passed, 4, ALL));
+    }
+    if owed {
+        said.push_str(
+            "  what a calendar, anniversary or first-use window is charged too much is a debt, but for what is observed or \
+             throttled: the windows after it pay it, so that over all of them a quota is passed as far as in one, and by \
+             calls that run as one ends\n",
+        );
     }
     said
 }

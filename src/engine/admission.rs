@@ -265,9 +265,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             return u64::MAX;
         }
         let Some(Some(stands)) = self.stands.get(at) else { return 0 };
-        // Beyond what is granted there may be a debt already, which an overage has to bear first.
-        let bound = stands.granted.saturating_add(self.over(at));
-        bound.saturating_sub(stands.used.saturating_add(stands.held))
+        stands.free_with(self.over(at))
     }
 
     /// The caps that must take the call: of those that are of a fund, the ones whose fund gives a share.
@@ -376,7 +374,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             Some(None) => wants.push(Want { subject: subject(), quota: quota.quota.id, missing: need.max(1) }),
             Some(Some(stands)) if quota.quota.granted && stands.ledger_left > 0 && self.free(at) < need => {
                 // What is used beyond the grant is missing too: a want without it would bring nothing that is free.
-                let needed = need.saturating_add(stands.used).saturating_add(stands.held);
+                let needed = need.saturating_add(stands.spent()).saturating_add(stands.held);
                 let missing = needed.saturating_sub(stands.granted);
                 wants.push(Want { subject: subject(), quota: quota.quota.id, missing });
             }
@@ -595,7 +593,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             let asked = self.asked(first, self.floor).max(needed.min(1));
             let unknown = segment.iter().any(|at| self.stands.get(*at).is_none_or(|stands| stands.is_none()));
             let held = segment.iter().filter_map(|at| self.stands.get(*at).and_then(|stands| *stands));
-            let released = held.fold(0_u64, |sum, s| sum.saturating_add(s.granted.saturating_sub(s.used)));
+            let released = held.fold(0_u64, |sum, s| sum.saturating_add(s.granted.saturating_sub(s.spent())));
             if unknown || released < asked {
                 continue;
             }
@@ -702,7 +700,7 @@ fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: 
             let wait = (u128::from(missing) * u128::from(*period_ms)).div_ceil(u128::from(quota.quota.limit.max(1)));
             busy(u64::try_from(wait).unwrap_or(u64::MAX).max(1))
         }
-        _ if standing.used.saturating_add(needed) > standing.granted => {
+        _ if standing.spent().saturating_add(needed) > standing.granted => {
             Short::Exhausted { subject, quota: id, standing }
         }
         _ => busy(SOON_MS),

@@ -87,7 +87,7 @@ fn seat() -> Seat {
 
 fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
     let [granted, used, held] = [granted, used, held].map(|units| units * MICRO);
-    Standing { window: 1, granted, used, held, resets_ms: 100, ledger_left }
+    Standing { window: 1, granted, used, held, resets_ms: 100, ledger_left, ..Standing::default() }
 }
 
 fn size(input: u64, output: u64) -> Size {

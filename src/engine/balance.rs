@@ -106,7 +106,10 @@ pub fn reached(
 
 #[cfg(test)]
 mod tests {
-    use super::{amount, moment, percent};
+    use serde_json::json;
+
+    use super::{amount, entry, moment, percent};
+    use crate::now::Now;
     use crate::policy::bundle::{HoldSize, Per, PlanQuota, Role};
     use crate::policy::unit::Unit;
     use crate::quota::{MICRO, Quota, QuotaId, Standing, Window};
@@ -142,6 +145,17 @@ mod tests {
         let local = quota(Window::Lifetime, false);
         assert_eq!(percent(&local, &Standing { ledger_left: u64::MAX, ..stands(100, 79, 0) }), Some(79));
         assert_eq!(percent(&quota(Window::Concurrent, false), &stands(1, 0, 0)), None);
+    }
+
+    #[test]
+    fn what_is_left_is_without_what_is_owed() {
+        let now = Now { wall_ms: 0, mono_ms: 0 };
+        let (granted, used, owed) = (100 * MICRO, 20 * MICRO, 30 * MICRO);
+        let stands = Standing { granted, used, owed, ledger_left: u64::MAX, ..Standing::default() };
+        let fund = quota(Window::Lifetime, false);
+        let told = entry(&fund, Some(stands), now);
+        assert_eq!((&told["used"], &told["left"]), (&json!("20"), &json!("50")));
+        assert_eq!(percent(&fund, &stands), Some(50));
     }
 
     #[test]

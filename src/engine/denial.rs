@@ -333,12 +333,13 @@ impl Denial {
 
 /// How a quota stands, for the operator.
 fn stands(subject: &str, role: &str, name: &str, standing: &Standing) -> String {
-    let Standing { granted, used, held, ledger_left, .. } = standing;
+    let Standing { granted, used, owed, held, ledger_left, .. } = standing;
     let left = match *ledger_left {
         u64::MAX => String::new(),
         left => format!(", ledger has {left} more"),
     };
-    format!("{role} `{name}` of `{subject}`: granted {granted}, used {used}, held {held} micro-units{left}")
+    let owed = if *owed > 0 { format!(", owed {owed}") } else { String::new() };
+    format!("{role} `{name}` of `{subject}`: granted {granted}, used {used}{owed}, held {held} micro-units{left}")
 }
 
 /// A span of milliseconds for people, rounded up to whole seconds: `2d4h`, `1h5m`, `6m`, `1m30s`, `2s`.
@@ -413,7 +414,7 @@ mod tests {
 
     fn standing(limit: u64, used: u64, held: u64) -> Standing {
         let [granted, used, held] = [limit, used, held].map(|units| units * MICRO);
-        Standing { window: HOUR, granted, used, held, resets_ms: 6 * HOUR, ledger_left: 0 }
+        Standing { window: HOUR, granted, used, held, resets_ms: 6 * HOUR, ..Standing::default() }
     }
 
     fn at(wall_ms: u64) -> Now {
@@ -504,6 +505,15 @@ mod tests {
         assert_eq!(LimitView::of(&fund, &slice, at(0)).remaining, 540);
         let local = Standing { ledger_left: u64::MAX, ..standing(1000, 40, 20) };
         assert_eq!(LimitView::of(&fund, &local, at(0)).remaining, 940);
+    }
+
+    #[test]
+    fn what_is_owed_is_not_left_and_the_operator_is_told() {
+        let fund = quota("month", Role::Fund, Unit::Tokens, 100, month());
+        let owes = Standing { owed: 30 * MICRO, ..standing(100, 60, 0) };
+        let denial = Denial::short(&exhausted(&fund, owes), &[&fund], 0, at(0));
+        assert!(denial.outside.contains(": 10 of 100 tokens are left"), "{}", denial.outside);
+        assert!(denial.inside.contains("used 60000000, owed 30000000, held 0"), "{}", denial.inside);
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //!
 //! A call whose worst case can be read (a *closed* one) and that is counted exactly passes nothing: it is held whole
 //! before it leaves. What is listed here is all the rest.
+//!
+//! It holds in each window. And where windows follow each other what one was charged too much is a [debt](is_owed) that
+//! the next ones pay before anything of them can be spent, so that over any number of windows the bound holds *once*, and
+//! not once a window: what is charged in all of them is at most their limits and one such bound, and what was charged by
+//! calls that still ran as a window ended (only what is charged is owed, not what is held).
 
 use crate::meter::dialect::is_openai_own;
 use crate::policy::bundle::{
@@ -166,6 +171,12 @@ fn rates(unit: Unit, model: &Model) -> Option<&Rates> {
         Unit::Money(_) => Some(&model.money),
         _ => None,
     }
+}
+
+/// Whether what a window is charged too much the windows after it pay. A term or a lifetime has none, a sliding window and
+/// a bucket count on without a break.
+pub fn is_owed(quota: &PlanQuota) -> bool {
+    matches!(quota.quota.window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::FirstUse { .. })
 }
 
 /// Whether the quota is one for all Envoys that share a collector; else each has the limit for itself.

@@ -69,7 +69,7 @@ impl Vm {
             let missing = match accounts.standing(&subject, quota, now, self, cells) {
                 None => MICRO,
                 Some(stands) if stands.free() < MICRO && stands.ledger_left > 0 => {
-                    MICRO.saturating_add(stands.used).saturating_add(stands.held).saturating_sub(stands.granted)
+                    MICRO.saturating_add(stands.spent()).saturating_add(stands.held).saturating_sub(stands.granted)
                 }
                 Some(_) => continue,
             };

@@ -147,7 +147,7 @@ impl Pan<'_> {
         if self.over == u64::MAX {
             return u64::MAX;
         }
-        stands.granted.saturating_add(self.over).saturating_sub(stands.used.saturating_add(stands.held))
+        stands.free_with(self.over)
     }
 
     /// What the ledger should be asked for, if it may have it.
@@ -157,7 +157,7 @@ impl Pan<'_> {
         (may && self.free() < need).then(|| Want {
             subject: bill.subject(self.quota.per),
             quota: self.quota.quota.id,
-            missing: need.saturating_add(stands.used).saturating_add(stands.held).saturating_sub(stands.granted),
+            missing: need.saturating_add(stands.spent()).saturating_add(stands.held).saturating_sub(stands.granted),
         })
     }
 }

@@ -334,6 +334,7 @@ impl Vm {
                         ends,
                         granted: grant.granted,
                         left: grant.left,
+                        owed: grant.owed,
                     })
                 })
                 .collect();
@@ -462,6 +463,7 @@ impl TouchedQuota {
             want,
             rollover: self.quota.rollover,
             every_ms: mean_length(&self.quota.window).unwrap_or(0),
+            waived: period.waived,
         }
     }
 }

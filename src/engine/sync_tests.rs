@@ -75,6 +75,7 @@ fn what_comes_after_the_account_fell_idle_goes_back_too() {
         ends: 1_000_000_000,
         granted: 9_000_000,
         left: 0,
+        owed: 0,
     };
     let reply = SyncReply { farebox: wire::VERSION, grants: vec![grant], ..SyncReply::default() };
     vm.answered(again.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
@@ -109,6 +110,7 @@ fn a_window_that_has_ended_only_by_our_clock_runs_on_for_a_moment() {
             ends,
             granted: 9_000_000,
             left: 0,
+            owed: 0,
         };
         let reply = SyncReply { farebox: wire::VERSION, grants: vec![grant], ..SyncReply::default() };
         vm.answered(fetch.token, Some((200, &wire::encode_reply(&reply))), now, &mut cells, &mut effects);
@@ -129,7 +131,7 @@ fn an_account_with_more_quotas_than_one_report_takes_is_said_in_several() {
     for number in 0..2 * MAX_QUOTAS as u64 {
         let mut quota = touched.quotas[0].quota.clone();
         quota.id = QuotaId(number);
-        lines.push(GrantLine { quota: quota.id, window: 1_000, ends: 1_000_000_000, granted: 1, left: 0 });
+        lines.push(GrantLine { quota: quota.id, window: 1_000, ends: 1_000_000_000, granted: 1, left: 0, owed: 0 });
         touched.quotas.push(TouchedQuota { name: format!("p/{number}"), unit: "requests", quota });
     }
     grant(&vm.keys, subject, &lines, &mut cells).unwrap();
@@ -162,7 +164,7 @@ fn what_was_granted_of_a_limit_that_is_lowered_goes_back_at_once() {
     let (shared, mut now) = (SharedData::new(), Now { wall_ms: 1_000, mono_ms: 1_000 });
     let (mut vm, subject, quota) = one_account(&shared, now);
     let (mut cells, mut effects) = (shared.cells(0), Vec::new());
-    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 4_000_000, left: 5_000_000 };
+    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 4_000_000, left: 5_000_000, owed: 0 };
     grant(&vm.keys, subject, &[line], &mut cells).unwrap();
     let limit = |bundle: policy::Bundle, limit: u64| {
         let mut bundle = bundle;
@@ -187,7 +189,7 @@ fn what_was_granted_of_a_limit_that_is_lowered_goes_back_at_once() {
         bundle.plans.push(lower);
         Rc::new(bundle)
     };
-    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 6_000_000, left: 5_000_000 };
+    let line = GrantLine { quota, window: 1_000, ends: 1_000_000_000, granted: 6_000_000, left: 5_000_000, owed: 0 };
     grant(&vm.keys, subject, &[line], &mut shared.cells(0)).unwrap();
     vm.adopt(both());
     assert_eq!(returned(&mut vm, &mut now), 4_000_000, "nothing was lowered");

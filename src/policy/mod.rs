@@ -60,7 +60,8 @@
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits, hold: expected}
 //!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly, hold: expected}
 //!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first
-//!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn
+//!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn.
+//!                                      # An overage is a debt: the windows after it pay it, before anything is spent there
 //!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
 //!                                      # cache read, cache write, reasoning, weighted; requests, weighted requests;
 //!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY

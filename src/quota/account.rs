@@ -1,6 +1,6 @@
 //! The record of one subject: every quota's windows, holds and grants, and who changed it last.
 //!
-//! Layout, little-endian, [`FORMAT`] 3: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
+//! Layout, little-endian, [`FORMAT`] 4: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
 //! quotas, a count u16 and that many stamps, and nothing behind them.
 //!
 //! | part | bytes |
@@ -10,12 +10,13 @@
 //! | bucket, 1 | moment of the level, level, remainder of its last drain: three u64 |
 //! | concurrent, 2 | what runs u64 |
 //! | sliding, 3 | length, latest moment, held: three u64, a count u16 and that many slices: start u64, amount u64 |
-//! | period | start, ends, granted, used, held, returned, carried: seven u64 |
+//! | period | start, ends, granted, used, held, returned, carried, allowed, owed, spare: ten u64, waived u8 |
 //! | stamp | VM slot u16, generation u32, number u64 |
 
 use super::keys::FORMAT;
 use super::layout::{Reader, Writer};
 use super::sliding::Slices;
+use super::standing::Carry;
 use super::{QuotaId, Window};
 
 /// How many windows before the current one are kept, whatever is held in them: what an exchange was charged there last is
@@ -100,6 +101,16 @@ pub struct Period {
     pub returned: u64,
     /// What the windows before it left unspent and passed on to it. With a ledger that is a part of `granted`.
     pub carried: u64,
+    /// The most that it was ever said to have, by the holds that were made here: the limit, and what was carried. What is
+    /// charged beyond that is debt. `u64::MAX`: the ledger decides.
+    pub allowed: u64,
+    /// What is paid here of the debts of windows before it. With a ledger only what that could not take off `granted`.
+    pub owed: u64,
+    /// What windows that were skipped before it, or are no longer kept, can still pay of debts that come to light later.
+    pub spare: u64,
+    /// Whether something was let pass here that the quota, enforced, would have refused: then nothing that is charged here
+    /// is debt.
+    pub waived: bool,
 }
 
 impl Period {
@@ -161,7 +172,7 @@ impl Account {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let size = 16 + self.subject.len() + 152 * self.entries.len() + 14 * self.stamps.len();
+        let size = 16 + self.subject.len() + 200 * self.entries.len() + 14 * self.stamps.len();
         let mut to = Writer::new(size);
         to.u16(FORMAT);
         to.bytes(self.subject.as_bytes());
@@ -211,32 +222,40 @@ impl Entry {
         Self { id, kind, closed: false, left: u64::MAX, current: period, before: Vec::new(), slices: Slices::default() }
     }
 
-    /// Makes `start` the current window, with what is `carried` into it. Windows only advance; a current one of which
-    /// nothing came is not kept.
-    pub(super) fn advance(&mut self, start: u64, ends: u64, carried: u64) {
+    /// Makes `start` the current window, with what goes over into it. Windows only advance; a current one of which nothing
+    /// came is not kept.
+    pub(super) fn advance(&mut self, start: u64, ends: u64, over: Carry) {
+        let Carry { carried, owed, spare, .. } = over;
         if start <= self.current.start {
             return;
         }
         if self.current.start == 0 {
-            // What was charged before any window was known is a debt of the first.
-            self.current = Period { start, ends, carried, ..self.current };
+            // What was charged before any window was known is charged to the first.
+            self.current = Period { start, ends, carried, owed, spare, ..self.current };
         } else {
             if !self.current.is_blank() {
                 self.before.insert(0, self.current);
                 self.forget();
             }
-            self.current = Period { start, ends, carried, ..Period::default() };
+            self.current = Period { start, ends, carried, owed, spare, ..Period::default() };
         }
         self.closed = false;
     }
 
     /// Keeps the last windows, and older ones while something is held in them: a stream may run through many minutes.
     fn forget(&mut self) {
-        let mut place = 0_usize;
-        self.before.retain(|period| {
-            place = place.saturating_add(1);
-            place <= KEPT || period.held > 0
-        });
+        let mut at = self.before.len();
+        while at > KEPT {
+            at = at.saturating_sub(1);
+            if self.before.get(at).is_some_and(|period| period.held > 0) {
+                continue;
+            }
+            let gone = self.before.remove(at);
+            // Older ones may be kept, and what they come to owe would have been paid by it first.
+            if let Some(next) = at.checked_sub(1).and_then(|at| self.before.get_mut(at)) {
+                next.spare = next.spare.saturating_add(gone.can_pay());
+            }
+        }
         self.before.truncate(MOST_KEPT);
     }
 
@@ -324,11 +343,17 @@ impl Period {
             held: from.u64()?,
             returned: from.u64()?,
             carried: from.u64()?,
+            allowed: from.u64()?,
+            owed: from.u64()?,
+            spare: from.u64()?,
+            waived: from.flag()?,
         })
     }
 
     fn write(&self, to: &mut Writer) {
-        let Self { start, ends, granted, used, held, returned, carried } = *self;
-        [start, ends, granted, used, held, returned, carried].iter().for_each(|value| to.u64(*value));
+        let Self { start, ends, granted, used, held, returned, carried, allowed, owed, spare, waived } = *self;
+        let figures = [start, ends, granted, used, held, returned, carried, allowed, owed, spare];
+        figures.iter().for_each(|value| to.u64(*value));
+        to.flag(waived);
     }
 }

@@ -1,7 +1,7 @@
 //! What operations do to an account: holding, taking back, settling. Pure integer arithmetic.
 //!
-//! A window admits while `used + held + amount ≤ granted − returned`; without a ledger what is granted is the limit and
-//! what was carried into it. A bucket and a sliding window take the amount when it is held and give back at settle what
+//! A window admits while `used + owed + held + amount ≤ granted − returned`; without a ledger what is granted is the limit
+//! and what was carried into it, and what is owed is what windows before it were charged beyond theirs. A bucket and a sliding window take the amount when it is held and give back at settle what
 //! was too much: a bucket not what has drained since, because that has been refilled already, and giving it back again
 //! would lift the bucket above what its rate allows; a sliding window in the slice in which it was charged. A concurrent
 //! quota only counts what runs. Each admits by [`Line::over`] more than that.
@@ -67,7 +67,7 @@ impl Account {
                     if let Some(entry) = self.entry_of(quota.id, Kind::Windowed) {
                         let passed = if seeded(Fault::CarriedIsKept) { 0 } else { carry.passed };
                         entry.current.returned = entry.current.returned.saturating_add(passed);
-                        entry.advance(span.start, span.ends, carry.carried);
+                        entry.advance(span.start, span.ends, carry);
                     }
                 }
             }
@@ -78,22 +78,24 @@ impl Account {
         let window = pinned.unwrap_or(entry.current.start);
         // An exchange that outlived two windows cannot be extended where it was admitted.
         let Some(period) = entry.kept(window) else { return Err(gone(self)) };
+        let spent = period.used.saturating_add(period.owed);
         let mut allowed = allowance(quota, period).saturating_add(*over);
         if seeded(Fault::OverCountsAnew) {
-            allowed = allowed.max(period.used.saturating_add(period.held).saturating_add(*over));
+            allowed = allowed.max(spent.saturating_add(period.held).saturating_add(*over));
         }
-        let wanted = period.used.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
+        let wanted = spent.checked_add(period.held).and_then(|sum| sum.checked_add(*amount));
         let missing = wanted.map_or(u64::MAX, |wanted| wanted.saturating_sub(allowed));
         let ignored = seeded(Fault::AdmissionIgnoresHeld) && period.used < allowed;
         // A call that asks for nothing of a quota passes it, whatever debt there is.
         if missing == 0 || *amount == 0 || ignored {
+            period.allow(line);
             period.held = period.held.saturating_add(*amount);
             return Ok(window);
         }
         let standing = Standing::of_period(quota, period, ledger_left);
         if quota.granted && ledger_left > 0 && is_current {
             Err(Lack::NeedsGrant { missing })
-        } else if period.used.saturating_add(*amount) > allowed {
+        } else if spent.saturating_add(*amount) > allowed {
             Err(Lack::Exhausted(standing))
         } else {
             Err(Lack::Busy(standing, None))
@@ -170,8 +172,8 @@ impl Account {
         }
     }
 
-    /// Replaces what `line` holds by what it used: in the window it was admitted in while that is kept, else as a debt
-    /// of the current one.
+    /// Replaces what `line` holds by what it used: in the window it was admitted in while that is kept, else in the
+    /// current one.
     pub(super) fn settle(&mut self, line: &HeldLine, wall_ms: u64) {
         let Some(entry) = self.entry_of(line.quota, line.rule.kind()) else { return };
         match line.rule {
@@ -198,7 +200,8 @@ impl Entry {
             Some(period) => {
                 let held = if seeded(Fault::SettleKeepsHeld) { 0 } else { line.amount };
                 release(&mut period.held, held);
-                period.used = period.used.saturating_add(line.used);
+                let debt = period.charge(line.used);
+                self.pass_debt(line.window, debt);
             }
             None => self.current.used = self.current.used.saturating_add(line.used),
         }

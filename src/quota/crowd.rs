@@ -3,7 +3,8 @@
 //! overage and rollover, clocks that jump and step back, and a ledger that repeats itself.
 //!
 //! What must hold is told from nothing but the bytes that are written: a hold never passes what may be spent and its
-//! overage, no update is lost and none is made twice, and at the end nothing is held. A refusal is *wrong* if it would
+//! overage, each window owes what those before it were charged too much, no update is lost and none is made twice, and at
+//! the end nothing is held. A refusal is *wrong* if it would
 //! have fitted without holds of others that came to nothing; how often that happens is counted. What a dead VM had not
 //! finished is an open hold until somebody claims it, as a serial oracle has it, too: that is counted apart.
 
@@ -82,6 +83,8 @@ fn rules() -> Vec<Rule> {
         (2, 600, Window::Lifetime, 20, 0),
         (2, 400, Window::Anniversary { every: AnniversaryPeriod::Month, anchor, zone: berlin() }, 0, 300),
         (2, 550, calendar(CalendarPeriod::Week { starts: 6 }), 0, 0),
+        (0, 50, Window::FirstUse { length_ms: 30 * 60 * SECOND }, 4, 0),
+        (1, 70, calendar(CalendarPeriod::Hour), 5, 0),
     ];
     let rule = |(index, (level, limit, window, over, rollover))| {
         let granted = index == 8;
@@ -168,6 +171,16 @@ struct Worker {
     dead: bool,
 }
 
+/// A window as it was seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Its number, those counted that nobody opened.
+    ordinal: u64,
+    charged: u64,
+    /// It was over, and kept.
+    past: bool,
+}
+
 /// What was seen, over all worlds.
 #[derive(Default)]
 struct Sums {
@@ -199,6 +212,8 @@ struct World {
     costs: BTreeMap<ExchangeId, BTreeMap<QuotaId, u64>>,
     /// What was charged in the accounts, by quota.
     charged: BTreeMap<QuotaId, u64>,
+    /// The windows that there were, by their starts.
+    windows: BTreeMap<QuotaId, BTreeMap<u64, Seen>>,
     /// What was charged to a window beyond what was held in it, by quota.
     debts: BTreeMap<QuotaId, u64>,
     /// The ledger: granted, by window; and all that it ever said.
@@ -249,6 +264,7 @@ impl World {
             sequence: 0,
             costs: BTreeMap::new(),
             charged: BTreeMap::new(),
+            windows: BTreeMap::new(),
             debts: BTreeMap::new(),
             granted: BTreeMap::new(),
             said: Vec::new(),
@@ -311,7 +327,7 @@ impl World {
             let account = self.account(index);
             for line in &level.lines {
                 let Some(standing) = account.standing(&line.quota, now) else { continue };
-                let wanted = standing.used + standing.held + line.amount;
+                let wanted = standing.used + standing.owed + standing.held + line.amount;
                 let lack = wanted.saturating_sub(standing.granted + line.over);
                 if lack > 0 {
                     lacks.insert(line.quota.id, lack);
@@ -548,19 +564,29 @@ impl World {
 
     fn judge_windows(&mut self, rule: &Rule, old: Option<&Entry>, new: &Entry) -> Result<(), String> {
         let quota = &rule.quota;
-        for period in new.before.iter().chain([&new.current]).filter(|period| period.start != 0) {
-            let was: Vec<Period> = old.map(|old| [vec![old.current], old.before.clone()].concat()).unwrap_or_default();
-            let was = was.into_iter().find(|was| was.start == period.start).unwrap_or_default();
-            if period.used < was.used || period.carried < was.carried {
+        let known: Vec<Period> = old.map(|old| [vec![old.current], old.before.clone()].concat()).unwrap_or_default();
+        let was = |start: u64| known.iter().find(|was| was.start == start).copied().unwrap_or_default();
+        let periods = || new.before.iter().rev().chain([&new.current]).filter(|period| period.start != 0);
+        for period in periods() {
+            let was = was(period.start);
+            if period.used < was.used || period.carried < was.carried || period.owed < was.owed {
                 return Err(format!("{period:?} was {was:?}"));
             }
             let (used, released) = (period.used - was.used, was.held.saturating_sub(period.held));
             *self.charged.entry(quota.id).or_default() += used;
             *self.debts.entry(quota.id).or_default() += used.saturating_sub(released);
+            self.note_window(quota, period.start, used, period.start != new.current.start);
+        }
+        for period in periods() {
+            let held = was(period.start).held;
             let most = allowance(quota, period) + rule.over;
             let stands = period.used + period.held;
-            if period.held > was.held && stands > most {
-                return Err(format!("held {stands} of {most}: {quota:?} in {period:?}"));
+            let owed = self.owed(quota, period.start);
+            if owed.is_some_and(|owed| owed != period.owed) {
+                return Err(format!("{owed:?} is owed: {quota:?} in {period:?}"));
+            }
+            if period.held > held && stands + owed.unwrap_or(period.owed) > most {
+                return Err(format!("held {stands} of {most}, and {owed:?} is owed: {quota:?} in {period:?}"));
             }
             if self.mood == Mood::Calm && stands > most {
                 return Err(format!("{stands} of {most} without a debt: {quota:?} in {period:?}"));
@@ -570,19 +596,75 @@ impl World {
                 return Err(format!("more than the cap went over: {period:?}"));
             }
         }
-        self.judge_rollover(rule, new)
+        if new.current.held > was(new.current.start).held { self.judge_sum(rule, new) } else { Ok(()) }
     }
 
-    /// Over all windows that there were no more is spent than they have together.
-    fn judge_rollover(&mut self, rule: &Rule, new: &Entry) -> Result<(), String> {
-        let Some(mean) = super::mean_length(&rule.quota.window).filter(|_| rule.quota.rollover > 0) else {
-            return Ok(());
+    /// Counts a window, and those that were skipped before it.
+    fn note_window(&mut self, quota: &Quota, start: u64, used: u64, past: bool) {
+        let windows = self.windows.entry(quota.id).or_default();
+        if !windows.contains_key(&start) {
+            let last = windows.range(..start).next_back().map(|(at, seen)| (*at, seen.ordinal));
+            let ordinal = last.map_or(0, |(mut at, mut ordinal)| {
+                while at < start {
+                    let next = super::next_window(&quota.window, Now { wall_ms: at, mono_ms: 0 });
+                    // A first-use window begins whenever it is used.
+                    at = if super::mean_length(&quota.window).is_some() { next.unwrap().1 } else { start };
+                    ordinal += 1;
+                }
+                ordinal
+            });
+            windows.insert(start, Seen { ordinal, charged: 0, past: false });
+        }
+        if let Some(seen) = windows.get_mut(&start) {
+            seen.charged += used;
+            seen.past |= past;
+        }
+    }
+
+    /// The windows of a quota before `start` that pay, each with its ordinal and what it was charged; and the ordinal of the
+    /// one at `start`. A first-use window that came to nothing is none.
+    fn before(&self, quota: &Quota, start: u64) -> (Vec<(u64, u64)>, u64) {
+        let none = BTreeMap::new();
+        let windows = self.windows.get(&quota.id).unwrap_or(&none);
+        let follow = super::mean_length(&quota.window).is_some();
+        let count = windows.range(..start).filter(|(_, seen)| follow || seen.past || seen.charged > 0);
+        let count: Vec<Seen> = count.map(|(_, seen)| *seen).collect();
+        if follow {
+            let here = windows.get(&start).map_or(0, |seen| seen.ordinal);
+            return (count.iter().map(|seen| (seen.ordinal, seen.charged)).collect(), here);
+        }
+        let here = count.len() as u64;
+        ((0..).zip(count).map(|(ordinal, seen)| (ordinal, seen.charged)).collect(), here)
+    }
+
+    /// What the window at `start` must pay, told from nothing but what was charged to those before it. Not of what rolls
+    /// over, is granted, or is one window only.
+    fn owed(&self, quota: &Quota, start: u64) -> Option<u64> {
+        let alone = matches!(quota.window, Window::Term { .. } | Window::Lifetime);
+        if quota.granted || alone {
+            return Some(0);
+        }
+        if quota.rollover > 0 {
+            return None;
+        }
+        let (before, here) = self.before(quota, start);
+        let next = before.iter().skip(1).map(|(ordinal, _)| *ordinal).chain([here]);
+        let pay = |debt: u64, ((ordinal, charged), next): (&(u64, u64), u64)| {
+            (debt + charged).saturating_sub(quota.limit * (next - ordinal))
         };
-        let first = super::next_window(&rule.quota.window, Now { wall_ms: START, mono_ms: 0 }).unwrap().0;
-        let windows = 1 + (new.current.start.saturating_sub(first) + mean / 2) / mean;
-        let spent = self.charged.get(&rule.quota.id).copied().unwrap_or(0) + new.current.held + held_before(new);
-        let debts = self.debts.get(&rule.quota.id).copied().unwrap_or(0);
-        let most = windows * (rule.quota.limit + rule.over) + debts;
+        Some(before.iter().zip(next).fold(0, pay))
+    }
+
+    /// Over all windows that there were no more is spent than they have together, and one overage: at any hold, with what
+    /// has been charged until then.
+    fn judge_sum(&mut self, rule: &Rule, new: &Entry) -> Result<(), String> {
+        if rule.quota.granted {
+            return Ok(());
+        }
+        let (before, here) = self.before(&rule.quota, new.current.start);
+        let windows = 1 + here - before.first().map_or(here, |(first, _)| *first);
+        let spent = self.charged.get(&rule.quota.id).copied().unwrap_or(0) + new.current.held;
+        let most = windows * rule.quota.limit + rule.over;
         if spent > most {
             return Err(format!("{spent} of {most} in {windows} windows: {:?}", rule.quota));
         }
@@ -614,7 +696,7 @@ impl World {
             let (window, ends) = super::next_window(&fund.window, now).unwrap();
             let granted = self.granted.entry(window).or_default();
             *granted = (*granted + 1 + self.chance.below(80)).min(fund.limit);
-            GrantLine { quota: fund.id, window, ends, granted: *granted, left: fund.limit - *granted }
+            GrantLine { quota: fund.id, window, ends, granted: *granted, left: fund.limit - *granted, owed: 0 }
         };
         self.said.push(line);
         grant(&keys, SUBJECTS[2], &[line], &mut self.store).unwrap();
@@ -771,6 +853,7 @@ fn the_crowd_is_not_blind() {
         Fault::LostNotEnded,
         Fault::SettleKeepsHeld,
         Fault::AdmissionIgnoresHeld,
+        Fault::DebtIsForgotten,
     ];
     for fault in faults {
         let caught = with(Some(fault), || {

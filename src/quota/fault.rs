@@ -27,6 +27,8 @@ pub(super) enum Fault {
     OverCountsAnew,
     /// A window that passes on what it has left keeps it as well.
     CarriedIsKept,
+    /// What a window was charged beyond what it had ends with it.
+    DebtIsForgotten,
     /// A sliding window takes back in its latest slice what was charged in an earlier one.
     RefundIsLate,
 }

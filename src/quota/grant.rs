@@ -3,6 +3,7 @@
 use super::account::{Account, Entry, Kind};
 use super::edit::{Decision, Edit, Edited};
 use super::keys::Keys;
+use super::standing::Carry;
 use super::{Cells, Outcome, QuotaId, StoreError};
 
 /// What this process may spend of one quota, as the ledger says. Cumulative within the window.
@@ -18,6 +19,8 @@ pub struct GrantLine {
     pub granted: u64,
     /// Micro-units the ledger could still grant to anybody.
     pub left: u64,
+    /// Micro-units of debts of earlier windows that this one, of which nothing is granted then, cannot pay.
+    pub owed: u64,
 }
 
 /// Merges the ledger's answer into the account of `subject`, which it makes where it is missing.
@@ -121,14 +124,17 @@ impl Account {
             return;
         }
         let Some(entry) = self.entry_of(line.quota, Kind::Windowed) else { return };
-        entry.advance(line.window, line.ends, 0);
+        entry.advance(line.window, line.ends, Carry::NOTHING);
         if entry.current.start == line.window {
             let current = &mut entry.current;
             // An answer that grants less than is known is an older one: what it says is left is older too.
             if line.granted >= current.granted {
                 entry.left = line.left;
             }
+            // A window of which more is granted has paid all that it owed.
+            current.owed = if line.granted > current.granted { line.owed } else { current.owed.max(line.owed) };
             current.granted = current.granted.max(line.granted);
+            current.allowed = u64::MAX;
             current.ends = current.ends.max(line.ends);
             // A window of which nothing is to be had here, although the ledger has something left, stays closed.
             if !current.is_blank() || line.left == 0 {

@@ -22,7 +22,7 @@
 //!   claim ── recovery ──┐
 //!                       ├── hold, settle, free (operation) ── edit ── the store
 //!   the engine ─────────┘         │
-//!                              booking, standing ── account, window, sliding, rate
+//!                        booking, standing, debt ── account, window, sliding, rate
 //!                                slot, vmslot: what is written
 //! ```
 
@@ -33,6 +33,7 @@ pub use jiff::civil::Date;
 mod account;
 mod booking;
 mod claim;
+mod debt;
 mod edit;
 mod fault;
 mod grant;
@@ -282,6 +283,9 @@ pub struct Standing {
     pub granted: u64,
     /// Charged so far. May pass `granted`: that is debt.
     pub used: u64,
+    /// What of `granted` pays for what earlier windows were charged beyond theirs. With a ledger, `granted` is without
+    /// that, and this is what it could not take off.
+    pub owed: u64,
     /// Held by running exchanges.
     pub held: u64,
     /// When the window begins anew, Unix milliseconds. For a bucket: when it is full again; for a sliding window: when
@@ -294,7 +298,17 @@ pub struct Standing {
 impl Standing {
     /// What a new hold may take now.
     pub fn free(&self) -> u64 {
-        self.granted.saturating_sub(self.used.saturating_add(self.held))
+        self.free_with(0)
+    }
+
+    /// What a new hold may take that may pass what there is by `over`. A debt that is there already is borne by that first.
+    pub fn free_with(&self, over: u64) -> u64 {
+        self.granted.saturating_add(over).saturating_sub(self.spent().saturating_add(self.held))
+    }
+
+    /// What no wait for running exchanges brings back: charged, or owed.
+    pub fn spent(&self) -> u64 {
+        self.used.saturating_add(self.owed)
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Operation {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Machine {
-    Hold(Hold),
-    Settle(Settle),
+    Hold(Box<Hold>),
+    Settle(Box<Settle>),
     Free(Free),
 }
 
@@ -51,7 +51,7 @@ impl Operation {
         now: Now,
     ) -> Self {
         let place = Place { keys: keys.clone(), by, slot };
-        Self { machine: Machine::Hold(Hold::admit(place, id, levels, draft, now)) }
+        Self { machine: Machine::Hold(Box::new(Hold::admit(place, id, levels, draft, now))) }
     }
 
     /// Holds `more` for the running exchange `id`, in the windows it was admitted in, and writes down what it has
@@ -66,7 +66,7 @@ impl Operation {
         now: Now,
     ) -> Self {
         let place = Place { keys: keys.clone(), by, slot };
-        Self { machine: Machine::Hold(Hold::extend(place, id, more, delivered, now)) }
+        Self { machine: Machine::Hold(Box::new(Hold::extend(place, id, more, delivered, now))) }
     }
 
     /// Ends exchange `id`: replaces everything it holds by what it `used`.
@@ -86,7 +86,7 @@ impl Operation {
         now: Now,
     ) -> Self {
         let place = Place { keys: keys.clone(), by, slot };
-        Self { machine: Machine::Settle(Settle::new(place, id, used, record, keep, now)) }
+        Self { machine: Machine::Settle(Box::new(Settle::new(place, id, used, record, keep, now))) }
     }
 
     /// Frees the slot after the record of `id` was acknowledged. A slot that holds anything else stays as it is, and

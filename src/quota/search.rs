@@ -72,7 +72,6 @@ struct Case {
 }
 
 /// Somebody who acts on the store.
-#[expect(clippy::large_enum_variant, reason = "states are kept by their fingerprints, and few at a time as they are")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Actor {
     /// An owner and the exchange it runs.
@@ -198,6 +197,7 @@ impl Searcher {
                 ends: span.ends,
                 granted,
                 left: 0,
+                owed: 0,
             })
         };
         let lines: Vec<_> = (self.case.quotas)(level, self.case.limits[level]).into_iter().filter_map(line).collect();
@@ -327,8 +327,12 @@ impl Searcher {
                 for period in periods(now) {
                     let held = was.iter().find(|was| was.start == period.start).map_or(0, |was| was.held);
                     let most = allowance(&quota, &period) + self.case.over;
-                    if period.held > held && period.used + period.held > most {
+                    if period.held > held && period.used + period.owed + period.held > most {
                         return Err(format!("{subject} holds {period:?}, and may {most}"));
+                    }
+                    let (sum, all) = together(&quota, &period, &periods(now));
+                    if period.held > held && period.start == now.current.start && sum > all + self.case.over {
+                        return Err(format!("{subject} has spent {sum} of {all} in {now:?}"));
                     }
                 }
             }
@@ -549,6 +553,18 @@ impl Actor {
             Self::Ledger { .. } => {}
         }
     }
+}
+
+/// What was spent until now in all windows that are kept, and what they have together, with what went over into the first:
+/// more than that and one overage nobody may hold. What the ledger grants, it sees to.
+fn together(quota: &Quota, current: &Period, kept: &[Period]) -> (u64, u64) {
+    if quota.granted {
+        return (0, 0);
+    }
+    let first = kept.iter().min_by_key(|period| period.start).unwrap_or(current);
+    let windows = super::mean_length(&quota.window).map(|mean| (current.start - first.start + mean / 2) / mean + 1);
+    let sum = kept.iter().map(|period| period.used).sum::<u64>() + current.held;
+    (sum, quota.limit * windows.unwrap_or(kept.len() as u64) + first.carried)
 }
 
 /// The windows of a quota that are kept.

@@ -23,7 +23,7 @@ pub(super) enum Place {
 /// it was opened with, so that an update of the policy opens no fresh one early.
 pub(super) fn place(entry: Option<&Entry>, quota: &Quota, now: Now) -> Place {
     let current = entry.map_or_else(Period::default, |entry| entry.current);
-    let idle = current.used == 0 && current.held == 0;
+    let idle = current.is_unused();
     match outside(&quota.window, now.wall_ms) {
         Some(Outside::After) => return Place::Outside(0),
         // A term that was paid from has begun, whatever the clock says now.
@@ -56,29 +56,50 @@ pub(super) struct Carry {
     pub(super) carried: u64,
     /// What the current one passes on, and so has no more.
     pub(super) passed: u64,
+    /// What the current one was charged beyond what it had, as far as windows between them did not pay it.
+    pub(super) owed: u64,
+    /// What those could pay beyond that, if more comes to light.
+    pub(super) spare: u64,
+}
+
+impl Carry {
+    /// Nothing, and never any debt: the ledger sees to that, or the window stands alone.
+    pub(super) const NOTHING: Self = Self { carried: 0, passed: 0, owed: 0, spare: u64::MAX };
 }
 
 /// What `quota` carries from the current window into the one at `span`: what was neither used nor is held, and the
-/// whole limit of each window between them, together at most its rollover. With a ledger, the ledger does it.
+/// whole limit of each window between them, together at most its rollover. And what was used beyond what there was, which
+/// each window between them lessens by its whole limit. With a ledger, the ledger does it.
 pub(super) fn carry(entry: Option<&Entry>, quota: &Quota, span: Span) -> Carry {
     let Some(current) = entry.map(|entry| entry.current).filter(|current| current.start != 0) else {
         return Carry::default();
     };
-    if quota.granted || quota.rollover == 0 {
-        return Carry::default();
+    if quota.granted || matches!(quota.window, Window::Term { .. } | Window::Lifetime) {
+        return Carry::NOTHING;
     }
-    if matches!(quota.window, Window::FirstUse { .. }) && current.used == 0 && current.held == 0 {
-        // It came to nothing: what it had is what there is, and nothing is added.
-        return Carry { carried: current.carried.min(quota.rollover), passed: 0 };
+    if current.is_unused() && matches!(quota.window, Window::FirstUse { .. }) {
+        // It came to nothing: what it had and what it owed is what there is, and nothing is added.
+        let Period { carried, owed, spare, .. } = current;
+        return Carry { carried: carried.min(quota.rollover), passed: 0, owed, spare };
     }
-    let spent = current.used.saturating_add(current.held);
-    let passed = allowance(quota, &current).saturating_sub(spent).min(quota.rollover);
+    let passed = left(quota, &current).min(quota.rollover);
     let between = span.start.saturating_sub(current.ends);
     let skipped = mean_length(&quota.window)
         .and_then(|mean| between.saturating_add(mean.checked_div(2)?).checked_div(mean))
         .unwrap_or(0);
-    let unused = quota.limit.saturating_mul(skipped);
-    Carry { carried: passed.saturating_add(unused).min(quota.rollover), passed }
+    let (unused, debt) = (quota.limit.saturating_mul(skipped), current.debt());
+    let more = passed.saturating_add(unused.saturating_sub(debt));
+    let carried = more.min(quota.rollover);
+    let spare = more.saturating_sub(carried);
+    // Of a window that came to nothing no trace is kept, and it could have paid too.
+    let pays = if current.is_unused() { current.can_pay().saturating_sub(passed) } else { 0 };
+    Carry { carried, passed, owed: debt.saturating_sub(unused), spare: spare.saturating_add(pays) }
+}
+
+/// What is left of a window that ends, and goes over. A limit that was raised since adds nothing to it.
+fn left(quota: &Quota, period: &Period) -> u64 {
+    let had = allowance(quota, period).min(period.allowed.saturating_sub(period.returned));
+    had.saturating_sub(period.used.saturating_add(period.owed).saturating_add(period.held))
 }
 
 /// What a window may spend.
@@ -132,6 +153,7 @@ impl Standing {
             window: period.start,
             granted: allowance(quota, period),
             used: period.used,
+            owed: period.owed,
             held: period.held,
             resets_ms: resets(quota, period.ends),
             ledger_left,
@@ -180,10 +202,11 @@ impl Standing {
                 Some(Self { window: start, used, held, resets_ms, ledger_left: 0, ..nothing })
             }
             Place::New(span) => {
-                let granted = quota.limit.saturating_add(carry(entry, quota, span).carried);
+                let Carry { carried, owed, .. } = carry(entry, quota, span);
+                let new = Self { granted: quota.limit.saturating_add(carried), owed, ..nothing };
                 match quota.window {
-                    Window::FirstUse { .. } => Some(Self { granted, ..nothing }),
-                    _ => Some(Self { window: span.start, granted, resets_ms: resets(quota, span.ends), ..nothing }),
+                    Window::FirstUse { .. } => Some(new),
+                    _ => Some(Self { window: span.start, resets_ms: resets(quota, span.ends), ..new }),
                 }
             }
             Place::Current => {

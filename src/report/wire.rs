@@ -24,7 +24,7 @@
 //! 4. Merge `used`, `returned` and `granted` of a (bundle, subject, quota, window, epoch) by maximum: a sync
 //!    may be repeated or overtaken by an older one.
 //! 5. Answer each [`QuotaReport`] with a [`Grant`]. Over all epochs, granted less returned never passes
-//!    `limit` and what was carried. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
+//!    `limit` and what was carried, less what is owed. `want` is relative to the `granted` stated beside it: if the ledger has already granted more
 //!    than that, the want is (partly) met by saying so.
 //! 6. Decide when a first-use window (`length_ms` above 0) opens, the same for all epochs: with the first `want`. That
 //!    may come to nothing, and the filter then gives back all that it was granted. So a window in which nobody has used
@@ -32,6 +32,10 @@
 //!    another.
 //! 7. Carry what is left in a window that has ended into the next, up to `rollover`: it is a part of what that window
 //!    has, and no more of what the old one had. What was granted and not returned is not left.
+//! 8. Take what all epochs together used of a window beyond what it had off what the next one has, and what that does not
+//!    cover off the one after; each window that was skipped (`every_ms`) pays a whole `limit` of it. What a window had is
+//!    the most that was stated while it ran; one of which any epoch says `waived` makes no debt. Not so where `every_ms`
+//!    and `length_ms` are both 0: such a window stands alone.
 //!
 //! # Try it
 //!
@@ -285,6 +289,8 @@ pub struct QuotaReport {
     /// Mean length of a window, where each follows the one before it without a gap, in milliseconds: so the ledger can
     /// tell how many were skipped, which roll over whole. 0: they do not follow each other.
     pub every_ms: u64,
+    /// Calls were let pass in this window that the quota, enforced, would have refused: what it is charged is no debt.
+    pub waived: bool,
 }
 
 /// The collector's answer: everything in the batch is committed.
@@ -330,6 +336,9 @@ pub struct Grant {
     pub granted: u64,
     /// What the ledger could still grant to anybody.
     pub left: u64,
+    /// What earlier windows were charged beyond theirs and this one cannot pay with all that it has: an overage has to
+    /// bear that first.
+    pub owed: u64,
 }
 
 /// Why bytes are no message of this format.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farebox::engine::overshoot::{self, Bound, More};
 use farebox::policy::bundle::{HoldSize, PlanQuota, StreamHold};
-use farebox::quota::Window;
+use farebox::quota::{Window, mean_length};
 use farebox::report::id::exchange_id;
 use farebox::report::wire::Record;
 use farebox::sim::world::{Seen, World};
@@ -64,9 +64,15 @@ struct Charged<'r> {
     beyond: bool,
 }
 
-/// In how many windows a quota was passed, as is printed, or what is wrong with what the records charge. `stepped`: somebody set a clock back, so that times of records do not tell what was before what.
-pub fn check(world: &World, records: &[Record], seen: &BTreeMap<String, Seen>, stepped: bool) -> Result<u64, String> {
-    let mut passed = 0;
+/// In how many windows a quota was passed, as is printed, and how many came after such a one; or what is wrong with what the
+/// records charge. `stepped`: somebody set a clock back, so that times of records do not tell what was before what.
+pub fn check(
+    world: &World,
+    records: &[Record],
+    seen: &BTreeMap<String, Seen>,
+    stepped: bool,
+) -> Result<(u64, u64), String> {
+    let (mut passed, mut owed) = (0, 0);
     let bundle = world.bundle();
     let known = || bundle.plans.iter().flat_map(|plan| &plan.quotas).chain(bundle.packs.iter().map(|pack| &pack.fund));
     let charged: BTreeSet<(&String, &String)> =
@@ -91,18 +97,60 @@ pub fn check(world: &World, records: &[Record], seen: &BTreeMap<String, Seen>, s
                 windows.entry(key).or_default().push(Charged { record, epoch, amount: charge.amount, beyond });
             }
         }
-        for ((window, _), charges) in windows {
-            passed += judge(quota, &ways, &charges, stepped)
+        for ((window, _), charges) in &windows {
+            passed += judge(quota, &ways, charges, stepped)
                 .map_err(|why| format!("`{name}` of {subject} in window {window}: {why}"))?;
         }
+        if overshoot::is_owed(quota) && !stepped {
+            let epochs: BTreeSet<u64> = windows.values().flatten().map(|of| of.epoch).collect();
+            // What several processes share the ledger reckons, and it hears of what the others use a little later.
+            for epoch in epochs.iter().filter(|_| epochs.len() == 1 || !overshoot::is_shared(quota)) {
+                let of_epoch = |charges: &&Vec<Charged<'_>>| charges.iter().any(|of| of.epoch == *epoch);
+                let windows = windows.iter().filter(|(_, charges)| of_epoch(charges));
+                let windows: Vec<_> = windows.map(|((window, _), charges)| (*window, charges)).collect();
+                owed += together(quota, &ways, &windows).map_err(|why| format!("`{name}` of {subject}: {why}"))?;
+            }
+        }
     }
-    Ok(passed)
+    Ok((passed, owed))
+}
+
+/// What a window was charged too much the next ones pay: over windows that follow each other no more is charged than they
+/// have together, with what went over into the first and what is printed, *once*; but for calls that ran as one ended.
+/// Answers how many windows came after one that was passed.
+fn together(quota: &PlanQuota, ways: &Printed, windows: &[(u64, &Vec<Charged<'_>>)]) -> Result<u64, String> {
+    let limit = quota.quota.limit;
+    let sum = |charges: &[Charged<'_>]| charges.iter().map(|of| of.amount).sum::<u64>();
+    let next = |at: usize| windows.get(at + 1).map_or(u64::MAX, |(start, _)| *start);
+    for first in 0..windows.len() {
+        let (mut all, mut late) = (0, 0);
+        for last in first..windows.len() {
+            let (start, charges) = windows[last];
+            let count = match mean_length(&quota.quota.window) {
+                Some(mean) => (start - windows[first].0 + mean / 2) / mean + 1,
+                None => (last - first + 1) as u64,
+            };
+            let ran_last = charges.iter().map(|of| of.record.admitted_ms).max().unwrap_or(0);
+            let beyond = charges.iter().filter(|of| of.beyond && of.record.settled_ms >= ran_last);
+            let beyond: u64 = beyond.map(|of| of.amount).sum();
+            all += sum(charges);
+            let most = count * limit + quota.quota.rollover + ways.each_process + beyond + late;
+            if all > most {
+                let each: Vec<_> = windows[first..=last].iter().map(|(start, of)| (*start, sum(of))).collect();
+                return Err(format!("charged {all} in {count} windows of {limit}, at most {most}: {each:?}"));
+            }
+            let ran = charges.iter().filter(|of| of.record.settled_ms >= next(last));
+            late += ran.map(|of| of.amount).sum::<u64>();
+        }
+    }
+    let after = windows.iter().skip(1).zip(windows).filter(|(_, (_, before))| sum(before) > limit);
+    Ok(after.count() as u64)
 }
 
 /// The most that a quota may be charged in a process where there are no records; `None`: they would have to tell.
 pub fn without_records(world: &World, quota: &PlanQuota) -> Option<u64> {
     let ways = printed(world, quota);
-    let told = ways.each_call.iter().all(|more| matches!(more, More::Vocabulary | More::Untold));
+    let told = ways.each_call.iter().all(|more| matches!(more, More::Vocabulary | More::Untold | More::Unread));
     (told && !ways.unbounded).then(|| quota.quota.limit + quota.quota.rollover + ways.each_process)
 }
 

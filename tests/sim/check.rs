@@ -295,7 +295,9 @@ fn never_over(
     if world.bundle().collector.is_none() {
         return never_over_here(world);
     }
-    figures.passed += bound::check(world, records, seen, stepped)?;
+    let (passed, owed) = bound::check(world, records, seen, stepped)?;
+    figures.passed += passed;
+    figures.owed += owed;
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 mod bound;
 mod check;
 mod clock;
+mod debts;
 mod every;
 mod opens;
 mod plan;

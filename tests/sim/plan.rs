@@ -155,11 +155,7 @@ pub fn policy(seed: u64) -> String {
          priced: {{count: o200k_base, credits: {{input: 1, cache_read: 0.1, cache_write: 1.25, output: 4{tool}}}{factor}}}\n  \
          free: {{count: o200k_base, credits: 0}}\nplans:\n  p:\n    tokens:\n{tokens}{packs}"
     );
-    text.push_str("seats:\n");
-    for (seat, org) in SEATS {
-        let hash: String = Sha256::digest(key(seat)).iter().map(|byte| format!("{byte:02x}")).collect();
-        let _ = writeln!(text, "  {seat}: {{org: {org}, keys: [\"sha256:{hash}\"]}}");
-    }
+    text.push_str(&people());
     let _ = writeln!(text, "envoy: {{headers: {}}}", one(draw, &["held", "first"]));
     text.push_str(
         "assign:\n  - {when: {org: o0}, plan: p, anniversary: 2026-08-26}\n  - {when: {org: o1}, plan: p, anniversary: 2026-08-31}\n\
@@ -170,6 +166,35 @@ pub fn policy(seed: u64) -> String {
         let _ = writeln!(text, "collector: {{cluster: c, sync: 1s, buffer: 1 MiB, patience: {patience}}}");
     }
     text
+}
+
+fn people() -> String {
+    let mut text = "seats:\n".to_owned();
+    for (seat, org) in SEATS {
+        let hash: String = Sha256::digest(key(seat)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(text, "  {seat}: {{org: {org}, keys: [\"sha256:{hash}\"]}}");
+    }
+    text
+}
+
+/// A policy whose windows are short, and passed often.
+pub fn passed(seed: u64) -> String {
+    let draw = &mut Draw::new(seed, 3);
+    let window = |draw: &mut Draw| one(draw, &["calendar hour", "first-use 30m"]);
+    let (per, fund, cap) = (one(draw, &["seat", "org"]), window(draw), window(draw));
+    let rollover = one(draw, &["", "", ", rollover: 0.2 credits"]);
+    let empty = one(draw, &["overage 0.3 credits, deny", "overage 2 credits, deny", "deny"]);
+    format!(
+        "farebox: 1\nbundle: {{name: sim, version: \"{seed}\"}}\nidentity: [{{key: [authorization, x-api-key]}}]\n\
+         session: [x-session]\nmodels:\n  priced: {{count: o200k_base, credits: {{input: 1, output: 4, tool_call: 0.2}}}}\n  \
+         free: {{count: o200k_base, credits: 0}}\nplans:\n  p:\n    tokens:\n      \
+         funds: {{fund: {{amount: 0.6 credits, per: {per}, window: {fund}{rollover}}}}}\n      empty: [{empty}]\n      \
+         caps: {{cap: {{limit: 300 tokens, per: org, window: {cap}, full: [overage 150 tokens, deny]}}}}\n      \
+         hold: {{unstated_output: 40, shrink_to: 4}}\n{}assign: [{{otherwise: p}}]\n\
+         unknown: {{path: pass, body: deny}}\n\
+         collector: {{cluster: c, sync: 1s, buffer: 1 MiB, patience: 2s}}\n",
+        people()
+    )
 }
 
 fn key(seat: &str) -> String {

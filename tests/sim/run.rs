@@ -32,6 +32,8 @@ pub struct Figures {
     pub restarts: u64,
     pub waited: u64,
     pub passed: u64,
+    /// Windows after one that was passed.
+    pub owed: u64,
 }
 
 impl Figures {

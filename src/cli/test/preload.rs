@@ -57,6 +57,7 @@ fn report(name: String, quota: &PlanQuota, used: u64, now: Now) -> Option<QuotaR
         want: 0,
         rollover: quota.quota.rollover,
         every_ms: mean_length(&quota.quota.window).unwrap_or(0),
+        waived: false,
     })
 }
 

@@ -46,8 +46,10 @@ pub struct Standing {
     pub ends: u64,
     /// Whether it runs now.
     pub open: bool,
-    /// What the window has: as last reported, with what was carried into it and without what it passed on.
+    /// What the window has: as last reported, with what was carried into it, without what it passed on and what it owes.
     pub limit: Amount,
+    /// What windows before it were charged beyond theirs, and this one pays.
+    pub owed: Amount,
     /// Granted to Envoys and not given back.
     pub granted: Amount,
     /// Used, by what the Envoys report.
@@ -81,7 +83,8 @@ pub struct Epoch {
 pub fn answer(db: &Connection, question: &Question, now_ms: u64) -> Result<Answer, Error> {
     // A window that begins in the future (an Envoy's clock is wrong) does not hide the present one.
     let mut statement = db.prepare(
-        "SELECT q.bundle, q.subject, q.quota, q.unit, q.amount + w.carried - w.passed, w.window, w.ends FROM quotas q
+        "SELECT q.bundle, q.subject, q.quota, q.unit, q.amount + w.carried - w.passed - w.owed, w.window, w.ends, w.owed
+         FROM quotas q
          JOIN windows w ON w.bundle = q.bundle AND w.subject = q.subject AND w.quota = q.quota AND w.window = (
              SELECT window FROM windows l WHERE l.bundle = q.bundle AND l.subject = q.subject AND l.quota = q.quota
              ORDER BY l.window <= ?1 DESC, l.window DESC LIMIT 1)
@@ -106,6 +109,7 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
         limit: quantity(row.get(4)?).into(),
         window: quantity(row.get(5)?),
         ends: quantity(row.get(6)?),
+        owed: quantity(row.get(7)?).into(),
         ..Standing::default()
     })
 }

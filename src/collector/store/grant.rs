@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Error, quantity, rollover, stored};
+use super::{Error, debt, quantity, rollover, stored, window};
 use crate::quota::MICRO;
 use crate::report::wire::{Grant, QuotaReport};
 
@@ -80,9 +80,7 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         match overlapping(db, of, report, now_ms)? {
             Some(running) => Some(running),
             None => {
-                if open(db, of, &report.quota, report.window, report.ends)? {
-                    rollover::opened(db, of, report)?;
-                }
+                open(db, of, report, report.window, report.ends)?;
                 Some((report.window, report.ends))
             }
         }
@@ -93,9 +91,12 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         let (subject, quota) = (of.subject.to_owned(), report.quota.clone());
         return Ok(Grant { subject, quota, left: report.limit, ..Grant::default() });
     };
+    if told {
+        debt::reported(db, of, report, now_ms)?;
+    }
+    let (amount, owed) = rollover::amount(db, of, report, window, now_ms)?;
     let mut share = load(db, of, &report.quota, window)?;
     let others = others(db, of, &report.quota, window)?;
-    let amount = rollover::amount(db, of, report, window, now_ms)?;
     let before = share.granted;
     share.raise(amount, others, if window == report.window { report.granted } else { 0 }, report.want);
     if share.granted != before {
@@ -109,6 +110,7 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         ends,
         granted: share.granted,
         left,
+        owed,
     })
 }
 
@@ -144,7 +146,7 @@ fn first_use(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> 
         _ => return Ok(None),
     };
     let ends = opened.saturating_add(report.length_ms);
-    open(db, of, &report.quota, opened, ends)?;
+    open(db, of, report, opened, ends)?;
     Ok(Some((opened, ends)))
 }
 
@@ -168,12 +170,12 @@ fn overlapping(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -
     Ok(running)
 }
 
-/// Notes that the window exists, and answers whether that is new. Its first end stands, whatever the policy says later.
-fn open(db: &Connection, of: Of<'_>, quota: &str, window: u64, ends: u64) -> Result<bool, Error> {
-    let new = db
-        .prepare_cached("INSERT OR IGNORE INTO windows (bundle, subject, quota, window, ends) VALUES (?, ?, ?, ?, ?)")?
-        .execute(params![of.bundle, of.subject, quota, stored(window), stored(ends)])?;
-    Ok(new > 0)
+/// Notes that the window exists. Its first end stands, whatever the policy says later.
+fn open(db: &Connection, of: Of<'_>, report: &QuotaReport, opens: u64, ends: u64) -> Result<(), Error> {
+    if window::insert(db, of, report, opens, ends)? {
+        rollover::opened(db, of, report, opens)?;
+    }
+    Ok(())
 }
 
 /// Whether nobody has used anything of a window, nor can.

@@ -3,6 +3,7 @@
 //! Everything here runs inside a transaction of the caller's and gets the time as a parameter.
 
 pub mod account;
+mod debt;
 mod grant;
 mod loss;
 mod record;
@@ -10,6 +11,7 @@ mod rollover;
 mod schema;
 mod sync;
 pub mod usage;
+mod window;
 
 use std::fmt;
 use std::path::Path;

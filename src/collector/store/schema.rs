@@ -74,6 +74,16 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WI
 ALTER TABLE windows ADD COLUMN carried INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE windows ADD COLUMN passed INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+-- What a window is charged beyond the most that it was said to have is a debt, which the next ones pay. Of a window that
+-- was there before this step nobody knows what it had: it makes none.
+ALTER TABLE windows ADD COLUMN allowed INTEGER NOT NULL DEFAULT 9223372036854775807;
+-- What it pays for those before it, and what those had that were skipped between it and the last.
+ALTER TABLE windows ADD COLUMN owed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE windows ADD COLUMN unused INTEGER NOT NULL DEFAULT 0;
+-- Calls were let pass in it that would have been refused: it makes no debt.
+ALTER TABLE windows ADD COLUMN waived INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings a file to the newest version. A file from a newer program is refused and left alone.
@@ -92,6 +102,40 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::{Error, STEPS, migrate};
+    use crate::collector::store::grant::{Of, report};
+    use crate::report::wire::QuotaReport;
+
+    /// Nobody knows what those windows had when they were charged.
+    #[test]
+    fn windows_of_an_older_file_leave_no_debt() {
+        let mut file = rusqlite::Connection::open_in_memory().unwrap();
+        file.execute_batch(&STEPS[..2].concat()).unwrap();
+        file.pragma_update(None, "user_version", 2).unwrap();
+        file.execute_batch(
+            "INSERT INTO windows (bundle, subject, quota, window, ends) VALUES ('b', 's', 'q', 1000, 2000);
+             INSERT INTO grants VALUES ('b', 's', 'q', 1000, 7, 100, 0, 900, 0);",
+        )
+        .unwrap();
+        migrate(&mut file).unwrap();
+        let of = Of { bundle: "b", subject: "s", epoch: 7 };
+        let report = |window: u64, used, want| {
+            let quota = "q".to_owned();
+            let report = QuotaReport { quota, limit: 100, window, used, want, every_ms: 1_000, ..Default::default() };
+            report_at(&file, of, &QuotaReport { ends: window + 1_000, ..report }, window)
+        };
+        assert_eq!(report(1_000, 950, 0).left, 0);
+        assert_eq!(report(2_000, 150, 1_000).granted, 100);
+        assert_eq!(report(3_000, 0, 1_000).granted, 50);
+    }
+
+    fn report_at(
+        file: &rusqlite::Connection,
+        of: Of<'_>,
+        said: &QuotaReport,
+        now_ms: u64,
+    ) -> crate::report::wire::Grant {
+        report(file, of, said, now_ms).unwrap()
+    }
 
     #[test]
     fn a_file_takes_each_step_once_and_a_newer_one_is_refused() {

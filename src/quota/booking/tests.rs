@@ -157,6 +157,7 @@ fn a_refusal_says_what_would_cure_it() {
         ends: START + 6 * 24 * HOUR,
         granted,
         left,
+        owed: 0,
     };
     let mut granting = |granted, left| {
         grant(&keys, "s", &[line(granted, left)], &mut shared).unwrap();
@@ -184,7 +185,7 @@ fn a_refusal_says_what_would_cure_it() {
 fn a_granted_first_use_window_that_came_to_nothing_needs_a_new_grant() {
     let (keys, mut shared) = (Keys::new("b"), Shared::default());
     let quota = quota(five_hours(), 1_000, true);
-    let opened = |window| GrantLine { quota: quota.id, window, ends: window + 5 * HOUR, granted: 50, left: 0 };
+    let opened = |window| GrantLine { quota: quota.id, window, ends: window + 5 * HOUR, granted: 50, left: 0, owed: 0 };
     grant(&keys, "s", &[opened(START)], &mut shared).unwrap();
     let mut account = read_account(&keys, "s", &mut shared).unwrap().unwrap();
     let held = hold(&mut account, &quota, 10, at(1)).unwrap();
@@ -218,7 +219,7 @@ fn what_is_larger_than_a_bucket_never_fits_and_what_runs_only_counts() {
 #[test]
 fn a_fund_that_was_something_else_for_a_while_is_not_granted_twice() {
     let (mut account, fund) = (Account::new("s"), quota(month(), 1_000, true));
-    let granted = GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 100, left: 0 };
+    let granted = GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 100, left: 0, owed: 0 };
     account.merge(&granted);
     let held = hold(&mut account, &fund, 80, at(0)).unwrap();
     let running = hold(&mut account, &fund, 10, at(0)).unwrap();
@@ -258,7 +259,7 @@ fn a_hold_may_pass_what_there_is_by_its_overage() {
     let (mut account, fund) = (Account::new("s"), quota(month(), 100, true));
     let line = Line { quota: fund.clone(), amount: 30, over: 20 };
     assert_eq!(account.hold(&line, None, at(0)), Err(Lack::NeedsGrant { missing: 30 }));
-    account.merge(&GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 10, left: 0 });
+    account.merge(&GrantLine { quota: fund.id, window: START, ends: START + HOUR, granted: 10, left: 0, owed: 0 });
     assert_eq!(account.hold(&line, None, at(0)), Ok(START));
 }
 
@@ -358,7 +359,8 @@ fn a_term_pays_from_its_beginning_to_its_end() {
     let term = Window::Term { from_ms: START + HOUR, until_ms: START + 3 * HOUR };
     for granted in [false, true] {
         let (mut account, quota) = (Account::new("s"), quota(term.clone(), 100, granted));
-        let line = GrantLine { quota: quota.id, window: START + HOUR, ends: START + 3 * HOUR, granted: 100, left: 0 };
+        let line =
+            GrantLine { quota: quota.id, window: START + HOUR, ends: START + 3 * HOUR, granted: 100, left: 0, owed: 0 };
         if granted {
             account.merge(&line);
         }
@@ -442,15 +444,15 @@ fn the_record_of_an_account_has_this_layout() {
     account.set_stamp(3, crate::quota::account::Stamp { generation: 4, number: 6 });
     let ends = 5 * HOUR + 0x11;
     let mut bytes = Vec::new();
-    bytes.extend([3, 0]);
+    bytes.extend([4, 0]);
     bytes.extend([1, 0, 0, 0, b's']);
     bytes.extend([4, 0]);
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([0xff; 8]);
-    for value in [0x11, ends, 0, 0, 0x22, 0, 0] {
+    for value in [0x11, ends, 0, 0, 0x22, 0, 0, 100, 0, 0] {
         bytes.extend(u64::to_le_bytes(value));
     }
-    bytes.push(0);
+    bytes.extend([0, 0]);
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 1]);
     for value in [0x11, 0x05, 0] {
         bytes.extend(u64::to_le_bytes(value));

@@ -115,6 +115,16 @@ fn hostile(claims: &[u16]) -> Vec<(&'static str, Case)> {
                 ..small.clone()
             },
         ),
+        (
+            "debt",
+            Case {
+                quotas: alone,
+                clocks: vec![[NOW, after(month)], [NOW, after(month)], [after(month); 2]],
+                jobs: vec![vec![job(1, 3), job(1, 1)], vec![job(1, 2)]],
+                limits: [2, 2],
+                ..small.clone()
+            },
+        ),
         ("sliding", Case { quotas: sliding, ..small.clone() }),
         (
             "grants and acknowledgements that come twice",
@@ -274,7 +284,9 @@ fn the_search_is_not_blind() {
         });
         assert!(caught.is_some(), "{fault:?} {broken:?} was not caught");
     }
-    for (fault, name) in [(Fault::CarriedIsKept, "carried"), (Fault::OverCountsAnew, "overage")] {
+    for (fault, name) in
+        [(Fault::CarriedIsKept, "carried"), (Fault::OverCountsAnew, "overage"), (Fault::DebtIsForgotten, "debt")]
+    {
         let (_, case) = hostile(&[]).into_iter().find(|(known, _)| *known == name).unwrap();
         let (seen, result) = fault::with(Some(fault), || search(&case));
         println!("{fault:?}, {name}: {} states, {} steps: {result:?}", seen.states, seen.steps);

@@ -84,6 +84,7 @@ fn head() -> SyncHead {
                 want: 1_000_000,
                 rollover: 5_000_000,
                 every_ms: 2_629_746_000,
+                waived: true,
             }],
         }],
     }
@@ -101,6 +102,7 @@ fn reply() -> SyncReply {
             ends: 1_796_054_400_000,
             granted: 4_000_000_000,
             left: 21_000_000_000,
+            owed: 0,
         }],
     }
 }
