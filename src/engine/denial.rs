@@ -275,8 +275,10 @@ impl Denial {
             _ => "it begins anew",
         };
         let again = again.map_or_else(String::new, |ms| format!("; {when} in {}", Span(ms)));
+        // Much may be left, and still be too little for a long call.
+        let how = if view.remaining == 0 { "is used up" } else { "has too little left" };
         let outside = format!(
-            "the {role} `{}` is used up: {} of {} {unit} are left and this call needs more{again}",
+            "the {role} `{}` {how}: {} of {} {unit} are left and this call needs more{again}",
             view.name, view.remaining, view.limit
         );
         Self {
@@ -432,7 +434,7 @@ mod tests {
         assert_eq!((denial.kind, denial.rule.as_str(), denial.retry_ms), (Kind::Exhausted, "seat-5h", None));
         assert_eq!(
             denial.outside,
-            "the fund `seat-5h` is used up: 1 of 100 credits are left and this call needs more; it begins anew in 4h"
+            "the fund `seat-5h` has too little left: 1 of 100 credits are left and this call needs more; it begins anew in 4h"
         );
         assert!(denial.inside.contains("seat/alice"), "{}", denial.inside);
         assert!(!denial.outside.contains("alice"), "{}", denial.outside);
