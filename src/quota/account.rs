@@ -10,7 +10,7 @@
 //! | bucket, 1 | moment of the level, level, remainder of its last drain: three u64 |
 //! | concurrent, 2 | what runs u64 |
 //! | sliding, 3 | length, latest moment, held: three u64, a count u16 and that many slices: start u64, amount u64 |
-//! | period | start, ends, granted, used, held, returned, carried, allowed, owed, spare: ten u64, waived u8 |
+//! | period | start, ends, granted, used, held, returned, carried, allowed, owed, spare: ten u64; waived, late: two u8 |
 //! | stamp | VM slot u16, generation u32, number u64 |
 
 use super::keys::FORMAT;
@@ -111,6 +111,8 @@ pub struct Period {
     /// Whether something was let pass here that the quota, enforced, would have refused: then nothing that is charged here
     /// is debt.
     pub waived: bool,
+    /// Something was charged here when the window was over: it is kept a while, so that this can be reported.
+    pub late: bool,
 }
 
 impl Period {
@@ -247,7 +249,9 @@ impl Entry {
         let mut at = self.before.len();
         while at > KEPT {
             at = at.saturating_sub(1);
-            if self.before.get(at).is_some_and(|period| period.held > 0) {
+            // What was charged to one just now is kept until the window after the next begins: to be reported.
+            let stays = |period: &mut Period| std::mem::take(&mut period.late) || period.held > 0;
+            if self.before.get_mut(at).is_some_and(stays) {
                 continue;
             }
             let gone = self.before.remove(at);
@@ -347,13 +351,15 @@ impl Period {
             owed: from.u64()?,
             spare: from.u64()?,
             waived: from.flag()?,
+            late: from.flag()?,
         })
     }
 
     fn write(&self, to: &mut Writer) {
-        let Self { start, ends, granted, used, held, returned, carried, allowed, owed, spare, waived } = *self;
+        let Self { start, ends, granted, used, held, returned, carried, allowed, owed, spare, waived, late } = *self;
         let figures = [start, ends, granted, used, held, returned, carried, allowed, owed, spare];
         figures.iter().for_each(|value| to.u64(*value));
         to.flag(waived);
+        to.flag(late);
     }
 }

@@ -196,8 +196,10 @@ fn release(held: &mut u64, amount: u64) {
 
 impl Entry {
     fn settle_window(&mut self, line: &HeldLine) {
+        let late = line.window != self.current.start && line.used > 0;
         match self.kept(line.window) {
             Some(period) => {
+                period.late |= late;
                 let held = if seeded(Fault::SettleKeepsHeld) { 0 } else { line.amount };
                 release(&mut period.held, held);
                 let debt = period.charge(line.used);

@@ -4,9 +4,9 @@
 //!
 //! What must hold is told from nothing but the bytes that are written: a hold never passes what may be spent and its
 //! overage, each window owes what those before it were charged too much, no update is lost and none is made twice, and at
-//! the end nothing is held. A refusal is *wrong* if it would
-//! have fitted without holds of others that came to nothing; how often that happens is counted. What a dead VM had not
-//! finished is an open hold until somebody claims it, as a serial oracle has it, too: that is counted apart.
+//! the end nothing is held. A refusal is *wrong* if it would have fitted without holds of others that came to nothing; how
+//! often that happens is counted. What a dead VM had not finished is an open hold until somebody claims it, as a serial
+//! oracle has it, too: that is counted apart.
 
 use std::collections::BTreeMap;
 

@@ -180,7 +180,7 @@ fn people() -> String {
 /// A policy whose windows are short, and passed often.
 pub fn passed(seed: u64) -> String {
     let draw = &mut Draw::new(seed, 3);
-    let window = |draw: &mut Draw| one(draw, &["calendar hour", "first-use 30m"]);
+    let window = |draw: &mut Draw| one(draw, &["calendar minute", "calendar hour", "calendar hour", "first-use 10m"]);
     let (per, fund, cap) = (one(draw, &["seat", "org"]), window(draw), window(draw));
     let rollover = one(draw, &["", "", ", rollover: 0.2 credits"]);
     let empty = one(draw, &["overage 0.3 credits, deny", "overage 2 credits, deny", "deny"]);

@@ -76,9 +76,11 @@ fn a_window_is_kept_while_something_is_held_in_it() {
     assert_eq!(kept(&account), [(30, 90), (25, 90), (0, 30)]);
     let again = Account::decode("s", &account.encode()).unwrap();
     assert_eq!(again, account);
-    // What it was charged there may still have to be said; after that it goes.
+    // What it was charged there has still to be said, however soon the next begins; after that it goes.
     hold(&mut account, &quota, 1, at(40 * HOUR)).unwrap();
-    assert_eq!(kept(&account), [(35, 90), (30, 90)]);
+    assert_eq!(kept(&account), [(35, 90), (30, 90), (0, 30)]);
+    hold(&mut account, &quota, 1, at(45 * HOUR)).unwrap();
+    assert_eq!(kept(&account), [(40, 0), (35, 90)]);
 }
 
 #[test]
@@ -452,7 +454,7 @@ fn the_record_of_an_account_has_this_layout() {
     for value in [0x11, ends, 0, 0, 0x22, 0, 0, 100, 0, 0] {
         bytes.extend(u64::to_le_bytes(value));
     }
-    bytes.extend([0, 0]);
+    bytes.extend([0, 0, 0]);
     bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 1]);
     for value in [0x11, 0x05, 0] {
         bytes.extend(u64::to_le_bytes(value));
