@@ -25,11 +25,11 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: wasm native ## build the filter (target/wasm/farebox.wasm) and the native binary
+build: wasm native ## build the filter (target/wasm/farebox.wasm) and the native binary (FEATURES=old-vocabularies adds p50k_base and r50k_base)
 
 .PHONY: wasm
 wasm:
-	@.ci/wasm build $(WASM)
+	@.ci/wasm build $(WASM) $(if $(FEATURES),--features $(FEATURES))
 
 .PHONY: wasm-hooks
 wasm-hooks:
@@ -37,7 +37,7 @@ wasm-hooks:
 
 .PHONY: native
 native:
-	cargo build --locked --bins
+	cargo build --locked --bins $(if $(FEATURES),--features $(FEATURES))
 
 # With measurements in it, and tiktoken-rs: never shipped.
 .PHONY: wasm-bench
@@ -53,7 +53,7 @@ lint: ## formatting, and clippy for both worlds without a warning
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/wasm clippy -- -D warnings
-	@.ci/wasm clippy --features test-hooks -- -D warnings
+	@.ci/wasm clippy --features test-hooks,old-vocabularies -- -D warnings
 
 .PHONY: test
 test: ## everything: unit, property, golden, policy, end to end on the real Envoy and on one in a container

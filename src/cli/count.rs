@@ -18,7 +18,8 @@ pub struct Args {
 }
 
 fn encoding(name: &str) -> Result<Encoding, String> {
-    let known = Encoding::ALL.map(|encoding| format!("`{}`", encoding.name())).join(", ");
+    let known: Vec<String> = Encoding::ALL.iter().map(|encoding| format!("`{}`", encoding.name())).collect();
+    let known = known.join(", ");
     Encoding::from_name(name).ok_or_else(|| format!("known vocabularies: {known}"))
 }
 
@@ -114,7 +115,7 @@ mod tests {
         let bytes =
             [b"caf\xc3\xa9 \xff\xfe and \xe4\xbd".as_slice(), &[b'='; 200], "你好".as_bytes(), b"\xe4\xbd"].concat();
         let shown = String::from_utf8_lossy(&bytes);
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::ALL.iter().copied() {
             for size in [1, 2, 3, 7, 1000] {
                 struct Drip<'a>(std::slice::Chunks<'a, u8>);
                 impl std::io::Read for Drip<'_> {

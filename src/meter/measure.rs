@@ -82,6 +82,10 @@ fn tiktoken(encoding: Encoding, text: &str) -> u64 {
     let oracle = match encoding {
         Encoding::O200kBase | Encoding::O200kHarmony => tiktoken_rs::o200k_base_singleton(),
         Encoding::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
+        #[cfg(any(test, feature = "old-vocabularies"))]
+        Encoding::P50kBase => tiktoken_rs::p50k_base_singleton(),
+        #[cfg(any(test, feature = "old-vocabularies"))]
+        Encoding::R50kBase => tiktoken_rs::r50k_base_singleton(),
     };
     oracle.count(text, &HashSet::new()).map_or(0, |count| count as u64)
 }

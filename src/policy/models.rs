@@ -155,7 +155,7 @@ fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     let written = text(node, "count", faults)?;
     let known = Encoding::from_name(written);
     if known.is_none() {
-        let help = meant(written, Encoding::ALL.map(Encoding::name), "vocabularies");
+        let help = meant(written, Encoding::ALL.iter().map(|encoding| encoding.name()), "vocabularies");
         faults.add(node.at, Code::UnknownEncoding, format!("unknown vocabulary {}", shown(written)), help);
     }
     known

@@ -86,7 +86,7 @@ impl Known {
         let [first, second] = self.key;
         let mut hasher = SipHasher13::new_with_keys(first, second);
         hasher.write(bytes.as_bytes());
-        let kind = u8::from(encoding == Encoding::Cl100kBase) | (form as u8) << 1;
+        let kind = encoding.vocabulary() | (form as u8) << 4;
         hasher.write(&[kind]);
         let hash = hasher.finish128();
         [hash.h1, hash.h2]

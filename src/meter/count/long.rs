@@ -10,19 +10,20 @@
 //! - **blanks** are the same with line ends for stops; and what follows the last stop leaves its last character to the
 //!   text behind it.
 //! - **signs** go on with signs, then with line ends.
+//!
+//! In the oldest vocabularies numbers can be long too, and line ends are nothing but blanks.
 
 use super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, MARK, NUMBER, SPACE, Scan, UPPER, class_of};
 use super::counter::Counter;
 use super::merge::Merger;
-use super::pattern::{Pattern, contraction};
+use super::pattern::{Pattern, Style, contraction};
 use super::walk::Walks;
 
 /// See the module's docs.
 #[derive(Clone, Debug)]
 pub struct Long {
     kind: Kind,
-    /// Words are told apart by case: see [`Pattern::CASED`].
-    cased: bool,
+    style: Style,
     /// All of it.
     whole: Walks,
     /// Tokens up to the last stop, and what follows it.
@@ -39,8 +40,10 @@ enum Kind {
     Capitals,
     /// A word by `o200k`, from its first lowercase letter on.
     Word,
-    /// A word by `cl100k`.
+    /// A word by all other patterns.
     Letters,
+    /// A number by the oldest.
+    Numbers,
     Blanks,
     Signs,
     /// Line ends behind signs.
@@ -65,7 +68,7 @@ impl Long {
             return Err((0, text.to_owned()));
         };
         let mut long =
-            Self { kind, cased: P::CASED, whole: Walks::new(), stop: None, last: first, behind: String::new() };
+            Self { kind, style: P::STYLE, whole: Walks::new(), stop: None, last: first, behind: String::new() };
         let text = if leads {
             long.add(&mut counter.merger, first);
             chars.as_str()
@@ -82,7 +85,7 @@ impl Long {
             return self.end_word(&mut counter.merger);
         }
         for (at, next) in text.char_indices() {
-            match self.kind.step(next, self.cased) {
+            match self.kind.step(next, self.style) {
                 Step::On(kind) => {
                     if self.kind != kind && kind == Kind::Word {
                         self.stop = None;
@@ -106,7 +109,7 @@ impl Long {
     pub fn tokens(&self) -> u64 {
         match &self.stop {
             // This one pattern has a rule of its own for white space that ends the text.
-            Some(_) if self.kind == Kind::Blanks && !self.cased => self.whole.tokens(),
+            Some(_) if self.kind == Kind::Blanks && self.style == Style::Caseless => self.whole.tokens(),
             Some((before, rest)) => before.saturating_add(rest.tokens()),
             None => self.whole.tokens(),
         }
@@ -139,7 +142,9 @@ impl Long {
                 self.end_word(merger)
             }
             Kind::Blanks => Some(self.end_blanks(text)),
-            Kind::Letters | Kind::Signs | Kind::LineEnds => Some((self.whole.tokens(), text.to_owned())),
+            Kind::Letters | Kind::Numbers | Kind::Signs | Kind::LineEnds => {
+                Some((self.whole.tokens(), text.to_owned()))
+            }
         }
     }
 
@@ -173,7 +178,18 @@ fn beginning<P: Pattern>(text: &str) -> Option<(Kind, bool)> {
     let mut scan = Scan::new(text.as_bytes());
     let (class, behind) = scan.class(0)?;
     let (next, _) = scan.class(behind)?;
-    let (word, of_word) = if P::CASED { (Kind::Capitals, LETTER | MARK) } else { (Kind::Letters, LETTER) };
+    if P::STYLE == Style::Plain {
+        let leads = text.starts_with(' ') && next & BLANK == 0;
+        let kind = match if leads { next } else { class } {
+            class if class & LETTER != 0 => Kind::Letters,
+            NUMBER => Kind::Numbers,
+            class if class & BLANK != 0 => Kind::Blanks,
+            _ => Kind::Signs,
+        };
+        return Some((kind, leads));
+    }
+    let cased = P::STYLE == Style::Cased;
+    let (word, of_word) = if cased { (Kind::Capitals, LETTER | MARK) } else { (Kind::Letters, LETTER) };
     match class {
         NUMBER => None,
         LINE => Some((Kind::Blanks, false)),
@@ -186,17 +202,20 @@ fn beginning<P: Pattern>(text: &str) -> Option<(Kind, bool)> {
 }
 
 impl Kind {
-    fn step(self, next: char, cased: bool) -> Step {
+    fn step(self, next: char, style: Style) -> Step {
         let class = class_of(next as usize);
         match (self, class) {
             (Self::Capitals, UPPER) => Step::On(self),
             (Self::Capitals, CASELESS | MARK) => Step::Stop(self),
             (Self::Capitals | Self::Word, LOWER) | (Self::Word, CASELESS | MARK) => Step::On(Self::Word),
             (Self::Letters, UPPER | LOWER | CASELESS) | (Self::Blanks, SPACE) => Step::On(self),
+            (Self::Blanks, LINE) if style == Style::Plain => Step::On(self),
+            (Self::Signs, LINE) if style == Style::Plain => Step::Over,
+            (Self::Numbers, NUMBER) => Step::On(self),
             (Self::Blanks, LINE) => Step::Stop(self),
             (Self::Signs | Self::LineEnds, LINE) => Step::On(Self::LineEnds),
             (Self::Signs, class) if class & (LETTER | NUMBER | BLANK) == 0 => Step::On(self),
-            (Self::LineEnds, _) if cased && next == '/' => Step::On(self),
+            (Self::LineEnds, _) if style == Style::Cased && next == '/' => Step::On(self),
             _ => Step::Over,
         }
     }

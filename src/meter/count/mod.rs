@@ -18,6 +18,7 @@
 //!   spaces. Here the pattern is [a function](pattern), and encoding goes [from left to right](merge) in linear time.
 //! - **The tables** are made by the build script from tiktoken-rs's vocabularies and regex-syntax's classes, and are part of the
 //!   binary ([`layout`] says how they look). Tests and `make count` compare the outcome with tiktoken-rs.
+//! - **The oldest vocabularies**, `p50k_base` and `r50k_base`, are 2 MB that hardly anybody needs: a feature.
 //! - **Text that is still growing**: where its last piece ends depends on what follows. `don` may become `don't`, three
 //!   spaces may be followed by a fourth or lose one to a word. So the end is [held back](running) until a piece is over
 //!   whatever follows, which the pattern tells by not having looked past the end of the text ([`class::Scan::saw_end`]).
@@ -42,11 +43,19 @@ mod window;
 use std::cell::RefCell;
 
 use counter::{Count, Counter};
-use pattern::{Cl100k, O200k};
+use pattern::{Cl100k, O200k, Pattern};
+#[cfg(any(test, feature = "old-vocabularies"))]
+use pattern::{P50k, R50k};
 
 thread_local! {
     static O200K: RefCell<Counter<O200k>> = RefCell::new(Counter::new());
     static CL100K: RefCell<Counter<Cl100k>> = RefCell::new(Counter::new());
+}
+
+#[cfg(any(test, feature = "old-vocabularies"))]
+thread_local! {
+    static P50K: RefCell<Counter<P50k>> = RefCell::new(Counter::new());
+    static R50K: RefCell<Counter<R50k>> = RefCell::new(Counter::new());
 }
 
 /// A public vocabulary.
@@ -58,11 +67,25 @@ pub enum Encoding {
     Cl100kBase,
     /// `o200k_harmony`: gpt-oss. Other special tokens than `o200k_base`, and the same for text.
     O200kHarmony,
+    /// `p50k_base`: GPT-3 and Codex. With the feature `old-vocabularies`.
+    #[cfg(any(test, feature = "old-vocabularies"))]
+    P50kBase,
+    /// `r50k_base`: GPT-2. With the feature `old-vocabularies`.
+    #[cfg(any(test, feature = "old-vocabularies"))]
+    R50kBase,
 }
 
 impl Encoding {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::O200kBase, Self::Cl100kBase, Self::O200kHarmony];
+    pub const ALL: &[Self] = &[
+        Self::O200kBase,
+        Self::Cl100kBase,
+        Self::O200kHarmony,
+        #[cfg(any(test, feature = "old-vocabularies"))]
+        Self::P50kBase,
+        #[cfg(any(test, feature = "old-vocabularies"))]
+        Self::R50kBase,
+    ];
 
     /// The name that policies and OpenAI's tiktoken use.
     pub const fn name(self) -> &'static str {
@@ -70,12 +93,16 @@ impl Encoding {
             Self::O200kBase => "o200k_base",
             Self::Cl100kBase => "cl100k_base",
             Self::O200kHarmony => "o200k_harmony",
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::P50kBase => "p50k_base",
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::R50kBase => "r50k_base",
         }
     }
 
     /// The vocabulary of this [`name`](Self::name), if we have it.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|encoding| encoding.name() == name)
+        Self::ALL.iter().copied().find(|encoding| encoding.name() == name)
     }
 
     /// Tokens in `text`, special tokens read as plain text.
@@ -100,19 +127,36 @@ impl Encoding {
         bytes as u64
     }
 
+    /// Which vocabulary it is: those that count text alike share a number.
+    pub const fn vocabulary(self) -> u8 {
+        match self {
+            Self::O200kBase | Self::O200kHarmony => 0,
+            Self::Cl100kBase => 1,
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::P50kBase => 2,
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::R50kBase => 3,
+        }
+    }
+
     /// Lends the counter of this thread.
     fn with<R>(self, ask: impl FnOnce(&mut dyn Count) -> R) -> R {
-        // Nobody asks from within an answer; if somebody did, they would get a counter that remembers nothing yet.
         match self {
-            Self::O200kBase | Self::O200kHarmony => O200K.with(|shared| match shared.try_borrow_mut() {
-                Ok(mut counter) => ask(&mut *counter),
-                Err(_) => ask(&mut Counter::<O200k>::new()),
-            }),
-            Self::Cl100kBase => CL100K.with(|shared| match shared.try_borrow_mut() {
-                Ok(mut counter) => ask(&mut *counter),
-                Err(_) => ask(&mut Counter::<Cl100k>::new()),
-            }),
+            Self::O200kBase | Self::O200kHarmony => O200K.with(|shared| lend(shared, ask)),
+            Self::Cl100kBase => CL100K.with(|shared| lend(shared, ask)),
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::P50kBase => P50K.with(|shared| lend(shared, ask)),
+            #[cfg(any(test, feature = "old-vocabularies"))]
+            Self::R50kBase => R50K.with(|shared| lend(shared, ask)),
         }
+    }
+}
+
+/// Nobody asks from within an answer; if somebody did, they would get a counter that remembers nothing yet.
+fn lend<P: Pattern, R>(shared: &RefCell<Counter<P>>, ask: impl FnOnce(&mut dyn Count) -> R) -> R {
+    match shared.try_borrow_mut() {
+        Ok(mut counter) => ask(&mut *counter),
+        Err(_) => ask(&mut Counter::<P>::new()),
     }
 }
 

@@ -5,9 +5,13 @@
 //! never looks further than a character or two behind it: time is linear, whatever the text.
 
 mod cl100k;
+#[cfg(any(test, feature = "old-vocabularies"))]
+mod gpt2;
 mod o200k;
 
 pub use cl100k::Cl100k;
+#[cfg(any(test, feature = "old-vocabularies"))]
+pub use gpt2::{P50k, R50k};
 pub use o200k::O200k;
 
 use super::class::{BLANK, LETTER, LINE, LOWER, NUMBER, Scan, UPPER};
@@ -18,8 +22,8 @@ use super::window::{Classes, FOREIGN, SIGN, SLASH, Window};
 pub trait Pattern {
     /// The vocabulary.
     const TABLES: &'static Tables;
-    /// Words are told apart by case, may end with a contraction, and signs may be followed by slashes: `o200k`.
-    const CASED: bool;
+    /// What else is to be known of pieces that grow long.
+    const STYLE: Style;
 
     /// Behind the piece that begins at `at`, which is inside the text. [`Scan::saw_end`]: more text might change that.
     fn next(scan: &mut Scan<'_>, at: usize) -> usize;
@@ -27,6 +31,18 @@ pub trait Pattern {
     /// The length of the piece that a window begins with, if that can be told whatever follows the window; else 0. It agrees
     /// with `next`, and sees nothing but ASCII.
     fn glance(window: &Window<'_>) -> usize;
+}
+
+/// How patterns differ in pieces that can be long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `o200k`: words are told apart by case and may end with a contraction, and signs may be followed by slashes.
+    Cased,
+    /// `cl100k`: words of any letters, whatever leads them.
+    Caseless,
+    /// Those before: a blank may lead a word, a number or signs; numbers are as long as they are, and line ends are blanks.
+    #[cfg_attr(not(any(test, feature = "old-vocabularies")), allow(dead_code, reason = "only they have it"))]
+    Plain,
 }
 
 /// Behind a contraction (`(?i:'s|'t|'re|'ve|'m|'ll|'d)`) at `at`; else `at`. The long s is an s.

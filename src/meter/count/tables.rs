@@ -37,6 +37,12 @@ macro_rules! tables {
 pub static O200K: Tables = tables!("o200k");
 /// `cl100k_base`.
 pub static CL100K: Tables = tables!("cl100k");
+/// `p50k_base`.
+#[cfg(any(test, feature = "old-vocabularies"))]
+pub static P50K: Tables = tables!("p50k");
+/// `r50k_base`.
+#[cfg(any(test, feature = "old-vocabularies"))]
+pub static R50K: Tables = tables!("r50k");
 
 impl Tables {
     /// Where every token begins.

@@ -28,7 +28,12 @@ fn main() {
         std::fs::write(folder.join(name), bytes).expect("OUT_DIR can be written");
     };
     write("classes", classes::table());
-    let vocabularies = [("o200k", tiktoken_rs::o200k_base()), ("cl100k", tiktoken_rs::cl100k_base())];
+    let vocabularies = [
+        ("o200k", tiktoken_rs::o200k_base()),
+        ("cl100k", tiktoken_rs::cl100k_base()),
+        ("p50k", tiktoken_rs::p50k_base()),
+        ("r50k", tiktoken_rs::r50k_base()),
+    ];
     for (name, vocabulary) in vocabularies {
         let tokens = tokens(&vocabulary.expect("tiktoken-rs carries its vocabularies"));
         let tokens_table = merges::tokens(&tokens);
@@ -42,10 +47,15 @@ fn main() {
     }
 }
 
-/// The bytes of every token, in the order of the ranks. Special tokens have numbers above a gap.
+/// The bytes of every token, in the order of the ranks. Special tokens have numbers above a gap, or amid the others: then
+/// their place has the byte that no text has.
 fn tokens(vocabulary: &tiktoken_rs::CoreBPE) -> Vec<Vec<u8>> {
-    let tokens: Vec<Vec<u8>> = (0..).map_while(|rank| vocabulary.decode_bytes(&[rank]).ok()).collect();
-    assert!(tokens.len() > 100_000 && tokens.len() < layout::NO_TOKEN as usize, "{} tokens", tokens.len());
+    let special = vocabulary.special_tokens();
+    let is_special = |bytes: &[u8]| special.iter().any(|token| token.as_bytes() == bytes);
+    let decoded = (0..).map_while(|rank| vocabulary.decode_bytes(&[rank]).ok());
+    let tokens: Vec<Vec<u8>> =
+        decoded.map(|bytes| if is_special(&bytes) { vec![layout::NO_BYTE] } else { bytes }).collect();
+    assert!(tokens.len() > 50_000 && tokens.len() < layout::NO_TOKEN as usize, "{} tokens", tokens.len());
     tokens
 }
 

@@ -14,7 +14,7 @@
 use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, NUMBER, SPACE, Scan, UPPER};
 use super::super::tables::{self, Tables};
 use super::super::window::{FOREIGN, Window};
-use super::{Pattern, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
+use super::{Pattern, Style, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
 
 /// `cl100k_base`.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub enum Cl100k {}
 
 impl Pattern for Cl100k {
     const TABLES: &'static Tables = &tables::CL100K;
-    const CASED: bool = false;
+    const STYLE: Style = Style::Caseless;
 
     #[inline(always)]
     fn next(scan: &mut Scan<'_>, at: usize) -> usize {

@@ -13,7 +13,7 @@
 use super::super::class::{BLANK, CASELESS, LETTER, LINE, LOWER, MARK, NUMBER, SPACE, Scan, UPPER};
 use super::super::tables::{self, Tables};
 use super::super::window::{FOREIGN, Window};
-use super::{Pattern, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
+use super::{Pattern, Style, blanks, contraction, glance_lead, glance_others, glance_stop, number, signs};
 
 /// `o200k_base`, `o200k_harmony`.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum O200k {}
 
 impl Pattern for O200k {
     const TABLES: &'static Tables = &tables::O200K;
-    const CASED: bool = true;
+    const STYLE: Style = Style::Cased;
 
     #[inline(always)]
     fn next(scan: &mut Scan<'_>, at: usize) -> usize {
