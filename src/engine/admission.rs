@@ -164,7 +164,7 @@ pub fn weigh(
             None | Some((_, Relief::Deny)) => return scale.short(&block),
             Some((_, Relief::Observe)) => scale.let_pass(&block, u64::MAX, How::Observed, patience),
             Some((_, Relief::Overage(most))) => scale.let_pass(&block, *most, How::Overage, patience),
-            Some((_, Relief::NextFund)) => scale.skip_fund(&block, patience),
+            Some((_, Relief::NextFund)) => scale.skip_fund(&block),
             Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, patience, standing),
             Some((step, Relief::Wait(ms))) => {
                 if let Some(wake_ms) = scale.wait(&block, (step, *ms), moment.now, patience) {
@@ -220,6 +220,8 @@ struct Scale<'a, 'b> {
     skipped: Vec<(usize, usize)>,
     /// The buckets that throttled calls take from, and how they stand.
     throttles: Vec<(PlanQuota, Option<Standing>)>,
+    /// And the quotas whose reliefs they are, by their places.
+    throttled: Vec<usize>,
     /// Reliefs used up: of each quota, and last of the funds together.
     used_up: Vec<usize>,
 }
@@ -246,6 +248,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             over: vec![0; bill.quotas.len()],
             skipped: Vec::new(),
             throttles: Vec::new(),
+            throttled: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
         }
     }
@@ -271,14 +274,38 @@ impl<'a, 'b> Scale<'a, 'b> {
     /// The caps that must take the call: of those that are of a fund, the ones whose fund gives a share.
     fn caps(&self) -> impl Iterator<Item = (usize, &'b PlanQuota)> + '_ {
         let paying = match self.bill.quotas.iter().any(|quota| quota.of.is_some()) {
-            true => self.paying().map(|(segment, output)| self.shares(&segment, output)).unwrap_or_default(),
-            false => Vec::new(),
+            true => self.paying().map(|(segment, most)| self.shares(&segment, self.within(most, self.plain_caps()))),
+            false => None,
         };
         let pays = move |fund: QuotaId| {
-            paying.iter().any(|(at, _)| self.bill.quotas.get(*at).is_some_and(|quota| quota.quota.id == fund))
+            let mut funds = paying.iter().flatten().filter_map(|(at, _)| self.bill.quotas.get(*at));
+            funds.any(|quota| quota.quota.id == fund)
         };
-        let quotas = self.bill.quotas.iter().enumerate().map(|(at, quota)| (at, *quota));
-        quotas.filter(move |(_, quota)| quota.role == Role::Cap && quota.of.is_none_or(&pays))
+        self.all_caps().filter(move |(_, quota)| quota.of.is_none_or(&pays))
+    }
+
+    fn all_caps(&self) -> impl Iterator<Item = (usize, &'b PlanQuota)> + '_ {
+        self.bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Cap).map(|(at, quota)| (at, *quota))
+    }
+
+    /// Those that are of no fund.
+    fn plain_caps(&self) -> impl Iterator<Item = (usize, &'b PlanQuota)> + '_ {
+        self.all_caps().filter(|(_, quota)| quota.of.is_none())
+    }
+
+    /// An output limit, lowered to what these caps and the throttles have.
+    fn within(&self, mut output: u64, caps: impl Iterator<Item = (usize, &'b PlanQuota)>) -> u64 {
+        if self.observe {
+            return self.size.output;
+        }
+        for (at, quota) in caps.filter(|(at, _)| self.over(*at) < u64::MAX) {
+            output = output.min(self.largest(quota, self.free(at)).unwrap_or(output));
+        }
+        for (bucket, stands) in &self.throttles {
+            let free = stands.as_ref().map_or(0, Standing::free);
+            output = output.min(self.largest(bucket, free).unwrap_or(output));
+        }
+        output
     }
 
     /// Funds that follow each other and are in one unit pay a call together.
@@ -340,9 +367,17 @@ impl<'a, 'b> Scale<'a, 'b> {
     /// What the ledger should be asked for: all that is short of the whole call, fund by fund in their order.
     fn wants(&self) -> Vec<Want> {
         let mut wants = Vec::new();
-        for (at, quota) in self.caps() {
+        let of_funds = self.fund_wants();
+        // Which fund pays, and so which caps of funds bind, is not known before those have answered.
+        for (at, quota) in self.caps().filter(|(_, quota)| quota.of.is_none() || of_funds.is_empty()) {
             self.want(at, quota, self.asked(quota, self.size.output), &mut wants);
         }
+        wants.extend(of_funds);
+        wants
+    }
+
+    fn fund_wants(&self) -> Vec<Want> {
+        let mut wants = Vec::new();
         // What a later fund could pay is asked of it only when those before it have nothing left.
         for segment in self.segments() {
             let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { continue };
@@ -388,8 +423,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             return Some(Block { at: NOWHERE, funds: true });
         }
         if self.has_funds() && self.paying().is_none() {
-            let at = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund)?;
-            return Some(Block { at, funds: true });
+            return Some(Block { at: self.first_fund()?, funds: true });
         }
         let cap = self.caps().find(|(at, quota)| {
             let known = self.stands.get(*at).is_some_and(Option::is_some);
@@ -419,7 +453,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             let next = self.used_up.get(index).and_then(|next| steps.get(*next));
             next.is_none_or(|relief| matches!(relief, Relief::Deny))
         };
-        let at = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund);
+        let at = self.first_fund();
         let funds = Block { at: at.unwrap_or(NOWHERE), funds: true };
         let short = self.unfunded || at.is_some() && self.paying().is_none();
         if short && self.is_hopeless(&funds) && spent(&self.bill.plan.empty, self.bill.quotas.len()) {
@@ -433,7 +467,15 @@ impl<'a, 'b> Scale<'a, 'b> {
             };
             self.over(*at) < u64::MAX && full && spent(&quota.full, *at)
         };
-        self.caps().find(full).map(|(at, _)| Block { at, funds: false })
+        let mut caps = self.caps().filter(|(_, quota)| quota.of.is_none() || self.fund_wants().is_empty());
+        caps.find(full).map(|(at, _)| Block { at, funds: false })
+    }
+
+    /// The fund that stands for all that may pay.
+    fn first_fund(&self) -> Option<usize> {
+        let is_fund = |quota: &&PlanQuota| quota.role == Role::Fund;
+        let left = self.segments().into_iter().flatten().next();
+        left.or_else(|| self.bill.quotas.iter().position(is_fund))
     }
 
     fn quota(&self, block: &Block) -> Option<&PlanQuota> {
@@ -457,6 +499,10 @@ impl<'a, 'b> Scale<'a, 'b> {
         };
         match block.funds {
             true => self.segments().iter().flatten().all(|at| dry(*at)),
+            // Another fund may pay than the one that it is of.
+            false if self.quota(block).is_some_and(|quota| quota.of.is_some()) => {
+                dry(block.at) && self.fund_wants().is_empty()
+            }
             false => dry(block.at),
         }
     }
@@ -489,8 +535,15 @@ impl<'a, 'b> Scale<'a, 'b> {
             }
             return;
         }
-        let last = || self.bill.quotas.iter().rposition(|quota| quota.role == Role::Fund);
-        let at = if block.funds { last().unwrap_or(block.at) } else { block.at };
+        let last = self.segments().into_iter().flatten().next_back();
+        let at = match (block.funds, last) {
+            (false, _) => block.at,
+            (true, Some(last)) => last,
+            // All were passed over for a cap of theirs. What has no bound lets them pay in spite of it; what has one
+            // cannot, because it is none of requests or tokens of a cap.
+            (true, None) if most == u64::MAX => return self.take_back(how, patience),
+            (true, None) => return,
+        };
         if let Some(over) = self.over.get_mut(at) {
             *over = (*over).max(most);
         }
@@ -503,26 +556,43 @@ impl<'a, 'b> Scale<'a, 'b> {
         loop {
             match self.next_relief(block) {
                 Some((_, Relief::Overage(most))) => return self.let_pass(block, *most, How::Overage, patience),
-                Some((_, Relief::NextFund)) => return self.skip_fund(block, patience),
-                None | Some((_, Relief::Observe)) => return self.let_pass(block, u64::MAX, How::Observed, patience),
+                Some((_, Relief::NextFund)) => return self.skip_fund(block),
+                None | Some((_, Relief::Observe | Relief::Throttle(_))) => {
+                    return self.let_pass(block, u64::MAX, How::Observed, patience);
+                }
                 Some(_) => {}
             }
         }
     }
 
-    /// Takes the fund that a cap is of out of those that may pay.
-    fn skip_fund(&mut self, block: &Block, patience: &mut Patience) {
-        let cap = self.bill.quotas.get(block.at).copied();
-        let Some(fund) = cap.and_then(|cap| cap.of) else { return };
+    /// Takes the fund that a cap is of out of those that may pay, and with it what slows its calls down.
+    fn skip_fund(&mut self, block: &Block) {
+        let Some(fund) = self.bill.quotas.get(block.at).and_then(|cap| cap.of) else { return };
         let place = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund && quota.quota.id == fund);
         self.skipped.extend(place.map(|fund| (fund, block.at)));
-        note(patience, How::NextFund, cap);
+        let of = |at: &usize| self.bill.quotas.get(*at).and_then(|cap| cap.of) == Some(fund);
+        let kept: Vec<bool> = self.throttled.iter().map(|at| !of(at)).collect();
+        let mut keeps = kept.iter();
+        self.throttles.retain(|_| keeps.next().copied().unwrap_or(true));
+        let mut keeps = kept.iter();
+        self.throttled.retain(|_| keeps.next().copied().unwrap_or(true));
+    }
+
+    /// Lets the funds pay after all that were passed over, whatever their caps say.
+    fn take_back(&mut self, how: How, patience: &mut Patience) {
+        for (_, cap) in std::mem::take(&mut self.skipped) {
+            if let Some(over) = self.over.get_mut(cap) {
+                *over = u64::MAX;
+            }
+            note(patience, how, self.bill.quotas.get(cap).copied());
+        }
     }
 
     fn throttle(&mut self, block: &Block, bucket: &PlanQuota, patience: &mut Patience, standing: &mut Stands<'_>) {
         self.let_pass(block, u64::MAX, How::Throttled, patience);
         let stands = standing(&self.bill.subject(bucket.per), bucket, self.asked(bucket, self.floor));
         self.throttles.push((bucket.clone(), stands));
+        self.throttled.push(block.at);
     }
 
     /// When to look again, if waiting can help before this wait is over.
@@ -567,9 +637,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         if block.at == NOWHERE {
             return Verdict::Unfunded;
         }
-        if let Some((_, cap)) = self.skipped.last().filter(|_| block.funds) {
-            // Those behind it cannot pay either: what says when to come again is its cap.
-            return self.short(&Block { at: *cap, funds: false });
+        if let Some(cap) = self.cap_to_name(block) {
+            return self.short(&Block { at: cap, funds: false });
         }
         let Some(quota) = self.quota(block) else {
             let short = Short::NeedsGrant { subject: String::new(), quota: QuotaId(0), missing: 0 };
@@ -584,6 +653,17 @@ impl<'a, 'b> Scale<'a, 'b> {
             false => lack(quota, subject, standing, needed),
         };
         Verdict::Short { short, needed }
+    }
+
+    /// Where a fund was passed over for its cap, and those behind it have nothing and get nothing, that cap says when to
+    /// come again: the one that ends first.
+    fn cap_to_name(&self, block: &Block) -> Option<usize> {
+        let known = self.segments().into_iter().flatten().all(|at| self.is_known(at));
+        if !block.funds || !known || self.funds_lack(1).is_some() {
+            return None;
+        }
+        let resets = |at: usize| self.stands.get(at).and_then(|stands| *stands).map_or(u64::MAX, |s| s.resets_ms);
+        self.skipped.iter().map(|(_, cap)| *cap).min_by_key(|cap| resets(*cap))
     }
 
     /// The lack of all funds together: busy where running calls hold what would do.
@@ -614,21 +694,9 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     /// The limit that all can pay, and what is held of each.
     fn fit(&self, patience: &Patience) -> Fit {
-        let mut output = self.size.output;
         let paying = self.paying();
-        if let Some((_, most)) = &paying {
-            output = output.min(*most);
-        }
-        for (at, quota) in self.caps().filter(|(at, _)| self.over(*at) < u64::MAX) {
-            output = output.min(self.largest(quota, self.free(at)).unwrap_or(output));
-        }
-        for (bucket, stands) in &self.throttles {
-            let free = stands.as_ref().map_or(0, Standing::free);
-            output = output.min(self.largest(bucket, free).unwrap_or(output));
-        }
-        if self.observe {
-            output = self.size.output;
-        }
+        let most = paying.as_ref().map_or(self.size.output, |(_, most)| self.size.output.min(*most));
+        let output = self.within(most, self.caps());
         let caps: Vec<usize> = self.caps().map(|(at, _)| at).collect();
         let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
         // What nothing is known of cannot be held, whatever may pass it.
@@ -639,7 +707,11 @@ impl<'a, 'b> Scale<'a, 'b> {
             Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, over(at))),
         });
         self.add_throttles(output, &mut levels);
-        Fit { output, levels, passed: patience.passed.clone() }
+        let mut passed = patience.clone();
+        for (_, cap) in &self.skipped {
+            note(&mut passed, How::NextFund, self.bill.quotas.get(*cap).copied());
+        }
+        Fit { output, levels, passed: passed.passed }
     }
 
     fn is_known(&self, at: usize) -> bool {

@@ -159,6 +159,8 @@ impl<'b> Bill<'b> {
             .first()
             .and_then(|(index, _)| self.quotas.get(*index))
             .map_or(0, |quota| quota.unit.amount(consumed, price));
+        // What costs nothing is still a call of its funds.
+        let free = rest == 0;
         let mut paid = Vec::with_capacity(paying.len());
         for (position, (index, held)) in paying.iter().enumerate() {
             let last = position.saturating_add(1) == paying.len();
@@ -170,7 +172,15 @@ impl<'b> Bill<'b> {
             Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),
             Role::Cap => {
                 held_of(quota)?;
-                Some((measure(quota, consumed, price), 0))
+                // A cap of a fund that turned out to pay nothing is held, and not used.
+                let pays = |fund: QuotaId| {
+                    let part = |(at, part): &(usize, u64)| {
+                        let is_it = self.quotas.get(*at).is_some_and(|quota| quota.quota.id == fund);
+                        is_it && (*part > 0 || free)
+                    };
+                    paid.iter().any(part)
+                };
+                Some((if quota.of.is_none_or(pays) { measure(quota, consumed, price) } else { 0 }, 0))
             }
         })
     }

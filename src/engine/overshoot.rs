@@ -124,7 +124,10 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
         Role::Cap => &quota.full,
     };
     let bears = quota.role == Role::Cap || may_be_last(plan, quota);
-    for relief in reliefs {
+    // When no other fund can pay, what happens without funds lets the one pay whose cap was full.
+    let goes_on = quota.full.iter().any(|relief| matches!(relief, Relief::NextFund));
+    let without = plan.empty.iter().filter(|relief| goes_on && matches!(relief, Relief::Observe | Relief::Throttle(_)));
+    for relief in reliefs.iter().chain(without) {
         match relief {
             // What no fund can pay is a debt of the last.
             Relief::Overage(_) | Relief::Observe | Relief::Throttle(_) if !bears => {}
@@ -151,7 +154,12 @@ fn may_be_last(plan: &Plan, quota: &PlanQuota) -> bool {
     let pack = |here: &&PacksHere| here.unit == quota.unit && here.per == quota.per;
     let at = funds().find(|(_, of)| of.quota.id == quota.quota.id).map(|(at, _)| at.saturating_add(1));
     let at = at.or_else(|| plan.packs.iter().filter(pack).map(|here| here.before).max());
-    at.is_some_and(|at| funds().all(|(of, fund)| of < at || !fund.models.is_empty()))
+    // A fund is passed over where a cap of it is full.
+    let passed_over = |fund: &PlanQuota| {
+        let caps = plan.quotas.iter().filter(|cap| cap.of == Some(fund.quota.id));
+        caps.flat_map(|cap| &cap.full).any(|relief| matches!(relief, Relief::NextFund))
+    };
+    at.is_some_and(|at| funds().all(|(of, fund)| of < at || !fund.models.is_empty() || passed_over(fund)))
 }
 
 /// Whether calls that fall to this line of the catalogue may count.
@@ -253,6 +261,23 @@ mod tests {
                 "{unit}"
             );
         }
+    }
+
+    #[test]
+    fn a_cap_of_a_fund_is_passed_where_no_other_fund_can_pay() {
+        let with = |empty: &str, full: &str| {
+            let fund = |name: &str| format!("{name}: {{amount: 9 requests, per: seat, window: lifetime}}");
+            let cap = format!("c: {{limit: 3 requests, per: seat, window: calendar day, of: b, full: [{full}]}}");
+            let bundle =
+                bundle(EXACT, &format!("funds: {{{}, {}}}, empty: [{empty}], caps: {{{cap}}}", fund("b"), fund("a")));
+            let plan = &bundle.plans[0];
+            let when =
+                |at: usize| of(&bundle, plan, &plan.quotas[at]).into_iter().map(|way| way.when).collect::<Vec<_>>();
+            (when(0), when(2))
+        };
+        assert_eq!(with("observe", "deny"), (vec![], vec![]));
+        assert_eq!(with("observe", "next fund"), (vec![], vec!["`observe`"]));
+        assert_eq!(with("deny", "next fund"), (vec![], vec![]));
     }
 
     #[test]

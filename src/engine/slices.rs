@@ -197,9 +197,7 @@ pub(super) fn room(
             None => blocked = true,
         }
     }
-    let may = |quota: &PlanQuota| may_pay(bill, quota, is_held);
-    let funds: Vec<Pan<'_>> =
-        paying(bill, is_held).into_iter().filter(|(_, quota)| may(quota)).map(|(at, quota)| pan(at, quota)).collect();
+    let funds: Vec<Pan<'_>> = paying(bill, is_held).into_iter().map(|(at, quota)| pan(at, quota)).collect();
     if let Some(first) = funds.first() {
         let mut need = more(first.quota, most);
         for fund in &funds {
@@ -242,11 +240,12 @@ fn pinned(held: &[HeldLevel], subject: &str, quota: QuotaId) -> u64 {
 }
 
 /// The funds that the call draws on, in their order: those that follow each other and are in one unit with one that is
-/// held.
+/// held. One of which a cap is not held cannot begin to pay.
 fn paying<'b>(bill: &Bill<'b>, is_held: impl Fn(&PlanQuota) -> bool) -> Vec<(usize, &'b PlanQuota)> {
     let mut funds: Vec<(usize, &PlanQuota)> = Vec::new();
     let mut drawn = false;
-    for (at, quota) in bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund) {
+    let may = |quota: &PlanQuota| is_held(quota) || may_pay(bill, quota, &is_held);
+    for (at, quota) in bill.quotas.iter().enumerate().filter(|(_, quota)| quota.role == Role::Fund && may(quota)) {
         if funds.last().is_some_and(|(_, last)| last.unit != quota.unit) {
             if drawn {
                 break;

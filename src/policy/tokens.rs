@@ -87,6 +87,10 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
     }
     if let Some(node) = fields.optional("empty") {
         plan.empty = reliefs(node, &fields.path("empty"), faults);
+        if let Some(next) = plan.empty.iter().find(|step| step.value == ReliefText::NextFund) {
+            let message = "the next fund has been tried before the funds are empty";
+            faults.add(next.at, Code::Conflict, message, "remove it: it is for `full` of a cap with `of`");
+        }
         let fund = plan.quotas.iter().rev().find(|quota| quota.role == Role::Fund);
         if fund.is_none() && plan.packs.is_empty() {
             let message = "`empty` says what happens without funds, but there is no fund";
@@ -258,6 +262,10 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
     fits(role, unit, unit_at, &window, faults);
     if let Some(rejected) = rejected.as_ref().filter(|rejected| rejected.value) {
         let shared = per.as_ref().is_some_and(|per| !matches!(per.value, Per::Level(0) | Per::Session));
+        if of.is_some() {
+            let message = "a refused call is paid by no fund, so it counts on no cap of one";
+            faults.add(rejected.at, Code::Conflict, message, "remove `rejected`, or `of`");
+        }
         counts_rejected(rejected.at, unit, &window.value, shared, models.is_some(), faults);
     }
     if let Some(burst) = burst.as_ref().filter(|_| !matches!(window.value, WindowText::Bucket(_))) {
@@ -327,8 +335,10 @@ fn reliefs(node: &Node, what: &str, faults: &mut Faults) -> Vec<Spanned<ReliefTe
     let mut steps: Vec<Spanned<ReliefText>> = Vec::new();
     for item in list(node, what, faults).unwrap_or_default() {
         let Some(step) = form(item, what, faults, relief) else { continue };
+        let refuses = step.value == ReliefText::Deny;
         if let Some(last) = steps.last()
-            && matches!(last.value, ReliefText::Deny | ReliefText::Observe)
+            && (matches!(last.value, ReliefText::Deny | ReliefText::Observe)
+                || last.value == ReliefText::NextFund && !refuses)
         {
             let message = "this step has no effect: the one before it is final";
             faults.add(step.at, Code::Shadowed, message, "remove it, or move it up");

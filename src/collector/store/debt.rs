@@ -47,8 +47,15 @@ fn stands_alone(report: &QuotaReport) -> bool {
     report.every_ms == 0 && report.length_ms == 0
 }
 
-/// Somebody has said what was used of a window.
-pub(super) fn reported(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<(), Error> {
+/// Somebody has said what was used of a window; whether that is `more` than was said before. If nothing is new, nothing is
+/// reckoned: an Envoy without calls repeats itself with every sync, and there may be a window a minute.
+pub(super) fn reported(
+    db: &Connection,
+    of: Of<'_>,
+    report: &QuotaReport,
+    more: bool,
+    now_ms: u64,
+) -> Result<(), Error> {
     let found = find(db, of, report, Which::At, report.window)?.filter(|_| !stands_alone(report));
     let Some(known) = found else { return Ok(()) };
     let mut here = Kept { waived: known.waived || report.waived, ..known };
@@ -56,7 +63,7 @@ pub(super) fn reported(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms
     if here != known {
         keep(db, of, report, &here)?;
     }
-    pass_on(db, of, report, here.window)
+    if more || here != known { pass_on(db, of, report, here.window) } else { Ok(()) }
 }
 
 /// Reckons what all windows after the one at `window` owe.

@@ -68,8 +68,10 @@ pub(super) struct Of<'a> {
 pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> Result<Grant, Error> {
     declare(db, of, report, now_ms)?;
     let told = report.window > 0 || report.length_ms == 0;
+    let mut more = false;
     if told {
         let mut share = load(db, of, &report.quota, report.window)?;
+        more = report.used > share.used;
         share.used = share.used.max(report.used);
         share.returned = share.returned.max(report.returned);
         // More than was granted here: this ledger was restored from an older copy. What was said stands.
@@ -92,7 +94,7 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         return Ok(Grant { subject, quota, left: report.limit, ..Grant::default() });
     };
     if told {
-        debt::reported(db, of, report, now_ms)?;
+        debt::reported(db, of, report, more, now_ms)?;
     }
     let (amount, owed) = rollover::amount(db, of, report, window, now_ms)?;
     let mut share = load(db, of, &report.quota, window)?;
