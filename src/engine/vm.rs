@@ -170,7 +170,8 @@ impl Vm {
     }
 
     /// From now on calls are weighed as ever, but nothing is held while they run: as gateways do it that check first
-    /// and settle later. It shows what the hold prevents.
+    /// and settle later. It shows what the hold prevents. (A millionth of a unit is, so that a window in which calls run
+    /// is not taken for an idle one.)
     #[cfg(feature = "test-hooks")]
     pub fn hold_nothing(&mut self) {
         self.holds_nothing = true;
@@ -179,7 +180,7 @@ impl Vm {
     /// What an exchange that may come to `worst` micro-units of a quota holds of it.
     #[cfg(feature = "test-hooks")]
     pub(super) fn to_hold(&self, worst: u64) -> u64 {
-        if self.holds_nothing { 0 } else { worst }
+        if self.holds_nothing { worst.min(1) } else { worst }
     }
 
     /// What an exchange that may come to `worst` micro-units of a quota holds of it: all of that.

@@ -103,7 +103,11 @@ class Books:
         for record in self.records:
             self.recorded[record["seat"]] += sum(record["usage"][k] for k in ("input", "cache_read", "cache_write", "output"))
         self.envoys = envoys
-        self.accounts = until(lambda: _agreed(ledger.get("accounts")["quotas"]), 30, "the last sync's standings arrive")
+        try:
+            self.accounts = until(lambda: _agreed(ledger.get("accounts")["quotas"]), 30, "the last sync's standings arrive")
+        except AssertionError as error:
+            odd = [one for one in ledger.get("accounts")["quotas"] if one["used"] != one["used_by_records"]]
+            raise AssertionError(f"{error}; accounts and records disagree: {odd}") from error
 
     def metric(self, name, **labels):
         total = 0
