@@ -18,6 +18,7 @@ from conftest import ROOT, TARGET, WASM, Stack, Upstream
 
 WASM_BENCH = TARGET / "wasm/farebox-bench.wasm"
 ENCODINGS = ("o200k_base", "cl100k_base")
+TURNS = 4
 PROSE = ("english", "chinese", "code", "json", "chat")
 
 
@@ -134,15 +135,25 @@ def mb(size, nanoseconds):
     return size * 1e3 / max(nanoseconds, 1)
 
 
+def best_of(turns, place, encoding, what, rounds, path):
+    """Tokens, the first pass of all, and the fastest."""
+    told = [place.measure(encoding, what, rounds, path) for _ in range(turns)]
+    return told[0][0], told[0][1], min(best for _, _, best in told)
+
+
 def table(places, encoding, texts, rounds):
+    """Each text in several turns: a noisy moment, or one in which V8 still makes its code, spoils no figure then."""
     head = "".join(f"{f'{place}: ours':>16}{'first':>8}{'tiktoken-rs':>13}{'times':>7}" for place in places)
     print(f"\n{encoding}, MB/s\n{'':<20}{head}{'tokens':>10}", flush=True)
+    for place in places.values():
+        for path in texts.values():
+            place.measure(encoding, "ours", rounds, path)
     for name, path in texts.items():
         size = path.stat().st_size
         row, counts = "", set()
         for place in places.values():
-            tokens, first, best = place.measure(encoding, "ours", rounds, path)
-            theirs, _, slow = place.measure(encoding, "tiktoken", 2, path)
+            tokens, first, best = best_of(TURNS, place, encoding, "ours", rounds, path)
+            theirs, _, slow = best_of(TURNS, place, encoding, "tiktoken", 1, path)
             counts |= {tokens, *([theirs] if theirs else [])}
             speed = f"{mb(size, slow):>13.1f}{slow / best:>6.1f}x" if theirs else f"{'fails':>13}{'':>7}"
             row += f"{mb(size, best):>16.1f}{mb(size, first):>8.1f}{speed}"
@@ -189,8 +200,8 @@ def main():
             print("\na delta of 20 bytes, with the exact total after each; an agent's request of 400 KB (ms)")
             print(f"{'':<12}{'delta µs':>10}{'read':>8}{'count, first':>14}{'again':>8}")
             for who, place in places.items():
-                _, _, deltas = place.measure("o200k_base", "deltas", 5, prose["chat"])
-                read, first, again = (place.measure("o200k_base", what, 15, agent)[2] / 1e6 for what in ("read", "first", "again"))
+                _, _, deltas = best_of(TURNS, place, "o200k_base", "deltas", 5, prose["chat"])
+                read, first, again = (best_of(TURNS, place, "o200k_base", what, 15, agent)[2] / 1e6 for what in ("read", "first", "again"))
                 pieces = prose["chat"].stat().st_size / 20
                 print(f"{who:<12}{deltas / pieces / 1e3:>10.2f}{read:>8.2f}{first:>14.2f}{again:>8.2f}")
         finally:
