@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::Place;
 use super::table::{self, Ends, Fields, Node};
+use super::texts::MOST;
 use crate::meter::json;
 
 /// How deep strings in unknown places are looked for.
@@ -52,7 +53,7 @@ pub(super) fn outline<'a>(
     known: &dyn Fn(&Place) -> bool,
 ) -> Option<Outline<'a>> {
     let kind = kind.map(str::to_owned);
-    let mut walk = Walk { outline: Outline::default(), kind, sealed: None, known };
+    let mut walk = Walk { outline: Outline::default(), kind, sealed: None, known, begun: Vec::new() };
     let within = Within::default();
     if data.trim_ascii_start().starts_with('[') {
         json::elements(data, |raw| walk.one(fields, "", raw, within, &Above::Element(&Above::Top)))?;
@@ -74,6 +75,8 @@ struct Walk<'a, 'k> {
     kind: Option<String>,
     sealed: Option<u64>,
     known: &'k dyn Fn(&Place) -> bool,
+    /// Texts that begin with it. An answer with more than [`MOST`] is not filtered at all.
+    begun: Vec<Place>,
 }
 
 /// Where in an event a value stands.
@@ -221,10 +224,12 @@ impl<'a> Walk<'a, '_> {
         }
         let key = if within.aside { "aside" } else { name };
         let place = Place { part: within.part, call: within.call, key: key.to_owned(), json, again: false };
-        let around = (!(self.known)(&place)).then(|| match within.starts {
+        let begins = self.begun.len() <= MOST && !self.begun.contains(&place) && !(self.known)(&place);
+        let around = begins.then(|| match within.starts {
             true => goes_on(within.part, name),
             false => Around::of(above),
         });
+        self.begun.extend(begins.then(|| place.clone()));
         self.outline.strings.push((Target::Piece { place, grows, around }, raw));
     }
 

@@ -126,6 +126,22 @@ fn anthropic(blocks: &[(&str, &[&str])]) -> String {
     body + &event("message_delta", json!({"delta": {"stop_reason": "end_turn"}})) + &event("message_stop", json!({}))
 }
 
+/// As much work as there is text, and not its square: an upstream may send what it likes.
+#[test]
+fn a_text_in_a_hundred_thousand_pieces_is_filtered_like_any_other() {
+    let piece = |text: &str| format!("{{\"index\":0,\"message\":{{\"content\":\"{text}\"}}}}");
+    let mut pieces = vec![piece("write "), piece("to ann@exa"), piece("mple.com ")];
+    pieces.resize(100_000, piece("a"));
+    let document = format!("{{\"choices\":[{}]}}", pieces.join(","));
+    let (out, rewriter, _) = through(Dialect::OpenAiChat, [document.as_bytes()]);
+    assert_eq!(rewriter.failed(), None);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let texts = told["choices"].as_array().unwrap().iter().filter_map(|choice| choice["message"]["content"].as_str());
+    let text: String = texts.collect();
+    assert!(text.starts_with("write to █ aaa") && !out.contains("exa"), "{:.200}", text);
+    assert_eq!(text.chars().filter(|letter| *letter == 'a').count(), 99_997);
+}
+
 #[test]
 fn what_holds_nothing_passes_byte_by_byte() {
     let stream = openai(&[

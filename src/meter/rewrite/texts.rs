@@ -8,7 +8,7 @@ use crate::meter::dialect::Dialect;
 use crate::meter::json;
 
 /// The most texts of one answer that are filtered side by side.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 
 /// The longest text that is kept to see whether events repeat it, in bytes.
 const LONGEST_REPEATED: usize = 1024 * 1024;
@@ -119,8 +119,8 @@ impl Texts {
         }
         for (at, place) in spoken.iter().enumerate() {
             let later = spoken.get(at.saturating_add(1)..).unwrap_or_default();
-            let followed = later.iter().any(|other| succeeds(other, place));
-            if !later.contains(place) && (followed || ends(place)) {
+            let last = !later.contains(place);
+            if last && (ends(place) || later.iter().any(|other| succeeds(other, place))) {
                 self.end_within(place, &mut changes, filter);
             }
         }
