@@ -15,29 +15,17 @@ use super::super::tables::{self, Tables};
 use super::super::window::Window;
 use super::{Pattern, Style};
 
+/// The vocabularies that have it; `LATER`: the second of them.
+#[derive(Debug)]
+pub enum Gpt2<const LATER: bool> {}
+
 /// `p50k_base`: GPT-3 and Codex.
-#[derive(Debug)]
-pub enum P50k {}
-
+pub type P50k = Gpt2<true>;
 /// `r50k_base`: GPT-2, and GPT-3 before Codex.
-#[derive(Debug)]
-pub enum R50k {}
+pub type R50k = Gpt2<false>;
 
-impl Pattern for P50k {
-    const TABLES: &'static Tables = &tables::P50K;
-    const STYLE: Style = Style::Plain;
-
-    fn next(scan: &mut Scan<'_>, at: usize) -> usize {
-        next(scan, at)
-    }
-
-    fn glance(_: &Window<'_>) -> usize {
-        0
-    }
-}
-
-impl Pattern for R50k {
-    const TABLES: &'static Tables = &tables::R50K;
+impl<const LATER: bool> Pattern for Gpt2<LATER> {
+    const TABLES: &'static Tables = if LATER { &tables::P50K } else { &tables::R50K };
     const STYLE: Style = Style::Plain;
 
     fn next(scan: &mut Scan<'_>, at: usize) -> usize {
