@@ -3,9 +3,9 @@
 //! Pure arithmetic over a [`Bill`] and the standing of its accounts. Everything here happens before anything is
 //! written, so that a refusal leaves no trace.
 //!
-//! Caps must all take the call; one that is of a fund, if that fund pays. Of the funds one must pay, or several that follow each other and are in one unit: then
-//! the call is split at the boundary, the first giving what it has. Where something is in the way, the policy's reliefs
-//! are tried in the order in which they are written.
+//! Caps must all take the call; one that is of a fund, if that fund pays. Of the funds one must pay, or several that
+//! follow each other and are in one unit: then the call is split at the boundary, the first giving what it has. Where
+//! something is in the way, the policy's reliefs are tried in the order in which they are written.
 
 use crate::engine::bill::{self, Bill, Size};
 use crate::now::Now;
@@ -202,6 +202,21 @@ struct Block {
 /// The place of the fund that is missing.
 const NOWHERE: usize = usize::MAX;
 
+/// A relief that lets a call go on at its pace.
+struct Throttle {
+    /// The quota whose relief it is, by its place.
+    of: usize,
+    /// What the call takes from, and how that stands.
+    bucket: PlanQuota,
+    stands: Option<Standing>,
+}
+
+impl Throttle {
+    fn free(&self) -> u64 {
+        self.stands.as_ref().map_or(0, Standing::free)
+    }
+}
+
 /// One call on the scale.
 struct Scale<'a, 'b> {
     bill: &'a Bill<'b>,
@@ -218,10 +233,8 @@ struct Scale<'a, 'b> {
     over: Vec<u64>,
     /// Funds that do not pay this call, and the cap that was in the way, by their places.
     skipped: Vec<(usize, usize)>,
-    /// The buckets that throttled calls take from, and how they stand.
-    throttles: Vec<(PlanQuota, Option<Standing>)>,
-    /// And the quotas whose reliefs they are, by their places.
-    throttled: Vec<usize>,
+    /// What slows the call down.
+    throttles: Vec<Throttle>,
     /// Reliefs used up: of each quota, and last of the funds together.
     used_up: Vec<usize>,
 }
@@ -248,7 +261,6 @@ impl<'a, 'b> Scale<'a, 'b> {
             over: vec![0; bill.quotas.len()],
             skipped: Vec::new(),
             throttles: Vec::new(),
-            throttled: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
         }
     }
@@ -301,9 +313,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         for (at, quota) in caps.filter(|(at, _)| self.over(*at) < u64::MAX) {
             output = output.min(self.largest(quota, self.free(at)).unwrap_or(output));
         }
-        for (bucket, stands) in &self.throttles {
-            let free = stands.as_ref().map_or(0, Standing::free);
-            output = output.min(self.largest(bucket, free).unwrap_or(output));
+        for throttle in &self.throttles {
+            output = output.min(self.largest(&throttle.bucket, throttle.free()).unwrap_or(output));
         }
         output
     }
@@ -432,10 +443,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         if let Some((at, _)) = cap {
             return Some(Block { at, funds: false });
         }
-        let throttle = self.throttles.iter().position(|(bucket, stands)| {
-            let free = stands.as_ref().map_or(0, Standing::free);
-            self.largest(bucket, free).is_none()
-        });
+        let full = |throttle: &Throttle| self.largest(&throttle.bucket, throttle.free()).is_none();
+        let throttle = self.throttles.iter().position(full);
         throttle.map(|index| Block { at: self.bill.quotas.len().saturating_add(index), funds: false })
     }
 
@@ -479,15 +488,19 @@ impl<'a, 'b> Scale<'a, 'b> {
     }
 
     fn quota(&self, block: &Block) -> Option<&PlanQuota> {
-        let throttle = || self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?).map(|(bucket, _)| bucket);
-        self.bill.quotas.get(block.at).copied().or_else(throttle)
+        self.bill.quotas.get(block.at).copied().or_else(|| self.throttle_at(block).map(|throttle| &throttle.bucket))
     }
 
     fn standing(&self, block: &Block) -> Option<Standing> {
         match self.stands.get(block.at) {
             Some(stands) => *stands,
-            None => self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?).and_then(|(_, stands)| *stands),
+            None => self.throttle_at(block).and_then(|throttle| throttle.stands),
         }
+    }
+
+    /// The throttle that is in the way, if one is.
+    fn throttle_at(&self, block: &Block) -> Option<&Throttle> {
+        self.throttles.get(block.at.checked_sub(self.bill.quotas.len())?)
     }
 
     /// Whether a fetch would be in vain: what is in the way gets nothing from the ledger.
@@ -539,8 +552,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         let at = match (block.funds, last) {
             (false, _) => block.at,
             (true, Some(last)) => last,
-            // All were passed over for a cap of theirs. What has no bound lets them pay in spite of it; what has one
-            // cannot, because it is none of requests or tokens of a cap.
+            // All were passed over for a cap of theirs. What has no bound lets them pay in spite of it; a bound is one of
+            // funds, and says nothing of a cap, which may be in another unit.
             (true, None) if most == u64::MAX => return self.take_back(how, patience),
             (true, None) => return,
         };
@@ -550,8 +563,8 @@ impl<'a, 'b> Scale<'a, 'b> {
         note(patience, how, self.bill.quotas.get(block.at).copied());
     }
 
-    /// Lets a call pass that is only seen. An overage is a debt all the same, and another fund pays; what would have had to wait, to go on slowly
-    /// or to go to another model would have been refused as it is.
+    /// Lets a call pass that is only seen. An overage is a debt all the same, and another fund pays; what would have had to
+    /// wait or to go to another model would have been refused as it is.
     fn let_see(&mut self, block: &Block, patience: &mut Patience) {
         loop {
             match self.next_relief(block) {
@@ -570,12 +583,9 @@ impl<'a, 'b> Scale<'a, 'b> {
         let Some(fund) = self.bill.quotas.get(block.at).and_then(|cap| cap.of) else { return };
         let place = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund && quota.quota.id == fund);
         self.skipped.extend(place.map(|fund| (fund, block.at)));
-        let of = |at: &usize| self.bill.quotas.get(*at).and_then(|cap| cap.of) == Some(fund);
-        let kept: Vec<bool> = self.throttled.iter().map(|at| !of(at)).collect();
-        let mut keeps = kept.iter();
-        self.throttles.retain(|_| keeps.next().copied().unwrap_or(true));
-        let mut keeps = kept.iter();
-        self.throttled.retain(|_| keeps.next().copied().unwrap_or(true));
+        let bill = self.bill;
+        let slows = |throttle: &Throttle| bill.quotas.get(throttle.of).and_then(|cap| cap.of) == Some(fund);
+        self.throttles.retain(|throttle| !slows(throttle));
     }
 
     /// Lets the funds pay after all that were passed over, whatever their caps say.
@@ -591,8 +601,7 @@ impl<'a, 'b> Scale<'a, 'b> {
     fn throttle(&mut self, block: &Block, bucket: &PlanQuota, patience: &mut Patience, standing: &mut Stands<'_>) {
         self.let_pass(block, u64::MAX, How::Throttled, patience);
         let stands = standing(&self.bill.subject(bucket.per), bucket, self.asked(bucket, self.floor));
-        self.throttles.push((bucket.clone(), stands));
-        self.throttled.push(block.at);
+        self.throttles.push(Throttle { of: block.at, bucket: bucket.clone(), stands });
     }
 
     /// When to look again, if waiting can help before this wait is over.
@@ -739,7 +748,7 @@ impl<'a, 'b> Scale<'a, 'b> {
     }
 
     fn add_throttles(&self, output: u64, levels: &mut Vec<Level>) {
-        for (bucket, _) in &self.throttles {
+        for Throttle { bucket, .. } in &self.throttles {
             let subject = self.bill.subject(bucket.per);
             let line = crate::quota::Line { quota: bucket.quota.clone(), amount: self.asked(bucket, output), over: 0 };
             match levels.iter_mut().find(|level| level.subject == subject) {

@@ -1,10 +1,11 @@
 //! What operations do to an account: holding, taking back, settling. Pure integer arithmetic.
 //!
 //! A window admits while `used + owed + held + amount ≤ granted − returned`; without a ledger what is granted is the limit
-//! and what was carried into it, and what is owed is what windows before it were charged beyond theirs. A bucket and a sliding window take the amount when it is held and give back at settle what
-//! was too much: a bucket not what has drained since, because that has been refilled already, and giving it back again
-//! would lift the bucket above what its rate allows; a sliding window in the slice in which it was charged. A concurrent
-//! quota only counts what runs. Each admits by [`Line::over`] more than that.
+//! and what was carried into it, and what is owed is what windows before it were charged beyond theirs. A bucket and a
+//! sliding window take the amount when it is held and give back at settle what was too much: a bucket not what has
+//! drained since, because that has been refilled already, and giving it back again would lift the bucket above what its
+//! rate allows; a sliding window in the slice in which it was charged. A concurrent quota only counts what runs. Each
+//! admits by [`Line::over`] more than that.
 
 use super::account::{Account, Entry, Kind};
 use super::fault::{Fault, seeded};

@@ -173,7 +173,7 @@ impl Open {
     /// is read for what the provider reports.
     fn break_here(&mut self, chunk: &[u8], room: usize, denial: &Denial, desk: &mut Desk<'_>) -> Course {
         let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
-        let (fits, rest) = chunk.split_at(room.min(chunk.len()));
+        let (fits, rest) = chunk.split_at_checked(room).unwrap_or((chunk, &[]));
         if let Some(Guarded { shape: Shape::Document { held, .. }, .. }) = &mut self.guarded {
             held.clear();
             reader.push(chunk, self.body_ended);
