@@ -7,12 +7,16 @@
 //! follow each other and are in one unit: then the call is split at the boundary, the first giving what it has. Where
 //! something is in the way, the policy's reliefs are tried in the order in which they are written.
 
+mod relief;
+mod short;
+
 use crate::engine::bill::{self, Bill, Size};
 use crate::now::Now;
 use crate::policy::bundle::{PlanQuota, Relief, Role};
 use crate::policy::price::Price;
 use crate::policy::unit::Unit;
-use crate::quota::{Level, QuotaId, Short, Standing, Window};
+use crate::quota::{Level, QuotaId, Short, Standing};
+use short::lack;
 
 /// What the accounts say to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -520,187 +524,6 @@ impl<'a, 'b> Scale<'a, 'b> {
         }
     }
 
-    /// The next relief for what is in the way, and its place in the list. It is used up then.
-    fn next_relief(&mut self, block: &Block) -> Option<(usize, &'b Relief)> {
-        let index = if block.funds { self.bill.quotas.len() } else { block.at };
-        let steps: &'b [Relief] = match block.funds {
-            true => &self.bill.plan.empty,
-            false => self.bill.quotas.get(block.at).map(|quota| quota.full.as_slice()).unwrap_or_default(),
-        };
-        // A throttle's own bucket has no relief.
-        let next = self.used_up.get_mut(index)?;
-        if block.at >= self.bill.quotas.len() && !block.funds {
-            return None;
-        }
-        let step = steps.get(*next)?;
-        let at = *next;
-        *next = next.saturating_add(1);
-        Some((at, step))
-    }
-
-    /// Lets the call pass the quota by `most` micro-units in all. Of funds the last one bears it.
-    fn let_pass(&mut self, block: &Block, most: u64, how: How, patience: &mut Patience) {
-        if block.at == NOWHERE {
-            // Nothing is there that could bear it, so it is merely seen, or refused.
-            if how == How::Observed {
-                self.unfunded = false;
-                note(patience, how, None);
-            }
-            return;
-        }
-        let last = self.segments().into_iter().flatten().next_back();
-        let at = match (block.funds, last) {
-            (false, _) => block.at,
-            (true, Some(last)) => last,
-            // All were passed over for a cap of theirs. What has no bound lets them pay in spite of it; a bound is one of
-            // funds, and says nothing of a cap, which may be in another unit.
-            (true, None) if most == u64::MAX => return self.take_back(how, patience),
-            (true, None) => return,
-        };
-        if let Some(over) = self.over.get_mut(at) {
-            *over = (*over).max(most);
-        }
-        note(patience, how, self.bill.quotas.get(block.at).copied());
-    }
-
-    /// Lets a call pass that is only seen. An overage is a debt all the same, and another fund pays; what would have had to
-    /// wait or to go to another model would have been refused as it is.
-    fn let_see(&mut self, block: &Block, patience: &mut Patience) {
-        loop {
-            match self.next_relief(block) {
-                Some((_, Relief::Overage(most))) => return self.let_pass(block, *most, How::Overage, patience),
-                Some((_, Relief::NextFund)) => return self.skip_fund(block),
-                None | Some((_, Relief::Observe | Relief::Throttle(_))) => {
-                    return self.let_pass(block, u64::MAX, How::Observed, patience);
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Takes the fund that a cap is of out of those that may pay, and with it what slows its calls down.
-    fn skip_fund(&mut self, block: &Block) {
-        let Some(fund) = self.bill.quotas.get(block.at).and_then(|cap| cap.of) else { return };
-        let place = self.bill.quotas.iter().position(|quota| quota.role == Role::Fund && quota.quota.id == fund);
-        self.skipped.extend(place.map(|fund| (fund, block.at)));
-        let bill = self.bill;
-        let slows = |throttle: &Throttle| bill.quotas.get(throttle.of).and_then(|cap| cap.of) == Some(fund);
-        self.throttles.retain(|throttle| !slows(throttle));
-    }
-
-    /// Lets the funds pay after all that were passed over, whatever their caps say.
-    fn take_back(&mut self, how: How, patience: &mut Patience) {
-        for (_, cap) in std::mem::take(&mut self.skipped) {
-            if let Some(over) = self.over.get_mut(cap) {
-                *over = u64::MAX;
-            }
-            note(patience, how, self.bill.quotas.get(cap).copied());
-        }
-    }
-
-    fn throttle(&mut self, block: &Block, bucket: &PlanQuota, patience: &mut Patience, standing: &mut Stands<'_>) {
-        self.let_pass(block, u64::MAX, How::Throttled, patience);
-        let stands = standing(&self.bill.subject(bucket.per), bucket, self.asked(bucket, self.floor));
-        self.throttles.push(Throttle { of: block.at, bucket: bucket.clone(), stands });
-    }
-
-    /// When to look again, if waiting can help before this wait is over.
-    fn wait(&self, block: &Block, (step, ms): (usize, u64), now: Now, patience: &mut Patience) -> Option<u64> {
-        let quota = self.quota(block)?;
-        let id = quota.quota.id;
-        let known = patience.waits.iter().find(|(of, at, _)| (*of, *at) == (id, step)).map(|(.., until)| *until);
-        let until = known.unwrap_or_else(|| now.mono_ms.saturating_add(ms));
-        let look = self.cured_in(block, now)?;
-        let wake_ms = now.mono_ms.saturating_add(look.max(1));
-        if now.mono_ms >= until || wake_ms > until && look > LOOK_MS {
-            return None;
-        }
-        if known.is_none() {
-            patience.waits.push((id, step, until));
-            note(patience, How::Waited, Some(quota));
-        }
-        Some(wake_ms.min(until))
-    }
-
-    /// In how many milliseconds what is in the way may be gone; `None`: time does not cure it.
-    fn cured_in(&self, block: &Block, now: Now) -> Option<u64> {
-        let quota = self.quota(block)?;
-        let stands = self.standing(block)?;
-        let short = match block.funds {
-            true => self.funds_lack(self.asked(quota, self.floor)),
-            false => None,
-        };
-        match short.unwrap_or_else(|| lack(quota, String::new(), Some(stands), self.asked(quota, self.floor))) {
-            Short::Busy { retry_ms, .. } => Some(match quota.quota.window {
-                Window::Bucket { .. } => retry_ms.unwrap_or(LOOK_MS),
-                _ => LOOK_MS,
-            }),
-            Short::Exhausted { standing, .. } if standing.resets_ms > now.wall_ms => {
-                Some(standing.resets_ms.saturating_sub(now.wall_ms))
-            }
-            _ => None,
-        }
-    }
-
-    fn short(&self, block: &Block) -> Verdict {
-        if block.at == NOWHERE {
-            return Verdict::Unfunded;
-        }
-        if let Some(cap) = self.cap_to_name(block) {
-            return self.short(&Block { at: cap, funds: false });
-        }
-        let Some(quota) = self.quota(block) else {
-            let short = Short::NeedsGrant { subject: String::new(), quota: QuotaId(0), missing: 0 };
-            return Verdict::Short { short, needed: 0 };
-        };
-        let needed = self.asked(quota, self.floor);
-        let subject = self.bill.subject(quota.per);
-        let standing = self.standing(block);
-        // Of several funds, one whose rest is merely held by others makes the call wait, not fail for good.
-        let short = match block.funds {
-            true => self.funds_lack(needed).unwrap_or_else(|| lack(quota, subject, standing, needed)),
-            false => lack(quota, subject, standing, needed),
-        };
-        Verdict::Short { short, needed }
-    }
-
-    /// Where a fund was passed over for its cap, and those behind it have nothing and get nothing, that cap says when to
-    /// come again: the one that ends first.
-    fn cap_to_name(&self, block: &Block) -> Option<usize> {
-        let known = self.segments().into_iter().flatten().all(|at| self.is_known(at));
-        if !block.funds || !known || self.funds_lack(1).is_some() {
-            return None;
-        }
-        let resets = |at: usize| self.stands.get(at).and_then(|stands| *stands).map_or(u64::MAX, |s| s.resets_ms);
-        self.skipped.iter().map(|(_, cap)| *cap).min_by_key(|cap| resets(*cap))
-    }
-
-    /// The lack of all funds together: busy where running calls hold what would do.
-    fn funds_lack(&self, needed: u64) -> Option<Short> {
-        for segment in self.segments() {
-            let first = segment.first().and_then(|at| self.bill.quotas.get(*at))?;
-            let asked = self.asked(first, self.floor).max(needed.min(1));
-            let unknown = segment.iter().any(|at| self.stands.get(*at).is_none_or(|stands| stands.is_none()));
-            let held = segment.iter().filter_map(|at| self.stands.get(*at).and_then(|stands| *stands));
-            let released = held.fold(0_u64, |sum, s| sum.saturating_add(s.granted.saturating_sub(s.spent())));
-            if unknown || released < asked {
-                continue;
-            }
-            let (at, stands) = segment.iter().find_map(|at| {
-                let stands = self.stands.get(*at).and_then(|stands| *stands)?;
-                (stands.held > 0).then_some((*at, stands))
-            })?;
-            let quota = self.bill.quotas.get(at)?;
-            return Some(Short::Busy {
-                subject: self.bill.subject(quota.per),
-                quota: quota.quota.id,
-                standing: stands,
-                retry_ms: Some(SOON_MS),
-            });
-        }
-        None
-    }
-
     /// The limit that all can pay, and what is held of each.
     fn fit(&self, patience: &Patience) -> Fit {
         let paying = self.paying();
@@ -762,30 +585,6 @@ impl<'a, 'b> Scale<'a, 'b> {
 /// The most that a window of a quota ever has.
 fn most(quota: &PlanQuota) -> u64 {
     quota.quota.limit.saturating_add(quota.quota.rollover)
-}
-
-/// Tells what kind of lack it is that `needed` micro-units do not fit.
-fn lack(quota: &PlanQuota, subject: String, standing: Option<Standing>, needed: u64) -> Short {
-    let id = quota.quota.id;
-    // Of a cap that never has so much nothing needs to be known.
-    let all = Standing { granted: most(quota), ledger_left: u64::MAX, ..Standing::default() };
-    let oversized = quota.role == Role::Cap && needed > most(quota);
-    let Some(standing) = standing.or(oversized.then_some(all)) else {
-        return Short::NeedsGrant { subject, quota: id, missing: needed };
-    };
-    let busy = |retry_ms| Short::Busy { subject: subject.clone(), quota: id, standing, retry_ms: Some(retry_ms) };
-    match &quota.quota.window {
-        Window::Concurrent => busy(SOON_MS),
-        Window::Bucket { period_ms, .. } => {
-            let missing = needed.saturating_sub(standing.free());
-            let wait = (u128::from(missing) * u128::from(*period_ms)).div_ceil(u128::from(quota.quota.limit.max(1)));
-            busy(u64::try_from(wait).unwrap_or(u64::MAX).max(1))
-        }
-        _ if standing.spent().saturating_add(needed) > standing.granted => {
-            Short::Exhausted { subject, quota: id, standing }
-        }
-        _ => busy(SOON_MS),
-    }
 }
 
 #[cfg(test)]
