@@ -76,6 +76,14 @@ fn converse(index: u32, delta: Value) -> Value {
     json!({"contentBlockDelta": {"contentBlockIndex": index, "delta": delta, "p": "abcd"}})
 }
 
+fn over_by_converse(_: &str) -> Vec<Value> {
+    vec![
+        json!({"contentBlockStop": {"contentBlockIndex": 1}}),
+        json!({"messageStop": {"stopReason": "end_turn"}}),
+        json!({"metadata": {"usage": {"inputTokens": 1}}}),
+    ]
+}
+
 fn spoken(event: &Value) -> Option<&str> {
     event.pointer("/message/content")?.as_str()
 }
@@ -232,13 +240,7 @@ pub const FORMS: &[Form] = &[
         name: "",
         framed: Framed::Messages,
         voices: CONVERSE,
-        closing: |_| {
-            vec![
-                json!({"contentBlockStop": {"contentBlockIndex": 1}}),
-                json!({"messageStop": {"stopReason": "end_turn"}}),
-                json!({"metadata": {"usage": {"inputTokens": 1}}}),
-            ]
-        },
+        closing: over_by_converse,
         repeats: false,
     },
     Form {
@@ -259,13 +261,7 @@ pub const FORMS: &[Form] = &[
         name: "nova",
         framed: Framed::Chunks,
         voices: CONVERSE,
-        closing: |_| {
-            vec![
-                json!({"contentBlockStop": {"contentBlockIndex": 1}}),
-                json!({"messageStop": {"stopReason": "end_turn"}}),
-                json!({"metadata": {"usage": {"inputTokens": 1}}}),
-            ]
-        },
+        closing: over_by_converse,
         repeats: false,
     },
     Form {
