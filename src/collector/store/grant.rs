@@ -82,7 +82,7 @@ pub(super) fn report(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: 
         match overlapping(db, of, report, now_ms)? {
             Some(running) => Some(running),
             None => {
-                open(db, of, report, report.window, report.ends)?;
+                open(db, of, report, (report.window, report.ends), now_ms)?;
                 Some((report.window, report.ends))
             }
         }
@@ -148,7 +148,7 @@ fn first_use(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -> 
         _ => return Ok(None),
     };
     let ends = opened.saturating_add(report.length_ms);
-    open(db, of, report, opened, ends)?;
+    open(db, of, report, (opened, ends), now_ms)?;
     Ok(Some((opened, ends)))
 }
 
@@ -173,9 +173,15 @@ fn overlapping(db: &Connection, of: Of<'_>, report: &QuotaReport, now_ms: u64) -
 }
 
 /// Notes that the window exists. Its first end stands, whatever the policy says later.
-fn open(db: &Connection, of: Of<'_>, report: &QuotaReport, opens: u64, ends: u64) -> Result<(), Error> {
+fn open(
+    db: &Connection,
+    of: Of<'_>,
+    report: &QuotaReport,
+    (opens, ends): (u64, u64),
+    now_ms: u64,
+) -> Result<(), Error> {
     if window::insert(db, of, report, opens, ends)? {
-        rollover::opened(db, of, report, opens)?;
+        rollover::opened(db, of, report, opens, now_ms)?;
     }
     Ok(())
 }

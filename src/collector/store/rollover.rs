@@ -22,10 +22,11 @@ pub(super) fn amount(
 ) -> Result<(u64, u64), Error> {
     let Some(found) = find(db, of, report, Which::At, window)? else { return Ok((report.limit, 0)) };
     let mut here = found;
-    // What was left before a later window was opened has gone over into that one, perhaps past this one.
-    let newest = report.rollover > 0 && find(db, of, report, Which::After, window)?.is_none();
+    // What was left before a later window was opened has gone over into that one, perhaps past this one. An Envoy whose
+    // clock is ahead does not end a window for the others: one that it has opened is not there before it begins.
+    let later = find(db, of, report, Which::After, window)?.filter(|later| later.window <= now_ms);
+    let newest = report.rollover > 0 && later.is_none() && window <= now_ms;
     let before = if newest { find(db, of, report, Which::Before, window)? } else { None };
-    // An Envoy whose clock is ahead does not end a window for the others.
     if let Some(mut before) = before.filter(|before| before.ends <= now_ms) {
         let passed = before.passed;
         pass(db, of, report, &mut before, &mut here)?;
@@ -40,9 +41,10 @@ pub(super) fn amount(
     Ok((here.amount(report), here.short(report)))
 }
 
-/// A window is opened for the first time. When a later one is there already, this one was counted as skipped: all that it
-/// had has gone over into that one, and what others had passed on to it has gone through this one.
-pub(super) fn opened(db: &Connection, of: Of<'_>, report: &QuotaReport, window: u64) -> Result<(), Error> {
+/// A window is opened for the first time. When a later one has begun already, this one was counted as skipped: all that it
+/// had has gone over into that one, and what others had passed on to it has gone through this one. One that is opened when
+/// it is over has what has rolled over into it, before anybody asks what it owes.
+pub(super) fn opened(db: &Connection, of: Of<'_>, report: &QuotaReport, window: u64, now_ms: u64) -> Result<(), Error> {
     let Some(mut here) = find(db, of, report, Which::At, window)? else { return Ok(()) };
     let before = find(db, of, report, Which::Before, window)?;
     if let Some(before) = &before {
@@ -51,13 +53,14 @@ pub(super) fn opened(db: &Connection, of: Of<'_>, report: &QuotaReport, window: 
     if let Some(mut next) = find(db, of, report, Which::After, window)? {
         next.unused = skipped(report, &here, &next);
         keep(db, of, report, &next)?;
-        if report.rollover > 0 {
+        if report.rollover > 0 && next.window <= now_ms {
             here.carried = before.map_or(0, |before| before.passed.min(report.rollover));
             here.passed = here.whole(report);
         }
     }
     keep(db, of, report, &here)?;
-    pass_on(db, of, report, before.map_or(window, |before| before.window))
+    pass_on(db, of, report, before.map_or(window, |before| before.window))?;
+    amount(db, of, report, window, now_ms).map(drop)
 }
 
 /// What the windows had that were skipped between two.

@@ -84,6 +84,32 @@ fn a_clock_that_is_ahead_ends_no_window() {
 }
 
 #[test]
+fn nor_does_one_that_is_two_windows_ahead() {
+    let want = |index| QuotaReport { want: 3 * LIMIT, ..window(index, LIMIT) };
+    let got = answers(&[
+        (1, window(1, LIMIT), 1_500),
+        (2, want(3), 1_600),
+        (1, window(2, LIMIT), 2_000),
+        (1, want(2), 2_100),
+        (2, want(3), 3_000),
+    ]);
+    // What was left of the first goes over into the second, and nothing of either is in the third before they have ended.
+    assert_eq!((got[1].granted, got[2].left, got[3].granted, got[4].granted), (LIMIT, 2 * LIMIT, 2 * LIMIT, LIMIT));
+}
+
+/// It was spent from, by a stream that outlived it, and nobody has told of it while it ran.
+#[test]
+fn a_window_that_is_told_of_when_it_is_over_has_what_rolled_over_into_it() {
+    let used = |index, used| QuotaReport { used, granted: used, ..window(index, LIMIT) };
+    let got = answers(&[
+        (1, window(1, LIMIT), 1_500),
+        (1, used(2, 2 * LIMIT), 3_100),
+        (1, QuotaReport { want: LIMIT, ..window(3, LIMIT) }, 3_200),
+    ]);
+    assert_eq!((got[2].granted, got[2].owed), (LIMIT, 0));
+}
+
+#[test]
 fn a_first_use_window_that_came_to_nothing_adds_nothing() {
     let first_use =
         |window, want| QuotaReport { window, ends: 0, length_ms: EVERY, every_ms: 0, want, ..self::window(1, LIMIT) };
