@@ -7,6 +7,7 @@
 //! follow each other and are in one unit: then the call is split at the boundary, the first giving what it has. Where
 //! something is in the way, the policy's reliefs are tried in the order in which they are written.
 
+mod ample;
 mod relief;
 mod short;
 
@@ -16,6 +17,7 @@ use crate::policy::bundle::{PlanQuota, Relief, Role};
 use crate::policy::price::Price;
 use crate::policy::unit::Unit;
 use crate::quota::{Level, QuotaId, Short, Standing};
+pub use ample::with_ample_room;
 use short::lack;
 
 /// What the accounts say to a call.

@@ -90,8 +90,8 @@ pub(super) struct Prepared {
     /// Pinned: also a call that waits is charged at the price of the moment it came.
     pub price: Price,
     pub came_ms: u64,
-    /// Input tokens as counted here.
-    pub counted: u64,
+    /// Input tokens as counted here; `None`: they are only bounded, by what its size says.
+    pub counted: Option<u64>,
     /// What guards have found that only observe.
     pub trace: Trace,
     pub size: Size,
@@ -430,11 +430,19 @@ impl Exchange {
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
             self.force(plan, dialect, &mut call)?;
         }
-        let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
-        trace.take(plan, Guard::Longest, guard::longest_input(plan, input), effects)?;
-        // Only what is refused was not counted to its end.
-        let Input { counted, bound } = input.map_err(|_| Denial::malformed("cannot be counted"))?;
-        let bound = bound.max(counted).max(ceiling);
+        let bounded = vm.shelf.bound(plan, &call, model.encoding, &mut vm.known);
+        let (counted, bound) =
+            match bounded.filter(|bound| plan.security.longest_input.is_none_or(|most| *bound <= most)) {
+                Some(bound) => (None, bound),
+                None => {
+                    let input = call.input_up_to(model.encoding, &mut vm.known, guard::told_input(plan));
+                    trace.take(plan, Guard::Longest, guard::longest_input(plan, input), effects)?;
+                    // Only what is refused was not counted to its end.
+                    let Input { counted, bound } = input.map_err(|_| Denial::malformed("cannot be counted"))?;
+                    (Some(counted), bound.max(counted))
+                }
+            };
+        let bound = bound.max(ceiling);
         let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
@@ -492,18 +500,15 @@ impl Exchange {
     /// Makes of a call one for another model: counted anew, at that model's price.
     fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &mut Vm) {
         let Some(plan) = self.bundle.plans.get(prepared.plan) else { return };
-        let Ok(ceiling) = prepared.call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, name)) else { return };
+        if prepared.call.open.is_some_and(|open| guard::ceiling(plan, open, name).is_err()) {
+            return;
+        }
         let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
         let round = prepared.price.round;
         prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
-        // Nothing bounds it, so it is all counted; of one vocabulary it is known by now.
-        let input = prepared.call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
-        let Ok(Input { counted, bound }) = input else { return };
-        prepared.counted = counted;
-        prepared.size.input = bound.max(counted).max(ceiling);
-        let assumed = plan.hold.unstated_output;
-        prepared.size.expected = vm.habits.expect(&model.pattern, prepared.size.input, assumed);
         prepared.model = model.clone();
+        prepared.counted = None;
+        count(plan, prepared, vm);
     }
 
     /// What can be read in two ways is never passed: the upstream might read the dearer one.
@@ -536,9 +541,16 @@ impl Exchange {
         let mut tries = 0;
         while tries < 8 {
             let bill = Bill::of(&bundle, plan, seat, prepared.session, &prepared.call.model, prepared.came_ms);
-            match weigh(&bundle, &bill, &mut prepared, now, vm, cells) {
-                Verdict::Fits(fit) => match self.hold(&bill, &prepared, fit, body, now, vm, cells, effects) {
-                    Ok(flow) => return flow,
+            let verdict = match with_ample_room(&bundle, &bill, &prepared, now, vm, cells) {
+                Some(fit) => Verdict::Fits(fit),
+                None => {
+                    count(plan, &mut prepared, vm);
+                    weigh(&bundle, &bill, &mut prepared, now, vm, cells)
+                }
+            };
+            match verdict {
+                Verdict::Fits(fit) => match self.hold(&bill, &prepared, fit, now, vm, cells, effects) {
+                    Ok(open) => return self.open(open, *prepared, body, vm, effects),
                     Err(Retry::Again) => tries += 1,
                     Err(Retry::Never(denial)) => return self.turn(denial.into(), now, vm, cells, effects),
                 },
@@ -603,16 +615,15 @@ impl Exchange {
 
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and what is held")]
     fn hold(
-        &mut self,
+        &self,
         bill: &Bill<'_>,
         prepared: &Prepared,
         fit: Fit,
-        body: &[u8],
         now: Now,
         vm: &mut Vm,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
-    ) -> Result<Flow, Retry> {
+    ) -> Result<Open, Retry> {
         let bundle = Rc::clone(&self.bundle);
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
         let Fit { output, mut levels, passed } = fit;
@@ -632,9 +643,7 @@ impl Exchange {
                 let named = self.named.as_deref();
                 open.sends(named.and_then(|name| vm.prefixes.prompt(&bill.seat.name, name, &prepared.call)));
                 vm.touch(bill, now);
-                open.announce(&bundle, prepared, body, effects);
-                self.state = State::Open(Box::new(open));
-                Ok(Flow::Continue)
+                Ok(open)
             }
             Ok(Outcome::Refused(_)) => {
                 vm.vacate(place);
@@ -655,6 +664,16 @@ impl Exchange {
                 Err(Retry::Never(unavailable("store", &error.to_string())))
             }
         }
+    }
+
+    /// Lets an admitted call go on.
+    fn open(&mut self, mut open: Open, prepared: Prepared, body: &[u8], vm: &Vm, effects: &mut Vec<Effect>) -> Flow {
+        open.announce(&self.bundle, &prepared, body, effects);
+        if prepared.counted.is_none() {
+            open.gauges(vm.shelf.keep(prepared.call, prepared.size.input));
+        }
+        self.state = State::Open(Box::new(open));
+        Flow::Continue
     }
 
     /// Answers for the upstream: how the quotas of the seat stand.
@@ -736,6 +755,39 @@ impl<'a> Turned<'a> {
 enum Retry {
     Again,
     Never(Denial),
+}
+
+/// Counts the input of a call, if that was not done for its model.
+fn count(plan: &Plan, prepared: &mut Prepared, vm: &mut Vm) {
+    if prepared.counted.is_some() {
+        return;
+    }
+    let Prepared { call, model, size, .. } = prepared;
+    let all = call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
+    let Input { counted, bound } = all.unwrap_or(Input { counted: u64::MAX, bound: u64::MAX });
+    let ceiling = call.open.and_then(|open| guard::ceiling(plan, open, &call.model).ok()).unwrap_or(0);
+    size.input = bound.max(counted).max(ceiling);
+    size.expected = vm.habits.expect(&model.pattern, size.input, plan.hold.unstated_output);
+    prepared.counted = Some(counted);
+}
+
+/// How a call fits whose input is only bounded, if that will do.
+fn with_ample_room(
+    bundle: &Bundle,
+    bill: &Bill<'_>,
+    prepared: &Prepared,
+    now: Now,
+    vm: &Vm,
+    cells: &mut dyn Cells,
+) -> Option<Fit> {
+    if prepared.counted.is_some() {
+        return None;
+    }
+    let moment = Moment { now, last: false, observe: bundle.mode == Mode::Observe };
+    let mut accounts = Accounts::default();
+    let mut standing =
+        |subject: &str, quota: &PlanQuota, amount| accounts.standing_for(subject, quota, amount, now, vm, cells);
+    admission::with_ample_room(bill, &prepared.price, &prepared.size, moment, &mut standing)
 }
 
 /// Weighs a call, each account read once.

@@ -28,6 +28,16 @@ impl Expected {
         }
     }
 
+    /// The same of a call with nothing in it.
+    pub fn without_input(self) -> Self {
+        match self {
+            Self::Assumed(_) => self,
+            Self::Learned(usage) => {
+                Self::Learned(Usage { output: usage.output, reasoning: usage.reasoning, ..Usage::default() })
+            }
+        }
+    }
+
     /// The same where all choices together are told as one.
     pub fn of_choices(self, choices: u64) -> Self {
         match self {

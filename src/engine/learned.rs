@@ -82,6 +82,13 @@ impl Counts {
         fates
     }
 
+    /// Whether more calls of this kind are wanted before it can be told how their input is counted.
+    pub fn wants(&self, of: &Counting<'_>) -> bool {
+        let lines = self.models.get(&(of.pattern.to_owned(), of.dialect.name()));
+        let line = lines.and_then(|[input, _]| input.get(usize::from(of.tools)));
+        is_private(of.model) && of.text && line.and_then(|line| line.foretell(of.seat, 1)).is_none()
+    }
+
     /// What a provider that is silent would have reported, where enough was learned; else as it was counted.
     pub fn foretell(&self, of: &Counting<'_>, counted: &Counted) -> Counted {
         let key = (of.pattern.to_owned(), of.dialect.name());

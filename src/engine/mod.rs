@@ -41,6 +41,7 @@
 //! | [`exchange`] | the states of a stream |
 //! | [`identity`], [`source`], [`guard`] | who calls, from where, asking what |
 //! | `screen` | what is found in prompts and answers, and what is done about it |
+//! | `gauge` | whether a prompt is counted before it is admitted, or only bounded |
 //! | [`expectation`] | what a call will come to, as others lately did |
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
@@ -65,7 +66,8 @@ pub mod effect;
 pub mod event;
 pub mod exchange;
 pub mod expectation;
-pub mod guard;
+mod gauge;
+mod guard;
 pub mod identity;
 mod learned;
 mod lost;

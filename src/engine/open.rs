@@ -12,6 +12,7 @@ use crate::engine::bill::{Bill, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
+use crate::engine::gauge::Gauge;
 use crate::engine::guard::Trace;
 use crate::engine::prefix;
 use crate::engine::screen;
@@ -48,7 +49,8 @@ pub(super) struct Open {
     hides_usage: bool,
     asks_usage: bool,
     in_pieces: bool,
-    counted: u64,
+    /// Input tokens.
+    gauge: Gauge,
     /// All of what it sent is text.
     text: bool,
     /// What it sent, where its session has a name.
@@ -169,7 +171,7 @@ impl Open {
             hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             in_pieces: call.in_pieces,
-            counted: *counted,
+            gauge: Gauge::Counted(counted.unwrap_or(size.input)),
             text: call.is_text(),
             prompt: None,
             size: *admitted,
@@ -211,12 +213,17 @@ impl Open {
         let further = if self.slices.is_some() { slices::further(bill, levels) } else { Vec::new() };
         let record = Record {
             outcome: Outcome::Unsettled,
-            usage: Usage { input: self.counted, ..worst.usage },
+            usage: Usage { input: self.gauge.counted().unwrap_or(worst.usage.input), ..worst.usage },
             tool_calls: worst.tool_calls,
             charges: [bill.charges(levels, &[]), bill.charges(&further, &[])].concat(),
             ..self.record(bundle, bill)
         };
         wire::encode_record(&record)
+    }
+
+    /// How far its input is known.
+    pub(super) fn gauges(&mut self, gauge: Gauge) {
+        self.gauge = gauge;
     }
 
     /// What it sends, where its session has a name.

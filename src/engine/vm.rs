@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
+use crate::engine::gauge::Shelf;
 use crate::engine::learned::Counts;
 use crate::engine::prefix::Prefixes;
 use crate::engine::rejected::Rejected;
@@ -43,6 +44,8 @@ pub struct Vm {
     pub(super) watch: Watch,
     /// Prompts that were counted lately, whatever the stream and the bundle.
     pub(super) known: Known,
+    /// Prompts that may still have to be counted.
+    pub(super) shelf: Shelf,
     /// What sessions have sent before.
     pub(super) prefixes: Prefixes,
     pub(super) next_token: u64,
@@ -151,6 +154,7 @@ impl Vm {
             lowered: false,
             watch: Watch::default(),
             known: Known::new(secret),
+            shelf: Shelf::default(),
             prefixes: Prefixes::new(secret),
             next_token: 1,
             last_sync_ms: 0,

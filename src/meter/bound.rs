@@ -58,6 +58,23 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     Ok(Input { counted, bound: bound(call, &counts) })
 }
 
+/// Input tokens at most, told without counting more than is known, and how many bytes would have to be counted to know
+/// better. No lower than the bound that counting gives.
+pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+    if call.dialect == Dialect::CountTokens {
+        return (0, 0);
+    }
+    let manner = Manner::of(&call.model);
+    let mut unknown = 0_usize;
+    let counts = call.parts.iter().map(|part| {
+        let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known);
+        unknown = unknown.saturating_add(bytes);
+        count
+    });
+    let counts: Vec<u64> = counts.collect();
+    (bound(call, &counts), unknown)
+}
+
 fn bound(call: &Call, counts: &[u64]) -> u64 {
     let exact = is_openai_own(&call.model)
         && matches!(

@@ -268,6 +268,17 @@ impl Call {
         bound::up_to(self, encoding, known, most)
     }
 
+    /// Input tokens at most, with nothing counted that is not `known`, and how many bytes would have to be counted for
+    /// [`input_up_to`](Self::input_up_to), whose bound is no higher.
+    pub fn input_at_most(&self, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+        bound::at_most(self, encoding, known)
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub fn weight(&self) -> usize {
+        self.body.capacity().saturating_add(self.parts.capacity().saturating_mul(size_of::<Part>()))
+    }
+
     /// The tools that it offers, whoever runs them.
     pub fn offers(&self) -> Vec<Offer> {
         offer::offers(&self.body)

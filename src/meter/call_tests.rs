@@ -50,6 +50,8 @@ fn the_input_is_counted_up_to_a_limit() {
         let mut known = Known::new([1, 2]);
         let all = call.input(Encoding::O200kBase);
         assert!(all.bound >= all.counted && all.counted > 3);
+        let (most, unknown) = call.input_at_most(Encoding::O200kBase, &mut Known::new([5, 6]));
+        assert!(most >= all.bound && unknown >= long.len(), "{most} {unknown}");
         for most in (0..all.counted + 3).chain([u64::MAX]) {
             let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
             assert_eq!(call.input_up_to(Encoding::O200kBase, &mut Known::new([3, 4]), most), expected, "{most}");

@@ -25,34 +25,61 @@ pub fn count(
     room: u64,
 ) -> Option<u64> {
     let raw = part.raw(call.body_text());
-    let literal = |known: &mut Known, most| {
-        known.count(encoding, Form::Literal, raw, || match json::text(raw) {
+    let Some(form) = form(part, manner) else { return Some(0) };
+    if is_too_long(part, raw) {
+        return Some(encoding.ceiling(raw.len()));
+    }
+    let share = |percent| within(room, percent);
+    let most = match part.kind {
+        Kind::Text | Kind::Json => share(manner.text),
+        Kind::Query => within(room.checked_div(call.frames).unwrap_or(room), manner.text),
+        Kind::Schema => share(60),
+        Kind::Format => share(manner.format),
+        Kind::Tools => match manner.definitions {
+            Definitions::Namespace | Definitions::Words => room,
+            Definitions::Percent(percent) => share(percent),
+        },
+        Kind::Label | Kind::Thought | Kind::Image | Kind::Audio | Kind::Sealed => u64::MAX,
+    };
+    known.count(encoding, form, raw, || match form {
+        Form::Plain => encoding.count_up_to(raw, most),
+        Form::Literal => match json::text(raw) {
             Some(text) => encoding.count_up_to(&text, most),
             None => Some(encoding.ceiling(raw.len())),
-        })
-    };
-    let plain = |known: &mut Known, most| known.count(encoding, Form::Plain, raw, || encoding.count_up_to(raw, most));
-    let share = |percent| within(room, percent);
-    match part.kind {
-        Kind::Text => literal(known, share(manner.text)),
-        Kind::Query => literal(known, within(room.checked_div(call.frames).unwrap_or(room), manner.text)),
-        Kind::Label if raw.len() > LABEL => Some(encoding.ceiling(raw.len())),
-        Kind::Thought if raw.len() > THOUGHT => Some(encoding.ceiling(raw.len())),
-        Kind::Label | Kind::Thought => literal(known, u64::MAX),
-        Kind::Json => plain(known, share(manner.text)),
-        Kind::Schema => plain(known, share(60)),
-        Kind::Format => plain(known, share(manner.format)),
-        Kind::Tools => match manner.definitions {
-            Definitions::Namespace => {
-                known.count(encoding, Form::Namespace, raw, || encoding.count_up_to(&namespace::of(raw), room))
-            }
-            Definitions::Words => {
-                known.count(encoding, Form::Words, raw, || encoding.count_up_to(&namespace::words(raw), room))
-            }
-            Definitions::Percent(percent) => plain(known, share(percent)),
         },
-        Kind::Image | Kind::Audio | Kind::Sealed => Some(0),
+        Form::Namespace => encoding.count_up_to(&namespace::of(raw), most),
+        Form::Words => encoding.count_up_to(&namespace::words(raw), most),
+    })
+}
+
+/// Tokens of a part, as far as that can be told without counting: as remembered, else its [ceiling](Encoding::ceiling),
+/// and how many bytes of it would have to be counted to know better.
+pub fn at_most(part: &Part, call: &Call, manner: &Manner, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+    let raw = part.raw(call.body_text());
+    let Some(form) = form(part, manner).filter(|_| !is_too_long(part, raw)) else { return (0, 0) };
+    match known.count(encoding, form, raw, || None) {
+        Some(count) => (count, 0),
+        None => (encoding.ceiling(raw.len()), raw.len()),
     }
+}
+
+/// How its bytes are counted; `None`: they are no text.
+fn form(part: &Part, manner: &Manner) -> Option<Form> {
+    match part.kind {
+        Kind::Text | Kind::Query | Kind::Label | Kind::Thought => Some(Form::Literal),
+        Kind::Json | Kind::Schema | Kind::Format => Some(Form::Plain),
+        Kind::Tools => Some(match manner.definitions {
+            Definitions::Namespace => Form::Namespace,
+            Definitions::Words => Form::Words,
+            Definitions::Percent(_) => Form::Plain,
+        }),
+        Kind::Image | Kind::Audio | Kind::Sealed => None,
+    }
+}
+
+/// Whether it counts for nothing in the estimate, and is so long that its bytes are bound enough.
+fn is_too_long(part: &Part, raw: &str) -> bool {
+    part.kind == Kind::Label && raw.len() > LABEL || part.kind == Kind::Thought && raw.len() > THOUGHT
 }
 
 /// The most tokens that come to no more than the room, if `percent` of them count, rounded down.

@@ -360,6 +360,9 @@ pub struct HoldRule {
     /// Input tokens held of a call that points at what cannot be read; `None`: such a call is refused where its input
     /// counts.
     pub assume_input: Option<u64>,
+    /// Every prompt is counted before it is admitted. Else a long one that is new is only bounded where there is ample
+    /// room, and counted when its provider says nothing of it.
+    pub counts_always: bool,
     /// An output limit is never clamped below this many tokens; what does not fit then is refused.
     pub shrink_to: u64,
     /// How much is held of a stream's output.
@@ -376,6 +379,7 @@ impl Default for HoldRule {
         Self {
             unstated_output: 1024,
             assume_input: None,
+            counts_always: false,
             shrink_to: 16,
             stream: StreamHold::Full,
             charges: Charges {

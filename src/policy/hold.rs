@@ -16,10 +16,15 @@ const ENDS: [&str; 5] = ["no_response", "upstream_error", "error_inside", "abort
 /// Reads the section.
 pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> HoldRule {
     let mut hold = HoldRule::default();
-    let known = [&["unstated_output", "assume_input", "shrink_to", "stream"][..], &SLICED, &ENDS, &["lost"]].concat();
+    let first = ["unstated_output", "assume_input", "count", "shrink_to", "stream"];
+    let known = [&first[..], &SLICED, &ENDS, &["lost"]].concat();
     let Some(fields) = Fields::of(node, what, &known, faults) else { return hold };
     hold.unstated_output = tokens(&fields, "unstated_output", 1, faults).unwrap_or(hold.unstated_output);
     hold.assume_input = tokens(&fields, "assume_input", 1, faults);
+    if let Some(node) = fields.optional("count") {
+        let words = [("needed", false), ("always", true)];
+        hold.counts_always = choice(node, &fields.path("count"), &words, faults).unwrap_or(false);
+    }
     hold.shrink_to = tokens(&fields, "shrink_to", 1, faults).unwrap_or(hold.shrink_to);
     if hold.shrink_to > hold.unstated_output {
         let HoldRule { unstated_output, shrink_to, .. } = hold;

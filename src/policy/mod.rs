@@ -94,6 +94,9 @@
 //!         shrink_to: 16                # a limit is never clamped below this
 //!         # `assume_input: 200000`: input tokens held of a call that points at what cannot be read: a file, the URL of an
 //!         # image, a kept conversation, a provider's own tool. Without that such a call is refused where its input counts
+//!         count: needed                # a new prompt above 16 KiB is counted where that can change what happens to it, or
+//!                                      # when its provider does not say its tokens; where there is ample room only a
+//!                                      # bound is held. `always`: each is counted before it is admitted
 //!         stream: full                 # a stream holds all of its limit; or `slices` of `slice: 512` output tokens, one
 //!                                      # after the other. Where the next cannot be had it ends as its dialect ends at
 //!                                      # a limit: with `cut: clean` the rest is swallowed, with `stop` the upstream is

@@ -150,7 +150,16 @@ fn the_documented_language_is_the_language() {
     let optional = ["zone:", "envoy:", "network:", "unknown:", "      empty:"];
     let line_of = |line: &str| optional.iter().any(|key| line.starts_with(key));
     let hold = |line: &str| {
-        let keys = ["hold:", "unstated_output:", "shrink_to:", "stream:", "lost:", "aborted:", "no_response:"];
+        let keys = [
+            "hold:",
+            "unstated_output:",
+            "shrink_to:",
+            "count: needed",
+            "stream:",
+            "lost:",
+            "aborted:",
+            "no_response:",
+        ];
         let ends = ["upstream_error:", "error_inside:", "cut_by_upstream:"];
         keys.iter().chain(&ends).any(|key| line.trim_start().starts_with(key))
     };

@@ -6,6 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use farebox::meter::call::{Call, Input, read_call};
 use farebox::meter::count::Encoding;
+use farebox::meter::count::known::Known;
 use farebox::meter::dialect::Route;
 use farebox::meter::form::read_form;
 use farebox::meter::reader::{Forward, Reader};
@@ -68,6 +69,8 @@ pub struct Request {
     pub tools: bool,
     /// `None`: it cannot be bounded.
     pub bound: Option<u64>,
+    /// What it was told to come to at most before anything of it was counted.
+    pub uncounted: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +180,8 @@ impl Row {
         verdict.request = self.call(route).map(|call| {
             call.map(|call| {
                 let Input { counted, bound } = call.input(self.encoding());
-                Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound) }
+                let (uncounted, _) = call.input_at_most(self.encoding(), &mut Known::new([0; 2]));
+                Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound), uncounted }
             })
         });
         verdict

@@ -81,6 +81,9 @@ impl Table {
         line.output.extend(output);
         line.input.extend(input);
         let Some(Ok(request)) = &verdict.request else { return };
+        if let Some(bound) = request.bound.filter(|bound| *bound > request.uncounted) {
+            self.faults.push(format!("{who}: bound {bound} when counted, {} before", request.uncounted));
+        }
         match request.bound {
             None => line.open += 1,
             Some(bound) if said.input <= bound => line.bounded += 1,

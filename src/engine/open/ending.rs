@@ -45,7 +45,7 @@ impl Open {
     fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
         let limit = self.size.output.saturating_mul(self.size.choices.max(1));
         let seen = Observed {
-            input: self.counted,
+            input: self.gauge.counted().unwrap_or(0),
             cached: self.prompt.as_ref().map_or(0, |prompt| vm.prefixes.cached(prompt, self.began_ms)),
             limit: self.slices.map_or(limit, |slices| slices.held),
             ran_ms: now.mono_ms.saturating_sub(self.began_ms),
@@ -73,11 +73,24 @@ impl Open {
         }
     }
 
-    /// Learns from what a provider reported how it counts; and where it is silent, counts as it would have, no more than
-    /// is held.
-    fn count_as_the_provider(&self, outcome: Outcome, seen: &mut Observed, vm: &mut Vm, effects: &mut Vec<Effect>) {
-        let Answer::Upstream { reader, .. } = &self.answer else { return };
-        let of = Counting {
+    /// Counts an input that was only bounded, if its provider does not say it, or if it is still to be learned how that
+    /// counts.
+    fn count_unsaid(&mut self, vm: &mut Vm, effects: &mut Vec<Effect>) {
+        let said = match &self.answer {
+            Answer::Upstream { reader, .. } => reader.reported().or(reader.reported_input()),
+            Answer::Local | Answer::None => None,
+        };
+        let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting());
+        if !said {
+            self.gauge.count(self.model.encoding, &mut vm.known);
+        }
+        let then = if said { "reported" } else { "counted" };
+        effects.push(Effect::Count { metric: "bounded_total", labels: vec![("then", then.to_owned())], by: 1 });
+    }
+
+    /// What kind of call it is, as far as providers count by it.
+    fn counting(&self) -> Counting<'_> {
+        Counting {
             seat: u32::try_from(self.seat).unwrap_or(u32::MAX),
             pattern: &self.model.pattern,
             model: &self.sent_model,
@@ -85,9 +98,16 @@ impl Open {
             tools: self.size.tools,
             calls: self.tool_calls() > 0,
             text: self.text,
-        };
+        }
+    }
+
+    /// Learns from what a provider reported how it counts; and where it is silent, counts as it would have, no more than
+    /// is held.
+    fn count_as_the_provider(&self, outcome: Outcome, seen: &mut Observed, vm: &mut Vm, effects: &mut Vec<Effect>) {
+        let Answer::Upstream { reader, .. } = &self.answer else { return };
+        let of = self.counting();
         let counted =
-            Counted { input: self.counted, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
+            Counted { input: seen.input, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
         match (outcome, seen.reported) {
             (Outcome::Complete, Some(reported)) if seen.complete => {
                 for (direction, fate) in vm.counts.learn(&of, &counted, &reported) {
@@ -112,7 +132,7 @@ impl Open {
     /// Settles all levels at once and queues the one record.
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and how it ended")]
     pub(in crate::engine) fn settle(
-        self,
+        mut self,
         bundle: &Bundle,
         cause: Cause,
         attempts: Option<u32>,
@@ -124,9 +144,13 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
+        let rule = settlement::rule(outcome, &plan.hold);
+        let bounded = self.gauge.counted().is_none();
+        if bounded && rule != Charge::Nothing {
+            self.count_unsaid(vm, effects);
+        }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, &mut observed, vm, effects);
-        let rule = settlement::rule(outcome, &plan.hold);
         let (usage, source) = observed.charged(rule);
         let (prompts, tool_calls) = match rule {
             Charge::Nothing => (0, 0),
@@ -141,7 +165,9 @@ impl Open {
             _ => bill.used(&consumed, &price, &self.held),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
-            vm.habits.learn(&self.model.pattern, self.size.input, self.size.choices, &usage, source);
+            // Of a bound that lies far above what a count would have given nothing is to be learned.
+            let bound = if bounded { 0 } else { self.size.input };
+            vm.habits.learn(&self.model.pattern, bound, self.size.choices, &usage, source);
         }
         if outcome == Outcome::Complete
             && let (Some(prompt), Some(reported)) = (&self.prompt, &observed.reported)

@@ -11,6 +11,7 @@ use crate::engine::exchange::Accounts;
 use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;
+use crate::engine::vm::Vm;
 use crate::meter::reader::{Forward, Need, Reader, Terms};
 use crate::meter::rewrite::Expected;
 use crate::now::Now;
@@ -193,7 +194,7 @@ impl Open {
             return Course::Waits;
         }
         if reader_waits(&self.answer) {
-            self.cut();
+            self.cut(desk.vm);
         }
         Course::Over(Cause::Finished)
     }
@@ -228,7 +229,7 @@ impl Open {
                 Extension::Asked if !last => return self.wait(deadline_ms, ready, desk),
                 Extension::Asked | Extension::Refused => {
                     if !self.give_grace() {
-                        ready.extend(self.cut());
+                        ready.extend(self.cut(desk.vm));
                         return self.after_cut(ready, desk);
                     }
                 }
@@ -252,9 +253,9 @@ impl Open {
     }
 
     /// Ends the stream towards the client; answers the last events.
-    pub(super) fn cut(&mut self) -> Vec<u8> {
+    pub(super) fn cut(&mut self, vm: &mut Vm) -> Vec<u8> {
         match &mut self.answer {
-            Answer::Upstream { reader, .. } => reader.cut(self.counted),
+            Answer::Upstream { reader, .. } => reader.cut(self.gauge.count(self.model.encoding, &mut vm.known)),
             Answer::None | Answer::Local => Vec::new(),
         }
     }
