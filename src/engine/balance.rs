@@ -16,7 +16,8 @@ use crate::report::wire::Reached;
 pub fn page(bill: &Bill<'_>, now: Now, mut standing: impl FnMut(&str, &PlanQuota) -> Option<Standing>) -> Reply {
     let quota = |quota: &&PlanQuota| {
         let subject = bill.subject(quota.per);
-        entry(quota, standing(&subject, quota), now)
+        let of = bill.quotas.iter().find(|fund| Some(fund.quota.id) == quota.of);
+        entry(quota, of.map(|fund| fund.name.as_str()), standing(&subject, quota), now)
     };
     let quotas: Vec<Value> = bill.quotas.iter().map(quota).collect();
     let body = json!({ "seat": bill.seat.name, "plan": bill.plan.label(), "quotas": quotas });
@@ -25,7 +26,8 @@ pub fn page(bill: &Bill<'_>, now: Now, mut standing: impl FnMut(&str, &PlanQuota
     Reply { status: 200, headers, body: body.to_string().into_bytes() }
 }
 
-fn entry(quota: &PlanQuota, standing: Option<Standing>, now: Now) -> Value {
+/// `of`: the fund that it is a cap of, if it is of one alone.
+fn entry(quota: &PlanQuota, of: Option<&str>, standing: Option<Standing>, now: Now) -> Value {
     let role = match quota.role {
         Role::Fund => "fund",
         Role::Cap => "cap",
@@ -35,6 +37,7 @@ fn entry(quota: &PlanQuota, standing: Option<Standing>, now: Now) -> Value {
     json!({
         "name": quota.name,
         "role": role,
+        "of": of,
         "unit": quota.unit.words(),
         "limit": units(quota.quota.limit),
         "used": view.as_ref().map(|(standing, _)| units(standing.used)),
@@ -72,13 +75,18 @@ fn moment(unix_ms: u64) -> Option<String> {
 
 /// How full a quota is in percent, rounded down: what is used or held of all that the window has, wherever it was
 /// granted. Quotas that fill and drain by themselves have no such figure.
+///
+/// What was used here beyond what was granted here counts too, until the ledger grants it, although the ledger may have
+/// heard of it: so a percent may be told that much early, and none is missed.
 pub fn percent(quota: &PlanQuota, standing: &Standing) -> Option<u8> {
     if matches!(quota.quota.window, Window::Bucket { .. } | Window::Sliding { .. } | Window::Concurrent) {
         return None;
     }
     // What went over from the last window is part of the whole.
     let whole = quota.quota.limit.max(standing.granted);
-    let gone = whole.saturating_sub(left(quota, standing));
+    let taken = standing.spent().saturating_add(standing.held);
+    let beyond = if quota.quota.granted { taken.saturating_sub(standing.granted) } else { 0 };
+    let gone = whole.saturating_sub(left(quota, standing)).saturating_add(beyond);
     let percent = u128::from(gone).saturating_mul(100).checked_div(u128::from(whole))?;
     Some(u8::try_from(percent.min(100)).unwrap_or(100))
 }
@@ -140,6 +148,8 @@ mod tests {
             ..Standing::default()
         };
         assert_eq!(percent(&fund, &stands(20, 5, 60)), Some(25));
+        // Of 20 that were granted 27 were used, which the ledger has not heard.
+        assert_eq!(percent(&fund, &stands(20, 27, 60)), Some(47));
         assert_eq!(percent(&fund, &stands(100, 100, 0)), Some(100));
         assert_eq!(percent(&fund, &stands(100, 130, 0)), Some(100));
         let local = quota(Window::Lifetime, false);
@@ -153,7 +163,7 @@ mod tests {
         let (granted, used, owed) = (100 * MICRO, 20 * MICRO, 30 * MICRO);
         let stands = Standing { granted, used, owed, ledger_left: u64::MAX, ..Standing::default() };
         let fund = quota(Window::Lifetime, false);
-        let told = entry(&fund, Some(stands), now);
+        let told = entry(&fund, None, Some(stands), now);
         assert_eq!((&told["used"], &told["left"]), (&json!("20"), &json!("50")));
         assert_eq!(percent(&fund, &stands), Some(50));
     }

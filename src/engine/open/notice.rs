@@ -74,7 +74,8 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let mut accounts = Accounts::default();
         let (mut lists, mut percents): ([Vec<String>; 2], Vec<String>) = Default::default();
-        for quota in &bill.quotas {
+        let pays = |fund| self.held.iter().flat_map(|level| &level.lines).any(|line| line.quota == fund);
+        for quota in bill.quotas.iter().filter(|quota| quota.of.is_none_or(pays)) {
             let Some(stands) = accounts.standing(&bill.subject(quota.per), quota, now, vm, cells) else { continue };
             let view = LimitView::of(quota, &stands, now);
             for (list, (_, value)) in lists.iter_mut().zip(refusal::limit_headers(None, &view, None, now)) {
@@ -87,5 +88,45 @@ impl Open {
             effects.push(Effect::SetResponseHeader(name.to_owned(), value));
         }
         effects.push(Effect::SetResponseHeader("x-quota-used-percent".to_owned(), percents.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::policy;
+    use crate::sim::call::Call;
+    use crate::sim::world::{At, World};
+    use crate::upstream::ask::Api;
+
+    /// Its one key is `key-ann`. The first call falls to the first fund and uses up its cap.
+    const POLICY: &str = "farebox: 1
+bundle: {name: told, version: '1'}
+identity: [{key: [authorization]}]
+models: {m: {count: o200k_base}}
+plans: {p: {tokens: {
+  funds: {first: {amount: 9000 tokens, per: seat, window: calendar month}, second: {amount: 9000 tokens, per: seat, window: calendar month}},
+  caps: {pace: {limit: 1 requests, per: seat, of: first, window: first-use 5h, full: [next fund]}, calls: {limit: 9 requests, per: seat, window: first-use 5h}},
+  warn: {headers: true}}}}
+assign: [{otherwise: p}]
+seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
+";
+
+    #[test]
+    fn a_cap_of_a_fund_is_told_to_calls_that_the_fund_pays() {
+        let world = World::new(policy::compile(POLICY, "p").unwrap(), 1, 1, 1_000_000, 1).unwrap();
+        let told = || {
+            let body = json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]});
+            let call = Call::new(Api::OpenAiChat, "key-ann", &body);
+            let stream = world.open(At { process: 0, vm: 0 }, call).unwrap();
+            assert!(world.run(10_000));
+            let headers = world.seen(stream).unwrap().headers;
+            let policy = headers.into_iter().find(|(name, _)| name == "ratelimit-policy").unwrap().1;
+            let names = policy.split(", ").filter_map(|quota| quota.split(';').next().map(ToOwned::to_owned));
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(told(), ["\"first\"", "\"second\"", "\"pace\"", "\"calls\""]);
+        assert_eq!(told(), ["\"first\"", "\"second\"", "\"calls\""]);
     }
 }
