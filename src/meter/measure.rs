@@ -24,8 +24,8 @@ pub struct Measured {
 ///
 /// - `ours`, `tiktoken`: whole;
 /// - `deltas`: in pieces of 20 bytes, with the total after each;
-/// - `read`, `first`, `again`: as the body of a chat. Reading alone; the count of what nobody has seen; the count when only the
-///   last message is new, which has the word `newest` in it.
+/// - `read`, `first`, `again`, `bound`: as the body of a chat. Reading alone; the count of what nobody has seen; the count
+///   when only the last message is new, which has the word `newest` in it; the bound of what nobody has seen.
 ///
 /// `None`: what?
 pub fn measure(encoding: Encoding, what: &str, text: &str, rounds: u32, now: impl Fn() -> u64) -> Option<Measured> {
@@ -58,6 +58,10 @@ fn prepare<'a>(encoding: Encoding, what: &str, text: &'a str, round: u32) -> Opt
                 read(text)?.input_up_to(encoding, &mut known, u64::MAX).ok()?;
             }
             Box::new(move || call.input_up_to(encoding, &mut known, u64::MAX).map_or(0, |input| input.counted))
+        }
+        "bound" => {
+            let (mut known, call) = (Known::new([1, 2]), read(text)?);
+            Box::new(move || call.input_at_most(encoding, &mut known).0)
         }
         _ => return None,
     })
