@@ -18,6 +18,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`now`] | time, as a parameter |
+//! | `order` | sorting, in little code |
 //! | [`policy`] | YAML or JSON in, a compiled [`Bundle`](policy::Bundle) out; its docs are the language's reference |
 //! | [`meter`] | bytes in, [`Usage`](meter::usage::Usage) out: dialects, framing, counting |
 //! | [`scan`] | text in, findings out: secrets and personal data, in whole texts and in streams |
@@ -84,6 +85,7 @@
 //!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.
 
 pub mod now;
+mod order;
 
 pub mod meter;
 pub mod policy;

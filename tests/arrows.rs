@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 /// Each module with what it may use of this crate.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("now", &[]),
-    ("meter", &["meter"]),
-    ("scan", &["scan"]),
+    ("order", &[]),
+    ("meter", &["meter", "order"]),
+    ("scan", &["scan", "order"]),
     ("quota", &["quota", "now"]),
     ("report", &["report", "meter", "quota", "now"]),
-    ("policy", &["policy", "meter", "scan", "quota", "now"]),
-    ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now"]),
+    ("policy", &["policy", "meter", "scan", "quota", "now", "order"]),
+    ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now", "order"]),
     ("envoy", &["envoy", "engine", "policy", "meter", "quota", "now"]),
     ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
     ("collector", &["collector", "report", "meter", "quota", "now"]),

@@ -2,6 +2,7 @@
 
 use crate::engine::expectation::Expected;
 use crate::meter::usage::Usage;
+use crate::order;
 use crate::policy::bundle::{Bundle, HoldSize, Per, Plan, PlanQuota, Relief, Role, SESSIONS, Seat};
 use crate::policy::price::Price;
 use crate::policy::unit::{Consumed, Unit};
@@ -139,7 +140,7 @@ impl<'b> Bill<'b> {
             let Some((amount, over)) = line(index, quota) else { continue };
             add(&mut levels, quota.per, || self.subject(quota.per), Line { quota: quota.quota.clone(), amount, over });
         }
-        levels.sort_by_key(|(per, _)| *per);
+        order::by_key(&mut levels, |(per, _)| *per);
         levels.into_iter().map(|(_, level)| level).collect()
     }
 

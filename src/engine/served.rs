@@ -1,6 +1,7 @@
 //! The model that answered where another one was asked, and whose price is paid then.
 
 use crate::meter::dialect::Dialect;
+use crate::order;
 use crate::policy::bundle::{Bundle, Model, Plan, PriceOf};
 use crate::policy::price::Price;
 use crate::policy::unit::{Consumed, Unit};
@@ -38,7 +39,7 @@ impl<'b> Served<'b> {
             let quotas = plan.quotas.iter().map(|quota| quota.unit);
             let mut units: Vec<Unit> = quotas.chain(plan.packs.iter().map(|packs| packs.unit)).collect();
             units.retain(|unit| unit.is_priced());
-            units.sort_by_key(|unit| *unit != Unit::Credits);
+            order::by_key(&mut units, |unit| *unit != Unit::Credits);
             (units.first().map_or(0, |unit| unit.amount(consumed, price)), price.factor)
         };
         match plan.price_of {

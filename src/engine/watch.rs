@@ -122,11 +122,14 @@ impl Vm {
             effects.push(Effect::Count { metric: "unsettled_total", labels: vec![], by: ended.into() });
             self.touched.values_mut().for_each(|touched| touched.dirty = true);
         }
+        // By insertion: a set that is collected brings a sort of its own.
+        let mut slots = BTreeSet::new();
         for unsent in unsent {
+            slots.insert(unsent.slot);
             self.touch_recorded(&bundle, &unsent.record, now);
             self.outbox.settled(unsent.slot, by.vm, unsent.id, unsent.record.len());
         }
-        Ok(Some((by, unsent.iter().map(|unsent| unsent.slot).collect())))
+        Ok(Some((by, slots)))
     }
 
     /// The ledger must hear of accounts that only the dead VM knew of.

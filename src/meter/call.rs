@@ -14,6 +14,7 @@ use super::offer::{self, Offer};
 use super::part::{Kind, Part, Parts};
 use super::system::{self, System};
 use super::usage::Usage;
+use crate::order;
 
 /// The deepest nesting of a body that is read.
 pub const DEEPEST: usize = 128;
@@ -373,7 +374,7 @@ impl Call {
         if !add.is_empty() {
             edits.push(insertion(self.inside.0, self.inside.1, &add.join(",")));
         }
-        edits.sort_by_key(|edit| edit.at.start);
+        order::by_key(&mut edits, |edit| edit.at.start);
         edits
     }
 }

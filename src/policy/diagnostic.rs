@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::tree::Mark;
+use crate::order;
 
 /// More diagnostics than this are not collected: the last one then says that there are more.
 pub const MOST: usize = 200;
@@ -175,7 +176,7 @@ impl Faults {
     /// All of them, in the order of the file.
     pub fn into_diagnostics(self, file: &str) -> Vec<Diagnostic> {
         let mut list = self.list;
-        list.sort_by_key(|(at, _)| *at);
+        order::by_key(&mut list, |(at, _)| *at);
         if let Some(at) = self.more {
             let message = format!("there are more faults than the {MOST} shown");
             list.push((at, Complaint::new(Code::More, message, "mend these and check again")));

@@ -14,6 +14,7 @@ use super::plan::PlanText;
 use super::tokens::{QuotaText, ReliefText, Terms};
 use super::tree::Spanned;
 use super::window::WindowText;
+use crate::order;
 use crate::quota::{Quota, QuotaId, Window};
 
 /// What owns the quotas of packs, in the place of a plan's name.
@@ -296,7 +297,7 @@ pub(super) fn packs_here(plan: &PlanText) -> Vec<PacksHere> {
 /// All packs, soonest end first, and of those that end together the one that began first.
 pub(super) fn packs(document: &Document) -> Vec<Pack> {
     let mut packs: Vec<Pack> = document.packs.iter().map(|pack| built_pack(pack, document)).collect();
-    packs.sort_by(|one, other| {
+    order::by(&mut packs, |one, other| {
         (one.term.1, one.term.0, &one.fund.name).cmp(&(other.term.1, other.term.0, &other.fund.name))
     });
     packs

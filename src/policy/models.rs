@@ -12,6 +12,7 @@ use super::tree::{Entry, Mark, Node, Spanned, Value};
 use super::unit;
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
+use crate::order;
 
 /// The longest catalogue: every call looks through it.
 const MOST: usize = 1000;
@@ -36,7 +37,7 @@ impl Models {
 
     /// Puts lines into the order in which they are tried.
     pub(super) fn sorted(mut rows: Vec<Model>) -> Self {
-        rows.sort_by_key(|row| (row.glob.is_some(), std::cmp::Reverse(row.pattern.len())));
+        order::by_key(&mut rows, |row| (row.glob.is_some(), std::cmp::Reverse(row.pattern.len())));
         Self { rows }
     }
 }

@@ -24,6 +24,7 @@ use super::diagnostic::{Code, Diagnostic, Faults, shown};
 use super::document::Document;
 use super::plan::PlanText;
 use super::tree::{Entry, Mark, Node, Spanned, Value};
+use crate::order;
 
 /// The plans of a policy and the names under which their counters are kept. Filters keep the one in force in shared data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,7 +251,7 @@ fn digest_into(node: &Node, ordered: bool, digest: &mut Sha256) {
             digest.update(length(entries.len()));
             let mut entries: Vec<&Entry> = entries.iter().collect();
             if !ordered {
-                entries.sort_by_key(|entry| &entry.key);
+                order::by(&mut entries, |one, other| one.key.cmp(&other.key));
             }
             for entry in entries {
                 text(b"k", &entry.key, digest);

@@ -14,6 +14,7 @@ use super::fold::Folded;
 use super::shapes::{Candidate, SHAPES, Tail};
 use super::tail::Swallowing;
 use super::{Action, TOPICS, Topic, wrapped};
+use crate::order;
 
 /// The longest match of a pattern, in bytes: what a stream may have to hold back.
 pub const LONGEST_MATCH: usize = 1024;
@@ -290,7 +291,7 @@ impl Scanner {
             found.extend(inside.map(|shape| Finding { rule, shape, range }));
         }
         if found.len() > before {
-            found.sort_by_key(|finding| finding.range.start);
+            order::by_key(found, |finding| finding.range.start);
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Filter, Place, Unfiltered};
 use crate::meter::call::Edit;
 use crate::meter::dialect::Dialect;
 use crate::meter::json;
+use crate::order;
 
 /// The most texts of one answer that are filtered side by side.
 pub(super) const MOST: usize = 256;
@@ -126,7 +127,7 @@ impl Texts {
         }
         let changed = changes.iter().filter(|change| json::text(change.raw).is_none_or(|before| before != change.text));
         edits.extend(changed.map(|change| edit(data, change.raw, quoted(&change.text))));
-        edits.sort_by_key(|edit| edit.at.start);
+        order::by_key(&mut edits, |edit| edit.at.start);
         Ok(Taken { before, edits })
     }
 
