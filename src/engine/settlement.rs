@@ -138,20 +138,6 @@ mod tests {
         Observed { input: 10, delivered: 7, written: 7, limit: 100, ran_ms: 500, ..Observed::default() }
     }
 
-    const ALL: [Outcome; 11] = [
-        Outcome::NeverSent,
-        Outcome::ConnectFailure,
-        Outcome::NoResponse,
-        Outcome::UpstreamError,
-        Outcome::ErrorInside,
-        Outcome::Aborted,
-        Outcome::CutByUs,
-        Outcome::CutByUpstream,
-        Outcome::Complete,
-        Outcome::CompleteSilent,
-        Outcome::Unsettled,
-    ];
-
     fn plan(hold: &str) -> HoldRule {
         let text = format!(
             "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
@@ -166,7 +152,7 @@ mod tests {
     /// The rows of the table in this order, by default and as a plan may have them.
     #[test]
     fn the_table() {
-        let rows = |hold: &str| ALL.map(|outcome| rule(outcome, &plan(hold)));
+        let rows = |hold: &str| Outcome::ALL.map(|outcome| rule(outcome, &plan(hold)));
         assert_eq!(
             rows(""),
             [Nothing, Nothing, Input, Nothing, Delivered, Delivered, Delivered, Delivered, Delivered, Delivered, Held]

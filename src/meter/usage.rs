@@ -52,7 +52,7 @@ impl Usage {
 
 /// Where a usage came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Source {
     /// The provider said so.
     Reported,
@@ -61,6 +61,21 @@ pub enum Source {
     Estimated,
     /// Some of both.
     Mixed,
+}
+
+impl From<Source> for &'static str {
+    fn from(source: Source) -> Self {
+        source.name()
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let all = [Self::Reported, Self::Estimated, Self::Mixed];
+        all.into_iter().find(|source| source.name() == name).ok_or_else(|| format!("`{name}` is no source of a usage"))
+    }
 }
 
 impl Source {

@@ -26,6 +26,9 @@ use super::plan::PlanText;
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 use crate::order;
 
+/// How deep what is kept may nest.
+const DEEPEST: usize = 32;
+
 /// The plans of a policy and the names under which their counters are kept. Filters keep the one in force in shared data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charter {
@@ -98,7 +101,9 @@ impl Charter {
 
     /// What was kept; `None` where it cannot be read, as after a change of this format.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        rmp_serde::from_slice(bytes).ok()
+        // By way of a tree: little code, for what is seldom read.
+        let tree = rmpv::decode::read_value_with_max_depth(&mut &*bytes, DEEPEST).ok()?;
+        rmpv::ext::from_value(tree).ok()
     }
 
     /// Everything by which this policy, the text `file`, breaks with the one before it. Empty: it may take its place.

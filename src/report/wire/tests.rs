@@ -5,7 +5,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::{
     AccountReport, Charge, Grant, MAX_RECORDS, Outcome, QuotaReport, Record, Rejection, SyncHead, SyncReply, VERSION,
-    WireError, decode_reply, decode_sync, encode_record, encode_reply, encode_sync,
+    WireError, decode_record, decode_reply, decode_sync, encode_record, encode_reply, encode_sync,
 };
 use crate::meter::usage::{Source, Usage};
 
@@ -208,12 +208,7 @@ fn usage() -> impl Strategy<Value = Usage> {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    let outcome = prop_oneof![
-        Just(Outcome::NeverSent),
-        Just(Outcome::CutByUs),
-        Just(Outcome::Complete),
-        Just(Outcome::Unsettled)
-    ];
+    let outcome = prop::sample::select(&Outcome::ALL[..]);
     let source = prop_oneof![Just(Source::Reported), Just(Source::Estimated), Just(Source::Mixed)];
     let charge = any::<(String, String, u64, u64)>().prop_map(|(subject, quota, window, amount)| Charge {
         subject,
@@ -262,6 +257,8 @@ proptest! {
         let (found, decoded) = decode_sync(&encode_sync(&head(), &encoded)).unwrap();
         assert_eq!(found, SyncHead { records: records.len() as u32, ..head() });
         assert_eq!(decoded.into_iter().collect::<Result<Vec<_>, _>>().unwrap(), records);
+        let one_by_one: Option<Vec<Record>> = encoded.iter().map(|bytes| decode_record(bytes)).collect();
+        assert_eq!(one_by_one.unwrap(), records, "as the filter reads them");
     }
 
     #[test]
