@@ -35,10 +35,10 @@
 //!
 //! 1. **Headers.** Identity, the guards of the connection, path, tier. What is refused here never has its body read.
 //!    Credentials are taken off: the provider's key is put in by Envoy.
-//! 2. **Body.** Dialect, model, declared output; guards; the count of the prompt. [`engine::admission`] weighs the dearest
-//!    outcome against every quota of every level and finds the output limit that all of them can pay: the declared one, or
-//!    a lower one down to the policy's floor. Where the ledger may have more than it granted here, the exchange waits for
-//!    one fetch. Then the hold is made: all levels, or none.
+//! 2. **Body.** Dialect, model, declared output; guards; the count of the prompt, or a bound of it. [`engine::admission`]
+//!    weighs the dearest outcome against every quota of every level and finds the output limit that all of them can pay:
+//!    the declared one, or a lower one down to the policy's floor. Where the ledger may have more than it granted here, the
+//!    exchange waits for one fetch. Then the hold is made: all levels, or none.
 //! 3. **Answer.** Read as it streams past, never buffered but for a JSON document that a guard must see whole; usage is
 //!    the provider's last word, and what was counted here where it has none.
 //! 4. **End.** Whichever callback says so first settles all levels once, by the outcome table in [`engine::settlement`],
@@ -80,6 +80,10 @@
 //!   `farebox explain`, from [`engine::overshoot`]: they hold in each window, and over all windows once.
 //! - **What is owed is what was charged, not what is held.** A call that runs as its window ends adds to what the windows
 //!   after it owe when it ends.
+//! - **A long prompt is counted when that matters** (`engine::gauge`): where there is ample room it is held by the bound of
+//!   its bytes, some four times its count, and its provider says what it came to. Together such calls hold no more than an
+//!   eighth of what is free. One whose VM dies costs what it holds, as every other; `count: always` is for whom that is too
+//!   much.
 //! - **Unspent grants go back after a minute without use**, whoever holds them.
 //! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format
 //!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.
