@@ -82,7 +82,7 @@
 //!   after it owe when it ends.
 //! - **A long prompt is counted when that matters** (`engine::gauge`): where there is ample room it is held by the bound of
 //!   its bytes, some four times its count, and its provider says what it came to. Together such calls hold no more than an
-//!   eighth of what is free. One whose VM dies costs what it holds, as every other; `count: always` is for whom that is too
+//!   eighth of what is left. One whose VM dies costs what it holds, as every other; `count: always` is for whom that is too
 //!   much.
 //! - **Unspent grants go back after a minute without use**, whoever holds them.
 //! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format

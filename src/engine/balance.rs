@@ -42,19 +42,10 @@ fn entry(quota: &PlanQuota, of: Option<&str>, standing: Option<Standing>, now: N
         "limit": units(quota.quota.limit),
         "used": view.as_ref().map(|(standing, _)| units(standing.used)),
         "held": view.as_ref().map(|(standing, _)| units(standing.held)),
-        "left": view.as_ref().map(|(standing, _)| units(left(quota, standing))),
+        "left": view.as_ref().map(|(standing, _)| units(standing.left(&quota.quota))),
         "begun": view.as_ref().and_then(|(standing, _)| moment(standing.window)),
         "resets": view.as_ref().and_then(|(_, view)| moment(view.resets_ms?)),
     })
-}
-
-/// Micro-units that may still be spent, as far as this process knows: what is free here and what the ledger still has.
-fn left(quota: &PlanQuota, standing: &Standing) -> u64 {
-    match standing.ledger_left {
-        u64::MAX => standing.free(),
-        more if quota.quota.granted => standing.free().saturating_add(more),
-        _ => standing.free(),
-    }
 }
 
 /// An amount in whole units, or as a decimal in text where fractions mean something: no figure is rounded.
@@ -86,7 +77,7 @@ pub fn percent(quota: &PlanQuota, standing: &Standing) -> Option<u8> {
     let whole = quota.quota.limit.max(standing.granted);
     let taken = standing.spent().saturating_add(standing.held);
     let beyond = if quota.quota.granted { taken.saturating_sub(standing.granted) } else { 0 };
-    let gone = whole.saturating_sub(left(quota, standing)).saturating_add(beyond);
+    let gone = whole.saturating_sub(standing.left(&quota.quota)).saturating_add(beyond);
     let percent = u128::from(gone).saturating_mul(100).checked_div(u128::from(whole))?;
     Some(u8::try_from(percent.min(100)).unwrap_or(100))
 }

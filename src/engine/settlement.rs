@@ -45,7 +45,7 @@ pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
 /// What was seen of an exchange when it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Input tokens counted here.
+    /// Input tokens counted here; 0 where that was left to the provider, which has said it.
     pub input: u64,
     /// Of these, what the provider read from a cache, or wrote to one, when this session last sent them.
     pub cached: u64,

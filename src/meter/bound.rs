@@ -41,8 +41,7 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     if call.dialect == Dialect::CountTokens {
         return Ok(Input { counted: 0, bound: 0 });
     }
-    let manner = Manner::of(&call.model);
-    let manner = if call.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
+    let manner = manner(call);
     let mut counted = estimate::framing(call, &manner);
     let mut counts = Vec::with_capacity(call.parts.len());
     let longer = Longer { at_least: most.saturating_add(1) };
@@ -58,21 +57,27 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     Ok(Input { counted, bound: bound(call, &counts) })
 }
 
-/// Input tokens at most, told without counting more than is known, and how many bytes would have to be counted to know
-/// better. No lower than the bound that counting gives.
+/// Input tokens at most, told with little counting, and how many bytes would have to be counted to know better. No lower
+/// than both the count and the bound that [`up_to`] gives.
 pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known) -> (u64, usize) {
     if call.dialect == Dialect::CountTokens {
         return (0, 0);
     }
-    let manner = Manner::of(&call.model);
-    let mut unknown = 0_usize;
-    let counts = call.parts.iter().map(|part| {
+    let manner = manner(call);
+    let (mut unknown, mut estimate) = (0_usize, estimate::framing(call, &manner));
+    let mut counts = Vec::with_capacity(call.parts.len());
+    for part in &call.parts {
         let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known);
         unknown = unknown.saturating_add(bytes);
-        count
-    });
-    let counts: Vec<u64> = counts.collect();
-    (bound(call, &counts), unknown)
+        estimate = estimate.saturating_add(estimate::part(part, call, &manner, count));
+        counts.push(count);
+    }
+    (bound(call, &counts).max(estimate), unknown)
+}
+
+fn manner(call: &Call) -> Manner {
+    let manner = Manner::of(&call.model);
+    if call.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner }
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {

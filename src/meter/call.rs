@@ -62,7 +62,7 @@ impl std::error::Error for Malformed {}
 /// A request, as far as money is concerned.
 ///
 /// It keeps a copy of the body and up to four bytes more for each of its bytes: drop it when the request is
-/// on its way.
+/// on its way, but for what may still have to be counted.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The wire format.
@@ -269,15 +269,17 @@ impl Call {
         bound::up_to(self, encoding, known, most)
     }
 
-    /// Input tokens at most, with nothing counted that is not `known`, and how many bytes would have to be counted for
-    /// [`input_up_to`](Self::input_up_to), whose bound is no higher.
+    /// Input tokens at most, with little counted that is not `known`, and how many bytes would have to be counted for
+    /// [`input_up_to`](Self::input_up_to), whose count and bound are no higher.
     pub fn input_at_most(&self, encoding: Encoding, known: &mut Known) -> (u64, usize) {
         bound::at_most(self, encoding, known)
     }
 
     /// Bytes of memory that it takes, about.
     pub fn weight(&self) -> usize {
-        self.body.capacity().saturating_add(self.parts.capacity().saturating_mul(size_of::<Part>()))
+        let names = self.model.capacity().saturating_add(size_of::<Self>());
+        let parts = self.parts.capacity().saturating_mul(size_of::<Part>());
+        self.body.capacity().saturating_add(parts).saturating_add(names)
     }
 
     /// The tools that it offers, whoever runs them.

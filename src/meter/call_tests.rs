@@ -34,6 +34,43 @@ fn a_chat_is_read() {
     assert_eq!(call.input_bound(Encoding::O200kBase), texts + 2 * 8 + 16);
 }
 
+/// Of whatever counting may say is no less than it: ids and thoughts that are too long to be counted, texts of models that
+/// count more than we do, calls of tools that are nothing but framing, definitions that are written out.
+#[test]
+fn what_is_told_before_counting_is_no_less_than_what_counting_tells() {
+    let (odd, long) = ("a1b2".repeat(5_000), "x".repeat(600));
+    let thought = "I think. ".repeat(40_000);
+    let calls = r#"{"id":"","type":"function","function":{"name":"f","arguments":""}},"#.repeat(500);
+    let enums = r#"{"enum":["a"]},"#.repeat(300);
+    let bodies = [
+        format!(r#""messages":[{{"role":"user","content":"{odd}"}}]"#),
+        format!(r#""messages":[{{"role":"tool","tool_call_id":"{long}","content":"{odd}"}}]"#),
+        format!(r#""messages":[{{"role":"assistant","content":null,"tool_calls":[{}]}}]"#, calls.trim_end_matches(',')),
+        format!(r#""messages":[{{"role":"assistant","reasoning_content":"{thought}","content":"ok"}}]"#),
+        format!(
+            r#""messages":[],"tools":[{{"type":"function","function":{{"name":"f","parameters":{{"type":"object","properties":{{"p":{{"anyOf":[{}]}}}}}}}}}}]"#,
+            enums.trim_end_matches(',')
+        ),
+    ];
+    for model in [
+        "gpt-4o",
+        "mistral-large",
+        "claude-opus-4",
+        "deepseek-chat",
+        "qwen3-coder",
+        "grok-4",
+        "command-r",
+        "gpt-oss-120b",
+    ] {
+        for body in &bodies {
+            let call = openai(&format!(r#"{{"model":"{model}",{body}}}"#));
+            let (all, (most, _)) =
+                (call.input(Encoding::O200kBase), call.input_at_most(Encoding::O200kBase, &mut Known::new([0; 2])));
+            assert!(most >= all.bound.max(all.counted), "{model} {body:.60}: {most}, {all:?}");
+        }
+    }
+}
+
 /// In a body of every kind of part: counting to a limit gives the whole count or says that it is more, at every limit, and
 /// remembering changes nothing.
 #[test]

@@ -52,14 +52,21 @@ pub fn count(
     })
 }
 
-/// Tokens of a part, as far as that can be told without counting: as remembered, else its [ceiling](Encoding::ceiling),
-/// and how many bytes of it would have to be counted to know better.
+/// No fewer than what [`count`] gives, and how many bytes would have to be counted to know better: as remembered, else its
+/// [ceiling](Encoding::ceiling).
 pub fn at_most(part: &Part, call: &Call, manner: &Manner, encoding: Encoding, known: &mut Known) -> (u64, usize) {
     let raw = part.raw(call.body_text());
-    let Some(form) = form(part, manner).filter(|_| !is_too_long(part, raw)) else { return (0, 0) };
-    match known.count(encoding, form, raw, || None) {
-        Some(count) => (count, 0),
-        None => (encoding.ceiling(raw.len()), raw.len()),
+    match form(part, manner) {
+        None => (0, 0),
+        Some(_) if is_too_long(part, raw) => (encoding.ceiling(raw.len()), 0),
+        // What is counted is written out of them, and may be longer than they are.
+        Some(Form::Namespace | Form::Words) => {
+            (count(part, call, manner, encoding, known, u64::MAX).unwrap_or(u64::MAX), 0)
+        }
+        Some(form) => match known.count(encoding, form, raw, || None) {
+            Some(count) => (count, 0),
+            None => (encoding.ceiling(raw.len()), raw.len()),
+        },
     }
 }
 

@@ -306,6 +306,15 @@ impl Standing {
         self.granted.saturating_add(over).saturating_sub(self.spent().saturating_add(self.held))
     }
 
+    /// What may still be spent, as far as this process knows: what is free here and what the ledger still has.
+    pub fn left(&self, quota: &Quota) -> u64 {
+        match self.ledger_left {
+            u64::MAX => self.free(),
+            more if quota.granted => self.free().saturating_add(more),
+            _ => self.free(),
+        }
+    }
+
     /// What no wait for running exchanges brings back: charged, or owed.
     pub fn spent(&self) -> u64 {
         self.used.saturating_add(self.owed)

@@ -410,9 +410,14 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// Reads one record; `None`: it is none.
+/// Reads one record as the filter keeps it; `None`: it is none.
+///
+/// By way of a tree: a part of the code that reading at once is compiled to, which is compiled anew for each type. Nobody
+/// else's bytes are read so, as a tree is many times their size.
 pub fn decode_record(bytes: &[u8]) -> Option<Record> {
-    decode_by_tree(bytes).ok()
+    // A map is two levels here, and a string three.
+    let tree = rmpv::decode::read_value_with_max_depth(&mut &*bytes, 2 * MAX_DEPTH + 3).ok()?;
+    rmpv::ext::from_value(tree).ok()
 }
 
 /// A record as it is kept in its slot and sent: encoded once, at settle.
@@ -456,7 +461,7 @@ pub fn encode_reply(reply: &SyncReply) -> Vec<u8> {
 /// The collector's answer. Anything but one map of this version is an error: then nothing was acknowledged.
 pub fn decode_reply(body: &[u8]) -> Result<SyncReply, WireError> {
     let (value, rest) = split_value(body).ok_or_else(|| WireError::Reply("it is cut short".to_owned()))?;
-    let reply: SyncReply = decode_by_tree(value).map_err(WireError::Reply)?;
+    let reply: SyncReply = decode(value).map_err(WireError::Reply)?;
     match (reply.farebox, rest.len()) {
         (VERSION, 0) => Ok(reply),
         (VERSION, bytes) => Err(WireError::Trailing(bytes)),
@@ -469,14 +474,7 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).unwrap_or_default()
 }
 
-/// One whole value, with bounded recursion, by way of a tree: a tenth of the code that reading at once would be compiled
-/// to, which is compiled anew for each type. For the filter, which knows whom it reads: a tree is many times its bytes.
-fn decode_by_tree<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
-    let tree = rmpv::decode::read_value_with_max_depth(&mut &*value, MAX_DEPTH).map_err(|error| error.to_string())?;
-    rmpv::ext::from_value(tree).map_err(|error| error.to_string())
-}
-
-/// The same at once, for the collector, which reads what anybody sends.
+/// One whole value, with bounded recursion.
 fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(value);
     decoder.set_max_depth(MAX_DEPTH);

@@ -18,8 +18,9 @@ UNSTATED = 0.3  # of the calls that may leave their output limit open
 class Crowd:
     """What the clients saw. `said` counts their answers by (seat, status); `odd` keeps what should not happen."""
 
-    def __init__(self, urls, seats, clients=64, hang_up=0.0, broken=0.0, seed=1):
+    def __init__(self, urls, seats, clients=64, hang_up=0.0, broken=0.0, prompt=0, seed=1):
         self.urls, self.seats, self.hang_up, self.broken = urls, seats, hang_up, broken
+        self.prompt = prompt  # bytes of new text in each prompt, about
         # Of `broken` calls the upstream may leave the answer at any place.
         self.said, self.odd = collections.Counter(), []
         self.read = 0  # bytes of answers
@@ -83,6 +84,7 @@ class Crowd:
         broken = chance.random() < self.broken
         hang_up = stream and not broken and chance.random() < self.hang_up
         words = f"[[output={chance.randint(0, limit)}{f' break={chance.randint(0, limit)}' if broken else ''}]]"
+        words += chance.randbytes(self.prompt * 4 // 9).hex(" ", 4)
         body = {"model": f"demo-{seat}", "stream": stream, "messages": [{"role": "user", "content": words}]}
         # Anthropic's calls must state one.
         if anthropic or chance.random() >= UNSTATED:

@@ -215,6 +215,21 @@ def test_hung_up_answers_hold_the_edge_too(whole, count):
     one.unharmed()
 
 
+def test_long_prompts_hold_the_edge_too(whole):
+    """While there is ample room they are held by a bound, towards the end by their count."""
+    seats, cap = ("l0", "l1", "l2", "l3"), 6_000_000
+    rounds = [Round("long", seats, ("month", "seat-5h", "calls"), cap)]
+    one, began = whole(torture_policy(rounds)), time.monotonic()
+    crowds = run_rounds([one.url], rounds, prompt=20_000)
+    books = Books([one.envoy], one.model, one.ledger, crowds)
+    [used] = check(books, rounds, crowds, time.monotonic() - began)
+    bounded, admitted = books.metric("bounded_total"), crowds[0].admitted()
+    print(f"prompts of 20 kB: used {used / cap:.2%} of {cap:,} tokens, over: {max(0, used - cap)}; ", end="")
+    print(f"{bounded} of {admitted} calls admitted by a bound, {books.metric('bounded_total', then='counted')} counted later")
+    assert 0 < bounded < admitted and used >= 0.99 * cap
+    one.unharmed()
+
+
 @pytest.mark.parametrize("count", [2, pytest.param(24, marks=FULL)])
 def test_two_envoys_share_a_fund(whole, tmp_path, count):
     rounds = crews(count, ["month", "seat-5h", "calls"])

@@ -180,6 +180,10 @@ fn open(
     (opens, ends): (u64, u64),
     now_ms: u64,
 ) -> Result<(), Error> {
+    if window::find(db, of, report, window::Which::At, opens)?.is_some() {
+        return Ok(());
+    }
+    rollover::opening(db, of, report, opens, now_ms)?;
     if window::insert(db, of, report, opens, ends)? {
         rollover::opened(db, of, report, opens, now_ms)?;
     }

@@ -59,8 +59,24 @@ pub(super) fn opened(db: &Connection, of: Of<'_>, report: &QuotaReport, window: 
         }
     }
     keep(db, of, report, &here)?;
-    pass_on(db, of, report, before.map_or(window, |before| before.window))?;
-    amount(db, of, report, window, now_ms).map(drop)
+    amount(db, of, report, window, now_ms)?;
+    pass_on(db, of, report, before.map_or(window, |before| before.window))
+}
+
+/// A window is about to be opened: one behind it that has begun already gets what has rolled over into it, as if this one
+/// had never been.
+pub(super) fn opening(
+    db: &Connection,
+    of: Of<'_>,
+    report: &QuotaReport,
+    window: u64,
+    now_ms: u64,
+) -> Result<(), Error> {
+    let later = find(db, of, report, Which::After, window)?.filter(|later| later.window <= now_ms);
+    match later.filter(|_| report.rollover > 0) {
+        Some(later) => amount(db, of, report, later.window, now_ms).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// What the windows had that were skipped between two.

@@ -2,13 +2,17 @@
 
 use super::{Bill, Fit, Moment, Patience, Price, Scale, Size, Stands};
 use crate::engine::bill;
+use crate::quota::Window;
 
-/// Of what is free, the share that a call may take whose input is only bounded. Bounds lie some four times above the
-/// count, so what is held too much of one call is at most a hundredth of what is free.
+/// Of what is left, the share that a call may take whose input is only bounded. Of common text a bound lies some four times
+/// above the count.
 const SHARE: u64 = 64;
-/// Of what is free, the share that may be held at that time, with this call: many such calls at once must not be in the
+/// Of what is left, the share that may be held at that time, with this call: many such calls at once must not be in the
 /// way of others that would have found room.
 const HELD: u64 = 8;
+/// The same two of what is granted here: what is held too much must not send others to the ledger.
+const SHARE_HERE: u64 = 16;
+const HELD_HERE: u64 = 2;
 
 /// How a call fits that is held by a bound of its input, if there is room in plenty: nothing is in its way and nothing
 /// is asked of the ledger, its output is not shortened, and each account that its input matters to keeps many times as
@@ -37,9 +41,12 @@ impl Scale<'_, '_> {
             let held = lines.filter(|line| line.quota.id == quota.quota.id).map(|line| line.amount).next();
             let Some((amount, stands)) = held.zip(*stands) else { return true };
             let matters = bill::asked(quota, self.size, self.price) != bill::asked(quota, &empty, self.price);
-            let free = stands.free();
-            let all = stands.held.saturating_add(amount);
-            !matters || amount <= free / SHARE && all <= free / HELD
+            let (here, left) = (stands.free(), stands.left(&quota.quota));
+            // A bucket books what is held as used, and what has drained of that since does not come back.
+            let held = if matches!(quota.quota.window, Window::Bucket { .. }) { stands.used } else { stands.held };
+            let all = held.saturating_add(amount);
+            let fits = |room: u64, share: u64, held: u64| amount <= room / share && all <= room / held;
+            !matters || fits(left, SHARE, HELD) && fits(here, SHARE_HERE, HELD_HERE)
         })
     }
 }

@@ -82,10 +82,16 @@ impl Open {
         };
         let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting());
         if !said {
-            self.gauge.count(self.model.encoding, &mut vm.known);
+            self.count_input(vm);
         }
         let then = if said { "reported" } else { "counted" };
         effects.push(Effect::Count { metric: "bounded_total", labels: vec![("then", then.to_owned())], by: 1 });
+    }
+
+    /// Counts the input, if that was not done. It is as if it had been counted first.
+    pub(super) fn count_input(&mut self, vm: &mut Vm) -> u64 {
+        self.size.input = self.gauge.count(self.model.encoding, &mut vm.known).unwrap_or(self.size.input);
+        self.gauge.counted().unwrap_or(self.size.input)
     }
 
     /// What kind of call it is, as far as providers count by it.

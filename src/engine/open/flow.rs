@@ -254,8 +254,9 @@ impl Open {
 
     /// Ends the stream towards the client; answers the last events.
     pub(super) fn cut(&mut self, vm: &mut Vm) -> Vec<u8> {
+        let counted = self.count_input(vm);
         match &mut self.answer {
-            Answer::Upstream { reader, .. } => reader.cut(self.gauge.count(self.model.encoding, &mut vm.known)),
+            Answer::Upstream { reader, .. } => reader.cut(counted),
             Answer::None | Answer::Local => Vec::new(),
         }
     }

@@ -109,6 +109,48 @@ fn a_window_that_is_told_of_when_it_is_over_has_what_rolled_over_into_it() {
     assert_eq!((got[2].granted, got[2].owed), (LIMIT, 0));
 }
 
+/// The late report says nothing new of what was used, and the window behind it was opened first.
+#[test]
+fn a_window_that_is_told_of_late_leaves_no_debt_that_it_has_not() {
+    let used = |index, used, rollover| QuotaReport { used, granted: used, ..window(index, rollover) };
+    let want = |index, rollover| QuotaReport { want: 4 * LIMIT, ..window(index, rollover) };
+    let got = answers(&[
+        (1, used(1, LIMIT, LIMIT), 1_500),
+        (1, want(3, LIMIT), 3_000),
+        (2, used(2, 0, LIMIT), 3_100),
+        (1, want(3, LIMIT), 3_200),
+        (1, want(4, LIMIT), 4_000),
+    ]);
+    assert_eq!((got[1].granted, got[3].granted, got[3].owed), (2 * LIMIT, 2 * LIMIT, 0));
+    assert_eq!((got[4].granted, got[4].owed), (LIMIT, 0));
+    // The one between bears what was charged too much.
+    let over = LIMIT + LIMIT / 4;
+    let got = answers(&[
+        (1, used(1, over, 0), 1_500),
+        (2, want(3, 0), 2_900),
+        (1, used(2, 0, 0), 2_950),
+        (2, want(3, 0), 3_000),
+    ]);
+    assert_eq!((got[3].granted, got[3].owed), (LIMIT, 0));
+}
+
+#[test]
+fn what_has_gone_over_is_told_before_a_window_between_is_opened() {
+    let (of, used) =
+        (|index| window(index, 2 * LIMIT), |index, used| QuotaReport { used, granted: used, ..window(index, LIMIT) });
+    let want = |index, rollover| QuotaReport { want: 4 * LIMIT, ..window(index, rollover) };
+    let got = answers(&[(1, of(1), 1_500), (2, of(3), 2_900), (1, of(2), 3_001), (2, want(3, 2 * LIMIT), 3_100)]);
+    assert_eq!(got[3].granted, 3 * LIMIT);
+    // Of 300 in three windows, 100 and 50 were used.
+    let got = answers(&[
+        (1, used(1, LIMIT), 1_500),
+        (2, window(3, LIMIT), 2_900),
+        (1, used(2, LIMIT / 2), 3_100),
+        (2, want(3, LIMIT), 3_200),
+    ]);
+    assert_eq!(got[3].granted, LIMIT + LIMIT / 2);
+}
+
 #[test]
 fn a_first_use_window_that_came_to_nothing_adds_nothing() {
     let first_use =
