@@ -59,3 +59,10 @@ def test_the_commands_about_usage(run):  # noqa: F811
     ledger = f"127.0.0.1:{started.env['COLLECTOR_PORT']}"
     assert "seat" in shell(f"{usage} --collector http://{ledger}", env)
     assert '"by":"model"' in shell(curl.replace("127.0.0.1:8081", ledger), env)
+
+
+def test_every_label_that_is_promised_is_one_in_envoy():
+    rows = re.findall(r"^\| ((?:`farebox_\w+`(?:, )?)+) \| ((?:`\w+` ?)*)\|", README, re.M)
+    promised = {label for _, labels in rows for label in re.findall(r"`(\w+)`", labels)}
+    tags = set(re.findall(r"tag_name: (\w+)", (ROOT / "envoy/envoy.yaml").read_text()))
+    assert len(rows) > 15 and promised <= tags, promised - tags
