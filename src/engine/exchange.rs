@@ -145,6 +145,22 @@ impl Exchange {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Flow {
+        let before = effects.len();
+        let flow = self.goes_on(event, now, vm, cells, effects);
+        if let (State::Open(open), Flow::Continue | Flow::Hold) = (&self.state, &flow) {
+            open.set_alarm(before, effects);
+        }
+        flow
+    }
+
+    fn goes_on(
+        &mut self,
+        event: Event<'_>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
         match event {
             Event::RequestHeaders { headers, peer, vouched, end } => {
                 let judged = self.judge_headers(headers, peer, vouched, now, effects);
@@ -187,7 +203,7 @@ impl Exchange {
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, now, effects);
                     if let Err(denial) = judged {
                         return self.answer_instead(&denial, now, vm, cells, effects);
                     }
@@ -196,6 +212,8 @@ impl Exchange {
                     }
                     if end && upstream {
                         self.ended(Cause::Finished, None, now, vm, cells, effects);
+                    } else if open.holds_headers() {
+                        return Flow::Hold;
                     }
                 }
                 Flow::Continue
@@ -239,15 +257,31 @@ impl Exchange {
     ) -> Flow {
         let State::Open(open) = &mut self.state else { return Flow::Continue };
         let (chunk, before) = (turned.chunk(), effects.len());
-        let desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
+        let late = match turned {
+            // What has ended is not late any more.
+            Turned::Chunk(_, true) | Turned::Trailers => None,
+            Turned::Chunk(_, false) => open.is_late(&self.bundle, true, now.mono_ms, effects),
+            Turned::Woken => open.is_late(&self.bundle, false, now.mono_ms, effects),
+        };
+        if let Some(denial) = late.as_ref().filter(|_| open.is_withheld()) {
+            // Settled when the stream is over: only then is it known whether it ever reached an upstream.
+            return Flow::Reply(refusal::reply(self.dialect, denial, &open.id(), now));
+        }
+        let mut desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
         let course = match turned {
+            _ if late.is_some() => open.end_late(turned.piece(), &mut desk),
             Turned::Chunk(chunk, end) => open.response_body(chunk, end, desk),
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        if let Some(chunk) = chunk {
+            open.hear(chunk, now.mono_ms);
+        }
         open.judge_calls(&self.bundle, effects);
         open.screen(&self.bundle, chunk, &course, now, before, effects);
+        let kept = open.keep(chunk, &course, before, effects);
         match course {
+            Course::On if kept => Flow::Hold,
             Course::On => Flow::Continue,
             Course::Waits => Flow::Hold,
             Course::Over(cause) => {
@@ -743,6 +777,14 @@ enum Turned<'a> {
 }
 
 impl<'a> Turned<'a> {
+    /// A piece of the answer, and whether it is the last.
+    fn piece(&self) -> Option<(&'a [u8], bool)> {
+        match self {
+            Self::Chunk(chunk, end) => Some((chunk, *end)),
+            Self::Trailers | Self::Woken => None,
+        }
+    }
+
     fn chunk(&self) -> Option<&'a [u8]> {
         match self {
             Self::Chunk(chunk, _) => Some(chunk),

@@ -4,6 +4,7 @@ mod ending;
 mod flow;
 mod guarded;
 mod notice;
+mod timing;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,8 @@ pub(super) struct Open {
     mask: Mask,
     /// Guards that look at the answer.
     guarded: Option<guarded::Guarded>,
+    /// How long it may take.
+    timing: timing::Timing,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
@@ -186,6 +189,7 @@ impl Open {
             answer: Answer::None,
             mask: mask.clone(),
             guarded: None,
+            timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
             attempts: 0,
             noted: 0,

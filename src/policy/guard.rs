@@ -23,6 +23,12 @@ pub enum Guard {
     Request,
     /// The answer is no larger than this.
     Response,
+    /// The answer begins in time.
+    FirstToken,
+    /// The answer does not fall silent for longer than this.
+    Idle,
+    /// The answer takes no longer than this in all.
+    Duration,
     /// A stream is asked for, or none is.
     Streaming,
     /// The client says that it is one of these.
@@ -55,6 +61,9 @@ impl Guard {
             Self::Hours => "hours",
             Self::Request => "request",
             Self::Response => "response",
+            Self::FirstToken => "first_token",
+            Self::Idle => "idle",
+            Self::Duration => "duration",
             Self::Streaming => "streaming",
             Self::Clients => "clients",
             Self::Headers => "headers",
