@@ -19,7 +19,7 @@ use crate::engine::open::{Course, Desk, Open};
 use crate::engine::rejected::Rejected;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::{balance, identity, refusal, source};
+use crate::engine::{balance, identity, refusal, source, stuck};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
@@ -98,6 +98,8 @@ pub(super) struct Prepared {
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
     pub deadline_ms: Option<u64>,
+    /// It is slowed down until then, by the monotonic clock.
+    pub not_before_ms: u64,
     /// Whether `call` is not the body as it came: something in its texts was replaced.
     pub retold: bool,
     /// Who knows what was replaced by names.
@@ -438,7 +440,7 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
-        let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
+        let (who, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         // Before it is read, because reading is what a large one costs.
         guard::so_far(plan, body.len() as u64)?;
@@ -452,6 +454,8 @@ impl Exchange {
         let mut trace = self.trace.clone();
         let bytes = body.len() as u64;
         guard::body(&Body { plan, call: &call, model: &model, bytes }, &mut trace, effects)?;
+        let caller = stuck::Caller { seat: &who.name, session: self.named.as_deref().unwrap_or_default() };
+        let slow_ms = stuck::judge(plan, caller, &call, now, &mut vm.lately, &mut trace, effects)?;
         let ceiling = call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, &call.model))?;
         let mut found = Tally::default();
         let screened = screen::prompt(plan, bundle, &call, &mut found);
@@ -505,6 +509,7 @@ impl Exchange {
             size,
             patience: Patience::default(),
             deadline_ms: None,
+            not_before_ms: if slow_ms > 0 { now.mono_ms.saturating_add(slow_ms) } else { 0 },
             retold,
             mask,
         })
@@ -563,6 +568,10 @@ impl Exchange {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Flow {
+        if now.mono_ms < prepared.not_before_ms {
+            let wake_ms = prepared.not_before_ms;
+            return self.wait(prepared, wake_ms, vm, effects);
+        }
         let bundle = Rc::clone(&self.bundle);
         let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, cells, effects);

@@ -249,6 +249,7 @@ impl Open {
         let Bill { plan, seat, .. } = bill;
         let pass = |how: How, what: &str| Pass { how: how.name().to_owned(), quota: what.to_owned() };
         let guards = self.trace.guards().iter().map(|guard| pass(How::Observed, guard.name()));
+        let slowed = self.trace.slowed().iter().map(|guard| pass(How::Waited, guard.name()));
         let quotas = self.passed.iter().map(|passed| pass(passed.how, &passed.quota));
         let sent = if self.sent_model == self.asked_model { "" } else { &self.sent_model };
         Record {
@@ -261,7 +262,7 @@ impl Open {
             model: self.asked_model.clone(),
             sent: sent.to_owned(),
             prompts: self.prompts,
-            passed: guards.chain(quotas).collect(),
+            passed: guards.chain(slowed).chain(quotas).collect(),
             came_ms: self.came_ms,
             dialect: self.dialect.name().to_owned(),
             stream: self.streams,

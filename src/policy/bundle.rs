@@ -8,6 +8,7 @@ use crate::meter::dialect::Dialect;
 use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
+pub use super::agents::{Loops, Repeats};
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming, Timeouts};
 pub use super::guard::Guard;

@@ -37,6 +37,10 @@ pub enum Guard {
     Headers,
     /// This kind of work may be asked for.
     Endpoints,
+    /// The same call does not come too often.
+    Repeats,
+    /// The same tool was not called too often in the same way.
+    Loops,
     /// The model may be asked for.
     Models,
     /// There is nothing but this besides text.
@@ -68,6 +72,8 @@ impl Guard {
             Self::Clients => "clients",
             Self::Headers => "headers",
             Self::Endpoints => "endpoints",
+            Self::Repeats => "repeats",
+            Self::Loops => "loops",
             Self::Models => "models",
             Self::Modalities => "modalities",
             Self::Tools => "tools",

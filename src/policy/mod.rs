@@ -127,8 +127,9 @@
 //!         idle: 30s                    # without a byte, once headers came: the answer is broken off. A stream cannot be
 //!                                      # ended otherwise, because a host sends something only in the place of what comes
 //!         duration: 15m                # from admission until the end: a stream ends as at a length limit, and is broken
-//!                                      # off. With this or `idle` what is no stream is held until it is whole, so that
-//!                                      # it is an error 504 too. All three from 200ms to 1d, told to 100 ms
+//!                                      # off. With this or `idle` a JSON document is held until it is whole, so that it
+//!                                      # is an error 504 too. All three from 200ms to 1d, told to 100 ms; what a caller
+//!                                      # takes too slowly is late as well
 //!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
 //!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
@@ -154,6 +155,12 @@
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
 //!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
 //!                                      # must be there, once and not empty
+//!       repeats: {most: 20, within: 1m, slow: 2s}   # optional: of one caller, and session if it names one, the same call byte
+//!                                      # for byte so often from the first on; a further one is slowed down by `slow`, or
+//!                                      # refused where there is none. Each worker of Envoy counts for itself, the last
+//!                                      # 4,096 calls that differ. How many calls and tokens a session has: caps `per: session`
+//!       loops: {most: 10}              # optional, with or without `slow`: the same tool, called with the same arguments, so
+//!                                      # often in the conversation that is sent
 //!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
 //!                                      # to honest clients, and no wall
 //!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
@@ -240,6 +247,7 @@ pub mod price;
 pub mod succession;
 pub mod unit;
 
+mod agents;
 mod assign;
 mod band;
 mod compile;

@@ -1,9 +1,9 @@
-//! What a plan's guards let an answer take, in words.
+//! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{Guard, HostMode, Plan, Timeouts};
+use crate::policy::bundle::{Guard, HostMode, Loops, Plan, Repeats, Timeouts};
 
-/// A line for each limit on the time of an answer.
+/// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
     let Timeouts { first_token_ms, idle_ms, duration_ms } = plan.connectivity.timeouts;
     let late = match headers {
@@ -19,7 +19,30 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         let then = if plan.observes(guard) { "else that is noted" } else { then };
         Some(format!("{what} {} ({}), {then}", span(ms?), guard.name()))
     };
-    all.into_iter().filter_map(line).collect()
+    let mut said: Vec<String> = all.into_iter().filter_map(line).collect();
+    if let Some(Repeats { most, within_ms, slow_ms }) = plan.security.repeats {
+        let then = stuck(plan, Guard::Repeats, slow_ms);
+        said.push(format!(
+            "the same call passes {most} times in {} (repeats), in each worker, {then}",
+            span(within_ms)
+        ));
+    }
+    if let Some(Loops { most, slow_ms }) = plan.security.loops {
+        let then = stuck(plan, Guard::Loops, slow_ms);
+        said.push(format!(
+            "a conversation may tell {most} times of the same tool with the same arguments (loops), {then}"
+        ));
+    }
+    said
+}
+
+/// What becomes of a call that does too often what an agent that is stuck does.
+fn stuck(plan: &Plan, guard: Guard, slow_ms: Option<u64>) -> String {
+    match slow_ms {
+        _ if plan.observes(guard) => "else that is noted".to_owned(),
+        Some(ms) => format!("else it waits {}", span(ms)),
+        None => "else it is refused".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -33,7 +56,10 @@ mod tests {
 bundle: {name: timed, version: '1'}
 identity: [{key: [authorization]}]
 models: {m: {count: o200k_base}}
-plans: {p: {connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, observe: [idle]}}}
+plans:
+  p:
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, observe: [idle]}
+    security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
 ";
@@ -45,6 +71,8 @@ assign: [{otherwise: p}]
                 "an answer begins within 1m (first_token), else it is an error 504, or broken off once its headers have left",
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
                 "an answer takes no longer than 15m (duration), else it ends as at a length limit",
+                "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
+                "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",
             ]
         );
     }
