@@ -60,13 +60,9 @@ pub struct Truth {
 pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u64) -> Spoken {
     let truth = Truth { headers: headers.to_vec(), body: body.to_vec(), ..Truth::default() };
     let path = field(headers, ":path");
-    let api = match path.split('?').next() {
-        Some("/v1/chat/completions") => Api::OpenAiChat,
-        Some("/v1/messages") => Api::AnthropicMessages,
-        path => {
-            let wish = path.and_then(|path| media::read(path, body));
-            return make(wish, headers, plot, truth);
-        }
+    let path = path.split('?').next().unwrap_or_default();
+    let Some(api) = Api::at(path) else {
+        return make(media::read(path, body), headers, plot, truth);
     };
     let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers, plot)?, ask))) {
         Ok((script, ask)) => (ask, script),
