@@ -17,10 +17,10 @@ def plan(response, more=""):
 
 
 PLANS = {
-    "prompt": plan("first_token: 1s"),
-    "lively": plan("idle: 1s"),
+    "prompt": plan("first_token: 3s"),
+    "lively": plan("idle: 2s"),
     "brief": plan("duration: 2s"),
-    "all": plan("first_token: 2s, idle: 2s, duration: 8s", ", hold: {stream: slices, slice: 20}"),
+    "all": plan("first_token: 4s, idle: 4s, duration: 12s", ", hold: {stream: slices, slice: 20}"),
 }
 SEATS = {f"{plan}-{n}": (f"org-{plan}", plan) for plan in PLANS for n in range(8)}
 POLICY = policy("timing", PLANS, SEATS)
@@ -67,7 +67,7 @@ def test_sdks_understand_an_answer_that_does_not_begin(stack):
     before = ended_by(stack, "first_token")
     with pytest.raises(openai.InternalServerError) as late:
         chats.chat.completions.create(model="demo-late", messages=asked("Hello [[slow-headers=20s]]"))
-    assert (late.value.status_code, late.value.code) == (504, "timeout") and "did not begin to answer within 1s" in late.value.message
+    assert (late.value.status_code, late.value.code) == (504, "timeout") and "did not begin to answer within 3s" in late.value.message
     with pytest.raises(anthropic.APIStatusError) as late:
         messages.messages.create(model="demo-later", max_tokens=50, messages=asked("Hello [[slow-headers=20s]]"))
     assert (late.value.status_code, late.value.body["error"]["type"]) == (504, "timeout_error")
