@@ -1,6 +1,8 @@
 //! `farebox explain`: what a policy comes to for a seat, by how much each quota can be passed, and what models cost: also
 //! those that nobody has thought of yet and that fall to a glob.
 
+mod limits;
+
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
@@ -138,6 +140,9 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
     }
     let mut said = columns(&lines, 2, ALL);
     let _ = writeln!(said, "  {}", holds(plan));
+    for line in limits::lines(plan, bundle.headers) {
+        let _ = writeln!(said, "  {line}");
+    }
     for (who, steps) in std::iter::once(("no fund can pay", &plan.empty)).chain(fulls(plan)) {
         if !steps.is_empty() {
             let _ = writeln!(said, "  when {who}: {}", steps.iter().map(relief).collect::<Vec<_>>().join(", then "));

@@ -56,11 +56,15 @@ pub enum Kind {
     Exhausted,
     /// 503: we cannot tell, or have no room, just now.
     Unavailable,
+    /// 504: the upstream did not begin its answer in time, or fell silent.
+    Late,
+    /// 504: the answer takes longer than the plan lets it. The same call would again.
+    Overlong,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Unauthenticated,
         Self::Conflict,
         Self::Forbidden,
@@ -74,6 +78,8 @@ impl Kind {
         Self::Oversized,
         Self::Exhausted,
         Self::Unavailable,
+        Self::Late,
+        Self::Overlong,
     ];
 
     /// The HTTP status.
@@ -86,6 +92,7 @@ impl Kind {
             Self::TooLarge => 413,
             Self::Rate | Self::Oversized | Self::Exhausted => 429,
             Self::Unavailable => 503,
+            Self::Late | Self::Overlong => 504,
         }
     }
 
@@ -105,12 +112,14 @@ impl Kind {
             Self::Oversized => "oversized",
             Self::Exhausted => "exhausted",
             Self::Unavailable => "unavailable",
+            Self::Late => "late",
+            Self::Overlong => "overlong",
         }
     }
 
     /// Whether the same call can pass later without anybody changing anything.
     pub fn passes_later(self) -> bool {
-        matches!(self, Self::Rate | Self::Unavailable)
+        matches!(self, Self::Rate | Self::Unavailable | Self::Late)
     }
 }
 
@@ -345,7 +354,7 @@ fn stands(subject: &str, role: &str, name: &str, standing: &Standing) -> String 
 }
 
 /// A span of milliseconds for people, rounded up to whole seconds: `2d4h`, `1h5m`, `6m`, `1m30s`, `2s`.
-struct Span(u64);
+pub struct Span(pub u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

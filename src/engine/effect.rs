@@ -7,9 +7,9 @@ pub enum Flow {
     Continue,
     /// Hold the request: more body is needed, or the exchange waits until woken. Where headers leave first, only the
     /// body is held, and the host takes `content-length` off the headers, because the body may be replaced.
-    /// For a response body or its trailers: nothing of it leaves, nor what follows, until woken.
+    /// For response headers, a response body or its trailers: nothing of it leaves, nor what follows, until woken.
     Hold,
-    /// Answer the client in the upstream's place. Nothing goes upstream.
+    /// Answer the client in the upstream's place. Nothing goes upstream, and of an answer under way nothing leaves.
     Reply(Reply),
 }
 

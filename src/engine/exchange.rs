@@ -19,7 +19,7 @@ use crate::engine::open::{Course, Desk, Open};
 use crate::engine::rejected::Rejected;
 use crate::engine::screen::{self, Prompt, Tally};
 use crate::engine::vm::{NoPlace, Vm};
-use crate::engine::{balance, identity, refusal, source};
+use crate::engine::{balance, identity, refusal, source, stuck};
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{self, Dialect, Route};
 use crate::meter::form;
@@ -98,6 +98,8 @@ pub(super) struct Prepared {
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
     pub deadline_ms: Option<u64>,
+    /// It is slowed down until then, by the monotonic clock.
+    pub not_before_ms: u64,
     /// Whether `call` is not the body as it came: something in its texts was replaced.
     pub retold: bool,
     /// Who knows what was replaced by names.
@@ -138,6 +140,22 @@ impl Exchange {
 
     /// Tells the exchange what happened; it answers with what to do.
     pub fn handle(
+        &mut self,
+        event: Event<'_>,
+        now: Now,
+        vm: &mut Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let before = effects.len();
+        let flow = self.goes_on(event, now, vm, cells, effects);
+        if let (State::Open(open), Flow::Continue | Flow::Hold) = (&self.state, &flow) {
+            open.set_alarm(before, effects);
+        }
+        flow
+    }
+
+    fn goes_on(
         &mut self,
         event: Event<'_>,
         now: Now,
@@ -187,7 +205,7 @@ impl Exchange {
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
                 if let State::Open(open) = &mut self.state {
-                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, effects);
+                    let judged = open.response_headers(&self.bundle, headers, upstream, attempts, now, effects);
                     if let Err(denial) = judged {
                         return self.answer_instead(&denial, now, vm, cells, effects);
                     }
@@ -196,6 +214,8 @@ impl Exchange {
                     }
                     if end && upstream {
                         self.ended(Cause::Finished, None, now, vm, cells, effects);
+                    } else if open.holds_headers() {
+                        return Flow::Hold;
                     }
                 }
                 Flow::Continue
@@ -239,15 +259,31 @@ impl Exchange {
     ) -> Flow {
         let State::Open(open) = &mut self.state else { return Flow::Continue };
         let (chunk, before) = (turned.chunk(), effects.len());
-        let desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
+        let late = match turned {
+            // What has ended is not late any more.
+            Turned::Chunk(_, true) | Turned::Trailers => None,
+            Turned::Chunk(_, false) => open.is_late(&self.bundle, true, now.mono_ms, effects),
+            Turned::Woken => open.is_late(&self.bundle, false, now.mono_ms, effects),
+        };
+        if let Some(denial) = late.as_ref().filter(|_| open.is_withheld()) {
+            // Settled when the stream is over: only then is it known whether it ever reached an upstream.
+            return Flow::Reply(refusal::reply(self.dialect, denial, &open.id(), now));
+        }
+        let mut desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
         let course = match turned {
+            _ if late.is_some() => open.end_late(turned.piece(), &mut desk),
             Turned::Chunk(chunk, end) => open.response_body(chunk, end, desk),
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        if let Some(chunk) = chunk {
+            open.hear(chunk, now.mono_ms);
+        }
         open.judge_calls(&self.bundle, effects);
         open.screen(&self.bundle, chunk, &course, now, before, effects);
+        let kept = open.keep(chunk, &course, before, effects);
         match course {
+            Course::On if kept => Flow::Hold,
             Course::On => Flow::Continue,
             Course::Waits => Flow::Hold,
             Course::Over(cause) => {
@@ -404,7 +440,7 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
-        let (_, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
+        let (who, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
         let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
         // Before it is read, because reading is what a large one costs.
         guard::so_far(plan, body.len() as u64)?;
@@ -418,6 +454,8 @@ impl Exchange {
         let mut trace = self.trace.clone();
         let bytes = body.len() as u64;
         guard::body(&Body { plan, call: &call, model: &model, bytes }, &mut trace, effects)?;
+        let caller = stuck::Caller { seat: &who.name, session: self.named.as_deref().unwrap_or_default() };
+        let slow_ms = stuck::judge(plan, caller, &call, now, &mut vm.lately, &mut trace, effects)?;
         let ceiling = call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, &call.model))?;
         let mut found = Tally::default();
         let screened = screen::prompt(plan, bundle, &call, &mut found);
@@ -471,6 +509,7 @@ impl Exchange {
             size,
             patience: Patience::default(),
             deadline_ms: None,
+            not_before_ms: if slow_ms > 0 { now.mono_ms.saturating_add(slow_ms) } else { 0 },
             retold,
             mask,
         })
@@ -529,6 +568,10 @@ impl Exchange {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Flow {
+        if now.mono_ms < prepared.not_before_ms {
+            let wake_ms = prepared.not_before_ms;
+            return self.wait(prepared, wake_ms, vm, effects);
+        }
         let bundle = Rc::clone(&self.bundle);
         let Some((seat, plan, _)) = seat_plan(&bundle, prepared.seat) else {
             return self.turn(no_plan().into(), now, vm, cells, effects);
@@ -743,6 +786,14 @@ enum Turned<'a> {
 }
 
 impl<'a> Turned<'a> {
+    /// A piece of the answer, and whether it is the last.
+    fn piece(&self) -> Option<(&'a [u8], bool)> {
+        match self {
+            Self::Chunk(chunk, end) => Some((chunk, *end)),
+            Self::Trailers | Self::Woken => None,
+        }
+    }
+
     fn chunk(&self) -> Option<&'a [u8]> {
         match self {
             Self::Chunk(chunk, _) => Some(chunk),

@@ -21,6 +21,11 @@
 //! order, and returns a [`Flow`](effect::Flow) for the stream. After [`Flow::Reply`](effect::Flow::Reply) the host
 //! tells that stream only `Over`. While it is held the host goes on buffering its body.
 //!
+//! **Limits on time.** An answer may have to begin, go on and end in time; the host wakes its exchange then, also when
+//! nothing has come. Until something of an answer may leave, its [headers](event::Event::ResponseHeaders) are held:
+//! they leave with the first piece that does, or [`Flow::Reply`](effect::Flow::Reply) takes the place of all of it,
+//! whatever event it answers. Where headers leave first, nothing is held.
+//!
 //! **Holding an answer.** A stream whose hold must be extended by the ledger's leave returns
 //! [`Flow::Hold`](effect::Flow::Hold) to a piece of its body (or to its trailers). The host then passes nothing on, not
 //! even the end, until [`Woken`](event::Event::Woken) answers [`Continue`](effect::Flow::Continue), with all that leaves
@@ -40,6 +45,7 @@
 //! |---|---|
 //! | [`exchange`] | the states of a stream |
 //! | [`identity`], [`source`], [`guard`] | who calls, from where, asking what |
+//! | `stuck` | agents that send the same call, or call the same tool, again and again |
 //! | `screen` | what is found in prompts and answers, and what is done about it |
 //! | `gauge` | whether a prompt is counted before it is admitted, or only bounded |
 //! | [`expectation`] | what a call will come to, as others lately did |
@@ -81,6 +87,7 @@ pub mod served;
 pub mod settlement;
 mod slices;
 pub mod source;
+mod stuck;
 pub mod sync;
 pub mod vm;
 mod watch;

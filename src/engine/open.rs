@@ -4,6 +4,7 @@ mod ending;
 mod flow;
 mod guarded;
 mod notice;
+mod timing;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,8 @@ pub(super) struct Open {
     mask: Mask,
     /// Guards that look at the answer.
     guarded: Option<guarded::Guarded>,
+    /// How long it may take.
+    timing: timing::Timing,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
@@ -186,6 +189,7 @@ impl Open {
             answer: Answer::None,
             mask: mask.clone(),
             guarded: None,
+            timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
             attempts: 0,
             noted: 0,
@@ -245,6 +249,7 @@ impl Open {
         let Bill { plan, seat, .. } = bill;
         let pass = |how: How, what: &str| Pass { how: how.name().to_owned(), quota: what.to_owned() };
         let guards = self.trace.guards().iter().map(|guard| pass(How::Observed, guard.name()));
+        let slowed = self.trace.slowed().iter().map(|guard| pass(How::Waited, guard.name()));
         let quotas = self.passed.iter().map(|passed| pass(passed.how, &passed.quota));
         let sent = if self.sent_model == self.asked_model { "" } else { &self.sent_model };
         Record {
@@ -257,7 +262,7 @@ impl Open {
             model: self.asked_model.clone(),
             sent: sent.to_owned(),
             prompts: self.prompts,
-            passed: guards.chain(quotas).collect(),
+            passed: guards.chain(slowed).chain(quotas).collect(),
             came_ms: self.came_ms,
             dialect: self.dialect.name().to_owned(),
             stream: self.streams,

@@ -13,6 +13,7 @@ use crate::engine::gauge::Shelf;
 use crate::engine::learned::Counts;
 use crate::engine::prefix::Prefixes;
 use crate::engine::rejected::Rejected;
+use crate::engine::stuck::Lately;
 use crate::engine::sync::{Flight, Wanted};
 use crate::engine::watch::Watch;
 use crate::meter::count::known::Known;
@@ -48,6 +49,8 @@ pub struct Vm {
     pub(super) shelf: Shelf,
     /// What sessions have sent before.
     pub(super) prefixes: Prefixes,
+    /// Calls that came lately.
+    pub(super) lately: Lately,
     pub(super) next_token: u64,
     pub(super) last_sync_ms: u64,
     pub(super) fetch_after_ms: u64,
@@ -156,6 +159,7 @@ impl Vm {
             known: Known::new(secret),
             shelf: Shelf::default(),
             prefixes: Prefixes::new(secret),
+            lately: Lately::new(secret),
             next_token: 1,
             last_sync_ms: 0,
             fetch_after_ms: 0,

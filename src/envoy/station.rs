@@ -20,6 +20,8 @@ use crate::policy::bundle::Bundle;
 pub const TICK_MS: u32 = 100;
 /// The same while somebody waits. Timers are quantised to 4 ms by the host.
 const TICK_WAITING_MS: u32 = 10;
+/// A wake that is further off than this is waited for at the slow pace.
+const NEAR_MS: u64 = 2 * TICK_MS as u64;
 /// Within one callback, waking may want a sync, and a sync that fails at once may wake; the tick goes on from there.
 const TURNS: u32 = 4;
 
@@ -61,6 +63,8 @@ fn random() -> u64 {
 struct Held {
     passage: Weak<RefCell<Passage>>,
     wake_at_ms: Option<u64>,
+    /// It flows, and is only to be woken if nothing happens until then.
+    flows: bool,
 }
 
 impl Station {
@@ -116,11 +120,19 @@ impl Station {
 
     /// Remembers a stream whose request is held, and when it is to be woken at the latest.
     pub fn hold(&self, stream: Handle, root: u32, passage: Weak<RefCell<Passage>>, wake_at_ms: Option<u64>) {
-        self.held.borrow_mut().insert(stream, Held { passage, wake_at_ms });
+        self.held.borrow_mut().insert(stream, Held { passage, wake_at_ms, flows: false });
         self.hurry(Site::Stream { own: stream, root });
     }
 
-    /// Its request is not held any more.
+    /// Remembers a stream that flows, and when it is to be woken if nothing happens to it until then.
+    pub fn remind(&self, stream: Handle, root: u32, passage: Weak<RefCell<Passage>>, wake_at_ms: u64) {
+        self.held.borrow_mut().insert(stream, Held { passage, wake_at_ms: Some(wake_at_ms), flows: true });
+        if wake_at_ms <= host::now().mono_ms.saturating_add(NEAR_MS) {
+            self.hurry(Site::Stream { own: stream, root });
+        }
+    }
+
+    /// Neither its request nor its answer is held any more.
     pub fn release(&self, stream: Handle) {
         self.held.borrow_mut().remove(&stream);
     }
@@ -163,7 +175,9 @@ impl Station {
 
     /// Ticks faster while somebody waits. The host re-arms the timer at each setting, so it is set only when it changes.
     fn hurry(&self, site: Site) {
-        let wanted = self.held.borrow().values().any(|held| held.wake_at_ms.is_some());
+        let near = host::now().mono_ms.saturating_add(NEAR_MS);
+        let soon = |held: &Held| held.wake_at_ms.is_some_and(|at| !held.flows || at <= near);
+        let wanted = self.held.borrow().values().any(soon);
         let (Site::Root(root) | Site::Stream { root, .. }) = site;
         let mut hurried = self.hurried.borrow_mut();
         if wanted && !hurried.contains(&root) {

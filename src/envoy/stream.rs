@@ -228,7 +228,11 @@ impl Passage {
 
     fn let_through(&mut self, station: &Station, stage: Stage) -> Action {
         self.stage = stage;
-        station.release(self.own);
+        match self.wake_at_ms.take() {
+            // The answer may be late.
+            Some(at) => station.remind(self.own, self.root, Weak::clone(&self.me), at),
+            None => station.release(self.own),
+        }
         Action::Continue
     }
 
@@ -306,7 +310,7 @@ impl Passage {
         let event = Event::ResponseHeaders { headers: &headers, upstream, attempts: attempts(), end };
         match self.decide(station, event, None) {
             Flow::Reply(reply) => self.answer(station, &reply),
-            Flow::Continue | Flow::Hold => Action::Continue,
+            flow => self.answer_flows(station, &flow),
         }
     }
 
@@ -335,9 +339,13 @@ impl Passage {
     /// What the exchange said to a piece of the answer. Of an answer that is held the host keeps nothing: the exchange has
     /// all of it, so each piece that arrives meanwhile is shown alone.
     fn answer_flows(&mut self, station: &Station, flow: &Flow) -> Action {
+        if let Flow::Reply(reply) = flow {
+            return self.answer(station, reply);
+        }
         self.answer_held = *flow == Flow::Hold;
         match self.wake_at_ms.take() {
-            Some(at) => station.hold(self.own, self.root, Weak::clone(&self.me), Some(at)),
+            Some(at) if self.answer_held => station.hold(self.own, self.root, Weak::clone(&self.me), Some(at)),
+            Some(at) => station.remind(self.own, self.root, Weak::clone(&self.me), at),
             None if !self.answer_held => station.release(self.own),
             None => {}
         }
@@ -349,7 +357,7 @@ impl Passage {
         let held = self.answer_held;
         let flow = self.step(station, Event::Woken { body: &[] });
         self.answer_flows(station, &flow);
-        if held && !self.answer_held && !self.broken {
+        if held && !self.answer_held && !self.broken && self.stage == Stage::Open {
             complain("resume the answer", host::resume_response());
         }
     }

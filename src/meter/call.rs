@@ -13,6 +13,7 @@ use super::media::Media;
 use super::offer::{self, Offer};
 use super::part::{Kind, Part, Parts};
 use super::system::{self, System};
+use super::told::{self, Told};
 use super::usage::Usage;
 use crate::order;
 
@@ -285,6 +286,11 @@ impl Call {
     /// The tools that it offers, whoever runs them.
     pub fn offers(&self) -> Vec<Offer> {
         offer::offers(&self.body)
+    }
+
+    /// The calls of tools that its conversation tells, in their order.
+    pub fn told_calls(&self, each: &mut dyn FnMut(Told<'_>)) {
+        told::calls(&self.body, each);
     }
 
     /// Its instructions, above the conversation.

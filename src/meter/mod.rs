@@ -49,6 +49,7 @@ mod partial;
 mod sse;
 mod stream;
 mod tally;
+mod told;
 mod unpack;
 mod values;
 

@@ -388,6 +388,21 @@ impl Reader {
         self.answer.tally.thoughts()
     }
 
+    /// Whether there is something of the answer, once a byte of it has come: a token of a stream, or its end; of anything
+    /// else a byte that is no white space.
+    pub fn has_begun(&self) -> bool {
+        let answer = &self.answer;
+        match &self.body {
+            Body::Unknown => false,
+            Body::Stream(stream) => {
+                let ends = answer.ended || answer.finished || answer.error;
+                let held = stream.waits().is_some() || stream.cut_at().is_some();
+                ends || held || answer.tally.ceiling() > 0 || answer.made != Usage::default()
+            }
+            Body::Json(_) | Body::Text(_) | Body::Sound | Body::Deaf => true,
+        }
+    }
+
     /// Whether the answer is complete: `[DONE]`, `message_stop`, a whole JSON value; or, as some providers
     /// end without them, a finish reason and then the end of the body.
     pub fn finished(&self) -> bool {

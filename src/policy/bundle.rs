@@ -8,8 +8,9 @@ use crate::meter::dialect::Dialect;
 use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
+pub use super::agents::{Loops, Repeats};
 pub use super::band::Band;
-pub use super::connectivity::{Connectivity, Streaming};
+pub use super::connectivity::{Connectivity, Streaming, Timeouts};
 pub use super::guard::Guard;
 pub use super::identity::{By, San, Voucher};
 pub use super::names::{Names, matches};

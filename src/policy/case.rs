@@ -209,6 +209,8 @@ pub struct Answer {
     pub arguments: bool,
     /// How long it takes until it begins, in milliseconds. Default: no time.
     pub after_ms: u64,
+    /// How long it takes between two tokens of a stream, in milliseconds. Default: no time.
+    pub every_ms: u64,
     /// The model that it says has answered; `None`: the one that was asked.
     pub served: Option<String>,
     /// How it ends.
@@ -227,6 +229,8 @@ pub enum Ends {
     Broken(u64),
     /// The client hangs up after so many output tokens of a stream; 0: before any answer.
     HungUp(u64),
+    /// After so many output tokens of a stream nothing more comes, and no end either.
+    Silent(u64),
     /// The upstream takes the request and breaks off before it answers.
     NoResponse,
     /// The upstream cannot be reached.

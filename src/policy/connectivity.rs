@@ -11,7 +11,7 @@ use super::fields::{Fields, choice, form, list, named};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
-use super::scalar::size;
+use super::scalar::{duration, size};
 use super::tree::Node;
 
 /// The connectivity third of a plan.
@@ -33,12 +33,25 @@ pub struct Connectivity {
     pub largest_request: Option<u64>,
     /// The largest answer, in bytes as they come from upstream.
     pub largest_response: Option<u64>,
+    /// How long an answer may take.
+    pub timeouts: Timeouts,
     /// Whether calls must, or must not, ask for a stream.
     pub streaming: Option<Streaming>,
     /// The value of `x-farebox-tier` on the request that goes upstream.
     pub tier: Option<String>,
     /// Guards that only observe.
     pub observe: Vec<Guard>,
+}
+
+/// How long an answer may take, in milliseconds. `None`: as long as it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From admission until there is something of the answer: a token of a stream, a byte of anything else.
+    pub first_token_ms: Option<u64>,
+    /// Between two of its bytes.
+    pub idle_ms: Option<u64>,
+    /// From admission until its end.
+    pub duration_ms: Option<u64>,
 }
 
 /// Whether streams are wanted.
@@ -50,7 +63,7 @@ pub enum Streaming {
     Forbidden,
 }
 
-const GUARDS: [Guard; 9] = [
+const GUARDS: [Guard; 12] = [
     Guard::Sources,
     Guard::DeniedSources,
     Guard::Hours,
@@ -59,6 +72,9 @@ const GUARDS: [Guard; 9] = [
     Guard::Methods,
     Guard::Request,
     Guard::Response,
+    Guard::FirstToken,
+    Guard::Idle,
+    Guard::Duration,
     Guard::Streaming,
 ];
 
@@ -98,13 +114,14 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
         let methods = items.iter().filter_map(|item| form(item, &what, faults, method));
         connectivity.methods = methods.map(|method| method.value).collect();
     }
-    let largest = |key: &str, faults: &mut Faults| {
-        let fields = Fields::of(fields.optional(key)?, fields.path(key), &["largest"], faults)?;
-        let node = fields.required("largest", "say how large it may be, for example `largest: 1 MiB`", faults)?;
-        form(node, &fields.path("largest"), faults, some_bytes).map(|size| size.value)
-    };
-    connectivity.largest_request = largest("request", faults);
-    connectivity.largest_response = largest("response", faults);
+    if let Some(request) = inner(&fields, "request", &["largest"], faults) {
+        let node = request.required("largest", "say how large it may be, for example `largest: 1 MiB`", faults);
+        connectivity.largest_request = node.and_then(|node| largest(node, &request, faults));
+    }
+    let response = inner(&fields, "response", &RESPONSE_KEYS, faults);
+    if let Some(response) = &response {
+        read_response(response, connectivity, faults);
+    }
     let words = [("required", Streaming::Required), ("forbidden", Streaming::Forbidden)];
     let streaming = fields.optional("streaming");
     connectivity.streaming = streaming.and_then(|node| choice(node, &fields.path("streaming"), &words, faults));
@@ -112,9 +129,68 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
         plan.tier_at = node.at;
         connectivity.tier = named(node, &fields.path("tier"), faults).map(|tier| tier.value);
     }
-    let there = |guard: Guard| fields.optional(guard.name()).map(|node| node.at);
+    let there = |guard: Guard| {
+        let node = match guard {
+            Guard::Response => response.as_ref()?.optional("largest"),
+            Guard::FirstToken | Guard::Idle | Guard::Duration => response.as_ref()?.optional(guard.name()),
+            _ => fields.optional(guard.name()),
+        };
+        node.map(|node| node.at)
+    };
     connectivity.observe = guard::observed(&fields, &GUARDS, there, faults);
 }
+
+const RESPONSE_KEYS: [&str; 4] = ["largest", "first_token", "idle", "duration"];
+
+fn inner<'n>(fields: &Fields<'n>, key: &str, keys: &[&str], faults: &mut Faults) -> Option<Fields<'n>> {
+    Fields::of(fields.optional(key)?, fields.path(key), keys, faults)
+}
+
+fn largest(node: &Node, fields: &Fields<'_>, faults: &mut Faults) -> Option<u64> {
+    form(node, &fields.path("largest"), faults, some_bytes).map(|size| size.value)
+}
+
+/// What an answer may be, and how long it may take.
+fn read_response(fields: &Fields<'_>, connectivity: &mut Connectivity, faults: &mut Faults) {
+    if RESPONSE_KEYS.iter().all(|key| fields.optional(key).is_none()) {
+        let help = "say how large it may be or how long it may take, for example `{largest: 1 MiB, first_token: 60s}`";
+        faults.add(fields.key_at("largest"), Code::MissingKey, "this rule says nothing of answers", help);
+    }
+    connectivity.largest_response = fields.optional("largest").and_then(|node| largest(node, fields, faults));
+    let time = |key: &str, faults: &mut Faults| {
+        let found = form(fields.optional(key)?, &fields.path(key), faults, some_time)?;
+        Some(found.value)
+    };
+    let timeouts = Timeouts {
+        first_token_ms: time("first_token", faults),
+        idle_ms: time("idle", faults),
+        duration_ms: time("duration", faults),
+    };
+    for (key, ms) in [("first_token", timeouts.first_token_ms), ("idle", timeouts.idle_ms)] {
+        if let (Some(ms), Some(all)) = (ms, timeouts.duration_ms)
+            && ms >= all
+        {
+            let message = format!("`{key}` has no effect: `duration` is over by then");
+            faults.add(fields.key_at(key), Code::Conflict, message, "write a shorter one, or a longer `duration`");
+        }
+    }
+    connectivity.timeouts = timeouts;
+}
+
+/// A time that a filter which looks ten times a second can keep.
+fn some_time(written: &str) -> Result<u64, Complaint> {
+    match duration(written)? {
+        ms @ 200..=LONGEST_MS => Ok(ms),
+        _ => Err(Complaint::new(
+            Code::BadValue,
+            format!("the time {} is not from 200ms to 1d", shown(written)),
+            "write for example `30s`",
+        )),
+    }
+}
+
+/// The longest time that an answer can be given.
+const LONGEST_MS: u64 = 86_400_000;
 
 /// A plan whose networks are all denied takes nobody.
 fn some_source_left(fields: &Fields<'_>, connectivity: &Connectivity, faults: &mut Faults) {

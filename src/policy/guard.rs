@@ -23,6 +23,12 @@ pub enum Guard {
     Request,
     /// The answer is no larger than this.
     Response,
+    /// The answer begins in time.
+    FirstToken,
+    /// The answer does not fall silent for longer than this.
+    Idle,
+    /// The answer takes no longer than this in all.
+    Duration,
     /// A stream is asked for, or none is.
     Streaming,
     /// The client says that it is one of these.
@@ -31,6 +37,10 @@ pub enum Guard {
     Headers,
     /// This kind of work may be asked for.
     Endpoints,
+    /// The same call does not come too often.
+    Repeats,
+    /// The same tool was not called too often in the same way.
+    Loops,
     /// The model may be asked for.
     Models,
     /// There is nothing but this besides text.
@@ -55,10 +65,15 @@ impl Guard {
             Self::Hours => "hours",
             Self::Request => "request",
             Self::Response => "response",
+            Self::FirstToken => "first_token",
+            Self::Idle => "idle",
+            Self::Duration => "duration",
             Self::Streaming => "streaming",
             Self::Clients => "clients",
             Self::Headers => "headers",
             Self::Endpoints => "endpoints",
+            Self::Repeats => "repeats",
+            Self::Loops => "loops",
             Self::Models => "models",
             Self::Modalities => "modalities",
             Self::Tools => "tools",

@@ -118,8 +118,18 @@
 //!       paths: ["/v1/*"]               # without query, case counts; however a server may read it, decoded or resolved
 //!       methods: [POST, GET]
 //!       request: {largest: 1 MiB}      # optional: by content-length before the body is read, else as soon as it is more
-//!       response: {largest: 4 MiB}     # optional, in bytes as they come: a stream ends as at a length limit, a document is
-//!                                      # an error in its place; an event above 1 MiB does not pass then
+//!       response:                      # optional, as are its keys
+//!         largest: 4 MiB               # in bytes as they come: a stream ends as at a length limit, a document is an error
+//!                                      # in its place; an event above 1 MiB does not pass then
+//!         first_token: 60s             # from admission until the first token of a stream, thoughts included, or the first
+//!                                      # byte of anything else; later it is an error 504 in the caller's dialect. Until
+//!                                      # then the headers of a stream are held
+//!         idle: 30s                    # without a byte, once headers came: the answer is broken off. A stream cannot be
+//!                                      # ended otherwise, because a host sends something only in the place of what comes
+//!         duration: 15m                # from admission until the end: a stream ends as at a length limit, and is broken
+//!                                      # off. With this or `idle` a JSON document is held until it is whole, so that it
+//!                                      # is an error 504 too. All three from 200ms to 1d, told to 100 ms; what a caller
+//!                                      # takes too slowly is late as well
 //!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
 //!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
@@ -145,6 +155,12 @@
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
 //!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
 //!                                      # must be there, once and not empty
+//!       repeats: {most: 20, within: 1m, slow: 2s}   # optional: of one caller, and session if it names one, the same call byte
+//!                                      # for byte so often from the first on; a further one is slowed down by `slow`, or
+//!                                      # refused where there is none. Each worker of Envoy counts for itself, the last
+//!                                      # 4,096 calls that differ. How many calls and tokens a session has: caps `per: session`
+//!       loops: {most: 10}              # optional, with or without `slow`: the same tool, called with the same arguments, so
+//!                                      # often in the conversation that is sent
 //!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
 //!                                      # to honest clients, and no wall
 //!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
@@ -195,12 +211,13 @@
 //!                                      # `max_tokens`: the older name of the limit beside it. Other apis: `anthropic
 //!                                      # messages`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
 //!                                      # (`seconds: 30` of sound); `open: true`: it points at what cannot be read
-//!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin; `images: 1`,
+//!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin, and `every:
+//!                                      # 100ms` from token to token of a stream; `images: 1`,
 //!                                      # `seconds: 12`: in place of those asked for; `arguments: true`: it is a tool's call
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
 //!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
-//!                                      # `hung up after 5 tokens`, `no response`, `no connection`,
-//!                                      # `not sent`
+//!                                      # `hung up after 5 tokens`, `silent after 5 tokens` without an end, `no response`,
+//!                                      # `no connection`, `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
 //!        finish: stop, delivered: 50, outcome: complete, sent: {x-a: b, authorization: none}}   # `sent`: headers that the
@@ -230,6 +247,7 @@ pub mod price;
 pub mod succession;
 pub mod unit;
 
+mod agents;
 mod assign;
 mod band;
 mod compile;

@@ -2,6 +2,7 @@
 
 use globset::GlobMatcher;
 
+use super::agents::{self, Loops, Repeats};
 use super::bundle::{OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, listed, shown};
 use super::document::is_header_name;
@@ -36,6 +37,10 @@ pub struct Security {
     pub require: Vec<String>,
     /// What clients say that they are, by `user-agent`.
     pub clients: Names,
+    /// How often the same call may come.
+    pub repeats: Option<Repeats>,
+    /// How often the same tool may have been called in the same way.
+    pub loops: Option<Loops>,
     /// Longest input in tokens.
     pub longest_input: Option<u64>,
     /// What the texts of prompts are screened for. `None`: nothing.
@@ -60,6 +65,8 @@ impl Default for Security {
             strip: Vec::new(),
             require: Vec::new(),
             clients: Names::default(),
+            repeats: None,
+            loops: None,
             longest_input: None,
             input: None,
             output: None,
@@ -96,7 +103,7 @@ pub enum SystemRule {
     Pinned(String),
 }
 
-const GUARDS: [Guard; 8] = [
+const GUARDS: [Guard; 10] = [
     Guard::Models,
     Guard::Endpoints,
     Guard::Modalities,
@@ -104,10 +111,12 @@ const GUARDS: [Guard; 8] = [
     Guard::SystemPrompt,
     Guard::Headers,
     Guard::Clients,
+    Guard::Repeats,
+    Guard::Loops,
     Guard::Longest,
 ];
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "models",
     "force_model",
     "endpoints",
@@ -116,6 +125,8 @@ const KEYS: [&str; 12] = [
     "system_prompt",
     "headers",
     "clients",
+    "repeats",
+    "loops",
     "input",
     "output",
     "on_error",
@@ -154,6 +165,8 @@ pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Fa
         let clients = Fields::of(node, fields.path("clients"), &["allow", "deny"], faults);
         security.clients = clients.map(|clients| some_names(&clients, Case::Ignored, faults)).unwrap_or_default();
     }
+    security.repeats = agents::repeats(&fields, faults);
+    security.loops = agents::loops(&fields, faults);
     on_error(&fields, security, faults);
     let there = |guard: Guard| match guard {
         Guard::Longest => longest_at,

@@ -90,6 +90,8 @@ pub(super) struct Stream {
     broken: bool,
     /// The answer is held until the exchange is woken.
     answer_held: bool,
+    /// Until when the upstream says nothing, between two pieces of its answer.
+    rests_until_ms: Option<u64>,
     /// The exchange was told of trailers.
     trailers_told: bool,
     pub wake_at_ms: Option<u64>,
@@ -131,6 +133,7 @@ impl Stream {
             stage: Stage::Fresh,
             broken: false,
             answer_held: false,
+            rests_until_ms: None,
             trailers_told: false,
             wake_at_ms: None,
             seen: Seen::default(),
@@ -141,10 +144,10 @@ impl Stream {
     pub fn is_ready(&self) -> bool {
         match &self.stage {
             Stage::Answering { spoken, shown } => {
-                !self.answer_held
+                let more = !self.answer_held
                     || !spoken.pieces.is_empty()
-                    || self.call.plot.ending == Ending::Trailers && !self.trailers_told
-                    || self.broken_off(*shown).is_some()
+                    || self.call.plot.ending == Ending::Trailers && !self.trailers_told;
+                more && self.rests_until_ms.is_none() || self.broken || self.broken_off(*shown).is_some()
             }
             Stage::Held => self.call.plot.ending == Ending::ClientAbort(0),
             Stage::Awaiting { .. } | Stage::Over => false,
@@ -191,13 +194,22 @@ impl Stream {
     /// What it waited for may be there.
     pub fn wake(&mut self, desk: &mut Desk<'_>) {
         if self.is_due(desk.now) {
-            if let Stage::Awaiting { spoken, .. } = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.rests_until_ms = None;
+            if matches!(self.stage, Stage::Awaiting { .. })
+                && let Stage::Awaiting { spoken, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+            {
                 self.begin_answer(*spoken, desk);
             }
             return;
         }
         if matches!(self.stage, Stage::Answering { .. }) {
             return self.wake_answer(desk);
+        }
+        if matches!(self.stage, Stage::Awaiting { .. }) {
+            let flow = tell(&mut self.exchange, Event::Woken { body: &[] }, desk);
+            self.apply(Phase::FreeAnswer, desk);
+            self.answered_instead(flow, Phase::FreeAnswer, desk);
+            return;
         }
         if self.is_held() {
             self.wake_at_ms = None;
@@ -266,16 +278,27 @@ impl Stream {
 
     /// Whether the answer that was waited for is there.
     pub fn is_due(&self, now: Now) -> bool {
-        matches!(self.stage, Stage::Awaiting { until_ms, .. } if until_ms <= now.mono_ms)
+        let rested = self.rests_until_ms.is_some_and(|until_ms| until_ms <= now.mono_ms);
+        rested || matches!(self.stage, Stage::Awaiting { until_ms, .. } if until_ms <= now.mono_ms)
+    }
+
+    /// Whether the exchange answers by itself, before anything of the upstream's answer has left.
+    fn answered_instead(&mut self, flow: Flow, phase: Phase, desk: &mut Desk<'_>) -> bool {
+        let Flow::Reply(Reply { status, headers, body }) = flow else { return false };
+        self.apply(phase, desk);
+        if !self.seen.body.is_empty() {
+            self.seen.impossible.push(format!("a reply in {phase:?}, behind a part of the answer"));
+        }
+        (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
+        self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+        true
     }
 
     fn begin_answer(&mut self, spoken: Spoken, desk: &mut Desk<'_>) {
         let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
         let flow = tell(&mut self.exchange, event, desk);
-        if let Flow::Reply(Reply { status, headers, body }) = flow {
-            self.apply(Phase::ResponseHeaders, desk);
-            (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
-            self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+        self.answer_held = flow == Flow::Hold;
+        if self.answered_instead(flow, Phase::ResponseHeaders, desk) {
             return;
         }
         self.response_headers(&spoken.headers, desk);
@@ -309,10 +332,16 @@ impl Stream {
         if let Some(piece) = spoken.pieces.pop_front() {
             let end = spoken.pieces.is_empty() && !trailers;
             let flow = tell(&mut self.exchange, Event::ResponseBody { chunk: &piece, end }, desk);
+            if matches!(flow, Flow::Reply(_)) {
+                self.answered_instead(flow, Phase::ResponseBody, desk);
+                return;
+            }
             let before = self.seen.body.len();
             self.seen.body.extend_from_slice(&piece);
             self.apply_chunk(before, Phase::ResponseBody, desk);
-            self.answer_goes(flow, spoken, shown.saturating_add(1));
+            let shown = shown.saturating_add(1);
+            self.rests_until_ms = spoken.rest_ms(shown).map(|ms| desk.now.mono_ms.saturating_add(ms));
+            self.answer_goes(flow, spoken, shown);
         } else {
             let mut flow = Flow::Continue;
             if trailers {
@@ -343,6 +372,10 @@ impl Stream {
         self.wake_at_ms = None;
         let flow = tell(&mut self.exchange, Event::Woken { body: &[] }, desk);
         let phase = if self.answer_held { Phase::HeldAnswer } else { Phase::FreeAnswer };
+        if matches!(flow, Flow::Reply(_)) {
+            self.answered_instead(flow, phase, desk);
+            return;
+        }
         self.apply_chunk(self.seen.body.len(), phase, desk);
         self.answer_goes(flow, *spoken, shown);
     }

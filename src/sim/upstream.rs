@@ -23,8 +23,22 @@ pub struct Spoken {
     pub headers: Vec<Header>,
     /// Its body, piece by piece.
     pub pieces: VecDeque<Vec<u8>>,
+    /// How long it takes between two pieces, in milliseconds.
+    pub pace_ms: u64,
+    /// After how many pieces it says nothing more, and does not end either.
+    pub silent_after: Option<u32>,
     /// What only the upstream knows.
     pub truth: Truth,
+}
+
+impl Spoken {
+    /// How long it rests when so many pieces have been shown. `None`: not at all.
+    pub fn rest_ms(&self, shown: u32) -> Option<u64> {
+        match self.silent_after {
+            Some(after) if after <= shown => Some(u64::MAX),
+            _ => Some(self.pace_ms).filter(|ms| *ms > 0 && !self.pieces.is_empty()),
+        }
+    }
 }
 
 /// What the upstream knows of an exchange.
@@ -46,13 +60,9 @@ pub struct Truth {
 pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u64) -> Spoken {
     let truth = Truth { headers: headers.to_vec(), body: body.to_vec(), ..Truth::default() };
     let path = field(headers, ":path");
-    let api = match path.split('?').next() {
-        Some("/v1/chat/completions") => Api::OpenAiChat,
-        Some("/v1/messages") => Api::AnthropicMessages,
-        path => {
-            let wish = path.and_then(|path| media::read(path, body));
-            return make(wish, headers, plot, truth);
-        }
+    let path = path.split('?').next().unwrap_or_default();
+    let Some(api) = Api::at(path) else {
+        return make(media::read(path, body), headers, plot, truth);
     };
     let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers, plot)?, ask))) {
         Ok((script, ask)) => (ask, script),
@@ -77,7 +87,12 @@ pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u
     };
     let kind = if ask.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
     let headers = vec![header(":status", "200"), header("content-type", kind)];
-    Spoken { status: 200, headers, pieces, truth: Truth { usage: answer.usage, status: 200, ..truth } }
+    let pace_ms = script.pace.map_or(0, |pace| u64::try_from(pace.as_millis()).unwrap_or(u64::MAX));
+    // The first piece of a stream has no token yet, and each of the others one.
+    let pieces_of = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).saturating_add(1);
+    let silent_after = script.stall_after.filter(|_| ask.stream).map(pieces_of);
+    let truth = Truth { usage: answer.usage, status: 200, ..truth };
+    Spoken { status: 200, headers, pieces, pace_ms: if ask.stream { pace_ms } else { 0 }, silent_after, truth }
 }
 
 /// Answers what is not counted in tokens.
@@ -92,7 +107,8 @@ fn make(wish: Option<Result<Wish, String>>, headers: &[Header], plot: &Plot, tru
     }
     let (kind, body) = media::answer(&wish, &script);
     let headers = vec![header(":status", "200"), header("content-type", kind)];
-    Spoken { status: 200, headers, pieces: VecDeque::from([body]), truth: Truth { status: 200, ..truth } }
+    let truth = Truth { status: 200, ..truth };
+    Spoken { status: 200, headers, pieces: VecDeque::from([body]), pace_ms: 0, silent_after: None, truth }
 }
 
 fn field(headers: &[Header], name: &str) -> String {
@@ -112,7 +128,8 @@ fn script(words: &str, headers: &[Header], plot: &Plot) -> Result<Script, String
 fn refuse(api: Api, status: u16, message: &str, truth: Truth) -> Spoken {
     let headers = vec![header(":status", &status.to_string()), header("content-type", "application/json")];
     let body = dialect::error(api, status, message).to_string().into_bytes();
-    Spoken { status, headers, pieces: VecDeque::from([body]), truth: Truth { status, ..truth } }
+    let truth = Truth { status, ..truth };
+    Spoken { status, headers, pieces: VecDeque::from([body]), pace_ms: 0, silent_after: None, truth }
 }
 
 fn stream(answer: &Answer, script: &Script) -> Vec<String> {

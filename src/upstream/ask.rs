@@ -20,6 +20,15 @@ pub enum Api {
 }
 
 impl Api {
+    /// What is spoken at a path, whatever base its provider puts in front.
+    pub fn at(path: &str) -> Option<Self> {
+        match path {
+            path if path.ends_with("/chat/completions") => Some(Self::OpenAiChat),
+            path if path.ends_with("/v1/messages") => Some(Self::AnthropicMessages),
+            _ => None,
+        }
+    }
+
     /// The word for it in `/stats`.
     pub fn name(self) -> &'static str {
         match self {

@@ -234,7 +234,10 @@ async fn forget(State(server): State<Shared>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn nowhere(method: Method, uri: Uri) -> Response {
+async fn nowhere(State(server): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if let Some(api) = Api::at(uri.path()).filter(|_| method == Method::POST) {
+        return exchange(&server, api, &headers, &body).await;
+    }
     let message = format!("the stand-in has no `{method} {}`", uri.path());
     json_response(StatusCode::NOT_FOUND, &dialect::error(Api::OpenAiChat, 404, &message))
 }

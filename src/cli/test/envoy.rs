@@ -405,7 +405,7 @@ impl Envoy<'_> {
         let ends = asked.answer.ends;
         let answered = self.send(&request(asked, key, &self.suite.bundle), ends)?;
         // One that the filter breaks off on purpose says before why it ends.
-        let on_purpose = matches!(ends, Ends::Broken(_)) || last && case.expect.finish.is_some();
+        let on_purpose = matches!(ends, Ends::Broken(_) | Ends::Silent(_)) || last && case.expect.finish.is_some();
         if let Some(error) = answered.broke.filter(|_| !on_purpose) {
             return Err(format!("Envoy's answer broke off: {error}"));
         }

@@ -98,6 +98,9 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
     if answer.after_ms > 0 {
         orders.push_str(&format!(" slow-headers={}ms", answer.after_ms));
     }
+    if answer.every_ms > 0 {
+        orders.push_str(&format!(" pace={}ms", answer.every_ms));
+    }
     if answer.silent {
         orders.push_str(" silent");
     }
@@ -112,7 +115,7 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
         Ends::ErrorInside => " inside-error".to_owned(),
         Ends::Broken(tokens) => format!(" break={tokens}"),
         Ends::HungUp(0) => " slow-headers=60s".to_owned(),
-        Ends::HungUp(tokens) => format!(" stall={tokens}"),
+        Ends::HungUp(tokens) | Ends::Silent(tokens) => format!(" stall={tokens}"),
         Ends::NoResponse => " no-response".to_owned(),
     });
     orders
@@ -122,7 +125,7 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
 fn ending(ends: Ends) -> Ending {
     let pieces = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).saturating_add(1);
     match ends {
-        Ends::Whole | Ends::ErrorInside => Ending::Finished,
+        Ends::Whole | Ends::ErrorInside | Ends::Silent(_) => Ending::Finished,
         Ends::Broken(tokens) => Ending::UpstreamCut(pieces(tokens)),
         Ends::HungUp(0) => Ending::ClientLeaves,
         Ends::HungUp(tokens) => Ending::ClientAbort(pieces(tokens)),

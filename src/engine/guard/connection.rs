@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::{Body, Found, Head, Judged};
+use crate::engine::denial::Span;
 use crate::engine::denial::{Kind, quoted};
 use crate::engine::event::Header;
 use crate::engine::source as place;
 use crate::meter::dialect::readings;
-use crate::policy::bundle::{Plan, Streaming, matches};
+use crate::policy::bundle::{Guard, Plan, Streaming, Timeouts, matches};
 
 /// The method is one of the plan's. Case counts, as it does to servers.
 pub fn methods(head: &Head<'_>) -> Judged {
@@ -141,6 +142,19 @@ pub fn answer_size(plan: &Plan, bytes: u64) -> Judged {
     let outside = format!("the answer is larger than the {largest} bytes that the plan allows; ask for less");
     let inside = format!("an answer of {bytes} bytes or more, plan `{}` takes {largest}", plan.name);
     Err(Found::forbidden(outside, inside))
+}
+
+/// An answer has passed one of the limits on its time, by whose name it goes.
+pub fn late(plan: &Plan, guard: Guard) -> Judged {
+    let Timeouts { first_token_ms, idle_ms, duration_ms } = plan.connectivity.timeouts;
+    let (kind, ms, outside) = match guard {
+        Guard::FirstToken => (Kind::Late, first_token_ms, "the model did not begin to answer within"),
+        Guard::Idle => (Kind::Late, idle_ms, "the model fell silent in its answer for"),
+        _ => (Kind::Overlong, duration_ms, "the answer takes longer than the plan allows,"),
+    };
+    let (span, name) = (Span(ms.unwrap_or(0)), guard.name());
+    let inside = format!("`{name}` of plan `{}` is {} ms", plan.name, span.0);
+    Err(Found::new(kind, format!("{outside} {span}"), inside))
 }
 
 /// The call asks for a stream where the plan requires one, and for none where it forbids them.

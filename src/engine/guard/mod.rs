@@ -20,7 +20,7 @@ use crate::meter::dialect::Dialect;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscription};
 
-pub use connection::answer_size;
+pub use connection::{answer_size, late};
 pub use content::{called, may_call, not_forced, unseen};
 
 /// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).
@@ -53,13 +53,20 @@ pub struct Found {
     kind: Kind,
     /// What is to be judged cannot be read: the plan says what happens then.
     unread: bool,
+    /// Milliseconds until the same call may pass, where that can be told.
+    retry_ms: Option<u64>,
     outside: String,
     inside: String,
 }
 
 impl Found {
-    fn new(kind: Kind, outside: impl Into<String>, inside: impl Into<String>) -> Box<Self> {
-        Box::new(Self { kind, unread: false, outside: outside.into(), inside: inside.into() })
+    pub(super) fn new(kind: Kind, outside: impl Into<String>, inside: impl Into<String>) -> Box<Self> {
+        Box::new(Self { kind, unread: false, retry_ms: None, outside: outside.into(), inside: inside.into() })
+    }
+
+    /// What is over in so many milliseconds.
+    pub(super) fn until(kind: Kind, retry_ms: u64, outside: String, inside: String) -> Box<Self> {
+        Box::new(Self { kind, unread: false, retry_ms: Some(retry_ms), outside, inside })
     }
 
     /// The most common sort: known, but not allowed to do this.
@@ -69,25 +76,40 @@ impl Found {
 
     /// What is to be judged cannot be read; `why` is for both sides.
     fn unread(why: String) -> Box<Self> {
-        Box::new(Self { kind: Kind::Forbidden, unread: true, outside: why.clone(), inside: why })
+        Box::new(Self { kind: Kind::Forbidden, unread: true, retry_ms: None, outside: why.clone(), inside: why })
     }
 
     fn denial(self, guard: Guard) -> Denial {
-        Denial::guard(self.kind, guard.name(), self.outside, self.inside)
+        Denial { retry_ms: self.retry_ms, ..Denial::guard(self.kind, guard.name(), self.outside, self.inside) }
     }
 }
 
 /// What a guard says.
 pub type Judged = Result<(), Box<Found>>;
 
-/// What guards that only observe have found in one exchange.
+/// What guards have found in one exchange that went on all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace(Vec<Guard>);
+pub struct Trace {
+    observed: Vec<Guard>,
+    slowed: Vec<Guard>,
+}
 
 impl Trace {
     /// The guards that would have refused it, in the order in which they were asked; each once.
     pub fn guards(&self) -> &[Guard] {
-        &self.0
+        &self.observed
+    }
+
+    /// The guards that slowed it down.
+    pub fn slowed(&self) -> &[Guard] {
+        &self.slowed
+    }
+
+    /// A guard slows it down.
+    pub fn slow(&mut self, guard: Guard, effects: &mut Vec<Effect>) {
+        self.slowed.push(guard);
+        let labels = vec![("by", guard.name().to_owned())];
+        effects.push(Effect::Count { metric: "slowed_total", labels, by: 1 });
     }
 
     /// Takes what a guard says: a refusal, or, where the plan says that it only observes, a note.
@@ -105,8 +127,8 @@ impl Trace {
         if !plan.observes(guard) {
             return Err(found.denial(guard));
         }
-        if !self.0.contains(&guard) {
-            self.0.push(guard);
+        if !self.observed.contains(&guard) {
+            self.observed.push(guard);
             let labels = vec![("by", guard.name().to_owned())];
             effects.push(Effect::Count { metric: "observed_total", labels, by: 1 });
             effects.push(Effect::Note("would_deny", self.names(&[]).join(",")));
@@ -117,7 +139,7 @@ impl Trace {
 
     /// The names of these guards and, behind them, of quotas that would have refused it too.
     pub fn names<'a>(&'a self, quotas: &[&'a str]) -> Vec<&'a str> {
-        self.0.iter().map(|guard| guard.name()).chain(quotas.iter().copied()).collect()
+        self.observed.iter().map(|guard| guard.name()).chain(quotas.iter().copied()).collect()
     }
 }
 
@@ -247,4 +269,4 @@ pub fn longest_input(plan: &Plan, input: Result<Input, Longer>) -> Judged {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

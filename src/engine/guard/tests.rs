@@ -11,7 +11,7 @@ use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Plan};
 
 /// A policy whose one plan has these halves.
-pub(super) fn bundle(halves: &str) -> Bundle {
+pub(in crate::engine) fn bundle(halves: &str) -> Bundle {
     let text = format!(
         "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
          models: {{\"*\": {{count: o200k_base}}}}\nplans: {{team: {{{halves}}}}}\n\
@@ -21,11 +21,11 @@ pub(super) fn bundle(halves: &str) -> Bundle {
     crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-pub(super) fn plan(bundle: &Bundle) -> &Plan {
+pub(in crate::engine) fn plan(bundle: &Bundle) -> &Plan {
     &bundle.plans[0]
 }
 
-pub(super) fn chat(body: &str) -> Call {
+pub(in crate::engine) fn chat(body: &str) -> Call {
     read_call(Dialect::OpenAiChat, body.as_bytes()).expect("a call")
 }
 

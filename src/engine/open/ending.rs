@@ -52,7 +52,7 @@ impl Open {
             ..Observed::default()
         };
         let Answer::Upstream { reader, .. } = &self.answer else { return seen };
-        let withheld = self.guarded.as_ref().is_some_and(Guarded::is_withheld);
+        let withheld = self.timing.is_withheld() || self.guarded.as_ref().is_some_and(Guarded::is_withheld);
         let delivered = if withheld { 0 } else { reader.delivered() };
         // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
         let spoken = self.size.asked.characters;

@@ -30,6 +30,7 @@ impl Open {
         headers: &[Header],
         upstream: bool,
         attempts: u32,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Denial> {
         self.attempts = attempts;
@@ -43,6 +44,7 @@ impl Open {
         }
         if !upstream {
             self.answer = Answer::Local;
+            self.timing.local();
             return Ok(());
         }
         let mut reader = Reader::new(
@@ -75,9 +77,19 @@ impl Open {
                 content_encoding: field(b"content-encoding"),
             };
             self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
+            if self.timing.cuts(plan) && self.slices.is_none() {
+                let choices = self.size.choices.max(1);
+                reader.keep_to(Terms { allowance: u64::MAX, choices, tells_usage: self.asks_usage });
+            }
+        }
+        let plan = bundle.plans.get(self.plan);
+        if let Some(plan) = plan {
+            let json = field(b"content-type").is_some_and(|kind| kind.starts_with(b"application/json"));
+            self.timing.headers(plan, bundle.headers, status < 400, json && !self.streams, now.mono_ms);
         }
         let guarded = self.guarded.as_ref().is_some_and(Guarded::changes);
-        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded;
+        let timed = self.timing.holds() || plan.is_some_and(|plan| self.timing.cuts(plan));
+        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded || timed;
         if changes && judged.is_ok() && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
@@ -167,7 +179,7 @@ impl Open {
     /// Whether the answer was refused while it came.
     pub(super) fn is_refused(&self) -> bool {
         let guarded = self.guarded.as_ref().is_some_and(Guarded::is_refused);
-        guarded || self.screen.as_ref().is_some_and(|screen| screen.is_cut())
+        guarded || self.timing.is_refused() || self.screen.as_ref().is_some_and(|screen| screen.is_cut())
     }
 
     /// What it waited for may be there, or it is time to break off.
@@ -190,6 +202,11 @@ impl Open {
         // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
         reader.push(&[], true);
         self.body_ended = true;
+        if self.timing.holds() && self.held_back.is_none() {
+            // Behind trailers nothing can be sent; before them it can.
+            self.held_back = Some((desk.now.mono_ms, Vec::new()));
+            desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
+        }
         if self.held_back.is_some() && !self.is_fenced(&mut desk) {
             return Course::Waits;
         }
@@ -266,19 +283,29 @@ impl Open {
             Some(StreamHold::Slices { cut: Cut::Stop, .. }) => Cut::Stop,
             _ => Cut::Clean,
         };
-        desk.effects.push(Effect::ReplaceChunk(last));
-        let name = if how == Cut::Stop { "stop" } else { "clean" };
-        desk.effects.push(Effect::Note("cut", name.to_owned()));
-        desk.effects.push(Effect::Count { metric: "cuts_total", labels: vec![("how", name.to_owned())], by: 1 });
+        if how == Cut::Stop {
+            return self.stop_after(last, desk);
+        }
+        self.say_last(last, "clean", desk);
+        if self.body_ended { Course::Over(Cause::Finished) } else { Course::On }
+    }
+
+    /// The last events of a stream leave, and then it is broken off.
+    pub(super) fn stop_after(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        self.say_last(last, "stop", desk);
         if self.body_ended {
             return Course::Over(Cause::Finished);
         }
-        if how == Cut::Stop {
-            // In this callback it would take the last events with it.
-            self.breaks = true;
-            desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
-        }
+        // In this callback it would take the last events with it.
+        self.breaks = true;
+        desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
         Course::On
+    }
+
+    fn say_last(&self, last: Vec<u8>, how: &str, desk: &mut Desk<'_>) {
+        desk.effects.push(Effect::ReplaceChunk(last));
+        desk.effects.push(Effect::Note("cut", how.to_owned()));
+        desk.effects.push(Effect::Count { metric: "cuts_total", labels: vec![("how", how.to_owned())], by: 1 });
     }
 
     fn give_grace(&mut self) -> bool {

@@ -104,7 +104,8 @@ impl Open {
         })
     }
 
-    fn judge(
+    /// Takes what a guard says of the answer.
+    pub(super) fn judge(
         &mut self,
         plan: &Plan,
         guard: Guard,

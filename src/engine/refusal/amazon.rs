@@ -20,6 +20,7 @@ pub fn headers(denial: &Denial) -> Vec<(String, String)> {
         Kind::Rate | Kind::Oversized => "ThrottlingException",
         Kind::Exhausted => "ServiceQuotaExceededException",
         Kind::Unavailable => "ServiceUnavailableException",
+        Kind::Late | Kind::Overlong => "ModelTimeoutException",
     };
     vec![("x-amzn-errortype".to_owned(), kind.to_owned())]
 }

@@ -28,6 +28,7 @@ pub fn error(denial: &Denial, message: &str) -> Value {
         Kind::TooLarge => "request_too_large",
         Kind::Rate | Kind::Oversized | Kind::Exhausted => "rate_limit_error",
         Kind::Unavailable => "overloaded_error",
+        Kind::Late | Kind::Overlong => "timeout_error",
     };
     if denial.kind == Kind::Exhausted {
         let details = json!({ "error_code": "enforced_spend_limit_reached" });

@@ -13,6 +13,7 @@ pub fn body(denial: &Denial, message: &str) -> Value {
         Kind::UnknownModel | Kind::UnknownPath => "NOT_FOUND",
         Kind::Rate | Kind::Oversized | Kind::Exhausted => "RESOURCE_EXHAUSTED",
         Kind::Unavailable => "UNAVAILABLE",
+        Kind::Late | Kind::Overlong => "DEADLINE_EXCEEDED",
     };
     let wait = denial.retry_ms.filter(|_| denial.kind.passes_later());
     let details: Vec<Value> = wait

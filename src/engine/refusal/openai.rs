@@ -45,6 +45,7 @@ fn words(denial: &Denial) -> (&'static str, &'static str) {
         Kind::Rate | Kind::Oversized => ("tokens", "rate_limit_exceeded"),
         Kind::Exhausted => ("insufficient_quota", "insufficient_quota"),
         Kind::Unavailable => ("service_unavailable_error", "server_is_overloaded"),
+        Kind::Late | Kind::Overlong => ("server_error", "timeout"),
     }
 }
 

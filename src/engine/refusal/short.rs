@@ -28,6 +28,7 @@ pub fn dashscope(denial: &Denial, message: &str, decision_id: &str) -> Value {
         Kind::Rate | Kind::Oversized => "Throttling.RateQuota",
         Kind::Exhausted => "Throttling.AllocationQuota",
         Kind::Unavailable => "ServiceUnavailable",
+        Kind::Late | Kind::Overlong => "RequestTimeOut",
     };
     json!({ "code": code, "message": message, "request_id": decision_id })
 }
@@ -40,6 +41,7 @@ pub fn minimax(denial: &Denial, message: &str, decision_id: &str) -> Value {
         Kind::Exhausted => 1008,
         Kind::TooLong => 1039,
         Kind::Unavailable => 1000,
+        Kind::Late | Kind::Overlong => 1001,
         Kind::Conflict
         | Kind::Malformed
         | Kind::Unbounded
@@ -54,6 +56,7 @@ pub fn minimax(denial: &Denial, message: &str, decision_id: &str) -> Value {
 pub fn generate(denial: &Denial, message: &str) -> Value {
     let kind = match denial.kind {
         Kind::Rate | Kind::Oversized | Kind::Exhausted | Kind::Unavailable => "overloaded",
+        Kind::Late | Kind::Overlong => "generation",
         _ => "validation",
     };
     json!({ "error": message, "error_type": kind })

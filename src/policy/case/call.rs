@@ -125,7 +125,7 @@ fn address(written: &str) -> Result<IpAddr, Complaint> {
 const MOST_TOOL_CALLS: u64 = 100;
 /// The longest time that an answer takes: a real Envoy's case waits for it.
 const LONGEST_MS: u64 = 10_000;
-const ANSWER_KEYS: [&str; 16] = [
+const ANSWER_KEYS: [&str; 17] = [
     "output",
     "input",
     "cached",
@@ -140,6 +140,7 @@ const ANSWER_KEYS: [&str; 16] = [
     "echo",
     "arguments",
     "after",
+    "every",
     "served",
     "ends",
 ];
@@ -161,6 +162,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         echo: false,
         arguments: false,
         after_ms: 0,
+        every_ms: 0,
         served: None,
         ends: Ends::Whole,
     };
@@ -183,10 +185,8 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         past_limit: flag(&fields, "past_limit", faults),
         echo: flag(&fields, "echo", faults),
         arguments: flag(&fields, "arguments", faults),
-        after_ms: fields
-            .optional("after")
-            .and_then(|node| form(node, "answer.after", faults, after))
-            .map_or(0, |at| at.value),
+        after_ms: time(&fields, "after", faults),
+        every_ms: time(&fields, "every", faults),
         served: fields
             .optional("served")
             .and_then(|node| form(node, "answer.served", faults, served))
@@ -198,6 +198,11 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+fn time(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> u64 {
+    let time = fields.optional(key).and_then(|node| form(node, &fields.path(key), faults, after));
+    time.map_or(0, |time| time.value)
 }
 
 fn after(written: &str) -> Result<u64, Complaint> {
@@ -219,15 +224,17 @@ fn served(written: &str) -> Result<String, Complaint> {
     Err(Complaint::new(Code::BadValue, format!("no answer names the model {}", shown(written)), help))
 }
 
-/// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `no response`, `no connection` or `not sent`.
+/// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `silent after 5 tokens`, `no response`,
+/// `no connection` or `not sent`.
 fn ends(written: &str) -> Result<Ends, Complaint> {
     let after = |words: &str| {
         let rest = written
             .strip_prefix(words)?
             .strip_suffix(" tokens")
             .or(written.strip_prefix(words)?.strip_suffix(" token"))?;
-        rest.trim().parse().ok().filter(|tokens| (1..=MOST_TOKENS).contains(tokens))
+        rest.trim().parse().ok().filter(|tokens| *tokens <= MOST_TOKENS)
     };
+    let some = |words: &str| after(words).filter(|tokens| *tokens > 0);
     match written {
         "whole" => Some(Ends::Whole),
         "error inside" => Some(Ends::ErrorInside),
@@ -235,11 +242,14 @@ fn ends(written: &str) -> Result<Ends, Complaint> {
         "no response" => Some(Ends::NoResponse),
         "no connection" => Some(Ends::NoConnection),
         "not sent" => Some(Ends::NotSent),
-        _ => after("broken after ").map(Ends::Broken).or_else(|| after("hung up after ").map(Ends::HungUp)),
+        _ => some("broken after ")
+            .map(Ends::Broken)
+            .or_else(|| some("hung up after ").map(Ends::HungUp))
+            .or_else(|| after("silent after ").map(Ends::Silent)),
     }
     .ok_or_else(|| {
         let help = "write `whole`, `error inside`, `broken after 5 tokens`, `hung up`, `hung up after 5 tokens`, \
-                    `no response`, `no connection` or `not sent`";
+                    `silent after 5 tokens`, `no response`, `no connection` or `not sent`";
         Complaint::new(Code::BadValue, format!("an answer does not end as {}", shown(written)), help)
     })
 }
@@ -256,7 +266,7 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = format!("{cached} tokens of {input} cannot have been cached");
         faults.add(fields.key_at(key), Code::Conflict, message, "`input` includes the cached tokens");
     }
-    if let Ends::Broken(tokens) | Ends::HungUp(tokens @ 1..) = answer.ends {
+    if let Ends::Broken(tokens) | Ends::HungUp(tokens @ 1..) | Ends::Silent(tokens) = answer.ends {
         if call.is_some_and(|call| !call.stream) {
             let message = "an answer that is no stream has no tokens to end after";
             faults.add(fields.key_at("ends"), Code::Conflict, message, "add `stream: true` to the call");
@@ -284,6 +294,10 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = "an answer that never comes takes no time";
         faults.add(fields.key_at("after"), Code::Conflict, message, "remove `after`, or let it end otherwise");
     }
+    if answer.every_ms > 0 && call.is_some_and(|call| !call.stream) {
+        let message = "an answer that is no stream comes at once";
+        faults.add(fields.key_at("every"), Code::Conflict, message, "add `stream: true` to the call");
+    }
     if answer.reasoning > answer.output {
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
         faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
@@ -308,7 +322,8 @@ fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults)
     if api.is_text() {
         return;
     }
-    let of_text = ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "served"];
+    let of_text =
+        ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "every", "served"];
     for key in of_text.iter().filter(|key| fields.optional(key).is_some()) {
         let message = format!("an answer without text has no `{key}`");
         faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");

@@ -1,0 +1,79 @@
+//! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
+
+use super::span;
+use crate::policy::bundle::{Guard, HostMode, Loops, Plan, Repeats, Timeouts};
+
+/// A line for each of them.
+pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
+    let Timeouts { first_token_ms, idle_ms, duration_ms } = plan.connectivity.timeouts;
+    let late = match headers {
+        HostMode::Held => "else it is an error 504",
+        HostMode::First => "else it is an error 504, or broken off once its headers have left",
+    };
+    let all = [
+        (Guard::FirstToken, first_token_ms, "an answer begins within", late),
+        (Guard::Idle, idle_ms, "an answer under way is never silent for", "else it is broken off"),
+        (Guard::Duration, duration_ms, "an answer takes no longer than", "else it ends as at a length limit"),
+    ];
+    let line = |(guard, ms, what, then): (Guard, Option<u64>, &str, &str)| {
+        let then = if plan.observes(guard) { "else that is noted" } else { then };
+        Some(format!("{what} {} ({}), {then}", span(ms?), guard.name()))
+    };
+    let mut said: Vec<String> = all.into_iter().filter_map(line).collect();
+    if let Some(Repeats { most, within_ms, slow_ms }) = plan.security.repeats {
+        let then = stuck(plan, Guard::Repeats, slow_ms);
+        said.push(format!(
+            "the same call passes {most} times in {} (repeats), in each worker, {then}",
+            span(within_ms)
+        ));
+    }
+    if let Some(Loops { most, slow_ms }) = plan.security.loops {
+        let then = stuck(plan, Guard::Loops, slow_ms);
+        said.push(format!(
+            "a conversation may tell {most} times of the same tool with the same arguments (loops), {then}"
+        ));
+    }
+    said
+}
+
+/// What becomes of a call that does too often what an agent that is stuck does.
+fn stuck(plan: &Plan, guard: Guard, slow_ms: Option<u64>) -> String {
+    match slow_ms {
+        _ if plan.observes(guard) => "else that is noted".to_owned(),
+        Some(ms) => format!("else it waits {}", span(ms)),
+        None => "else it is refused".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy;
+
+    #[test]
+    fn each_limit_has_its_line_and_says_whether_it_binds() {
+        let text = "farebox: 1
+bundle: {name: timed, version: '1'}
+identity: [{key: [authorization]}]
+models: {m: {count: o200k_base}}
+plans:
+  p:
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, observe: [idle]}
+    security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
+seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
+assign: [{otherwise: p}]
+";
+        let bundle = policy::compile(text, "p").unwrap();
+        let said = lines(bundle.plans.first().unwrap(), HostMode::First);
+        assert_eq!(
+            said,
+            [
+                "an answer begins within 1m (first_token), else it is an error 504, or broken off once its headers have left",
+                "an answer under way is never silent for 1500ms (idle), else that is noted",
+                "an answer takes no longer than 15m (duration), else it ends as at a length limit",
+                "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
+                "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",
+            ]
+        );
+    }
+}
