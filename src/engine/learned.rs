@@ -1,16 +1,35 @@
-//! What this VM has learned of how providers count, model by model, from the calls on which they reported usage; for those
-//! on which they are silent. Models whose vocabularies are built in need no such thing.
+//! What was learned of how providers count, model by model, from the calls on which they reported usage; for those on
+//! which they are silent. Models whose vocabularies are built in need no such thing.
+//!
+//! Each VM learns from its own calls at once, and [shares](shared) them with the other VMs of its process a beat later.
 
-use std::collections::BTreeMap;
+mod shared;
 
+use std::collections::{BTreeMap, VecDeque};
+
+use shared::Name;
+
+use crate::engine::effect::Effect;
 use crate::meter::calibration::{Calibration, Learned, is_private};
 use crate::meter::dialect::Dialect;
 use crate::meter::usage::Usage;
+use crate::now::Now;
+use crate::policy::bundle::Bundle;
+use crate::quota::{Cells, Keys, StoreError};
+
+/// Most calls of a model that wait for its page: of each kind as many as are remembered at all.
+const MOST_FRESH: usize = 48;
+/// Most models that are shared in one beat.
+const MOST_A_BEAT: usize = 16;
+/// How often a page is swapped for, in one beat.
+const SWAPS: u32 = 4;
+/// How old what was read of a model whose provider is silent may be, in milliseconds.
+const READ_AGAIN_MS: u64 = 30_000;
 
 /// A kind of call, as far as providers count by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Counting<'a> {
-    /// Whose call it is, by its place in the policy.
+    /// Whose call it is: a number of the seat's name, that is the same in all VMs and policies.
     pub seat: u32,
     /// The model's line of the catalogue.
     pub pattern: &'a str,
@@ -52,47 +71,71 @@ impl Counted {
     }
 }
 
-/// What was learned. Memory: below two KiB for each line of the catalogue and dialect that was in use in this VM, those of
+/// What was learned of one model and dialect.
+#[derive(Debug, Default)]
+struct Model {
+    lines: Lines,
+    /// Calls that are not on its page yet, the oldest in front.
+    fresh: VecDeque<Lesson>,
+    /// Since its page was read it was asked what a silent provider would have said.
+    asked: bool,
+    /// When its page was read, by the monotonic clock.
+    read_ms: u64,
+}
+
+/// A call that was learned from.
+#[derive(Clone, Copy, Debug)]
+struct Lesson {
+    seat: u32,
+    /// Of input and of output: of which kind, as counted, as reported.
+    told: [(bool, u64, u64); 2],
+}
+
+/// What was learned. Memory: below six KiB for each line of the catalogue and dialect that was in use in this VM, those of
 /// former policies too.
 #[derive(Debug, Default)]
 pub struct Counts {
-    models: BTreeMap<(String, &'static str), Lines>,
+    models: BTreeMap<Name, Model>,
 }
 
 impl Counts {
     /// Learns from a call that the provider reported in full. Tells what came of it, for input and output.
     pub fn learn(&mut self, of: &Counting<'_>, counted: &Counted, reported: &Usage) -> [(&'static str, Learned); 2] {
         let names = ["input", "output"];
-        if !is_private(of.model) || !of.text {
+        if !of.can_be_learned() || !of.text {
             return names.map(|name| (name, Learned::Nothing));
         }
-        let lines = self.models.entry((of.pattern.to_owned(), of.dialect.name())).or_default();
         // What was thought in secret is not to be foretold from what was said.
         let secret = reported.reasoning.saturating_sub(counted.thoughts);
         let told = [
             (of.tools, counted.input, reported.input_total()),
             (of.calls, counted.output, reported.output.saturating_sub(secret)),
         ];
-        let mut fates = names.map(|name| (name, Learned::Nothing));
-        for (((with, counted, reported), line), (_, fate)) in told.into_iter().zip(lines).zip(&mut fates) {
-            if let Some(line) = line.get_mut(usize::from(with)) {
-                *fate = line.learn(of.seat, counted, reported);
+        let lesson = Lesson { seat: of.seat, told };
+        let model = self.models.entry(of.name()).or_default();
+        let fates = lesson.teach(&mut model.lines);
+        if fates.iter().any(|fate| *fate != Learned::Nothing) {
+            if model.fresh.len() >= MOST_FRESH {
+                model.fresh.pop_front();
             }
+            model.fresh.push_back(lesson);
         }
-        fates
+        let [input, output] = fates;
+        [("input", input), ("output", output)]
     }
 
     /// Whether more calls of this kind are wanted before it can be told how their input is counted.
     pub fn wants(&self, of: &Counting<'_>) -> bool {
-        let lines = self.models.get(&(of.pattern.to_owned(), of.dialect.name()));
-        let line = lines.and_then(|[input, _]| input.get(usize::from(of.tools)));
-        is_private(of.model) && of.text && line.and_then(|line| line.foretell(of.seat, 1)).is_none()
+        let model = self.models.get(&of.name());
+        let line = model.and_then(|Model { lines: [input, _], .. }| input.get(usize::from(of.tools)));
+        of.can_be_learned() && of.text && line.and_then(|line| line.foretell(of.seat, 1)).is_none()
     }
 
     /// What a provider that is silent would have reported, where enough was learned; else as it was counted.
-    pub fn foretell(&self, of: &Counting<'_>, counted: &Counted) -> Counted {
-        let key = (of.pattern.to_owned(), of.dialect.name());
-        let Some([input, output]) = self.models.get(&key).filter(|_| is_private(of.model)) else { return *counted };
+    pub fn foretell(&mut self, of: &Counting<'_>, counted: &Counted) -> Counted {
+        let Some(model) = self.models.get_mut(&of.name()).filter(|_| of.can_be_learned()) else { return *counted };
+        model.asked = true;
+        let [input, output] = &model.lines;
         let told = |lines: &[Calibration; 2], with: bool, counted: u64| {
             let line = lines.get(usize::from(with)).filter(|_| counted > 0);
             line.and_then(|line| line.foretell(of.seat, counted)).unwrap_or(counted)
@@ -103,6 +146,111 @@ impl Counts {
             ..*counted
         }
     }
+
+    /// Reads what others have learned of a model that this VM meets for the first time.
+    pub fn meet(&mut self, of: &Counting<'_>, bundle: &Bundle, keys: &Keys, now: Now, cells: &mut dyn Cells) {
+        if !of.can_be_learned() || self.models.contains_key(&of.name()) {
+            return;
+        }
+        // A store that does not answer is asked again with the beats.
+        let found = shared::find(&of.name(), &known(bundle), keys, cells).ok().flatten();
+        let lines = found.and_then(|found| found.lines).unwrap_or_default();
+        self.models.insert(of.name(), Model { lines, read_ms: now.mono_ms, ..Model::default() });
+    }
+
+    /// Puts what is fresh onto the pages, and reads those that somebody asks for. Hosts' beats call it: a few models
+    /// at a time, the others with the next ones.
+    pub fn share(
+        &mut self,
+        bundle: &Bundle,
+        keys: &Keys,
+        now: Now,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        let due = |model: &Model| {
+            !model.fresh.is_empty() || (model.asked && now.mono_ms.saturating_sub(model.read_ms) >= READ_AGAIN_MS)
+        };
+        for (name, model) in self.models.iter_mut().filter(|(_, model)| due(model)).take(MOST_A_BEAT) {
+            let calls = model.fresh.len() as u64;
+            let Some(fate) = model.share(name, bundle, keys, now, cells)? else { continue };
+            if calls > 0 {
+                let labels = vec![("model", name.0.clone()), ("fate", fate.to_owned())];
+                effects.push(Effect::Count { metric: "calibration_shared_total", labels, by: calls });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counting<'_> {
+    fn name(&self) -> Name {
+        (self.pattern.to_owned(), self.dialect.name())
+    }
+
+    /// Whether there is anything to be learned of the model.
+    fn can_be_learned(&self) -> bool {
+        is_private(self.model)
+    }
+}
+
+impl Lesson {
+    /// Learns it. Tells what came of it, for input and output.
+    fn teach(&self, lines: &mut Lines) -> [Learned; 2] {
+        let mut fates = [Learned::Nothing; 2];
+        for (((with, counted, reported), line), fate) in self.told.into_iter().zip(lines).zip(&mut fates) {
+            if let Some(line) = line.get_mut(usize::from(with)) {
+                *fate = line.learn(self.seat, counted, reported);
+            }
+        }
+        fates
+    }
+}
+
+impl Model {
+    /// What came of its fresh calls. `None`: others were faster, again and again; with the next beat, then.
+    fn share(
+        &mut self,
+        name: &Name,
+        bundle: &Bundle,
+        keys: &Keys,
+        now: Now,
+        cells: &mut dyn Cells,
+    ) -> Result<Option<&'static str>, StoreError> {
+        for _ in 0..SWAPS {
+            let Some(mut found) = shared::find(name, &known(bundle), keys, cells)? else {
+                self.is_shared(now);
+                return Ok(Some("no_room"));
+            };
+            let lines = match found.lines.take() {
+                Some(mut lines) => {
+                    self.fresh.iter().for_each(|lesson| {
+                        lesson.teach(&mut lines);
+                    });
+                    lines
+                }
+                // What is not shared yet, or was lost, is this VM's to begin with.
+                None => self.lines.clone(),
+            };
+            if self.fresh.is_empty() || shared::put(name, &found, &lines, cells)? {
+                self.lines = lines;
+                self.is_shared(now);
+                return Ok(Some("shared"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_shared(&mut self, now: Now) {
+        self.fresh.clear();
+        self.asked = false;
+        self.read_ms = now.mono_ms;
+    }
+}
+
+/// Which lines of the catalogue there are.
+fn known(bundle: &Bundle) -> impl Fn(&str) -> bool + '_ {
+    |pattern| bundle.models.rows.iter().any(|row| row.pattern == pattern)
 }
 
 #[cfg(test)]
@@ -137,7 +285,7 @@ mod tests {
 
     #[test]
     fn other_kinds_of_calls_and_other_models_are_not_touched() {
-        let (counts, counted) = (taught("qwen-max"), Counted { input: 200, output: 50, thoughts: 0 });
+        let (mut counts, counted) = (taught("qwen-max"), Counted { input: 200, output: 50, thoughts: 0 });
         let other = Counting { calls: true, tools: false, ..of("qwen-max") };
         assert_eq!(counts.foretell(&other, &counted), counted);
         assert_eq!(counts.foretell(&of("qwen-plus"), &counted), counted);

@@ -10,7 +10,7 @@ use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Handle, Severity};
 use crate::engine::expectation::Habits;
 use crate::engine::gauge::Shelf;
-use crate::engine::learned::Counts;
+use crate::engine::learned::{Counting, Counts};
 use crate::engine::prefix::Prefixes;
 use crate::engine::rejected::Rejected;
 use crate::engine::stuck::Lately;
@@ -251,6 +251,7 @@ impl Vm {
         }
         self.give_back_lowered(cells)?;
         self.proclaim(cells)?;
+        self.counts.share(&self.bundle, &self.keys, now, cells, effects)?;
         self.give_back_idle(now, cells)?;
         self.watch_others(now, cells, effects)
     }
@@ -386,6 +387,11 @@ impl Vm {
     pub(super) fn refusal_id(&mut self) -> String {
         self.refusals = self.refusals.wrapping_add(1);
         format!("r{:08x}-{}", self.random >> 32, self.refusals)
+    }
+
+    /// Reads what other VMs have learned of how a model's provider counts, before the first such call is settled here.
+    pub(super) fn meet_model(&mut self, of: &Counting<'_>, now: Now, cells: &mut dyn Cells) {
+        self.counts.meet(of, &self.bundle, &self.keys, now, cells);
     }
 
     /// The exchange `handle` waits, no longer than until `deadline_ms` of the monotonic clock.

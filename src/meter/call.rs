@@ -710,3 +710,7 @@ fn thinking_floor(raw: &str) -> Result<u64, Malformed> {
 #[cfg(test)]
 #[path = "call_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "clamp_tests.rs"]
+mod clamps;

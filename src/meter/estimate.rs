@@ -3,6 +3,7 @@
 use super::call::{Call, THINKING};
 use super::count::Encoding;
 use super::count::known::{Form, Known};
+use super::cut::Cuts;
 use super::dialect::{Dialect, namespace};
 use super::image;
 use super::json;
@@ -43,8 +44,12 @@ pub fn count(
     };
     known.count(encoding, form, raw, || match form {
         Form::Plain => encoding.count_up_to(raw, most),
-        Form::Literal => match json::text(raw) {
-            Some(text) => encoding.count_up_to(&text, most),
+        Form::Literal | Form::Digits | Form::DigitsAndLines => match json::text(raw) {
+            Some(text) => {
+                let more = manner.cuts.more_of(&text);
+                let count = encoding.count_up_to(&text, most).map(|count| count.saturating_add(more));
+                count.filter(|count| *count <= most)
+            }
             None => Some(encoding.ceiling(raw.len())),
         },
         Form::Namespace => encoding.count_up_to(&namespace::of(raw), most),
@@ -73,7 +78,11 @@ pub fn at_most(part: &Part, call: &Call, manner: &Manner, encoding: Encoding, kn
 /// How its bytes are counted; `None`: they are no text.
 fn form(part: &Part, manner: &Manner) -> Option<Form> {
     match part.kind {
-        Kind::Text | Kind::Query | Kind::Label | Kind::Thought => Some(Form::Literal),
+        Kind::Text | Kind::Query | Kind::Label | Kind::Thought => Some(match manner.cuts {
+            Cuts::None => Form::Literal,
+            Cuts::Digits => Form::Digits,
+            Cuts::DigitsAndLines => Form::DigitsAndLines,
+        }),
         Kind::Json | Kind::Schema | Kind::Format => Some(Form::Plain),
         Kind::Tools => Some(match manner.definitions {
             Definitions::Namespace => Form::Namespace,
@@ -132,6 +141,7 @@ pub fn framing(call: &Call, manner: &Manner) -> u64 {
         (call.offered, manner.tool),
         (u64::from(call.offered > 0), manner.tools),
         (u64::from(chat), manner.once),
+        (u64::from(chat && call.systems == 0 && call.offered == 0), manner.unasked),
     ];
     times.iter().fold(fixed, |sum, (count, each)| sum.saturating_add(count.saturating_mul(*each)))
 }

@@ -8,6 +8,7 @@
 //! [bound](super::call::Input::bound) is lower, and a prompt that is too long by them is refused. A
 //! [calibration](super::calibration) makes up for what a single model differs by, where its provider is silent.
 
+use super::cut::Cuts;
 use super::dialect::is_openai_own;
 
 /// Tokens beside those of the texts.
@@ -15,12 +16,16 @@ use super::dialect::is_openai_own;
 pub struct Manner {
     /// Texts, in percent of their count in our vocabulary.
     pub text: u64,
+    /// Where its vocabulary cuts text that ours does not.
+    pub cuts: Cuts,
     /// Around a message.
     pub message: u64,
     /// Around instructions.
     pub system: u64,
     /// Once.
     pub once: u64,
+    /// Instructions that its template puts in where the caller gives none, and no tools either.
+    pub unasked: u64,
     /// Around a tool call of the conversation.
     pub call: u64,
     /// Once, where tools are offered.
@@ -61,9 +66,11 @@ use Definitions::{Namespace, Percent, Words};
 /// What nothing is known of: ChatML's marks, and no word about what is written.
 const OTHER: Manner = Manner {
     text: 100,
+    cuts: Cuts::None,
     message: 4,
     system: 4,
     once: 3,
+    unasked: 0,
     call: 4,
     tools: 0,
     tool: 4,
@@ -113,8 +120,18 @@ const CLAUDE: Manner = Manner {
     next_call: 45,
     ..OTHER
 };
-const GEMINI: Manner =
-    Manner { message: 0, system: 0, once: 0, call: 14, tool: 0, definitions: Words, format: 0, sealed: false, ..OTHER };
+const GEMINI: Manner = Manner {
+    cuts: Cuts::DigitsAndLines,
+    message: 0,
+    system: 0,
+    once: 0,
+    call: 14,
+    tool: 0,
+    definitions: Words,
+    format: 0,
+    sealed: false,
+    ..OTHER
+};
 const DEEPSEEK: Manner = Manner {
     message: 1,
     system: 0,
@@ -123,12 +140,14 @@ const DEEPSEEK: Manner = Manner {
     tool: 0,
     definitions: Percent(100),
     format: 0,
-    end: 1,
+    // The mark at the end is not counted; that at the end of the thoughts is.
+    thoughts: 1,
     first_call: 19,
     next_call: 14,
     ..OTHER
 };
 const QWEN: Manner = Manner {
+    cuts: Cuts::Digits,
     message: 5,
     system: 5,
     call: 12,
@@ -145,6 +164,7 @@ const QWEN: Manner = Manner {
 /// Qwen since its third and a half, and those for code: calls are written as XML.
 const QWEN_XML: Manner = Manner { tools: 215, call: 20, first_call: 22, next_call: 22, ..QWEN };
 const MISTRAL: Manner = Manner {
+    cuts: Cuts::Digits,
     message: 3,
     system: 2,
     once: 1,
@@ -177,7 +197,9 @@ const LLAMA: Manner =
     Manner { once: 30, tools: 100, definitions: Percent(100), end: 1, first_call: 12, next_call: 12, ..OTHER };
 const KIMI: Manner =
     Manner { end: 1, thoughts: 2, tools: 32, definitions: Percent(100), first_call: 10, next_call: 9, ..OTHER };
-const GROK: Manner = Manner { tools: 200, definitions: Percent(100), first_call: 20, next_call: 20, ..OTHER };
+const GROK: Manner =
+    Manner { once: 2, format: 115, tools: 200, definitions: Percent(100), first_call: 20, next_call: 20, ..OTHER };
+const GROK_4: Manner = Manner { once: 125, unasked: 63, tools: 40, ..GROK };
 const COMMAND: Manner = Manner {
     message: 0,
     system: 0,
@@ -191,7 +213,7 @@ const COMMAND: Manner = Manner {
 };
 
 /// Names of families, the special before the general.
-const FAMILIES: [(&str, Manner); 30] = [
+const FAMILIES: [(&str, Manner); 34] = [
     ("gpt-oss", GPT_OSS),
     ("codex-mini", Manner { end: 6, ..HARMONY }),
     // Anthropic, "Tool use", pricing: by model; the newest were measured.
@@ -208,6 +230,8 @@ const FAMILIES: [(&str, Manner); 30] = [
     ("claude-opus-4-6", Manner { tools: 496, ..CLAUDE }),
     ("claude-opus-4-7", Manner { tools: 675, ..CLAUDE }),
     ("claude", CLAUDE),
+    // Google, "Thought signatures": since the third, what was thought before a call is read again from them.
+    ("gemini-3", Manner { sealed: true, ..GEMINI }),
     ("gemini", GEMINI),
     ("deepseek", DEEPSEEK),
     ("qwen3.5", QWEN_XML),
@@ -219,7 +243,11 @@ const FAMILIES: [(&str, Manner); 30] = [
     ("glm", GLM),
     ("llama", LLAMA),
     ("kimi", KIMI),
-    ("grok-4", Manner { once: 180, ..GROK }),
+    // xAI puts a prompt of its own in front of those that think: shorter where there are instructions.
+    ("grok-4-fast", Manner { once: 148, unasked: 16, tools: 118, ..GROK }),
+    ("grok-code", Manner { once: 190, tools: 118, ..GROK }),
+    ("grok-4", GROK_4),
+    ("grok-3-mini", GROK_4),
     ("grok", GROK),
     ("command", COMMAND),
     ("nova", Manner { tools: 400, definitions: Percent(120), ..OTHER }),
@@ -250,8 +278,14 @@ impl Manner {
             HARMONY => Self { first_call: 13, next_call: 13, ..self },
             UNTHINKING => Self { end: 4, first_call: 11, next_call: 11, ..self },
             DEEPSEEK => Self { once: 82, ..self },
+            // xAI counts little more of a call there than its name and arguments.
+            _ if self.is_grok() => Self { first_call: 4, next_call: 4, ..self },
             _ => self,
         }
+    }
+
+    fn is_grok(self) -> bool {
+        (self.first_call, self.next_call) == (GROK.first_call, GROK.next_call)
     }
 
     /// So many tokens of text in our vocabulary as the model's own has.
@@ -297,6 +331,12 @@ mod tests {
         ] {
             assert_eq!(Manner::of(model), manner, "{model}");
         }
+    }
+
+    #[test]
+    fn thoughts_are_ended_by_a_mark_that_counts() {
+        let deepseek = Manner::of("deepseek-v4-flash");
+        assert_eq!([false, true].map(|thought| deepseek.unseen(0, thought)), [0, 1]);
     }
 
     #[test]

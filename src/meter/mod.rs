@@ -12,7 +12,7 @@
 //!                     ▼               │               │      ▼
 //!   bound, estimate, image, form     json  stream, sse, values, eventstream   tally
 //!                     ├──────▶ count, running ◀──────────────┤
-//!                     └──────▶     manner     ◀──────────────┘
+//!                     └──────▶   manner, cut  ◀──────────────┘
 //! ```
 //!
 //! Where a provider is silent, what its model's [family](manner) adds to texts is added to their counts, and a
@@ -37,6 +37,7 @@ pub mod watch;
 
 mod answer;
 mod bound;
+mod cut;
 mod estimate;
 mod eventstream;
 mod framing;

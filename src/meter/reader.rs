@@ -379,7 +379,8 @@ impl Reader {
         }
         let manner = Manner::of(self.served().unwrap_or(model));
         let manner = if self.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
-        manner.texts(delivered).saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
+        let texts = manner.texts(delivered).saturating_add(manner.cuts.more(self.answer.tally.seams()));
+        texts.saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
     }
 
     /// Of the output tokens delivered those of thoughts. What a model thought may be more: some providers pass on a

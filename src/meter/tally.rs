@@ -2,6 +2,7 @@
 
 use super::count::Encoding;
 use super::count::running::Running;
+use super::cut::Seams;
 
 /// The most texts that are counted side by side; beyond that the oldest is taken as ended.
 const MOST: usize = 64;
@@ -34,11 +35,15 @@ pub struct Tally {
     ended: u64,
     /// Of what has ended thoughts.
     thoughts: u64,
+    /// Where others' vocabularies cut all this.
+    seams: Seams,
+    /// Whose text came last.
+    last: Option<Voice>,
 }
 
 impl Tally {
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, growing: Vec::new(), ended: 0, thoughts: 0 }
+        Self { encoding, growing: Vec::new(), ended: 0, thoughts: 0, seams: Seams::default(), last: None }
     }
 
     /// More text of a voice.
@@ -50,6 +55,10 @@ impl Tally {
         if let Some((_, running)) = self.growing.iter_mut().rev().find(|(known, _)| *known == voice) {
             running.push(text);
         }
+        if self.last.replace(voice) != Some(voice) {
+            self.seams.part();
+        }
+        self.seams.push(text);
     }
 
     /// This voice may have text.
@@ -67,6 +76,8 @@ impl Tally {
     /// A text that is whole by itself.
     pub fn whole(&mut self, text: &str) {
         self.add(self.encoding.count(text));
+        self.seams.part();
+        self.seams.push(text);
     }
 
     /// Tokens that somebody else counted.
@@ -77,6 +88,11 @@ impl Tally {
     /// Whether nothing has been heard.
     pub fn is_empty(&self) -> bool {
         self.growing.is_empty() && self.ended == 0
+    }
+
+    /// Where others' vocabularies cut what was heard.
+    pub fn seams(&self) -> &Seams {
+        &self.seams
     }
 
     /// Tokens of thoughts so far.

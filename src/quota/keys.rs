@@ -14,6 +14,7 @@ pub const FORMAT: u16 = 4;
 /// | `v/<vm>` | a VM slot: generation, beat, next number, the one unfinished operation |
 /// | `x/<vm>/<n>` | an exchange slot |
 /// | `a/<subject>` | an account |
+/// | `c/<n>` | what was learned of how a model's provider counts |
 ///
 /// The bundle's *name*, not its version: an update of the policy keeps the counters. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +47,11 @@ impl Keys {
     /// Where exchange slot `slot` of VM slot `vm` is.
     pub fn slot(&self, vm: u16, slot: u32) -> Vec<u8> {
         format!("{}x/{vm}/{slot}", self.prefix).into_bytes()
+    }
+
+    /// Where page `place` of what was learned of providers' counts is.
+    pub fn calibration(&self, place: u16) -> Vec<u8> {
+        format!("{}c/{place}", self.prefix).into_bytes()
     }
 
     /// Where the account of `subject` is.

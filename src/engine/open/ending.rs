@@ -13,7 +13,7 @@ use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Charge, PlanQuota};
+use crate::policy::bundle::{Bundle, Charge, PlanQuota, Seat};
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, Level, Operation};
 use crate::report::wire::{self, Outcome, Reached, Record};
@@ -75,12 +75,12 @@ impl Open {
 
     /// Counts an input that was only bounded, if its provider does not say it, or if it is still to be learned how that
     /// counts.
-    fn count_unsaid(&mut self, vm: &mut Vm, effects: &mut Vec<Effect>) {
+    fn count_unsaid(&mut self, seat: &Seat, vm: &mut Vm, effects: &mut Vec<Effect>) {
         let said = match &self.answer {
             Answer::Upstream { reader, .. } => reader.reported().or(reader.reported_input()),
             Answer::Local | Answer::None => None,
         };
-        let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting());
+        let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting(seat));
         if !said {
             self.count_input(vm);
         }
@@ -95,9 +95,9 @@ impl Open {
     }
 
     /// What kind of call it is, as far as providers count by it.
-    fn counting(&self) -> Counting<'_> {
+    fn counting(&self, seat: &Seat) -> Counting<'_> {
         Counting {
-            seat: u32::try_from(self.seat).unwrap_or(u32::MAX),
+            seat: crc32fast::hash(seat.name.as_bytes()),
             pattern: &self.model.pattern,
             model: &self.sent_model,
             dialect: self.dialect,
@@ -109,9 +109,16 @@ impl Open {
 
     /// Learns from what a provider reported how it counts; and where it is silent, counts as it would have, no more than
     /// is held.
-    fn count_as_the_provider(&self, outcome: Outcome, seen: &mut Observed, vm: &mut Vm, effects: &mut Vec<Effect>) {
+    fn count_as_the_provider(
+        &self,
+        outcome: Outcome,
+        seat: &Seat,
+        seen: &mut Observed,
+        vm: &mut Vm,
+        effects: &mut Vec<Effect>,
+    ) {
         let Answer::Upstream { reader, .. } = &self.answer else { return };
-        let of = self.counting();
+        let of = self.counting(seat);
         let counted =
             Counted { input: seen.input, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
         match (outcome, seen.reported) {
@@ -151,12 +158,13 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let rule = settlement::rule(outcome, &plan.hold);
+        vm.meet_model(&self.counting(seat), now, cells);
         let bounded = self.gauge.counted().is_none();
         if bounded && rule != Charge::Nothing {
-            self.count_unsaid(vm, effects);
+            self.count_unsaid(seat, vm, effects);
         }
         let mut observed = self.observed(outcome, now, vm);
-        self.count_as_the_provider(outcome, &mut observed, vm, effects);
+        self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
         let (usage, source) = observed.charged(rule);
         let (prompts, tool_calls) = match rule {
             Charge::Nothing => (0, 0),
@@ -316,10 +324,14 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
 
     /// A call with this content and this behaviour of the upstream: its input, as it was settled.
     fn input(world: &World, content: &Value, script: Script) -> u64 {
+        input_in(0, world, content, script)
+    }
+
+    fn input_in(vm: usize, world: &World, content: &Value, script: Script) -> u64 {
         let body = json!({"model": "qwen-vl-max", "max_tokens": 9, "messages": [{"role": "user", "content": content}]});
         let mut call = Call::new(Api::OpenAiChat, "key-ann", &body);
         call.plot.script = script;
-        let stream = world.open(At { process: 0, vm: 0 }, call).unwrap();
+        let stream = world.open(At { process: 0, vm }, call).unwrap();
         assert!(world.run(10_000));
         let seen = world.seen(stream).unwrap();
         seen.notes.get("input").unwrap_or_else(|| panic!("{:?}", seen.notes)).parse().unwrap()
@@ -345,5 +357,22 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
             input(&world, &words, told.clone());
         }
         assert_eq!((learned(&world), input(&world, &words, silent)), (24, counted / 2));
+    }
+
+    #[test]
+    fn what_one_vm_has_learned_the_others_and_a_later_one_know() {
+        let world = World::new(policy::compile(POLICY, "p").unwrap(), 1, 2, 1_000_000, 1).unwrap();
+        let (told, silent) =
+            (Script { input: Some(90), ..Script::default() }, Script { report: Report::Silent, ..Script::default() });
+        let words = json!("a few words that are counted here as well as that can be done");
+        let counted = input_in(0, &world, &words, silent.clone());
+        for _ in 0..12 {
+            input_in(0, &world, &words, told.clone());
+        }
+        // A beat or two, by which it is shared.
+        (0..40).for_each(|_| world.tick(50));
+        let known = input_in(0, &world, &words, silent.clone());
+        assert_ne!(known, counted);
+        assert_eq!(input_in(1, &world, &words, silent), known);
     }
 }

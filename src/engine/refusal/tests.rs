@@ -204,3 +204,55 @@ fn header_names_are_lower_case_and_values_cannot_break_a_line() {
         }
     }
 }
+
+/// What clients of a dialect look for in an error: the places of its parts, all of which are text but those in braces, which
+/// are numbers.
+fn parts(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::CountTokens | Dialect::Rerank => &["/error/message"],
+        Dialect::OpenAiChat
+        | Dialect::OpenAiResponses
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::OpenAiModerations
+        | Dialect::OpenAiImages
+        | Dialect::OpenAiSpeech
+        | Dialect::OpenAiTranscription => &["/error/message", "/error/type"],
+        Dialect::AnthropicMessages | Dialect::AnthropicComplete => &["/type", "/error/type", "/error/message"],
+        Dialect::GeminiGenerate | Dialect::GeminiEmbed | Dialect::GeminiInteractions | Dialect::VertexPredict => {
+            &["/error/message", "/error/status", "{/error/code}"]
+        }
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => &["/message"],
+        Dialect::CohereChat | Dialect::CohereGenerate | Dialect::CohereEmbed => &["/message"],
+        Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::OllamaEmbed => &["/error"],
+        Dialect::DashScope => &["/code", "/message", "/request_id"],
+        Dialect::MiniMaxSpeech | Dialect::MiniMaxMedia => &["{/base_resp/status_code}", "/base_resp/status_msg"],
+        Dialect::Generate => &["/error", "/error_type"],
+    }
+}
+
+#[test]
+fn every_dialect_says_every_kind_where_its_clients_look() {
+    for dialect in Dialect::ALL {
+        for kind in Kind::ALL {
+            let denial = denial(kind);
+            let reply = reply(Some(dialect), &denial, ID, NOW);
+            let told = body(&reply);
+            for part in parts(dialect) {
+                let number = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+                let found = told.pointer(number.unwrap_or(part));
+                let fine = match number {
+                    Some(_) => found.and_then(Value::as_u64).is_some_and(|code| code > 0),
+                    None => found.and_then(Value::as_str).is_some_and(|text| !text.is_empty()),
+                };
+                assert!(fine, "{dialect:?} {kind:?}: {part} in {told}");
+            }
+            assert!((400..600).contains(&reply.status), "{dialect:?} {kind:?}: {}", reply.status);
+            assert!(words(&told).contains(ID), "{dialect:?} {kind:?}: {told}");
+            assert!(!told.to_string().contains("for the operator only"), "{dialect:?} {kind:?}: {told}");
+            if matches!(dialect, Dialect::BedrockConverse | Dialect::BedrockInvoke) {
+                assert!(header(&reply, "x-amzn-errortype").is_some_and(|name| name.ends_with("Exception")), "{kind:?}");
+            }
+        }
+    }
+}

@@ -31,6 +31,10 @@ pub enum Form {
     Namespace,
     /// As the same, of which the [words](crate::meter::dialect::namespace::words) are counted.
     Words,
+    /// As a JSON string, of which the text is counted, each digit by itself.
+    Digits,
+    /// As the same, and each end of a line by itself too.
+    DigitsAndLines,
 }
 
 /// Counts of the last texts, up to 16,384; one for a VM.

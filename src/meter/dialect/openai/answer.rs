@@ -53,9 +53,15 @@ fn choice(answer: &mut Answer, raw: &str) {
     answer.error |= error.is_some_and(json::says) || finish == Some("\"error\"");
     let index = index.and_then(json::whole).unwrap_or(0);
     answer.loose.begin(index);
-    // Perplexity sends the message so far beside each delta.
+    // Perplexity sends the message so far beside each delta; and where it does not stream, the message beside a delta that
+    // says nothing.
     if let Some(raw) = delta.or(message) {
+        let before = answer.tally.is_empty();
         spoken(answer, index, raw);
+        if let (Some(_), Some(raw), true, true) = (delta, message, before && answer.tally.is_empty(), finish.is_some())
+        {
+            spoken(answer, index, raw);
+        }
     }
     speak(answer, Voice { kind: Kind::Text, answer: index, part: 0 }, plain);
     answer.ended |= finish.is_some();

@@ -1,0 +1,232 @@
+use std::path::PathBuf;
+
+use super::super::{Counted, Counting, Counts};
+use super::{Found, LONGEST, Lines, PAGES, Page, TRIES, find, put, read, write};
+use crate::engine::effect::Effect;
+use crate::meter::calibration::ENOUGH;
+use crate::meter::dialect::Dialect;
+use crate::meter::usage::Usage;
+use crate::now::Now;
+use crate::policy::{self, bundle::Bundle};
+use crate::quota::{Cell, Cells, Expect, Keys, StoreError};
+use crate::sim::store::{SharedData, SimCells};
+
+const POLICY: &str = "farebox: 1
+bundle: {name: b, version: '1'}
+identity: [{key: [authorization]}]
+models: {qwen-max: {count: o200k_base}}
+plans: {p: {tokens: {caps: {calls: {limit: 99 requests, per: seat, window: bucket 1m}}}}}
+assign: [{otherwise: p}]
+seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
+";
+
+/// A VM's part of it: what it has learned, and its view of the cells.
+struct Worker {
+    counts: Counts,
+    cells: Box<dyn Cells>,
+    bundle: Bundle,
+    effects: Vec<Effect>,
+}
+
+fn of(model: &str) -> Counting<'_> {
+    let dialect = Dialect::OpenAiChat;
+    Counting { seat: 1, pattern: model, model, dialect, tools: false, calls: false, text: true }
+}
+
+fn at(mono_ms: u64) -> Now {
+    Now { mono_ms, wall_ms: mono_ms }
+}
+
+impl Worker {
+    fn new(cells: impl Cells + 'static) -> Self {
+        let bundle = policy::compile(POLICY, "b").unwrap();
+        Self { counts: Counts::default(), cells: Box::new(cells), bundle, effects: Vec::new() }
+    }
+
+    /// Calls of a provider that counts twenty more of an input than are counted here.
+    fn calls(&mut self, calls: std::ops::Range<u64>, now: Now) {
+        for call in calls {
+            let counted = Counted { input: 100 + call * 30, output: 10, thoughts: 0 };
+            self.meet(now);
+            self.counts.learn(&of("qwen-max"), &counted, &Usage { input: counted.input + 20, ..Usage::default() });
+        }
+    }
+
+    fn meet(&mut self, now: Now) {
+        self.counts.meet(&of("qwen-max"), &self.bundle, &Keys::new("b"), now, &mut *self.cells);
+    }
+
+    fn beat(&mut self, now: Now) {
+        self.counts.share(&self.bundle, &Keys::new("b"), now, &mut *self.cells, &mut self.effects).unwrap();
+    }
+
+    /// What an input of a thousand would be reported as.
+    fn foretells(&mut self, now: Now) -> u64 {
+        self.meet(now);
+        self.counts.foretell(&of("qwen-max"), &Counted { input: 1_000, ..Counted::default() }).input
+    }
+
+    fn counted(&self, fate: &str) -> u64 {
+        let of = |effect: &Effect| match effect {
+            Effect::Count { metric: "calibration_shared_total", labels, by } if labels[1].1 == fate => *by,
+            _ => 0,
+        };
+        self.effects.iter().map(of).sum()
+    }
+}
+
+#[test]
+fn what_two_vms_have_learned_a_third_knows() {
+    let shared = SharedData::default();
+    let [mut one, mut other, mut third] = [0, 1, 2].map(|vm| Worker::new(shared.cells(vm)));
+    let half = u64::from(ENOUGH) / 2;
+    one.calls(0..half, at(1));
+    one.beat(at(2));
+    other.calls(half..u64::from(ENOUGH), at(3));
+    other.beat(at(4));
+    assert_eq!((one.counted("shared"), other.counted("shared")), (half, half));
+    assert_eq!(third.foretells(at(5)), 1_020, "it reads the page when it meets the model");
+    assert_eq!(other.foretells(at(5)), 1_020, "it goes on with what came of its swap");
+    // Who has read before asks again, and not with every beat.
+    assert_eq!(one.foretells(at(5)), 1_000);
+    one.beat(at(6));
+    assert_eq!(one.foretells(at(7)), 1_000);
+    one.beat(at(2 + super::super::READ_AGAIN_MS));
+    assert_eq!(one.foretells(at(40_000)), 1_020);
+    let operations = shared.operations();
+    for now in 0..1_000 {
+        third.calls(0..1, at(40_000));
+        let _ = third.foretells(at(40_000 + now));
+    }
+    assert_eq!(shared.operations(), operations, "no call asks the store");
+}
+
+/// Before the first swap, somebody else is faster.
+struct Late {
+    cells: SimCells,
+    rival: Option<Box<dyn FnOnce()>>,
+}
+
+impl Cells for Late {
+    fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
+        self.cells.load(key)
+    }
+
+    fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
+        if let Some(rival) = self.rival.take() {
+            rival();
+        }
+        self.cells.swap(key, expect, value)
+    }
+}
+
+#[test]
+fn no_call_is_lost_to_a_vm_that_was_faster() {
+    let shared = SharedData::default();
+    let (mut rival, half) = (Worker::new(shared.cells(1)), u64::from(ENOUGH) / 2);
+    rival.calls(0..half, at(1));
+    let rival = Some(Box::new(move || rival.beat(at(2))) as Box<dyn FnOnce()>);
+    let mut late = Worker::new(Late { cells: shared.cells(0), rival });
+    late.calls(half..u64::from(ENOUGH), at(1));
+    late.beat(at(2));
+    assert_eq!(Worker::new(shared.cells(2)).foretells(at(3)), 1_020, "the calls of both are there");
+}
+
+#[test]
+fn a_model_that_became_another_one_is_forgotten_by_all() {
+    let shared = SharedData::default();
+    let [mut one, mut other] = [0, 1].map(|vm| Worker::new(shared.cells(vm)));
+    one.calls(0..20, at(1));
+    one.beat(at(2));
+    assert_eq!(other.foretells(at(3)), 1_020);
+    for call in 0..6 {
+        let counted = Counted { input: 100 + call, output: 10, thoughts: 0 };
+        other.counts.learn(&of("qwen-max"), &counted, &Usage { input: 5_000, ..Usage::default() });
+    }
+    other.beat(at(4));
+    assert_eq!(Worker::new(shared.cells(2)).foretells(at(5)), 1_000);
+}
+
+/// The page of a model.
+fn place(pattern: &str, known: bool, cells: &mut SimCells) -> Option<Found> {
+    find(&(pattern.to_owned(), "openai-chat"), &|_| known, &Keys::new("b"), cells).unwrap()
+}
+
+#[test]
+fn pages_are_bounded_and_those_of_former_models_are_taken() {
+    let (mut cells, mut homeless) = (SharedData::default().cells(0), 0);
+    for model in 0..2_000 {
+        let name = (format!("model-{model}"), "openai-chat");
+        match place(&name.0, true, &mut cells) {
+            Some(found) => assert!(put(&name, &found, &Lines::default(), &mut cells).unwrap()),
+            None => homeless += 1,
+        }
+    }
+    let pages = (0..=u16::MAX).filter(|n| cells.load(&Keys::new("b").calibration(*n)).unwrap().is_some()).count();
+    assert!(pages <= usize::from(PAGES) && pages + homeless == 2_000, "{pages} pages, {homeless} without");
+    let late = "model-1999";
+    assert!(place(late, true, &mut cells).is_none(), "there is no room, or the count of tries is wrong: {TRIES}");
+    let taken = place(late, false, &mut cells).expect("the place of a model that the policy does not name any more");
+    assert_eq!(taken.lines, None);
+    assert!(put(&(late.to_owned(), "openai-chat"), &taken, &Lines::default(), &mut cells).unwrap());
+    assert_eq!(place(late, true, &mut cells).map(|found| found.lines), Some(Some(Lines::default())));
+}
+
+#[test]
+fn what_cannot_be_read_is_written_over() {
+    let shared = SharedData::default();
+    let mut worker = Worker::new(shared.cells(0));
+    let key = place("qwen-max", true, &mut shared.cells(1)).unwrap().key;
+    for (strange, version) in [(&b"\xc1"[..], Expect::Absent), (&[0x90; 5_000], Expect::Version(1))] {
+        assert!(shared.cells(1).swap(&key, version, strange).unwrap());
+    }
+    worker.calls(0..20, at(1));
+    worker.beat(at(2));
+    assert_eq!(Worker::new(shared.cells(2)).foretells(at(3)), 1_020);
+}
+
+/// Twenty calls of each kind, of two callers.
+fn lines() -> Lines {
+    let mut lines = Lines::default();
+    for call in 0..20_u64 {
+        for (line, more) in lines.iter_mut().flatten().zip(1..) {
+            line.learn(0xfeed_0000 + call as u32 % 2, 10 + call * call * 99, 10 * more + call * call * 120);
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_bytes_of_layout_1_stay_as_they_are() {
+    let shared = SharedData::default();
+    let name = ("qwen-max".to_owned(), "openai-chat");
+    let found = place(&name.0, true, &mut shared.cells(0)).unwrap();
+    assert!(put(&name, &found, &lines(), &mut shared.cells(0)).unwrap());
+    let bytes = shared.peek(&found.key).unwrap().value;
+    let hex: String =
+        bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cells/calibration.hex");
+    if std::env::var_os("FAREBOX_BLESS").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &hex).unwrap();
+    }
+    let kept = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(kept, hex, "the layout has changed; that needs a new `LAYOUT`");
+    assert_eq!(read(&bytes).unwrap().lines, lines());
+}
+
+#[test]
+fn the_longest_page_is_read() {
+    let mut lines = Lines::default();
+    for call in 0..24_u32 {
+        for line in lines.iter_mut().flatten() {
+            line.learn(u32::MAX - call, 15_999_000 + u64::from(call), 15_999_000);
+        }
+    }
+    let page = Page { layout: 1, pattern: "x".repeat(256), dialect: "x".repeat(32), lines: lines.clone() };
+    let bytes = write(&page);
+    assert!(bytes.len() <= LONGEST, "{}", bytes.len());
+    assert_eq!(read(&bytes).map(|page| page.lines), Some(lines));
+    let newer = Page { layout: 2, ..page };
+    assert!(read(&write(&newer)).is_none(), "of another version");
+}

@@ -1,0 +1,107 @@
+//! Each limit of each dialect, by the table of keys that its requests are read by.
+
+use serde_json::{Value, json};
+
+use super::{Call, Dialect, Keys, Meaning, read_call, splice};
+
+/// Models whose bodies differ where a dialect has several families of them.
+const MODELS: [&str; 5] = ["gpt-4o", "our-model", "amazon.titan-text-lite", "amazon.nova-lite", "meta.llama3-8b"];
+
+/// Where the limits of a dialect lie: the object, if not the body itself, and the name.
+fn limits(keys: Keys, within: Option<&'static str>, found: &mut Vec<(Option<&'static str>, &'static str)>) {
+    for (name, meaning) in keys {
+        match meaning {
+            Meaning::Limit => found.push((within, name)),
+            Meaning::Within(inner) => limits(inner, Some(name), found),
+            _ => {}
+        }
+    }
+}
+
+fn body(model: &str, within: Option<&str>, name: &str, limit: Value) -> Value {
+    match within {
+        Some(within) => json!({"model": model, "before": [1], within: {"a": 1, name: limit, "z": 2}}),
+        None => json!({"model": model, "before": [1], name: limit}),
+    }
+}
+
+fn at(body: &Value, within: Option<&str>, name: &str) -> Value {
+    within.map_or(body, |within| &body[within])[name].clone()
+}
+
+/// The call, and its body once the output is clamped.
+fn clamped(dialect: Dialect, body: &Value, most: u64) -> (Call, Value) {
+    let bytes = body.to_string().into_bytes();
+    let call = read_call(dialect, &bytes).unwrap_or_else(|fault| panic!("{dialect:?} {body}: {fault}"));
+    let after = splice(&bytes, &call.edits(Some(most), false));
+    let after = serde_json::from_slice(&after).unwrap_or_else(|fault| panic!("{dialect:?} {body}: {fault}"));
+    (call, after)
+}
+
+#[test]
+fn each_limit_of_each_dialect_is_clamped_and_nothing_else_is_changed() {
+    let mut seen = 0;
+    for dialect in Dialect::ALL {
+        let mut all = Vec::new();
+        limits(dialect.keys(), None, &mut all);
+        // It has the keys of its siblings, and writes nothing.
+        all.retain(|_| dialect != Dialect::OllamaEmbed);
+        for (within, name) in all {
+            for model in MODELS {
+                seen += 1;
+                let whose = format!("{dialect:?} {model} {within:?} {name}");
+                let (call, after) = clamped(dialect, &body(model, within, name, json!(4096)), 20);
+                assert_eq!(call.output_limit, Some(4096), "{whose}");
+                assert_eq!(at(&after, within, name), json!(20), "{whose}: {after}");
+                // What stands beside it is as it was, but for the field that the provider surely heeds.
+                assert_eq!(after["before"], json!([1]), "{whose}");
+                assert_eq!(after["model"], json!(model), "{whose}");
+                if let Some(settings) = within {
+                    assert_eq!((&after[settings]["a"], &after[settings]["z"]), (&json!(1), &json!(2)), "{whose}");
+                }
+                // A lower one stays, and what is clamped already is not clamped again.
+                let (_, lower) = clamped(dialect, &body(model, within, name, json!(5)), 20);
+                assert_eq!(at(&lower, within, name), json!(5), "{whose}: {lower}");
+                let (again, same) = clamped(dialect, &after, 20);
+                assert_eq!((again.output_limit, &same), (Some(20), &after), "{whose}");
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn a_call_without_a_limit_gets_one_that_is_read_back() {
+    let mut stated = 0;
+    for dialect in Dialect::ALL {
+        for model in MODELS {
+            let (call, after) = clamped(dialect, &json!({"model": model}), 20);
+            if call.output_limit.is_some() || after == json!({"model": model}) {
+                // It writes no text, or what it writes no request can limit.
+                assert!(call.edits(Some(20), false).is_empty(), "{dialect:?}: {after}");
+                continue;
+            }
+            stated += 1;
+            assert_eq!(
+                read_call(dialect, after.to_string().as_bytes()).unwrap().output_limit,
+                Some(20),
+                "{dialect:?}: {after}"
+            );
+        }
+    }
+    assert_eq!(stated % MODELS.len(), 0);
+    assert!(stated / MODELS.len() >= 15, "{stated}: dialects that write text have a field for the limit");
+}
+
+#[test]
+fn a_limit_that_is_stated_twice_is_refused_in_each_dialect() {
+    for dialect in Dialect::ALL {
+        let mut all = Vec::new();
+        limits(dialect.keys(), None, &mut all);
+        for (within, name) in all {
+            let twice = format!(r#"{{"{name}":1,"{name}":4096}}"#);
+            let body = within.map_or(twice.clone(), |within| format!(r#"{{"{within}":{twice}}}"#));
+            assert!(read_call(dialect, body.as_bytes()).is_err(), "{dialect:?} {body}");
+        }
+    }
+}
