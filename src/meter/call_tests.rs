@@ -44,6 +44,7 @@ fn what_is_told_before_counting_is_no_less_than_what_counting_tells() {
     let enums = r#"{"enum":["a"]},"#.repeat(300);
     let bodies = [
         format!(r#""messages":[{{"role":"user","content":"{odd}"}}]"#),
+        format!(r#""messages":[{{"role":"user","content":"{}"}}]"#, r"@\n%1234\n".repeat(3_000)),
         format!(r#""messages":[{{"role":"tool","tool_call_id":"{long}","content":"{odd}"}}]"#),
         format!(r#""messages":[{{"role":"assistant","content":null,"tool_calls":[{}]}}]"#, calls.trim_end_matches(',')),
         format!(r#""messages":[{{"role":"assistant","reasoning_content":"{thought}","content":"ok"}}]"#),
@@ -55,6 +56,7 @@ fn what_is_told_before_counting_is_no_less_than_what_counting_tells() {
     for model in [
         "gpt-4o",
         "mistral-large",
+        "gemini-2.5-pro",
         "claude-opus-4",
         "deepseek-chat",
         "qwen3-coder",

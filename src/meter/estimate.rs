@@ -47,7 +47,9 @@ pub fn count(
         Form::Literal | Form::Digits | Form::DigitsAndLines => match json::text(raw) {
             Some(text) => {
                 let more = manner.cuts.more_of(&text);
-                let count = encoding.count_up_to(&text, most).map(|count| count.saturating_add(more));
+                // Where ours cut already there is no more: a token has a byte at least.
+                let ceiling = encoding.ceiling(text.len());
+                let count = encoding.count_up_to(&text, most).map(|count| count.saturating_add(more).min(ceiling));
                 count.filter(|count| *count <= most)
             }
             None => Some(encoding.ceiling(raw.len())),
