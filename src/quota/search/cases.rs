@@ -248,7 +248,6 @@ fn no_interleaving_of_the_full_case_breaks_an_account() {
         holds(name, &case);
     }
     holds("three VMs", &three(&[0]));
-    holds("three VMs", &three(&[0, 1]));
     holds("three VMs, hostile", &three_hostile());
     println!(
         "not covered: two claimers and three VMs at once; more than two exchanges a VM, or one extension each; more \
