@@ -43,7 +43,8 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`exchange`] | the states of a stream |
+//! | [`exchange`] | the states of a stream; by what its headers and its body say, and how it is admitted |
+//! | `accounts` | the accounts as one decision sees them |
 //! | [`identity`], [`source`], [`guard`] | who calls, from where, asking what |
 //! | `stuck` | agents that send the same call, or call the same tool, again and again |
 //! | `screen` | what is found in prompts and answers, and what is done about it |
@@ -63,6 +64,7 @@
 //! | [`overshoot`] | by how much a quota can be passed, and when: what `farebox explain` prints |
 //! | [`denial`], [`refusal`] | why not, and how that is said in each dialect |
 
+mod accounts;
 pub mod admission;
 pub mod balance;
 pub mod bill;

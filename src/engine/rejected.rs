@@ -3,9 +3,9 @@
 //! It is held and settled as any exchange is, so that there is one record of it and the ledger hears the same. A cap that is
 //! full takes no more, so nobody can run into debt by being refused; and only caps of the caller's own account count them.
 
+use crate::engine::accounts::Accounts;
 use crate::engine::bill::Bill;
 use crate::engine::effect::Effect;
-use crate::engine::exchange::Accounts;
 use crate::engine::vm::Vm;
 use crate::meter::dialect::Dialect;
 use crate::now::Now;

@@ -2,11 +2,11 @@
 
 use super::guarded::Guarded;
 use super::{Answer, Open};
+use crate::engine::accounts::Accounts;
 use crate::engine::balance;
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::Cause;
-use crate::engine::exchange::Accounts;
 use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};

@@ -3,11 +3,11 @@
 
 use super::guarded::Guarded;
 use super::{Answer, Course, Desk, Open};
+use crate::engine::accounts::Accounts;
 use crate::engine::bill::{Bill, Size};
 use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::{Cause, Header};
-use crate::engine::exchange::Accounts;
 use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;

@@ -1,12 +1,13 @@
 //! What an admission changes in the request, and what it tells the caller.
 
 use super::Open;
+use crate::engine::accounts::Accounts;
 use crate::engine::admission::{How, Passed};
 use crate::engine::balance;
 use crate::engine::bill::Bill;
 use crate::engine::denial::LimitView;
 use crate::engine::effect::Effect;
-use crate::engine::exchange::{Accounts, MODEL_HEADER, Prepared};
+use crate::engine::exchange::{MODEL_HEADER, Prepared};
 use crate::engine::refusal;
 use crate::engine::vm::Vm;
 use crate::meter::call;
