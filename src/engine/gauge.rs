@@ -72,6 +72,13 @@ impl Drop for Kept {
 }
 
 impl Gauge {
+    /// As counted, or at most.
+    pub fn tokens(&self) -> u64 {
+        match self {
+            Self::Counted(tokens) | Self::Bounded(tokens, _) => *tokens,
+        }
+    }
+
     /// As counted, if it was.
     pub fn counted(&self) -> Option<u64> {
         match self {

@@ -217,7 +217,7 @@ impl Open {
         let further = if self.slices.is_some() { slices::further(bill, levels) } else { Vec::new() };
         let record = Record {
             outcome: Outcome::Unsettled,
-            usage: Usage { input: self.gauge.counted().unwrap_or(worst.usage.input), ..worst.usage },
+            usage: Usage { input: self.gauge.tokens(), ..worst.usage },
             tool_calls: worst.tool_calls,
             charges: [bill.charges(levels, &[]), bill.charges(&further, &[])].concat(),
             ..self.record(bundle, bill)

@@ -91,7 +91,7 @@ impl Open {
     /// Counts the input, if that was not done. It is as if it had been counted first.
     pub(super) fn count_input(&mut self, vm: &mut Vm) -> u64 {
         self.size.input = self.gauge.count(self.model.encoding, &mut vm.known).unwrap_or(self.size.input);
-        self.gauge.counted().unwrap_or(self.size.input)
+        self.gauge.tokens()
     }
 
     /// What kind of call it is, as far as providers count by it.
