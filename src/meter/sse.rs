@@ -73,13 +73,17 @@ impl Frames {
 
     /// Keeps the beginning of a line, or lets it pass when the event is too long.
     fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
-        if self.oversized == 0 && self.line.len().saturating_add(bytes.len()) <= LONGEST {
+        if self.oversized > 0 {
+            return self.pass(bytes, each);
+        }
+        if self.line.len().saturating_add(bytes.len()) <= LONGEST {
             self.line.extend_from_slice(bytes);
             return;
         }
         let held = mem::take(&mut self.line);
         self.give_up(held.len().saturating_add(self.data.len()));
         let _ = each(Piece::Huge(&held));
+        // From here on `line` only says whether the line under way has bytes.
         self.pass(bytes, each);
     }
 
@@ -104,7 +108,6 @@ impl Frames {
     ) -> ControlFlow<()> {
         let blank = self.line.is_empty() && matches!(last, b"\n" | b"\r");
         self.pass(last, each);
-        // From here on `line` only says whether the line under way has bytes.
         self.line.clear();
         if blank { self.dispatch(each) } else { ControlFlow::Continue(()) }
     }
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_event_too_long_is_told_and_the_next_one_read() {
-        let long = "x".repeat(LONGEST + 10);
+        let long = "x".repeat(LONGEST + 10_000);
         let several = "data: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\n".repeat(LONGEST / 32);
         for monster in [format!("data: {long}\n"), several] {
             let body = format!("data: a\n\n{monster}data: tail\n\ndata: b\n\n");
