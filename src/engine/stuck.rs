@@ -17,7 +17,7 @@ use crate::meter::call::Call;
 use crate::now::Now;
 use crate::policy::bundle::{Guard, Loops, Plan, Repeats};
 
-/// Rows of the table. All of it is 160 KiB, of fixed size, taken when the first call is counted.
+/// Rows of the table. All of it is 128 KiB, of fixed size, taken when the first call is counted.
 const ROWS: usize = 1 << 10;
 /// Calls in a row, the one that came last in front; a new one drives out the last.
 const WIDTH: usize = 4;
@@ -100,21 +100,20 @@ pub(super) fn judge(
     trace: &mut Trace,
     effects: &mut Vec<Effect>,
 ) -> Result<u64, Denial> {
-    let mut slow_ms = 0;
-    let repeats = plan
-        .security
-        .repeats
-        .as_ref()
-        .map(|rule| (Guard::Repeats, rule.slow_ms, repeated(rule, plan, caller, call, now, lately)));
-    let loops = plan.security.loops.as_ref().map(|rule| (Guard::Loops, rule.slow_ms, looped(rule, plan, call, lately)));
-    for (guard, slow, found) in [repeats, loops].into_iter().flatten() {
-        match (found, slow) {
-            (Err(_), Some(ms)) if !plan.observes(guard) => {
-                slow_ms = slow_ms.max(ms);
-                trace.slow(guard, effects);
-            }
-            (found, _) => trace.take(plan, guard, found, effects)?,
+    let mut take = |guard: Guard, slow_ms: Option<u64>, found: Result<(), Box<Found>>| match (found, slow_ms) {
+        (Err(_), Some(ms)) if !plan.observes(guard) => {
+            trace.slow(guard, effects);
+            Ok(ms)
         }
+        (found, _) => trace.take(plan, guard, found, effects).map(|()| 0),
+    };
+    let mut slow_ms = 0;
+    // What repeats itself is not read for its loops, too.
+    if let Some(rule) = &plan.security.repeats {
+        slow_ms = take(Guard::Repeats, rule.slow_ms, repeated(rule, plan, caller, call, now, lately))?;
+    }
+    if let Some(rule) = &plan.security.loops {
+        slow_ms = take(Guard::Loops, rule.slow_ms, looped(rule, plan, call, lately))?.max(slow_ms);
     }
     Ok(slow_ms)
 }

@@ -173,17 +173,25 @@ impl Station {
         }
     }
 
-    /// Ticks faster while somebody waits. The host re-arms the timer at each setting, so it is set only when it changes.
+    /// Ticks faster while somebody waits. The host re-arms the timer at each setting, so it is set only when it changes. A
+    /// stream looks after itself alone, in each of its pieces; to slow down all are looked at, once a tick.
     fn hurry(&self, site: Site) {
-        let near = host::now().mono_ms.saturating_add(NEAR_MS);
-        let soon = |held: &Held| held.wake_at_ms.is_some_and(|at| !held.flows || at <= near);
-        let wanted = self.held.borrow().values().any(soon);
         let (Site::Root(root) | Site::Stream { root, .. }) = site;
         let mut hurried = self.hurried.borrow_mut();
-        if wanted && !hurried.contains(&root) {
+        let fast = hurried.contains(&root);
+        if fast && matches!(site, Site::Stream { .. }) {
+            return;
+        }
+        let near = host::now().mono_ms.saturating_add(NEAR_MS);
+        let soon = |held: &Held| held.wake_at_ms.is_some_and(|at| !held.flows || at <= near);
+        let wanted = match site {
+            Site::Root(_) => self.held.borrow().values().any(soon),
+            Site::Stream { own, .. } => self.held.borrow().get(&own).is_some_and(soon),
+        };
+        if wanted && !fast {
             hurried.push(root);
             complain("set the tick", host::set_tick_period(TICK_WAITING_MS));
-        } else if !wanted && hurried.contains(&root) {
+        } else if !wanted && fast {
             hurried.retain(|other| *other != root);
             complain("set the tick", host::set_tick_period(TICK_MS));
         }
@@ -241,7 +249,10 @@ impl Station {
     }
 
     fn look_for_stuck_streams(&self, now: Now, root: u32) {
-        let passages: Vec<_> = self.held.borrow().iter().map(|(id, held)| (*id, held.passage.clone())).collect();
+        let passages: Vec<_> = {
+            let held = self.held.borrow();
+            held.iter().filter(|(_, held)| !held.flows).map(|(id, held)| (*id, held.passage.clone())).collect()
+        };
         let mut looked = false;
         for (stream, passage) in passages {
             let Some(passage) = passage.upgrade() else { continue };

@@ -67,6 +67,8 @@ pub struct Terms {
     pub choices: u64,
     /// Whether the client asked for usage on the stream.
     pub tells_usage: bool,
+    /// What cannot be read, as an event above 1 MiB, passes all the same: it is only to be cut, and not for what it says.
+    pub unweighed: bool,
 }
 
 /// What must be allowed so that a stream can go on.
@@ -272,6 +274,17 @@ impl Reader {
         self.terms.is_some() && matches!(self.body, Body::Stream(_)) && self.cut_at().is_none()
     }
 
+    /// Whether the stream is in the middle of an event that is not read, of which a part has left: behind that no other
+    /// event can be put.
+    pub fn is_amid_unread(&self) -> bool {
+        matches!(&self.body, Body::Stream(stream) if stream.is_amid_unread())
+    }
+
+    /// Whether its headers say that it is JSON.
+    pub fn is_declared_json(&self) -> bool {
+        self.declared == Declared::Json
+    }
+
     /// The output tokens that must be allowed so that the event that comes next can leave. `None`: nothing waits.
     pub fn waits(&self) -> Option<Need> {
         let Body::Stream(stream) = &self.body else { return None };
@@ -398,7 +411,8 @@ impl Reader {
             Body::Stream(stream) => {
                 let ends = answer.ended || answer.finished || answer.error;
                 let held = stream.waits().is_some() || stream.cut_at().is_some();
-                ends || held || answer.tally.ceiling() > 0 || answer.made != Usage::default()
+                let unread = self.unreadable.is_some();
+                ends || held || unread || answer.tally.ceiling() > 0 || answer.made != Usage::default()
             }
             Body::Json(_) | Body::Text(_) | Body::Sound | Body::Deaf => true,
         }
@@ -515,7 +529,8 @@ impl Reader {
     /// A stream of events, kept to its terms.
     fn stream(&self, framing: Framing) -> Body {
         let allowance = self.terms.map(|terms| terms.allowance);
-        Body::Stream(Stream::new(self.dialect, framing, self.hide_usage, allowance))
+        let unweighed = self.terms.is_some_and(|terms| terms.unweighed);
+        Body::Stream(Stream::new(self.dialect, framing, self.hide_usage, allowance, unweighed))
     }
 
     fn end(&mut self) {

@@ -24,7 +24,7 @@ struct Plan {
     grace: u64,
 }
 
-const TERMS: Terms = Terms { allowance: 0, choices: 1, tells_usage: false };
+const TERMS: Terms = Terms { allowance: 0, choices: 1, tells_usage: false, unweighed: false };
 
 /// A finished reader that was kept to an allowance, and what left.
 fn run<'a>(
@@ -242,6 +242,49 @@ fn an_event_that_never_ends_does_not_leave() {
         let (reader, out) = run(reader(form.0, false), TERMS, plan(9), [&more[..more.len() - 3]]);
         assert!(out == whole || out == [&whole[..], b"\r\n"].concat(), "{}", String::from_utf8_lossy(&out));
         assert_eq!((reader.delivered(), reader.finished(), reader.is_cut()), (2, false, false), "{form:?}");
+    }
+}
+
+/// A stream that is only to be cut when its time is over passes byte for byte what cannot be read; and within that it cannot
+/// be ended.
+#[test]
+fn what_is_not_weighed_passes_also_where_it_cannot_be_read() {
+    let terms = Terms { allowance: u64::MAX, unweighed: true, ..TERMS };
+    let huge = format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(3 << 19));
+    let events = [words(Dialect::OpenAiChat, &WORDS[..2]), huge, words(Dialect::OpenAiChat, &WORDS[2..])].concat();
+    let broken = {
+        let mut body = beginning((Dialect::BedrockConverse, ""), &WORDS);
+        let at = body.len() / 2;
+        body[at] ^= 1;
+        body
+    };
+    let unended = beginning((Dialect::OllamaChat, ""), &WORDS);
+    let bodies = [
+        (Dialect::OpenAiChat, events.as_bytes()),
+        (Dialect::BedrockConverse, &broken[..]),
+        (Dialect::OllamaChat, &unended[..unended.len() - 3]),
+    ];
+    for (dialect, body) in bodies {
+        for size in [1_000, 65_536, usize::MAX] {
+            let mut one = reader(dialect, false);
+            one.keep_to(terms);
+            let (mut out, mut amid) = (Vec::new(), false);
+            for chunk in body.chunks(size) {
+                match one.push(chunk, false) {
+                    Forward::Same => out.extend_from_slice(chunk),
+                    Forward::Replace(bytes) => out.extend(bytes),
+                }
+                assert_eq!(one.waits(), None, "{dialect:?}");
+                amid |= one.is_amid_unread();
+            }
+            if let Forward::Replace(bytes) = one.push(b"", true) {
+                out.extend(bytes);
+            }
+            let at = out.iter().zip(body).position(|(out, body)| out != body).unwrap_or(out.len());
+            let seen = String::from_utf8_lossy(&out[at..out.len().min(at + 90)]);
+            assert!(out == body, "{dialect:?} in pieces of {size}: {} of {}, at {at}: {seen}", out.len(), body.len());
+            assert_eq!(amid, dialect == Dialect::OpenAiChat && size < 1 << 20, "{dialect:?} {size}");
+        }
     }
 }
 

@@ -24,6 +24,10 @@ pub struct Stream {
     hide: bool,
     /// Output tokens that may be delivered; `None`: any number.
     allowance: Option<u64>,
+    /// What cannot be read passes, whatever the allowance.
+    unweighed: bool,
+    /// A part of an event has left that is not read.
+    amid_unread: bool,
     framing: Framing,
     /// An event has left.
     begun: bool,
@@ -74,11 +78,14 @@ pub struct Report<'a> {
 }
 
 impl Stream {
-    pub fn new(dialect: Dialect, framing: Framing, hide: bool, allowance: Option<u64>) -> Self {
+    /// `unweighed`: what cannot be read passes, whatever the allowance.
+    pub fn new(dialect: Dialect, framing: Framing, hide: bool, allowance: Option<u64>, unweighed: bool) -> Self {
         Self {
             dialect,
             hide,
             allowance,
+            unweighed,
+            amid_unread: false,
             framing,
             begun: false,
             held: Vec::new(),
@@ -87,6 +94,15 @@ impl Stream {
             grace: None,
             graced: 0,
         }
+    }
+
+    /// Whether a part of an event has left that is not read.
+    pub fn is_amid_unread(&self) -> bool {
+        self.amid_unread
+    }
+
+    fn weighs(&self) -> bool {
+        self.allowance.is_some() && !self.unweighed
     }
 
     /// Whether what leaves may differ from what comes.
@@ -112,6 +128,8 @@ impl Stream {
             kind: self.framing.kind(),
             hide: self.hide,
             allowance: &mut self.allowance,
+            unweighed: self.unweighed,
+            amid_unread: &mut self.amid_unread,
             begun: &mut self.begun,
             held: &mut self.held,
             dropped: &mut self.dropped,
@@ -127,7 +145,7 @@ impl Stream {
             waiting.ended = end;
         } else if end && !matches!(self.way, Way::Cut(_)) {
             // Of an event that is not complete nobody can say what it would cost.
-            if self.allowance.is_some() && !self.framing.unfinished().is_empty() {
+            if self.weighs() && !self.framing.unfinished().is_empty() {
                 self.held.clear();
             }
             out.append(&mut self.held);
@@ -176,6 +194,8 @@ impl Stream {
             kind: self.framing.kind(),
             hide: self.hide,
             allowance: &mut self.allowance,
+            unweighed: self.unweighed,
+            amid_unread: &mut self.amid_unread,
             begun: &mut self.begun,
             held: &mut self.held,
             dropped: &mut self.dropped,
@@ -238,6 +258,8 @@ struct Reading<'a> {
     kind: Kind,
     hide: bool,
     allowance: &'a mut Option<u64>,
+    unweighed: bool,
+    amid_unread: &'a mut bool,
     begun: &'a mut bool,
     held: &'a mut Vec<u8>,
     dropped: &'a mut bool,
@@ -257,6 +279,7 @@ impl Reading<'_> {
             Piece::Huge(bytes) => self.huge(bytes),
             Piece::Oversized(bytes) => {
                 *self.report.unreadable = Some(self.kind.oversized());
+                *self.amid_unread = false;
                 if self.is_free() {
                     // Delivered it was: four bytes a token.
                     self.report.answer.tally.add(bytes.div_ceil(4));
@@ -382,7 +405,9 @@ impl Reading<'_> {
 
     /// What cannot be weighed cannot be allowed.
     fn huge(&mut self, bytes: &[u8]) {
-        if self.allowance.is_none() {
+        *self.report.unreadable = Some(self.kind.oversized());
+        if self.allowance.is_none() || self.unweighed {
+            *self.amid_unread = true;
             return self.raw(bytes, false);
         }
         self.block();
@@ -390,7 +415,7 @@ impl Reading<'_> {
 
     /// Lets nothing leave any more of a stream that is kept to an allowance.
     fn block(&mut self) {
-        if self.allowance.is_some() && self.is_free() {
+        if self.allowance.is_some() && !self.unweighed && self.is_free() {
             self.held.clear();
             *self.way = Way::Blocked(Waiting { event: Vec::new(), needs: None, behind: Vec::new(), ended: false });
         }

@@ -48,7 +48,7 @@ fn measure(dialect: Dialect, events: &[String], together: usize, kept: bool) -> 
     for _ in 0..ROUNDS {
         let mut reader = Reader::new(dialect, Encoding::O200kBase, 200, Some(b"text/event-stream"), None, false);
         if kept {
-            reader.keep_to(Terms { allowance: u64::from(u32::MAX), choices: 1, tells_usage: false });
+            reader.keep_to(Terms { allowance: u64::from(u32::MAX), choices: 1, tells_usage: false, unweighed: false });
         }
         let begun = Instant::now();
         for chunk in &chunks {

@@ -147,14 +147,19 @@ pub fn answer_size(plan: &Plan, bytes: u64) -> Judged {
 /// An answer has passed one of the limits on its time, by whose name it goes.
 pub fn late(plan: &Plan, guard: Guard) -> Judged {
     let Timeouts { first_token_ms, idle_ms, duration_ms } = plan.connectivity.timeouts;
-    let (kind, ms, outside) = match guard {
-        Guard::FirstToken => (Kind::Late, first_token_ms, "the model did not begin to answer within"),
-        Guard::Idle => (Kind::Late, idle_ms, "the model fell silent in its answer for"),
-        _ => (Kind::Overlong, duration_ms, "the answer takes longer than the plan allows,"),
+    let (kind, ms) = match guard {
+        Guard::FirstToken => (Kind::Late, first_token_ms),
+        Guard::Idle => (Kind::Late, idle_ms),
+        _ => (Kind::Overlong, duration_ms),
     };
     let (span, name) = (Span(ms.unwrap_or(0)), guard.name());
+    let outside = match guard {
+        Guard::FirstToken => format!("the model did not begin to answer within {span}; try again"),
+        Guard::Idle => format!("the model fell silent in its answer for {span}; try again"),
+        _ => format!("the answer takes longer than the {span} that the plan allows; ask for less"),
+    };
     let inside = format!("`{name}` of plan `{}` is {} ms", plan.name, span.0);
-    Err(Found::new(kind, format!("{outside} {span}"), inside))
+    Err(Found::new(kind, outside, inside))
 }
 
 /// The call asks for a stream where the plan requires one, and for none where it forbids them.

@@ -60,8 +60,7 @@ impl Open {
             reader.comes_in_pieces();
         }
         if let Some(slices) = self.slices.filter(|_| status < 400) {
-            let choices = self.size.choices.max(1);
-            reader.keep_to(Terms { allowance: slices.allowance(), choices, tells_usage: self.asks_usage });
+            reader.keep_to(Terms { allowance: slices.allowance(), ..self.terms() });
         }
         // An error of the upstream has no texts of a model, and calls nothing.
         let mut judged = Ok(());
@@ -77,24 +76,31 @@ impl Open {
                 content_encoding: field(b"content-encoding"),
             };
             self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
-            if self.timing.cuts(plan) && self.slices.is_none() {
-                let choices = self.size.choices.max(1);
-                reader.keep_to(Terms { allowance: u64::MAX, choices, tells_usage: self.asks_usage });
+            let held = self.guarded.as_ref().is_some_and(Guarded::changes);
+            if self.timing.cuts(plan) && self.slices.is_none() && !held {
+                reader.keep_to(Terms { allowance: u64::MAX, unweighed: true, ..self.terms() });
             }
         }
         let plan = bundle.plans.get(self.plan);
         if let Some(plan) = plan {
-            let json = field(b"content-type").is_some_and(|kind| kind.starts_with(b"application/json"));
-            self.timing.headers(plan, bundle.headers, status < 400, json && !self.streams, now.mono_ms);
+            let document = reader.is_declared_json() && !self.streams;
+            self.timing.headers(plan, bundle.headers, status < 400, document, now.mono_ms);
         }
         let guarded = self.guarded.as_ref().is_some_and(Guarded::changes);
-        let timed = self.timing.holds() || plan.is_some_and(|plan| self.timing.cuts(plan));
+        let cuts = plan.is_some_and(|plan| status < 400 && self.timing.cuts(plan));
+        let timed = self.timing.holds() || cuts;
         let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded || timed;
         if changes && judged.is_ok() && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
         self.answer = Answer::Upstream { status, reader: Box::new(reader) };
         judged
+    }
+
+    /// What a stream is kept to, but for how much may pass: nothing.
+    pub(super) fn terms(&self) -> Terms {
+        let (choices, tells_usage) = (self.size.choices.max(1), self.asks_usage);
+        Terms { allowance: 0, choices, tells_usage, unweighed: false }
     }
 
     /// Meters a piece of the answer.
@@ -193,7 +199,11 @@ impl Open {
             return Course::Fenced;
         }
         let last = desk.now.mono_ms >= deadline_ms;
-        self.make_way_until(Some(deadline_ms), last, ready, &mut desk)
+        let course = self.make_way_until(Some(deadline_ms), last, ready, &mut desk);
+        if self.held_back.is_none() {
+            self.timing.resumes(desk.now.mono_ms);
+        }
+        course
     }
 
     /// The answer ended by trailers.
@@ -207,8 +217,8 @@ impl Open {
             self.held_back = Some((desk.now.mono_ms, Vec::new()));
             desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
         }
-        if self.held_back.is_some() && !self.is_fenced(&mut desk) {
-            return Course::Waits;
+        if self.held_back.is_some() {
+            return if self.is_fenced(&mut desk) { Course::Fenced } else { Course::Waits };
         }
         if reader_waits(&self.answer) {
             self.cut(desk.vm);

@@ -90,8 +90,7 @@ impl Open {
             reader.watch(may, !plan.observes(Guard::Tools));
         }
         if holds && self.slices.is_none() {
-            let choices = self.size.choices.max(1);
-            reader.keep_to(Terms { allowance: u64::MAX, choices, tells_usage: self.asks_usage });
+            reader.keep_to(Terms { allowance: u64::MAX, ..self.terms() });
         }
         let announced = length.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
         let sized = match announced.filter(|_| sized) {

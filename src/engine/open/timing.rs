@@ -107,25 +107,31 @@ impl Timing {
         matches!(self.gate, Gate::Refused | Gate::Broken)
     }
 
-    /// When the next of its limits is passed if nothing more comes.
-    fn next_ms(&self) -> Option<u64> {
-        self.deadlines().into_iter().flatten().map(|(_, at)| at).min()
+    /// What was held for the hold's sake goes on: the upstream was not silent meanwhile.
+    pub fn resumes(&mut self, now_ms: u64) {
+        self.heard_ms = self.heard_ms.map(|_| now_ms);
     }
 
-    fn deadlines(&self) -> [Option<(Guard, u64)>; 3] {
+    /// When the next of its limits is passed if nothing more comes.
+    fn next_ms(&self, own: bool) -> Option<u64> {
+        self.deadlines(own).into_iter().flatten().map(|(_, at)| at).min()
+    }
+
+    /// `own`: its own hold is waited for, so that it is not the upstream that is silent.
+    fn deadlines(&self, own: bool) -> [Option<(Guard, u64)>; 3] {
         let Timeouts { first_token_ms, idle_ms, duration_ms } = self.limits;
         let at = |guard, from: u64, ms: Option<u64>| ms.map(|ms| (guard, from.saturating_add(ms)));
         let patience = if self.ends_legally && !self.holds() { LAST_WORDS_MS } else { 0 };
         [
             at(Guard::FirstToken, self.began_ms, first_token_ms.filter(|_| !self.begun)),
-            self.heard_ms.and_then(|heard| at(Guard::Idle, heard, idle_ms)),
+            self.heard_ms.filter(|_| !own).and_then(|heard| at(Guard::Idle, heard, idle_ms)),
             at(Guard::Duration, self.began_ms.saturating_add(patience), duration_ms),
         ]
     }
 
     /// Which limit was passed first.
-    fn passed(&self, now_ms: u64) -> Option<Guard> {
-        let passed = self.deadlines().into_iter().flatten().filter(|(_, at)| *at <= now_ms);
+    fn passed(&self, own: bool, now_ms: u64) -> Option<Guard> {
+        let passed = self.deadlines(own).into_iter().flatten().filter(|(_, at)| *at <= now_ms);
         passed.min_by_key(|(_, at)| *at).map(|(guard, _)| guard)
     }
 
@@ -173,16 +179,26 @@ impl Open {
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Option<Denial> {
-        if self.timing.is_idle_of_limits() || self.breaks || self.body_ended || self.is_refused() || self.is_cut() {
+        if self.timing.is_idle_of_limits() || self.breaks || self.body_ended || self.timing.is_refused() {
             return None;
         }
         let plan = bundle.plans.get(self.plan)?;
+        let has_ended = self.is_refused() || self.is_cut();
         loop {
             let guard = match arrives {
                 true => self.timing.is_overlong(now_ms).then_some(Guard::Duration),
-                // While its own hold is waited for, it is not the upstream that is silent.
-                false => self.timing.passed(now_ms).filter(|guard| *guard != Guard::Idle || self.held_back.is_none()),
+                false => self.timing.passed(self.held_back.is_some(), now_ms),
             }?;
+            if has_ended {
+                // Its client has had the end of it. What the upstream still sends is only read, and not for ever.
+                if plan.observes(guard) {
+                    self.timing.take_off(guard);
+                    continue;
+                }
+                self.breaks = true;
+                effects.push(Effect::WakeAt(now_ms));
+                return None;
+            }
             match self.judge(plan, guard, guard::late(plan, guard), effects) {
                 Err(denial) => {
                     self.timing.gate = match self.timing.holds() || matches!(self.answer, Answer::None) {
@@ -196,17 +212,22 @@ impl Open {
         }
     }
 
-    /// Whether an error can still go in the place of the whole answer.
+    /// Whether an error goes in the place of the whole answer.
     pub(in crate::engine) fn is_withheld(&self) -> bool {
         self.timing.is_withheld()
     }
 
     /// Ends an answer that is late and under way. `chunk`: what has come of it, if anything has.
     pub(in crate::engine) fn end_late(&mut self, chunk: Option<(&[u8], bool)>, desk: &mut Desk<'_>) -> Course {
-        if self.is_fenced(desk) {
+        let held_back = self.held_back.take();
+        if desk.vm.incarnation() != Some(self.place.id.by) {
+            // While it flows there is nothing in a tick that could be replaced.
+            if chunk.is_some() || held_back.is_some() {
+                desk.effects.push(Effect::ReplaceChunk(Vec::new()));
+            }
+            desk.effects.push(Effect::Break);
             return Course::Fenced;
         }
-        let held_back = self.held_back.take();
         let kept = matches!(&self.answer, Answer::Upstream { reader, .. } if reader.is_kept());
         if !kept || chunk.is_none() && held_back.is_none() || !self.timing.ends_legally {
             if chunk.is_some() {
@@ -236,7 +257,8 @@ impl Open {
             self.timing.heard_ms = Some(now_ms);
             self.timing.begun |= reader.has_begun();
         }
-        self.timing.ends_legally = self.timing.limits.duration_ms.is_some() && reader.is_kept();
+        let ends = reader.is_kept() && !reader.is_amid_unread();
+        self.timing.ends_legally = self.timing.limits.duration_ms.is_some() && ends;
     }
 
     /// Keeps what leaves now, if nothing may yet: the bytes that the effects from `from` on send, or else the chunk. Whether
@@ -251,7 +273,7 @@ impl Open {
         if !self.timing.holds() || matches!(course, Course::Fenced | Course::Waits) {
             return false;
         }
-        let ends = self.body_ended || self.breaks || matches!(course, Course::Over(_));
+        let ends = self.body_ended || self.breaks || self.is_refused() || matches!(course, Course::Over(_));
         let replaced = effects.iter_mut().skip(from).find_map(|effect| match effect {
             Effect::ReplaceChunk(bytes) => Some(bytes),
             _ => None,
@@ -273,10 +295,10 @@ impl Open {
 
     /// Has itself woken when the next limit is passed, if nothing that has been said since `from` wakes it before.
     pub(in crate::engine) fn set_alarm(&self, from: usize, effects: &mut Vec<Effect>) {
-        if self.breaks || self.is_refused() || self.is_cut() || self.body_ended {
+        if self.breaks || self.timing.is_refused() || self.body_ended {
             return;
         }
-        let Some(next) = self.timing.next_ms() else { return };
+        let Some(next) = self.timing.next_ms(self.held_back.is_some()) else { return };
         let own = self.held_back.as_ref().map(|(deadline_ms, _)| *deadline_ms);
         let next = own.map_or(next, |deadline_ms| next.min(deadline_ms));
         let said = effects.iter().skip(from).rev().find_map(|effect| match effect {
@@ -326,7 +348,7 @@ seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f
 
     fn answered(response: &str, asked: &Asked) -> (World, Seen) {
         let world = World::new(policy::compile(&policy(response), "p").unwrap(), 1, 1, 1_000_000, 7).unwrap();
-        let mut call = Call::new(asked.api, "key-ann", &body(asked.api, "m", "hello", Some(90), asked.stream));
+        let mut call = Call::new(asked.api, "key-ann", &body(asked.api, "m", "hello", Some(900), asked.stream));
         call.plot.script = asked.script.clone();
         (call.plot.ending, call.plot.chunks) = (asked.ending, asked.chunks);
         let stream = world.open(At { process: 0, vm: 0 }, call).unwrap();
@@ -379,9 +401,25 @@ seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f
                         .map(|(_, by)| by)
                         .sum::<u64>();
                     assert_eq!(settled, 1, "{api:?} {after} {chunks:?} {rule}");
-                    assert!(seen.status == 504 || !seen.body.is_empty() || seen.status == 200, "{}", seen.status);
+                    let by = seen.notes.get("denied_by").map_or("", String::as_str);
+                    assert!(rule.contains(by) && !by.is_empty(), "{api:?} {after} {chunks:?} {rule}: {by}");
+                    assert!(matches!(seen.status, 200 | 504), "{}", seen.status);
                 }
             }
+        }
+    }
+
+    /// An error that a guard has put in the place of a document is not kept until the upstream has ended, and what has been
+    /// cut is not read for ever.
+    #[test]
+    fn what_was_ended_before_its_time_ends_all_the_same() {
+        let stalls = || Script { output: Some(900), stall_after: Some(800), ..Script::default() };
+        let rule = "    connectivity: {response: {largest: 1 KiB, duration: 2s}}";
+        for (stream, chunks) in [(false, Some(40)), (true, None)] {
+            let asked = Asked { api: Api::OpenAiChat, stream, ending: Ending::Finished, chunks, script: stalls() };
+            let (_, seen) = answered(rule, &asked);
+            assert_eq!(seen.notes.get("denied_by").map(String::as_str), Some("response"), "{stream} {:?}", seen.notes);
+            assert!(!seen.body.is_empty(), "{stream}: {}", seen.status);
         }
     }
 
