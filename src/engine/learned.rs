@@ -14,6 +14,7 @@ use crate::meter::calibration::{Calibration, Learned, is_private};
 use crate::meter::dialect::Dialect;
 use crate::meter::usage::Usage;
 use crate::now::Now;
+use crate::order;
 use crate::policy::bundle::Bundle;
 use crate::quota::{Cells, Keys, StoreError};
 
@@ -159,7 +160,7 @@ impl Counts {
     }
 
     /// Puts what is fresh onto the pages, and reads those that somebody asks for. Hosts' beats call it: a few models
-    /// at a time, the others with the next ones.
+    /// at a time, those first whose turn was longest ago.
     pub fn share(
         &mut self,
         bundle: &Bundle,
@@ -171,7 +172,9 @@ impl Counts {
         let due = |model: &Model| {
             !model.fresh.is_empty() || (model.asked && now.mono_ms.saturating_sub(model.read_ms) >= READ_AGAIN_MS)
         };
-        for (name, model) in self.models.iter_mut().filter(|(_, model)| due(model)).take(MOST_A_BEAT) {
+        let mut models: Vec<_> = self.models.iter_mut().filter(|(_, model)| due(model)).collect();
+        order::by_key(&mut models, |(_, model)| model.read_ms);
+        for (name, model) in models.into_iter().take(MOST_A_BEAT) {
             let calls = model.fresh.len() as u64;
             let Some(fate) = model.share(name, bundle, keys, now, cells)? else { continue };
             if calls > 0 {
@@ -238,6 +241,7 @@ impl Model {
                 return Ok(Some("shared"));
             }
         }
+        self.read_ms = now.mono_ms;
         Ok(None)
     }
 

@@ -251,9 +251,10 @@ impl Vm {
         }
         self.give_back_lowered(cells)?;
         self.proclaim(cells)?;
-        self.counts.share(&self.bundle, &self.keys, now, cells, effects)?;
         self.give_back_idle(now, cells)?;
-        self.watch_others(now, cells, effects)
+        self.watch_others(now, cells, effects)?;
+        // Last, as nothing depends on it.
+        self.counts.share(&self.bundle, &self.keys, now, cells, effects)
     }
 
     /// Someone has claimed this VM slot: nothing may be written as this incarnation any more.

@@ -136,11 +136,23 @@ impl Calibration {
         }
         let doubted = self.missed >= MISSES;
         if doubted {
-            *self = Self::default();
+            self.forget(seat);
         }
         self.make_room(seat);
         self.calls.push_back(Seen { seat, counted, reported });
         if doubted { Learned::Forgotten } else { Learned::Kept }
+    }
+
+    /// Too many calls in a row have missed. When all of them were one caller's, it is that caller that is odd, and not the
+    /// model that has become another one: what others have taught stays.
+    fn forget(&mut self, seat: u32) {
+        let own = |seen: &Seen| seen.seat == seat;
+        let before = usize::from(MISSES).saturating_sub(1);
+        match self.calls.iter().rev().take(before).all(own) && !self.calls.iter().all(own) {
+            true => self.calls.retain(|seen| seen.seat != seat),
+            false => self.calls.clear(),
+        }
+        self.missed = 0;
     }
 
     /// What the provider would report of a call of a seat, by what was learned. `None`: too little was, or too little of it

@@ -80,6 +80,21 @@ fn honest(seats: u32, calls: u64) -> Calibration {
     calibration
 }
 
+/// That a model has become another one is seen by more than one caller, or by its only one.
+#[test]
+fn one_odd_caller_does_not_make_all_forget() {
+    let (mut calibration, odd) = (honest(6, 48), 99);
+    let before = calibration.foretell(1, 1_000);
+    assert!(before.is_some());
+    let fates: Vec<Learned> = (0..60).map(|call| calibration.learn(odd, 100 + call * 10, 9_000 + call * 100)).collect();
+    assert!(fates.contains(&Learned::Forgotten));
+    assert_eq!(calibration.foretell(1, 1_000), before);
+    for call in 0..12 {
+        calibration.learn(1 + call as u32 % 6, 100 + call * 10, 9_000 + call * 100);
+    }
+    assert_ne!(calibration.foretell(1, 1_000), before);
+}
+
 #[test]
 fn what_one_caller_does_is_not_believed_by_others() {
     let (odd, other) = (0, 99);

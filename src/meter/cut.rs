@@ -39,14 +39,14 @@ impl Cuts {
         }
     }
 
-    /// The same of a whole text.
-    pub fn more_of(self, text: &str) -> u64 {
+    /// Tokens of a whole text that has `count` of ours. Where ours cut already there is no more: a token has a byte at least.
+    pub fn tokens(self, text: &str, count: u64) -> u64 {
         if self == Self::None {
-            return 0;
+            return count;
         }
         let mut seams = Seams::default();
         seams.push(text);
-        self.more(&seams)
+        count.saturating_add(self.more(&seams)).min(text.len() as u64)
     }
 }
 
@@ -89,7 +89,8 @@ mod tests {
             ("1234567", 4, 0),
             ("{\n  \"age\": 30,\n  \"name\": \"John\"\n}", 1, 3),
         ] {
-            let more = [Cuts::None, Cuts::Digits, Cuts::DigitsAndLines].map(|cuts| cuts.more_of(text));
+            let count = Encoding::O200kBase.count(text);
+            let more = [Cuts::None, Cuts::Digits, Cuts::DigitsAndLines].map(|cuts| cuts.tokens(text, count) - count);
             assert_eq!(more, [0, digits, digits + lines], "{text:?}");
         }
     }
@@ -109,14 +110,25 @@ mod tests {
             let mut seams = Seams::default();
             texts.iter().for_each(|text| seams.push(text));
             let whole = texts.concat();
-            prop_assert_eq!(Cuts::Digits.more(&seams), Cuts::Digits.more_of(&whole));
-            prop_assert_eq!(Cuts::DigitsAndLines.more(&seams), Cuts::DigitsAndLines.more_of(&whole));
+            let mut at_once = Seams::default();
+            at_once.push(&whole);
+            for cuts in [Cuts::Digits, Cuts::DigitsAndLines] {
+                prop_assert_eq!(cuts.more(&seams), cuts.more(&at_once));
+            }
         }
 
         #[test]
-        fn a_token_has_a_byte_at_least(text in "[0-9a-c{,\"\n ]{0,60}") {
-            let counted = Encoding::O200kBase.count(&text) + Cuts::DigitsAndLines.more_of(&text);
+        fn a_token_has_a_byte_at_least(text in "[ -~\n]{0,60}") {
+            let counted = Cuts::DigitsAndLines.tokens(&text, Encoding::O200kBase.count(&text));
             prop_assert!(counted <= text.len() as u64);
         }
+    }
+
+    /// A sign that no vocabulary of ours joins to the end of a line.
+    #[test]
+    fn where_ours_cut_already_there_is_no_more() {
+        let text = "^\n".repeat(5);
+        let count = Encoding::O200kBase.count(&text);
+        assert_eq!((count, Cuts::DigitsAndLines.tokens(&text, count)), (10, 10));
     }
 }

@@ -46,10 +46,7 @@ pub fn count(
         Form::Plain => encoding.count_up_to(raw, most),
         Form::Literal | Form::Digits | Form::DigitsAndLines => match json::text(raw) {
             Some(text) => {
-                let more = manner.cuts.more_of(&text);
-                // Where ours cut already there is no more: a token has a byte at least.
-                let ceiling = encoding.ceiling(text.len());
-                let count = encoding.count_up_to(&text, most).map(|count| count.saturating_add(more).min(ceiling));
+                let count = encoding.count_up_to(&text, most).map(|count| manner.cuts.tokens(&text, count));
                 count.filter(|count| *count <= most)
             }
             None => Some(encoding.ceiling(raw.len())),

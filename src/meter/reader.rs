@@ -411,7 +411,7 @@ impl Reader {
             Body::Stream(stream) => {
                 let ends = answer.ended || answer.finished || answer.error;
                 let held = stream.waits().is_some() || stream.cut_at().is_some();
-                let unread = self.unreadable.is_some();
+                let unread = self.unreadable.is_some() || stream.is_amid_unread();
                 ends || held || unread || answer.tally.ceiling() > 0 || answer.made != Usage::default()
             }
             Body::Json(_) | Body::Text(_) | Body::Sound | Body::Deaf => true,

@@ -405,7 +405,6 @@ impl Reading<'_> {
 
     /// What cannot be weighed cannot be allowed.
     fn huge(&mut self, bytes: &[u8]) {
-        *self.report.unreadable = Some(self.kind.oversized());
         if self.allowance.is_none() || self.unweighed {
             *self.amid_unread = true;
             return self.raw(bytes, false);

@@ -78,6 +78,7 @@ impl Tally {
         self.add(self.encoding.count(text));
         self.seams.part();
         self.seams.push(text);
+        self.last = None;
     }
 
     /// Tokens that somebody else counted.

@@ -73,12 +73,18 @@ impl TryFrom<String> for Source {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let all = [Self::Reported, Self::Estimated, Self::Mixed];
-        all.into_iter().find(|source| source.name() == name).ok_or_else(|| format!("`{name}` is no source of a usage"))
+        Self::ALL
+            .into_iter()
+            .find(|source| source.name() == name)
+            .ok_or_else(|| format!("`{name}` is no source of a usage"))
     }
 }
 
+const _: () = assert!(Source::Mixed as usize + 1 == Source::ALL.len(), "a source is not in the list");
+
 impl Source {
+    const ALL: [Self; 3] = [Self::Reported, Self::Estimated, Self::Mixed];
+
     /// Its name on the wire and in logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -220,6 +220,8 @@ impl TryFrom<String> for Outcome {
     }
 }
 
+const _: () = assert!(Outcome::Unsettled as usize + 1 == Outcome::ALL.len(), "an outcome is not in the list");
+
 impl Outcome {
     /// All of them, in the order of the outcome table.
     pub const ALL: [Self; 11] = [
