@@ -240,7 +240,7 @@ seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f
     }
 
     fn many_at_once(window: &str) {
-        let bundle = policy::compile(&text("10m", "").replace("calendar day", window), "p").unwrap();
+        let bundle = policy::compile(&text("4m", "").replace("calendar day", window), "p").unwrap();
         let world = World::new(bundle, 1, 1, 1_000_000, 1).unwrap();
         for _ in 0..100 {
             let stream = begins(&world, "gpt-4o", Script::default(), Ending::Finished);
@@ -250,9 +250,10 @@ seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f
                 world.step(AT, stream);
             }
         }
-        // A hundred bounds come to 3.6 million; an eighth of what is left then to a little above one.
+        // An eighth of what is left is half a million, 12 or 13 bounds; the others are counted. Without that there would be
+        // 28, for which there is a place to be kept.
         let (held, used) = tokens(&world);
-        assert!((1_000_000..1_700_000).contains(&(held + used)), "{held} {used}");
+        assert!((900_000..1_050_000).contains(&(held + used)), "{held} {used}");
     }
 
     /// Whose vocabulary is not public is counted until it is known how it counts.

@@ -90,7 +90,8 @@ pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u
     let pace_ms = script.pace.map_or(0, |pace| u64::try_from(pace.as_millis()).unwrap_or(u64::MAX));
     // The first piece of a stream has no token yet, and each of the others one.
     let pieces_of = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX).saturating_add(1);
-    let silent_after = script.stall_after.filter(|_| ask.stream).map(pieces_of);
+    // A document in pieces can fall silent too, after so many of them.
+    let silent_after = script.stall_after.filter(|_| ask.stream || plot.chunks.is_some()).map(pieces_of);
     let truth = Truth { usage: answer.usage, status: 200, ..truth };
     Spoken { status: 200, headers, pieces, pace_ms: if ask.stream { pace_ms } else { 0 }, silent_after, truth }
 }

@@ -413,10 +413,12 @@ seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f
     /// cut is not read for ever.
     #[test]
     fn what_was_ended_before_its_time_ends_all_the_same() {
-        let stalls = || Script { output: Some(900), stall_after: Some(800), ..Script::default() };
         let rule = "    connectivity: {response: {largest: 1 KiB, duration: 2s}}";
-        for (stream, chunks) in [(false, Some(40)), (true, None)] {
-            let asked = Asked { api: Api::OpenAiChat, stream, ending: Ending::Finished, chunks, script: stalls() };
+        for (stream, chunks) in [(false, 40), (true, 40)] {
+            let many = if stream { 800 } else { 100 };
+            let script = Script { output: Some(900), stall_after: Some(many), ..Script::default() };
+            let chunks = Some(chunks).filter(|_| !stream);
+            let asked = Asked { api: Api::OpenAiChat, stream, ending: Ending::Finished, chunks, script };
             let (_, seen) = answered(rule, &asked);
             assert_eq!(seen.notes.get("denied_by").map(String::as_str), Some("response"), "{stream} {:?}", seen.notes);
             assert!(!seen.body.is_empty(), "{stream}: {}", seen.status);
