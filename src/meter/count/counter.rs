@@ -8,8 +8,13 @@ use super::merge::Merger;
 use super::pattern::Pattern;
 use super::window::Window;
 
-/// Pieces of up to 15 bytes whose counts are remembered: a power of two. 256 KiB.
-const REMEMBERED: usize = 1 << 14;
+/// Pieces of up to 15 bytes whose counts are remembered, once many have come: a power of two. 1 MiB. (A quarter of that is a
+/// fifth slower for prose and code of some megabytes: to encode a piece anew costs ten times what it costs to look it up.)
+const REMEMBERED: usize = 1 << 16;
+/// The same at first. 64 KiB: more would be felt at the first count in a VM, by which all of it is written once.
+const AT_FIRST: usize = 1 << 12;
+/// By so much the room grows, in place, when as many were learned as it has.
+const GROWTH: usize = 4;
 
 /// What can be asked of a counter, whatever its vocabulary.
 pub trait Count {
@@ -33,12 +38,16 @@ pub struct Counter<P> {
     pub merger: Merger,
     /// By a hash of its bytes: a piece with its length and count, exactly. See [`Counter::short`].
     remembered: Vec<[u64; 2]>,
+    /// Pieces learned since the room has grown.
+    learned: usize,
     pattern: PhantomData<P>,
 }
 
 impl<P: Pattern> Counter<P> {
     pub fn new() -> Self {
-        Self { merger: Merger::new(P::TABLES), remembered: vec![[0; 2]; REMEMBERED], pattern: PhantomData }
+        let mut remembered = Vec::with_capacity(REMEMBERED);
+        remembered.resize(AT_FIRST, [0; 2]);
+        Self { merger: Merger::new(P::TABLES), remembered, learned: 0, pattern: PhantomData }
     }
 
     /// A piece whose end can be told at a glance: its length and tokens.
@@ -77,7 +86,7 @@ impl<P: Pattern> Counter<P> {
         let key = [low, high | (length as u64) << 56];
         let [a, b] = key;
         let hash = (a ^ b.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let slot = (hash >> 32) as usize % REMEMBERED;
+        let slot = (hash >> 32) as usize & self.remembered.len().wrapping_sub(1);
         let [low, high] = self.remembered.get(slot).copied().unwrap_or_default();
         if low == a && (high ^ b) << 4 == 0 {
             return high >> 60;
@@ -90,6 +99,13 @@ impl<P: Pattern> Counter<P> {
         let count = self.merger.count(window.first(length), u64::MAX);
         if let Some(slot) = self.remembered.get_mut(slot) {
             *slot = [low, high | count << 60];
+        }
+        self.learned += 1;
+        let room = self.remembered.len();
+        if self.learned >= room && room < REMEMBERED {
+            // What lies elsewhere from now on is learned again.
+            self.remembered.resize(room * GROWTH, [0; 2]);
+            self.learned = 0;
         }
         count
     }

@@ -21,14 +21,15 @@
 
 use super::layout::{NO_TOKEN, TOKEN_BITS};
 use super::tables::{Longest, Tables};
+use super::verdict::Verdicts;
 use super::walk::Walks;
 
 /// So many of the last tokens of a piece are kept to go back to. Should a piece ever need more, it is counted anew in a
 /// slower way that needs no going back ([`Walks`]).
 const KEPT: usize = 4_096;
 
-/// Verdicts on neighbours that are remembered: a power of two. 128 KiB.
-const VERDICTS: usize = 1 << 14;
+/// Answers of [`Merger::follower`] that are remembered: a power of two. 128 KiB.
+const FOLLOWERS: usize = 1 << 14;
 
 /// So many shorter tokens are tried one by one. Usually the first or second fits.
 const PATIENCE: u32 = 4;
@@ -40,7 +41,7 @@ const LONG: usize = 16;
 #[derive(Debug)]
 pub struct Merger {
     pub tables: &'static Tables,
-    verdicts: Vec<u64>,
+    verdicts: Verdicts,
     /// What [`Merger::follower`] has found; empty until it is asked.
     followers: Vec<u64>,
     /// The tokens of the piece so far, without those that were let go.
@@ -56,7 +57,7 @@ impl Merger {
     pub fn new(tables: &'static Tables) -> Self {
         Self {
             tables,
-            verdicts: vec![0; VERDICTS],
+            verdicts: Verdicts::new(),
             followers: Vec::new(),
             tokens: Vec::new(),
             dead: Vec::new(),
@@ -180,7 +181,7 @@ impl Merger {
     fn follower(&mut self, left: u32, token: u32, bytes: &[u8]) -> u32 {
         // Never 0, which is what empty slots have.
         let key = (u64::from(left) << TOKEN_BITS | u64::from(token)) + 1;
-        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % FOLLOWERS;
         let known = self.followers.get(slot).copied().unwrap_or(0);
         if known >> TOKEN_BITS == key {
             return known as u32 & NO_TOKEN;
@@ -191,7 +192,7 @@ impl Merger {
         }
         let found = shorter.token;
         if self.followers.is_empty() {
-            self.followers.resize(VERDICTS, 0);
+            self.followers.resize(FOLLOWERS, 0);
         }
         if let Some(slot) = self.followers.get_mut(slot) {
             *slot = key << TOKEN_BITS | u64::from(found);
@@ -202,40 +203,6 @@ impl Merger {
     /// Whether two tokens can be neighbours in an encoding.
     #[inline]
     pub fn neighbours(&mut self, left: u32, right: u32) -> bool {
-        // Never 0, which is what empty slots have.
-        let key = (u64::from(left) << TOKEN_BITS | u64::from(right)) + 1;
-        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % VERDICTS;
-        let known = self.verdicts.get(slot).copied().unwrap_or(0);
-        if known >> 1 == key {
-            return known & 1 == 1;
-        }
-        let verdict = judge(self.tables, left, right);
-        if let Some(slot) = self.verdicts.get_mut(slot) {
-            *slot = key << 1 | u64::from(verdict);
-        }
-        verdict
-    }
-}
-
-/// Undoes the merges of two tokens along their border, the latest first. What then meets at the border must not merge to
-/// a token of lower rank than the merge that was undone last: it would have come first. Of equal ranks the left comes first.
-fn judge(tables: &Tables, mut left: u32, mut right: u32) -> bool {
-    // What meets at the border may not merge to a rank below this.
-    let mut limit = u32::MAX;
-    // A single byte is its own half: there is nothing to undo.
-    let undo_left = |left: u32| Some(tables.halves(left).1).filter(|half| *half != left);
-    let undo_right = |right: u32| Some(tables.halves(right).0).filter(|half| *half != right);
-    loop {
-        if tables.merged(left, right).is_some_and(|merged| merged < limit) {
-            return false;
-        }
-        let (left_half, right_half) = (undo_left(left), undo_right(right));
-        if let Some(half) = left_half.filter(|_| left > right || right_half.is_none()) {
-            (limit, left) = (left, half);
-        } else if let Some(half) = right_half {
-            (limit, right) = (right + 1, half);
-        } else {
-            return true;
-        }
+        self.verdicts.neighbours(self.tables, left, right)
     }
 }

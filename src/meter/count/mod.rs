@@ -23,8 +23,8 @@
 //!   spaces may be followed by a fourth or lose one to a word. So the end is [held back](running) until a piece is over
 //!   whatever follows, which the pattern tells by not having looked past the end of the text ([`class::Scan::saw_end`]).
 //! - **What came before** is told by [its hash](known): prompts of agents repeat all but their last message.
-//! - **What is remembered**, for each thread and vocabulary in use: counts of short pieces, and verdicts about neighbouring tokens;
-//!   384 KiB, 128 KiB more once a long run of signs came, and exact. It is a property of the vocabulary, not of anybody's
+//! - **What is remembered**, for each thread and vocabulary in use: counts of short pieces, and [verdicts](verdict) about neighbouring
+//!   tokens; up to 1.25 MiB, 128 KiB more once a long run of signs came, and exact. It is a property of the vocabulary, not of anybody's
 //!   text, so it shows in nothing but speed, and is kept aside of the functions that use it.
 
 mod class;
@@ -37,6 +37,7 @@ mod merge;
 mod pattern;
 pub mod running;
 mod tables;
+mod verdict;
 mod walk;
 mod window;
 
