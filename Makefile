@@ -112,8 +112,8 @@ figures: ## how well and how fast secrets and personal data are detected (FAREBO
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: search
-search: ## every interleaving of the accounts' store operations, the full case, some minutes
-	cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
+search: ## every interleaving of the accounts' store operations, the full case, an hour of all cores (SEARCH=three: only cases with that in their name)
+	SEARCH="$(SEARCH)" CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
 
 .PHONY: laws
 laws: ## 1,000 random crowds of up to eight VMs on the accounts, with every kind of window, some minutes (LAWS_SEEDS=n)
