@@ -100,7 +100,7 @@ impl<P: Pattern> Counter<P> {
         if let Some(slot) = self.remembered.get_mut(slot) {
             *slot = [low, high | count << 60];
         }
-        self.learned += 1;
+        self.learned = self.learned.saturating_add(1);
         let room = self.remembered.len();
         if self.learned >= room && room < REMEMBERED {
             // What lies elsewhere from now on is learned again.
