@@ -11,7 +11,7 @@ use super::fields::{Fields, choice, form, list, named};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
-use super::scalar::{duration, size};
+use super::scalar::{duration_within, size};
 use super::tree::Node;
 
 /// The connectivity third of a plan.
@@ -179,14 +179,7 @@ fn read_response(fields: &Fields<'_>, connectivity: &mut Connectivity, faults: &
 
 /// A time that a filter which looks ten times a second can keep.
 fn some_time(written: &str) -> Result<u64, Complaint> {
-    match duration(written)? {
-        ms @ 200..=LONGEST_MS => Ok(ms),
-        _ => Err(Complaint::new(
-            Code::BadValue,
-            format!("the time {} is not from 200ms to 1d", shown(written)),
-            "write for example `30s`",
-        )),
-    }
+    duration_within(written, 200, LONGEST_MS, "write for example `30s`")
 }
 
 /// The longest time that an answer can be given.
