@@ -11,6 +11,7 @@ use crate::scan::Scanner;
 pub use super::agents::{Loops, Repeats};
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming, Timeouts};
+pub use super::fallback::{Fallback, LONGEST_REST_MS};
 pub use super::guard::Guard;
 pub use super::identity::{By, San, Voucher};
 pub use super::names::{Names, matches};

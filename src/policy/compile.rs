@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
+use super::bundle::{Bundle, Connectivity, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
 use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
+use super::fallback::FallbackText;
 use super::models::{self, ModelText, Priced};
 use super::plan::PlanText;
 use super::screen::{self, Screens};
@@ -26,6 +27,9 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
         downgrades_are_served(plan, document, faults);
+        for rule in &plan.fallback {
+            is_served(rule.to.at, &rule.to.value, document, faults);
+        }
         if let Some(forced) = &plan.forced {
             is_served(forced.at, &forced.value, document, faults);
         }
@@ -72,7 +76,8 @@ fn aliases_exist(document: &Document, faults: &mut Faults) {
 /// Each pattern of an allow-list, and each of a quota's models, must be able to match a model of the catalogue.
 fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
     let quotas = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.models);
-    for pattern in plan.models.iter().chain(quotas) {
+    let rests = plan.fallback.iter().flat_map(|rule| &rule.models);
+    for pattern in plan.models.iter().chain(quotas).chain(rests) {
         models_match(pattern, document, faults);
     }
     for pattern in document.packs.iter().flat_map(|pack| &pack.models) {
@@ -291,7 +296,10 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
         round: plan.round,
         price_of: plan.price_of,
         hold: plan.hold.clone(),
-        connectivity: plan.connectivity.clone(),
+        connectivity: Connectivity {
+            fallback: plan.fallback.iter().map(FallbackText::compiled).collect(),
+            ..plan.connectivity.clone()
+        },
         security: Security {
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
             input: screens.input,

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::band::{self, Band};
 use super::diagnostic::{Code, Complaint, Faults, shown};
+use super::fallback::{self, Fallback};
 use super::fields::{Fields, choice, form, list, named};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
@@ -39,6 +40,8 @@ pub struct Connectivity {
     pub streaming: Option<Streaming>,
     /// The value of `x-farebox-tier` on the request that goes upstream.
     pub tier: Option<String>,
+    /// Which models take the place of others whose upstreams are down or throttle, the first that fits.
+    pub fallback: Vec<Fallback>,
     /// Guards that only observe.
     pub observe: Vec<Guard>,
 }
@@ -78,7 +81,7 @@ const GUARDS: [Guard; 12] = [
     Guard::Streaming,
 ];
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "sources",
     "denied_sources",
     "hours",
@@ -89,6 +92,7 @@ const KEYS: [&str; 11] = [
     "response",
     "streaming",
     "tier",
+    "fallback",
     "observe",
 ];
 
@@ -128,6 +132,9 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
     if let Some(node) = fields.optional("tier") {
         plan.tier_at = node.at;
         connectivity.tier = named(node, &fields.path("tier"), faults).map(|tier| tier.value);
+    }
+    if let Some(node) = fields.optional("fallback") {
+        plan.fallback = fallback::read(node, &fields.path("fallback"), faults);
     }
     let there = |guard: Guard| {
         let node = match guard {

@@ -132,6 +132,11 @@
 //!                                      # takes too slowly is late as well
 //!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
+//!       fallback:                      # optional: once an answer was 429, 503 or 529, or no upstream could be reached,
+//!                                      # calls that follow go to another model, as after a downgrade, for as long as its
+//!                                      # `retry-after` says, up to `longest`, else `for`; these are the defaults. The call
+//!                                      # that failed keeps its answer. What is learned holds for all workers of an Envoy
+//!         - {models: [demo-large], to: demo-free, for: 30s, longest: 5m}
 //!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
 //!                                      # and in the record (`passed`), and goes on
 //!     security:
@@ -253,6 +258,7 @@ mod band;
 mod compile;
 mod connectivity;
 mod document;
+mod fallback;
 mod fields;
 mod funding;
 mod guard;

@@ -45,6 +45,11 @@ impl Open {
     /// Says what the policy let pass that would else have been refused.
     fn show_passed(&self, effects: &mut Vec<Effect>) {
         for Passed { how, quota } in &self.passed {
+            if *how == How::FellBack {
+                let labels = vec![("model", quota.clone())];
+                effects.push(Effect::Count { metric: "fallbacks_total", labels, by: 1 });
+                continue;
+            }
             effects.push(Effect::Count {
                 metric: "passed_quotas_total",
                 labels: vec![("how", how.name().to_owned()), ("by", quota.clone())],
