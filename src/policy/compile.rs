@@ -14,7 +14,7 @@ use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
 use super::unit::Unit;
-use super::{assign, funding, succession};
+use super::{assign, funding, regions, succession};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 
@@ -34,6 +34,7 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
             is_served(forced.at, &forced.value, document, faults);
         }
     }
+    regions::check(document, faults);
     prices_stated(document, faults);
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
@@ -125,7 +126,7 @@ fn is_served(at: Mark, name: &str, document: &Document, faults: &mut Faults) {
 }
 
 /// The line of the catalogue that a name falls to, before the catalogue is built.
-fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
+pub(super) fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
     let exact = document.models.iter().find(|row| row.pattern.value == name);
     exact.or_else(|| document.models.iter().find(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name))))
 }
@@ -273,6 +274,7 @@ fn build_model(row: &ModelText, document: &Document) -> Model {
         money: terms.money.rates(),
         factor: terms.factor.clone(),
         speaks: terms.speaks.clone(),
+        regions: terms.regions.clone(),
         alias: named.filter(|named| named.glob.is_none()).map(|named| named.pattern.value.clone()),
     }
 }

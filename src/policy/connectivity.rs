@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::band::{self, Band};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fallback::{self, Fallback};
-use super::fields::{Fields, choice, form, list, named};
+use super::fields::{Fields, choice, form, list, named, names};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
@@ -40,6 +40,8 @@ pub struct Connectivity {
     pub streaming: Option<Streaming>,
     /// The value of `x-farebox-tier` on the request that goes upstream.
     pub tier: Option<String>,
+    /// The regions that calls stay in, those in front first; empty: they may go anywhere.
+    pub regions: Vec<String>,
     /// Which models take the place of others whose upstreams are down or throttle, the first that fits.
     pub fallback: Vec<Fallback>,
     /// Guards that only observe.
@@ -66,7 +68,7 @@ pub enum Streaming {
     Forbidden,
 }
 
-const GUARDS: [Guard; 12] = [
+const GUARDS: [Guard; 13] = [
     Guard::Sources,
     Guard::DeniedSources,
     Guard::Hours,
@@ -79,9 +81,10 @@ const GUARDS: [Guard; 12] = [
     Guard::Idle,
     Guard::Duration,
     Guard::Streaming,
+    Guard::Regions,
 ];
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "sources",
     "denied_sources",
     "hours",
@@ -92,6 +95,7 @@ const KEYS: [&str; 12] = [
     "response",
     "streaming",
     "tier",
+    "regions",
     "fallback",
     "observe",
 ];
@@ -132,6 +136,10 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
     if let Some(node) = fields.optional("tier") {
         plan.tier_at = node.at;
         connectivity.tier = named(node, &fields.path("tier"), faults).map(|tier| tier.value);
+    }
+    if let Some(node) = fields.optional("regions") {
+        plan.regions = names(node, &fields.path("regions"), faults);
+        connectivity.regions = plan.regions.iter().map(|region| region.value.clone()).collect();
     }
     if let Some(node) = fields.optional("fallback") {
         plan.fallback = fallback::read(node, &fields.path("fallback"), faults);

@@ -44,6 +44,8 @@ pub(super) struct PlanText {
     pub connectivity: Connectivity,
     /// Where the tier is stated.
     pub tier_at: Mark,
+    /// The regions that its calls stay in, as written.
+    pub regions: Vec<Spanned<String>>,
     /// Rules of `connectivity`, whose models are resolved later.
     pub fallback: Vec<FallbackText>,
     pub models: Vec<Spanned<String>>,
@@ -107,6 +109,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         hold: HoldRule::default(),
         connectivity: Connectivity::default(),
         tier_at: entry.at,
+        regions: Vec::new(),
         fallback: Vec::new(),
         models: Vec::new(),
         forced: None,

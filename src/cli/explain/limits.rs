@@ -29,6 +29,11 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         Some(format!("{what} {} ({}), {then}", span(ms?), guard.name()))
     };
     let mut said: Vec<String> = all.into_iter().filter_map(line).collect();
+    let regions = &plan.connectivity.regions;
+    if !regions.is_empty() {
+        let then = if plan.observes(Guard::Regions) { "else that is noted" } else { "else they are refused" };
+        said.push(format!("calls stay in {} (regions), {then}", regions.join(", ")));
+    }
     for Fallback { written, to, rest_ms, longest_ms, .. } in &plan.connectivity.fallback {
         said.push(format!(
             "once an upstream of {} was down or throttled, calls go to {to} for {}, or as long as it says, up to {}",
@@ -72,10 +77,11 @@ mod tests {
         let text = "farebox: 1
 bundle: {name: timed, version: '1'}
 identity: [{key: [authorization]}]
-models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base}}
+envoy: {headers: held}
+models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base, regions: [eu, us]}}
 plans:
   p:
-    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, fallback: [{models: [m, n-*], to: o}], observe: [idle]}
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], fallback: [{models: [m, n-*], to: o}], observe: [idle]}
     security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
@@ -92,6 +98,7 @@ assign: [{otherwise: p}]
                 "an answer begins within 1m (first_token), else it is an error 504, or broken off once its headers have left",
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
                 "an answer takes no longer than 15m (duration), else it ends as at a length limit, and what is no stream is broken off",
+                "calls stay in eu, us (regions), else they are refused",
                 "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",
                 "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
                 "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",
