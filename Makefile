@@ -106,8 +106,8 @@ count: ## compares 10^6 random texts a vocabulary against tiktoken-rs, whole and
 		cargo test --locked --lib no_difference_from_tiktoken -- --nocapture
 
 .PHONY: figures
-figures: ## how well and how fast secrets and personal data are detected (FAREBOX_CORPUS names a folder of recorded exchanges)
-	cargo test --locked --lib scan::figures -- --include-ignored --nocapture --test-threads 1
+figures: ## how well and how fast secrets and personal data are detected, and false alarms in recorded traffic (CORPUS as above)
+	$(if $(CORPUS),FAREBOX_CORPUS="$(abspath $(CORPUS))") cargo test --locked --lib scan::figures -- --include-ignored --nocapture --test-threads 1
 
 ENVOY_IMAGE ?= farebox-envoy:local
 

@@ -80,6 +80,9 @@ pub enum How {
     Waited,
     /// Another fund pays than the one whose cap was in the way.
     NextFund,
+    /// It was sent to another model, because the upstream of the one that stands in the place of the quota is down or
+    /// throttles.
+    FellBack,
 }
 
 impl How {
@@ -92,6 +95,7 @@ impl How {
             Self::Downgraded => "downgraded",
             Self::Waited => "waited",
             Self::NextFund => "next_fund",
+            Self::FellBack => "fell_back",
         }
     }
 }

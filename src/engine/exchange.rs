@@ -27,6 +27,8 @@ pub(super) use body::Prepared;
 
 /// The request header that routes match on.
 pub const TIER_HEADER: &str = "x-farebox-tier";
+/// The request header that tells routes in which region a call stays.
+pub const REGION_HEADER: &str = "x-farebox-region";
 /// The request header that routes match on when a call was sent to another model than it asked for.
 pub const MODEL_HEADER: &str = "x-farebox-model";
 

@@ -51,6 +51,7 @@
 //! | `gauge` | whether a prompt is counted before it is admitted, or only bounded |
 //! | [`expectation`] | what a call will come to, as others lately did |
 //! | [`bill`] | which accounts a call is charged to, what is held of each, and what each is charged |
+//! | [`fallback`] | which model answers while the upstream of another one is down or throttles |
 //! | [`admission`] | whether the accounts can pay, and what happens where they cannot |
 //! | [`balance`] | how the quotas of a key stand, told to that key |
 //! | `open`, `slices` | metering the answer of an admitted exchange, extending its hold, cutting it, settling it |
@@ -74,6 +75,7 @@ pub mod effect;
 pub mod event;
 pub mod exchange;
 pub mod expectation;
+pub mod fallback;
 mod gauge;
 mod guard;
 pub mod identity;

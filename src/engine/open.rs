@@ -80,6 +80,8 @@ pub(super) struct Open {
     screen: Option<Box<screen::Answer>>,
     /// Tries upstream, as the response headers said.
     attempts: u32,
+    /// For how long its upstream is not to be asked again, in milliseconds, where it says so.
+    retry_after_ms: Option<u64>,
     /// What the slot and the access log say has been delivered.
     noted: u64,
     /// Bytes that passed since the reader was asked.
@@ -192,6 +194,7 @@ impl Open {
             timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
             attempts: 0,
+            retry_after_ms: None,
             noted: 0,
             unasked: 0,
             held_back: None,

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::Effect;
 use crate::engine::refusal;
-use crate::meter::call::{Call, Edit, retold};
+use crate::meter::call::{Call, Edit, Leeway, Written, retold};
 use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
+use crate::order;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan, Screen};
 use crate::scan::{Action, Finding, Mask, Redactor, Restorer, Rule, Scanner, Topic};
 
@@ -63,7 +64,13 @@ pub(super) struct Prompt {
 /// What is told of a finding that should have been changed and could not be.
 const UNCHANGED: &str = "unchanged";
 
-/// Screens every text that a model will read. A refusal names the rule and the shape, and never what was found.
+/// Where something was found.
+const PROMPT: &str = "prompt";
+const BESIDE: &str = "request, beside its prompt,";
+const ANSWER: &str = "answer";
+
+/// Screens every text that a model will read, and what the call tells its provider's server beside it. A refusal names
+/// the rule and the shape, and never what was found.
 ///
 /// Thoughts that their provider has signed stay as they are: it made them, and takes them back in no other words. What
 /// must be changed in a form cannot be, because its fields are no JSON, and numbers of tokens cannot be read: there the
@@ -72,7 +79,8 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
     let mut screened = Prompt { edits: Vec::new(), mask: Mask::new(bundle.mask_key) };
     let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(screened) };
     let names = |name: &str| memchr::memmem::find(call.body(), name.as_bytes()).is_some();
-    for (at, changeable, text) in call.strings() {
+    for Written { at, beside, leeway, text } in call.strings() {
+        let changeable = leeway != Leeway::None;
         let found = scanner.find(&text);
         if found.is_empty() {
             continue;
@@ -83,7 +91,7 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
             let stays = !changeable && !matches!(rule.action, Action::Deny | Action::Observe);
             tally.add_as(rule, if stays { UNCHANGED } else { rule.action.name() });
             if rule.action == Action::Deny {
-                return Err(denial(rule, finding, "prompt", plan));
+                return Err(denial(rule, finding, if beside { BESIDE } else { PROMPT }, plan));
             }
             if stays && call.is_form() && *on_error == OnUnknown::Deny {
                 return Err(unchangeable(rule, finding, plan));
@@ -98,9 +106,10 @@ pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tall
         }
         if from > 0 {
             out.push_str(text.get(from..).unwrap_or_default());
-            screened.edits.push(retold(at, &out));
+            screened.edits.push(retold(at, &leeway.fit(&text, out)));
         }
     }
+    order::by_key(&mut screened.edits, |edit| edit.at.start);
     let enforced = scanner.rules().iter().any(|rule| rule.action != Action::Observe);
     if call.numbered && enforced {
         tally.unread = Some(if *on_error == OnUnknown::Deny { "deny" } else { "pass" });
@@ -135,7 +144,7 @@ fn unchangeable(rule: &Rule, finding: &Finding, plan: &Plan) -> Denial {
 
 fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
     let what = described(rule, finding);
-    let advice = if place == "prompt" { "; take it out and send it again" } else { "" };
+    let advice = if place == ANSWER { "" } else { "; take it out and send it again" };
     let inside = format!("the {place} carries {what}, and plan `{}` denies `{}`", plan.name, rule.name);
     Denial::guard(Kind::Forbidden, &rule.name, format!("the {place} carries {what}{advice}"), inside)
 }
@@ -217,7 +226,7 @@ impl Answer {
         let refused = match (&self.texts.denied, failed) {
             (Some(finding), _) => {
                 let rule = self.texts.scanner.as_ref().and_then(|scanner| scanner.rules().get(finding.rule));
-                rule.map(|rule| denial(rule, finding, "answer", plan))
+                rule.map(|rule| denial(rule, finding, ANSWER, plan))
             }
             (None, Some(why)) if self.on_error == OnUnknown::Deny => {
                 out.clear();
@@ -319,3 +328,7 @@ impl Filter for Texts {
 #[cfg(test)]
 #[path = "screen_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "screen_beside_tests.rs"]
+mod beside_tests;

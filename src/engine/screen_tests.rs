@@ -13,7 +13,7 @@ use crate::policy::bundle::{Bundle, Plan};
 
 const NOW: Now = Now { wall_ms: 1_795_608_000_000, mono_ms: 5 };
 
-fn bundle(security: &str) -> Bundle {
+pub(super) fn bundle(security: &str) -> Bundle {
     let text = format!(
         "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
          models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{security: {security}}}}}\n\
@@ -23,11 +23,11 @@ fn bundle(security: &str) -> Bundle {
     crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-fn plan(bundle: &Bundle) -> &Plan {
+pub(super) fn plan(bundle: &Bundle) -> &Plan {
     &bundle.plans[0]
 }
 
-fn body_after(bundle: &Bundle, dialect: Dialect, body: &Value) -> (Value, Tally) {
+pub(super) fn body_after(bundle: &Bundle, dialect: Dialect, body: &Value) -> (Value, Tally) {
     let call = read_call(dialect, body.to_string().as_bytes()).unwrap();
     let mut tally = Tally::default();
     let screened = prompt(plan(bundle), bundle, &call, &mut tally).unwrap();
@@ -54,7 +54,7 @@ fn answer(bundle: &Bundle, chunks: &[&str]) -> (String, Vec<Effect>, bool) {
     (String::from_utf8(out).unwrap(), effects, answer.is_cut())
 }
 
-fn counted(effects: &[Effect], wanted: &str) -> Vec<(Vec<String>, u64)> {
+pub(super) fn counted(effects: &[Effect], wanted: &str) -> Vec<(Vec<String>, u64)> {
     let count = |effect: &Effect| match effect {
         Effect::Count { metric, labels, by } if *metric == wanted => {
             Some((labels.iter().map(|(_, value)| value.clone()).collect(), *by))
@@ -322,7 +322,7 @@ fn every_text_of_a_prompt_of_every_dialect_is_looked_at_and_can_be_hidden() {
         let texts = call.texts().filter(|text| text.contains("a@b.cn")).count() as u64;
         assert_eq!(
             texts,
-            call.strings().filter(|(_, changeable, text)| *changeable && text.contains("a@b.cn")).count() as u64
+            call.strings().filter(|written| !written.beside && written.text.contains("a@b.cn")).count() as u64
         );
     }
 }

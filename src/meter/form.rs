@@ -123,6 +123,7 @@ mod tests {
     use proptest::prelude::{any, proptest};
 
     use super::read_form;
+    use crate::meter::call::Leeway;
     use crate::meter::count::Encoding;
     use crate::meter::dialect::Dialect;
 
@@ -172,8 +173,9 @@ mod tests {
         let fields =
             [("name=image; filename=a", "png"), ("name=prompt", "a hat"), ("name=user", "me"), ("name=n", "9")];
         let call = read_form(Dialect::OpenAiImages, TYPE, &form(&fields)).unwrap();
-        let texts: Vec<_> = call.strings().map(|(_, changeable, text)| (text.into_owned(), changeable)).collect();
-        assert_eq!((texts, call.is_form()), (vec![("a hat".to_owned(), false)], true));
+        let texts: Vec<_> = call.strings().map(|written| (written.text.into_owned(), written.leeway)).collect();
+        let stays = |text: &str| (text.to_owned(), Leeway::None);
+        assert_eq!((texts, call.is_form()), (vec![stays("a hat"), stays("me")], true));
         assert!(call.edits(Some(1), true).is_empty());
     }
 

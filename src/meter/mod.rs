@@ -55,3 +55,6 @@ mod unpack;
 mod values;
 
 pub use json::Closing;
+
+/// The longest document that is read or kept whole, in bytes: an answer, or one of the objects that a stream is made of.
+pub const LONGEST_DOCUMENT: usize = 8 * 1024 * 1024;

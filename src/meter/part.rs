@@ -43,6 +43,17 @@ pub enum Kind {
     Sealed,
 }
 
+/// A value that is told to the provider's server and that no model reads: who asks, labels, where to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Whether it may have nothing but small letters, digits, `-` and `_`.
+    pub plain: bool,
+    /// Where the raw value begins in the body.
+    start: u32,
+    /// Where it ends.
+    end: u32,
+}
+
 /// Collects the parts of one body, and why it cannot be bounded if so.
 ///
 /// Twelve bytes a part, and a part has at least three bytes of body.
@@ -50,6 +61,8 @@ pub enum Kind {
 pub struct Parts<'a> {
     body: &'a str,
     pub list: Vec<Part>,
+    /// What stands beside them: not counted, but screened.
+    pub beside: Vec<Beside>,
     /// Messages, tool calls and tools: each costs some framing tokens.
     pub frames: u64,
     /// Of the frames those of tools that are offered.
@@ -82,6 +95,7 @@ impl<'a> Parts<'a> {
         Self {
             body,
             list: Vec::new(),
+            beside: Vec::new(),
             frames: 0,
             offered: 0,
             calls: 0,
@@ -100,19 +114,38 @@ impl<'a> Parts<'a> {
 
     /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.
     pub fn add(&mut self, kind: Kind, raw: &'a str) {
-        if !raw.starts_with(['"', '{', '[']) {
-            return;
-        }
-        let start = json::offset(self.body, raw);
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(start.saturating_add(raw.len()))) else {
-            return self.open("a body above 4 GiB");
-        };
+        let Some((start, end)) = self.place(raw) else { return };
         match kind {
             Kind::Image => self.holds(Media::Image),
             Kind::Audio => self.holds(Media::Audio),
             _ => {}
         }
         self.list.push(Part { kind, signed: false, start, end });
+    }
+
+    /// Adds a raw value that only the provider's server reads.
+    pub fn beside(&mut self, raw: &'a str) {
+        let place = self.place(raw);
+        self.beside.extend(place.map(|(start, end)| Beside { plain: false, start, end }));
+    }
+
+    /// Adds labels, whose letters a provider restricts: what is put into them must be of the plainest.
+    pub fn labels(&mut self, raw: &'a str) {
+        let place = self.place(raw);
+        self.beside.extend(place.map(|(start, end)| Beside { plain: true, start, end }));
+    }
+
+    /// Where a raw value with strings in it, or none, stands in the body.
+    fn place(&mut self, raw: &'a str) -> Option<(u32, u32)> {
+        if !raw.starts_with(['"', '{', '[']) {
+            return None;
+        }
+        let start = json::offset(self.body, raw);
+        let place = u32::try_from(start).ok().zip(u32::try_from(start.saturating_add(raw.len())).ok());
+        if place.is_none() {
+            self.open("a body above 4 GiB");
+        }
+        place
     }
 
     /// There is something besides text.
@@ -180,6 +213,13 @@ impl<'a> Parts<'a> {
     pub fn call(&mut self) {
         self.frame();
         self.calls = self.calls.saturating_add(1);
+    }
+}
+
+impl Beside {
+    /// The raw value in the body.
+    pub fn raw<'a>(&self, body: &'a str) -> &'a str {
+        body.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 

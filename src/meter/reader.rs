@@ -13,10 +13,7 @@ use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
 use super::usage::Usage;
 use super::watch::{MayCall, Watch};
-use super::{eventstream, partial, sse, values};
-
-/// The longest JSON answer that is read, in bytes.
-const LONGEST_JSON: usize = 8 * 1024 * 1024;
+use super::{LONGEST_DOCUMENT, eventstream, partial, sse, values};
 
 /// The longest JSON answer that is counted whenever somebody asks, in bytes.
 const SHORT_JSON: usize = 16 * 1024;
@@ -622,7 +619,7 @@ impl Json {
     /// Keeps a chunk; whether there was room for it. Counting is repeated when the body has doubled, so the work
     /// grows with the body only.
     fn push(&mut self, chunk: &[u8], encoding: Encoding) -> bool {
-        if self.kept.len().saturating_add(chunk.len()) > LONGEST_JSON {
+        if self.kept.len().saturating_add(chunk.len()) > LONGEST_DOCUMENT {
             return false;
         }
         self.kept.extend_from_slice(chunk);

@@ -2,17 +2,15 @@
 //! still being written, or a single document.
 //!
 //! Objects are told by their braces alone, so that a line end within one, or a bracket and a comma between two, change
-//! nothing. Each is kept until its end, at most [`LONGEST`] bytes of it.
+//! nothing. Each is kept until its end, at most [`LONGEST_DOCUMENT`] bytes of it.
 
 use std::mem;
 use std::ops::ControlFlow::{self, Continue};
 
+use super::LONGEST_DOCUMENT;
 use super::framing::Piece;
 
-/// The longest object that is read, in bytes.
-pub const LONGEST: usize = 8 * 1024 * 1024;
-
-/// The framing of one body. Memory: [`LONGEST`] at most.
+/// The framing of one body. Memory: [`LONGEST_DOCUMENT`] at most.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     kept: Vec<u8>,
@@ -117,7 +115,7 @@ impl Values {
 
     /// Keeps a part of an object whose end is not here, or lets it pass when the object is too long.
     fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) {
-        if self.oversized == 0 && self.kept.len().saturating_add(bytes.len()) <= LONGEST {
+        if self.oversized == 0 && self.kept.len().saturating_add(bytes.len()) <= LONGEST_DOCUMENT {
             self.kept.extend_from_slice(bytes);
             let _ = each(Piece::Raw { bytes, pending: true });
             return;
@@ -130,7 +128,7 @@ impl Values {
     fn complete(&mut self, last: &[u8], each: &mut impl FnMut(Piece<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         self.ended = self.ended.saturating_add(1);
         self.opened = false;
-        if self.kept.is_empty() && self.oversized == 0 && last.len() <= LONGEST {
+        if self.kept.is_empty() && self.oversized == 0 && last.len() <= LONGEST_DOCUMENT {
             let _ = each(Piece::Raw { bytes: last, pending: true });
             return each(Piece::Event(last));
         }
@@ -150,7 +148,7 @@ mod tests {
 
     use proptest::prelude::{prop_assert_eq, proptest};
 
-    use super::{LONGEST, Piece, Values};
+    use super::{LONGEST_DOCUMENT, Piece, Values};
 
     /// The body strung together again, the objects, and whether it is whole.
     fn strung<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<String>, bool) {
@@ -221,10 +219,10 @@ mod tests {
 
     #[test]
     fn an_object_too_long_is_told_and_the_next_one_read() {
-        let body = format!("{{\"a\":\"{}\"}}\n{{}}\n", "x".repeat(LONGEST));
+        let body = format!("{{\"a\":\"{}\"}}\n{{}}\n", "x".repeat(LONGEST_DOCUMENT));
         for size in [body.len(), 4096] {
             let (found, whole) = run(body.as_bytes().chunks(size));
-            assert!(found == [format!("{} bytes", LONGEST + 8), "{}".to_owned()]);
+            assert!(found == [format!("{} bytes", LONGEST_DOCUMENT + 8), "{}".to_owned()]);
             assert!(whole);
         }
     }

@@ -1,8 +1,8 @@
 //! Rules against agents that are stuck.
 
-use super::diagnostic::{Code, Complaint, Faults, shown};
+use super::diagnostic::{Complaint, Faults};
 use super::fields::{Fields, form, whole};
-use super::scalar::duration;
+use super::scalar::duration_within;
 
 /// How often the same call may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +59,9 @@ fn slowed(rule: &Fields<'_>, faults: &mut Faults) -> Option<u64> {
 }
 
 fn within(written: &str) -> Result<u64, Complaint> {
-    span(written, 1_000, LONGEST_WITHIN_MS, "is not from 1s to 1d", "write for example `1m`")
+    duration_within(written, 1_000, LONGEST_WITHIN_MS, "write for example `1m`")
 }
 
 fn slow(written: &str) -> Result<u64, Complaint> {
-    span(written, 100, LONGEST_SLOW_MS, "is not from 100ms to 60s", "write for example `2s`")
-}
-
-fn span(written: &str, least: u64, most: u64, is_not: &str, help: &str) -> Result<u64, Complaint> {
-    match duration(written)? {
-        ms if (least..=most).contains(&ms) => Ok(ms),
-        _ => Err(Complaint::new(Code::BadValue, format!("the time {} {is_not}", shown(written)), help)),
-    }
+    duration_within(written, 100, LONGEST_SLOW_MS, "write for example `2s`")
 }

@@ -11,6 +11,7 @@ use crate::scan::Scanner;
 pub use super::agents::{Loops, Repeats};
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming, Timeouts};
+pub use super::fallback::{Fallback, LONGEST_REST_MS};
 pub use super::guard::Guard;
 pub use super::identity::{By, San, Voucher};
 pub use super::names::{Names, matches};
@@ -151,6 +152,8 @@ pub struct Model {
     pub factor: Vec<FactorLine>,
     /// The wire formats that it is served in; empty: any.
     pub speaks: Vec<Dialect>,
+    /// Where it is served; empty: nobody says.
+    pub regions: Vec<String>,
     /// The name that it is another one of, where that is exact.
     pub alias: Option<String>,
 }
@@ -170,6 +173,11 @@ impl Model {
     /// Whether its calls always cost what those of `other` do.
     pub fn costs_as(&self, other: &Self) -> bool {
         (self.credits, self.money, &self.factor) == (other.credits, other.money, &other.factor)
+    }
+
+    /// The first of these regions in which it is served.
+    pub fn region<'a>(&self, allowed: &'a [String]) -> Option<&'a str> {
+        allowed.iter().find(|region| self.regions.contains(region)).map(String::as_str)
     }
 
     /// Whether it is served in this wire format.

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::{Bundle, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
+use super::bundle::{Bundle, Connectivity, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
 use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
+use super::fallback::FallbackText;
 use super::models::{self, ModelText, Priced};
 use super::plan::PlanText;
 use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
 use super::tree::{Mark, Spanned};
 use super::unit::Unit;
-use super::{assign, funding, succession};
+use super::{assign, funding, regions, succession};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 
@@ -26,10 +27,14 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
         downgrades_are_served(plan, document, faults);
+        for rule in &plan.fallback {
+            is_served(rule.to.at, &rule.to.value, document, faults);
+        }
         if let Some(forced) = &plan.forced {
             is_served(forced.at, &forced.value, document, faults);
         }
     }
+    regions::check(document, faults);
     prices_stated(document, faults);
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
@@ -72,7 +77,8 @@ fn aliases_exist(document: &Document, faults: &mut Faults) {
 /// Each pattern of an allow-list, and each of a quota's models, must be able to match a model of the catalogue.
 fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
     let quotas = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.models);
-    for pattern in plan.models.iter().chain(quotas) {
+    let rests = plan.fallback.iter().flat_map(|rule| &rule.models);
+    for pattern in plan.models.iter().chain(quotas).chain(rests) {
         models_match(pattern, document, faults);
     }
     for pattern in document.packs.iter().flat_map(|pack| &pack.models) {
@@ -120,7 +126,7 @@ fn is_served(at: Mark, name: &str, document: &Document, faults: &mut Faults) {
 }
 
 /// The line of the catalogue that a name falls to, before the catalogue is built.
-fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
+pub(super) fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
     let exact = document.models.iter().find(|row| row.pattern.value == name);
     exact.or_else(|| document.models.iter().find(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name))))
 }
@@ -268,6 +274,7 @@ fn build_model(row: &ModelText, document: &Document) -> Model {
         money: terms.money.rates(),
         factor: terms.factor.clone(),
         speaks: terms.speaks.clone(),
+        regions: terms.regions.clone(),
         alias: named.filter(|named| named.glob.is_none()).map(|named| named.pattern.value.clone()),
     }
 }
@@ -291,7 +298,10 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
         round: plan.round,
         price_of: plan.price_of,
         hold: plan.hold.clone(),
-        connectivity: plan.connectivity.clone(),
+        connectivity: Connectivity {
+            fallback: plan.fallback.iter().map(FallbackText::compiled).collect(),
+            ..plan.connectivity.clone()
+        },
         security: Security {
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
             input: screens.input,

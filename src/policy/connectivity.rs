@@ -7,11 +7,12 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::band::{self, Band};
 use super::diagnostic::{Code, Complaint, Faults, shown};
-use super::fields::{Fields, choice, form, list, named};
+use super::fallback::{self, Fallback};
+use super::fields::{Fields, choice, form, list, named, names};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
-use super::scalar::{duration, size};
+use super::scalar::{duration_within, size};
 use super::tree::Node;
 
 /// The connectivity third of a plan.
@@ -39,6 +40,10 @@ pub struct Connectivity {
     pub streaming: Option<Streaming>,
     /// The value of `x-farebox-tier` on the request that goes upstream.
     pub tier: Option<String>,
+    /// The regions that calls stay in, those in front first; empty: they may go anywhere.
+    pub regions: Vec<String>,
+    /// Which models take the place of others whose upstreams are down or throttle, the first that fits.
+    pub fallback: Vec<Fallback>,
     /// Guards that only observe.
     pub observe: Vec<Guard>,
 }
@@ -63,7 +68,7 @@ pub enum Streaming {
     Forbidden,
 }
 
-const GUARDS: [Guard; 12] = [
+const GUARDS: [Guard; 13] = [
     Guard::Sources,
     Guard::DeniedSources,
     Guard::Hours,
@@ -76,9 +81,10 @@ const GUARDS: [Guard; 12] = [
     Guard::Idle,
     Guard::Duration,
     Guard::Streaming,
+    Guard::Regions,
 ];
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "sources",
     "denied_sources",
     "hours",
@@ -89,6 +95,8 @@ const KEYS: [&str; 11] = [
     "response",
     "streaming",
     "tier",
+    "regions",
+    "fallback",
     "observe",
 ];
 
@@ -128,6 +136,13 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
     if let Some(node) = fields.optional("tier") {
         plan.tier_at = node.at;
         connectivity.tier = named(node, &fields.path("tier"), faults).map(|tier| tier.value);
+    }
+    if let Some(node) = fields.optional("regions") {
+        plan.regions = names(node, &fields.path("regions"), faults);
+        connectivity.regions = plan.regions.iter().map(|region| region.value.clone()).collect();
+    }
+    if let Some(node) = fields.optional("fallback") {
+        plan.fallback = fallback::read(node, &fields.path("fallback"), faults);
     }
     let there = |guard: Guard| {
         let node = match guard {
@@ -179,14 +194,7 @@ fn read_response(fields: &Fields<'_>, connectivity: &mut Connectivity, faults: &
 
 /// A time that a filter which looks ten times a second can keep.
 fn some_time(written: &str) -> Result<u64, Complaint> {
-    match duration(written)? {
-        ms @ 200..=LONGEST_MS => Ok(ms),
-        _ => Err(Complaint::new(
-            Code::BadValue,
-            format!("the time {} is not from 200ms to 1d", shown(written)),
-            "write for example `30s`",
-        )),
-    }
+    duration_within(written, 200, LONGEST_MS, "write for example `30s`")
 }
 
 /// The longest time that an answer can be given.

@@ -195,6 +195,21 @@ pub(super) fn name(written: &str, what: &str) -> Result<(), Complaint> {
     Err(Complaint::new(Code::BadValue, format!("{} is no name for {what}", shown(written)), help))
 }
 
+/// A list of names, each once.
+pub(super) fn names(node: &Node, what: &str, faults: &mut Faults) -> Vec<Spanned<String>> {
+    let mut names: Vec<Spanned<String>> = Vec::new();
+    for item in list(node, what, faults).unwrap_or_default() {
+        let Some(name) = named(item, what, faults) else { continue };
+        if names.iter().any(|known| known.value == name.value) {
+            let message = format!("{} is listed twice in {what}", shown(&name.value));
+            faults.add(name.at, Code::Duplicate, message, "keep one of them");
+        } else {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// A single value that is a name.
 pub(super) fn named(node: &Node, what: &str, faults: &mut Faults) -> Option<Spanned<String>> {
     form(node, what, faults, |written| name(written, what).map(|()| written.to_owned()))

@@ -31,6 +31,8 @@ pub enum Guard {
     Duration,
     /// A stream is asked for, or none is.
     Streaming,
+    /// The model is served in one of these regions.
+    Regions,
     /// The client says that it is one of these.
     Clients,
     /// These headers are there.
@@ -69,6 +71,7 @@ impl Guard {
             Self::Idle => "idle",
             Self::Duration => "duration",
             Self::Streaming => "streaming",
+            Self::Regions => "regions",
             Self::Clients => "clients",
             Self::Headers => "headers",
             Self::Endpoints => "endpoints",

@@ -19,7 +19,7 @@
 //! bundle: {name: acme-ai, version: 2026-11-25, mode: enforce}   # counters are kept under the name; `mode` is optional:
 //!                                      # `observe` decides and reports quotas, and refuses nothing for their sake
 //! zone: Asia/Shanghai                  # optional, UTC: where days, weeks, months and terms begin
-//! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier can be set
+//! envoy: {headers: held}               # optional, held: how the host hands over headers; `first`: no tier or region can be set
 //! identity:                            # who says whose call it is. All that say something must name one seat, in the order
 //!                                      # written; two names are refused, and so is a name that is no seat
 //!   - {key: [authorization, x-api-key]}   # headers that may carry a key; in authorization it follows `Bearer `
@@ -39,12 +39,13 @@
 //!                                      # image, character, second
 //!     money: {currency: CNY, per: 1m tokens, input: 2, output: 8}   # optional; `per` too: 1, 1000 or 1m tokens
 //!     speaks: [openai chat, anthropic messages]   # optional: the wire formats it is served in; all
+//!     regions: [eu, us]                # optional: where it is served, for plans that have `regions`
 //!     factor:                          # optional: what its calls weigh in credits, money and weighted units; the first
 //!       - {factor: 3, times: 14:00-18:00, days: [mon, fri], zone: Asia/Shanghai}   # line that applies; else 1
 //!       - {factor: 0.5, from: 2026-11-01, until: 2026-12-01, api: openai chat}     # `until` is outside
 //!       - {factor: 2, above: 200000 tokens}   # for longer inputs
 //!   demo-latest: {alias: demo-small}   # another name of the same
-//!   demo-*: {count: cl100k_base, credits: 0, money: 0}   # free; optional where no quota is in credits or money
+//!   demo-*: {count: cl100k_base, credits: 0, money: 0, regions: [eu]}   # free; optional where no quota is in credits or money
 //! dropped: [trial, team/weekly]        # optional: plans and quotas that were here, and are gone on purpose
 //! plans:
 //!   team@2026-11:                      # `@version` is optional: plans of one name share their counters. What it says
@@ -132,6 +133,13 @@
 //!                                      # takes too slowly is late as well
 //!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
+//!       regions: [eu, us]              # optional: calls go only to models that are served in one of these, else they are
+//!                                      # refused; x-farebox-region tells Envoy's routes the first of them that the model has
+//!       fallback:                      # optional: once an answer was 429, 503 or 529, or no upstream could be reached,
+//!                                      # calls that follow go to another model, as after a downgrade, for as long as its
+//!                                      # `retry-after` says, up to `longest`, else `for`; these are the defaults. The call
+//!                                      # that failed keeps its answer. What is learned holds for all workers of an Envoy
+//!         - {models: [demo-large], to: demo-free, for: 30s, longest: 5m}
 //!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
 //!                                      # and in the record (`passed`), and goes on
 //!     security:
@@ -167,7 +175,8 @@
 //!                                      # calls; or pass
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
-//!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind
+//!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind, and in what is
+//!                                        # told the provider beside them: `metadata`, `user`, `stop`, labels and the like
 //!         email: pseudonym               # also: a name for the model, and in the answer the address again
 //!         phone: redact                  # Chinese, and any that begins with + and a country
 //!         card: hash
@@ -253,6 +262,7 @@ mod band;
 mod compile;
 mod connectivity;
 mod document;
+mod fallback;
 mod fields;
 mod funding;
 mod guard;
@@ -262,6 +272,7 @@ mod keys;
 mod models;
 mod names;
 mod plan;
+mod regions;
 mod scalar;
 mod screen;
 mod security;

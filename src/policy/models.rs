@@ -5,7 +5,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::band::{self, Band};
 use super::bundle::{Model, Models};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
-use super::fields::{Fields, choice, form, list, map, text};
+use super::fields::{Fields, choice, form, list, map, names, text};
 use super::price::{FactorLine, Rates};
 use super::scalar::{PricedPer, moment, number, price};
 use super::tree::{Entry, Mark, Node, Spanned, Value};
@@ -57,6 +57,7 @@ pub(super) struct ModelText {
     pub currency: Option<Spanned<&'static str>>,
     pub factor: Vec<FactorLine>,
     pub speaks: Vec<Dialect>,
+    pub regions: Vec<String>,
 }
 
 /// What was said of a model's price.
@@ -116,13 +117,14 @@ fn row(entry: &Entry, zone: &str, faults: &mut Faults) -> Option<ModelText> {
         currency: None,
         factor: Vec::new(),
         speaks: Vec::new(),
+        regions: Vec::new(),
     };
     let what = format!("models.{}", entry.key);
-    let known = ["count", "credits", "money", "factor", "speaks", "alias"];
+    let known = ["count", "credits", "money", "factor", "speaks", "regions", "alias"];
     let fields = Fields::of(&entry.value, what, &known, faults)?;
     if let Some(node) = fields.optional("alias") {
         row.alias = super::document::reference(node, &fields.path("alias"), faults);
-        let others = ["count", "credits", "money", "factor", "speaks"];
+        let others = ["count", "credits", "money", "factor", "speaks", "regions"];
         if let Some(other) = others.into_iter().find(|key| fields.optional(key).is_some()) {
             let message = format!("an alias has no `{other}` of its own");
             faults.add(fields.key_at(other), Code::Conflict, message, "remove it, or do not make this line an alias");
@@ -148,6 +150,9 @@ fn row(entry: &Entry, zone: &str, faults: &mut Faults) -> Option<ModelText> {
     if let Some(node) = fields.optional("speaks") {
         let items = list(node, &fields.path("speaks"), faults).unwrap_or_default();
         row.speaks = items.iter().filter_map(|item| choice(item, &fields.path("speaks"), &DIALECTS, faults)).collect();
+    }
+    if let Some(node) = fields.optional("regions") {
+        row.regions = names(node, &fields.path("regions"), faults).into_iter().map(|region| region.value).collect();
     }
     Some(row)
 }
@@ -383,6 +388,7 @@ mod tests {
             money: Rates::default(),
             factor: Vec::new(),
             speaks: Vec::new(),
+            regions: Vec::new(),
             alias: None,
         };
         Models::sorted(patterns.iter().map(row).collect())

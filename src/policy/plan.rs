@@ -3,6 +3,7 @@
 use super::bundle::{HoldRule, PriceOf, Warn};
 use super::connectivity::{self, Connectivity};
 use super::diagnostic::{Code, Complaint, Faults};
+use super::fallback::FallbackText;
 use super::fields::{Fields, map, name, named};
 use super::scalar::amount;
 use super::screen::ScreenText;
@@ -43,6 +44,10 @@ pub(super) struct PlanText {
     pub connectivity: Connectivity,
     /// Where the tier is stated.
     pub tier_at: Mark,
+    /// The regions that its calls stay in, as written.
+    pub regions: Vec<Spanned<String>>,
+    /// Rules of `connectivity`, whose models are resolved later.
+    pub fallback: Vec<FallbackText>,
     pub models: Vec<Spanned<String>>,
     /// The model that every call is sent to.
     pub forced: Option<Spanned<String>>,
@@ -104,6 +109,8 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         hold: HoldRule::default(),
         connectivity: Connectivity::default(),
         tier_at: entry.at,
+        regions: Vec::new(),
+        fallback: Vec::new(),
         models: Vec::new(),
         forced: None,
         security: Security::default(),

@@ -202,6 +202,18 @@ pub(super) fn duration(written: &str) -> Parsed<u64> {
     }
 }
 
+/// A duration that is no shorter and no longer than something can be. `help`: how to write one.
+pub(super) fn duration_within(written: &str, least_ms: u64, most_ms: u64, help: &str) -> Parsed<u64> {
+    match duration(written)? {
+        ms if (least_ms..=most_ms).contains(&ms) => Ok(ms),
+        _ => {
+            let (least, most) = (duration_text(least_ms), duration_text(most_ms));
+            let message = format!("the time {} is not from {least} to {most}", shown(written));
+            Err(Complaint::new(Code::BadValue, message, help))
+        }
+    }
+}
+
 /// Milliseconds as the policy writes them: the largest unit that fits.
 pub(super) fn duration_text(ms: u64) -> String {
     let fits = DURATIONS.iter().rev().find(|(_, factor)| ms.is_multiple_of(*factor) && ms >= *factor);

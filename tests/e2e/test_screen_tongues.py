@@ -196,6 +196,28 @@ def test_names_come_back_in_clear(stack, client):
     assert "bob@" not in json.dumps(stack[1].heard)
 
 
+def test_what_stands_beside_a_prompt_is_hidden_too(stack):
+    """Fields that no model reads, and where labels may have few letters."""
+    whole, upstream = stack
+    upstream.said = SAID[:1]
+    asked = {
+        "/v1/responses": {"input": "hi", "metadata": {"of": "bob@example.com"}, "user": "bob@example.com", "prompt_cache_key": "x", "stream": True},
+        "/v1/completions": {"prompt": "hi", "stop": ["x", "to bob@example.com"], "stream": True},
+        "/v1beta/models/demo:streamGenerateContent?alt=sse": {"contents": [{"parts": [{"text": "hi"}]}], "labels": {"of": "bob@example.com"}},
+        "/api/chat": {"messages": [{"role": "user", "content": "hi"}], "options": {"stop": ["bob@example.com"], "num_predict": 500}},
+    }
+    for path, body in asked.items():
+        upstream.heard = None
+        headers = {"authorization": f"Bearer {key('redact')}"}
+        answer = requests.post(f"{whole.url}{path}", json={"model": "demo", **body}, headers=headers, timeout=60)
+        told = json.dumps(body).replace('{"of": "bob@example.com"}', '{"of": "-redacted-"}') if "labels" in body else json.dumps(body)
+        expected = json.loads(told.replace("bob@example.com", "[redacted]"))
+        assert answer.status_code == 200, answer.text
+        assert {name: upstream.heard[name] for name in expected} == expected, path
+        refused = requests.post(f"{whole.url}{path}", json={"model": "demo", **body}, headers={"authorization": f"Bearer {key('refuse')}"}, timeout=60)
+        assert refused.status_code == 403 and "beside its prompt" in refused.text, refused.text
+
+
 def test_what_was_found_is_counted_and_nothing_passed_unread(stack):
     whole, _ = stack
     stats = requests.get(f"{whole.envoy.admin}/stats/prometheus", timeout=10).text

@@ -92,6 +92,9 @@ def test_who_is_slowed_down_is_answered_all_the_same(stack):
     assert counted(stack, "slowed_total", by="repeats") == slowed + 2
     records = until(lambda: len(now := [r for r in stack.ledger.records() if r["model"] == "demo-slowed"]) == 3 and now, 30, "three records")
     assert sorted([passed["how"] for passed in r["passed"]] for r in records) == [[], ["waited"], ["waited"]]
+    # By the filter's own clock, in whole milliseconds: those that waited were admitted a second after they came.
+    waited = [r["admitted_ms"] - r["came_ms"] for r in records if r["passed"]]
+    assert min(waited) >= 999, waited
 
 
 def test_who_is_slowed_down_and_leaves_has_asked_nothing(stack):

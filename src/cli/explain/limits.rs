@@ -1,25 +1,47 @@
 //! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{Guard, HostMode, Loops, Plan, Repeats, Timeouts};
+use crate::policy::bundle::{Fallback, Guard, HostMode, Loops, Plan, Repeats, Timeouts};
 
 /// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
     let Timeouts { first_token_ms, idle_ms, duration_ms } = plan.connectivity.timeouts;
-    let late = match headers {
-        HostMode::Held => "else it is an error 504",
-        HostMode::First => "else it is an error 504, or broken off once its headers have left",
+    // A JSON document is held until it is whole, where a host can hold its headers.
+    let [late, silent, long] = match headers {
+        HostMode::Held => [
+            "else it is an error 504",
+            "else it is broken off, and a JSON document is an error 504",
+            "else it ends as at a length limit, and a JSON document is an error 504",
+        ],
+        HostMode::First => [
+            "else it is an error 504, or broken off once its headers have left",
+            "else it is broken off",
+            "else it ends as at a length limit, and what is no stream is broken off",
+        ],
     };
     let all = [
         (Guard::FirstToken, first_token_ms, "an answer begins within", late),
-        (Guard::Idle, idle_ms, "an answer under way is never silent for", "else it is broken off"),
-        (Guard::Duration, duration_ms, "an answer takes no longer than", "else it ends as at a length limit"),
+        (Guard::Idle, idle_ms, "an answer under way is never silent for", silent),
+        (Guard::Duration, duration_ms, "an answer takes no longer than", long),
     ];
     let line = |(guard, ms, what, then): (Guard, Option<u64>, &str, &str)| {
         let then = if plan.observes(guard) { "else that is noted" } else { then };
         Some(format!("{what} {} ({}), {then}", span(ms?), guard.name()))
     };
     let mut said: Vec<String> = all.into_iter().filter_map(line).collect();
+    let regions = &plan.connectivity.regions;
+    if !regions.is_empty() {
+        let then = if plan.observes(Guard::Regions) { "else that is noted" } else { "else they are refused" };
+        said.push(format!("calls stay in {} (regions), {then}", regions.join(", ")));
+    }
+    for Fallback { written, to, rest_ms, longest_ms, .. } in &plan.connectivity.fallback {
+        said.push(format!(
+            "once an upstream of {} was down or throttled, calls go to {to} for {}, or as long as it says, up to {}",
+            written.join(", "),
+            span(*rest_ms),
+            span(*longest_ms)
+        ));
+    }
     if let Some(Repeats { most, within_ms, slow_ms }) = plan.security.repeats {
         let then = stuck(plan, Guard::Repeats, slow_ms);
         said.push(format!(
@@ -55,22 +77,29 @@ mod tests {
         let text = "farebox: 1
 bundle: {name: timed, version: '1'}
 identity: [{key: [authorization]}]
-models: {m: {count: o200k_base}}
+envoy: {headers: held}
+models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base, regions: [eu, us]}}
 plans:
   p:
-    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, observe: [idle]}
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], fallback: [{models: [m, n-*], to: o}], observe: [idle]}
     security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
 ";
         let bundle = policy::compile(text, "p").unwrap();
-        let said = lines(bundle.plans.first().unwrap(), HostMode::First);
+        let of = |host| lines(bundle.plans.first().unwrap(), host);
+        let held = of(HostMode::Held);
+        assert_eq!(held[0], "an answer begins within 1m (first_token), else it is an error 504");
+        let long = "else it ends as at a length limit, and a JSON document is an error 504";
+        assert_eq!(held[2], format!("an answer takes no longer than 15m (duration), {long}"));
         assert_eq!(
-            said,
+            of(HostMode::First),
             [
                 "an answer begins within 1m (first_token), else it is an error 504, or broken off once its headers have left",
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
-                "an answer takes no longer than 15m (duration), else it ends as at a length limit",
+                "an answer takes no longer than 15m (duration), else it ends as at a length limit, and what is no stream is broken off",
+                "calls stay in eu, us (regions), else they are refused",
+                "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",
                 "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
                 "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",
             ]

@@ -8,9 +8,9 @@ use crate::engine::admission::{self, Fit, Moment, Verdict, Want};
 use crate::engine::bill::{Bill, Size};
 use crate::engine::denial::Denial;
 use crate::engine::effect::{Effect, Flow};
-use crate::engine::guard;
 use crate::engine::open::Open;
 use crate::engine::vm::{NoPlace, Vm};
+use crate::engine::{fallback, guard};
 use crate::meter::call::Input;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Mode, Plan, PlanQuota};
@@ -29,6 +29,18 @@ impl Exchange {
         prepared.model = model.clone();
         prepared.counted = None;
         count(plan, prepared, vm);
+    }
+
+    /// Sends a call on as long as the model that it would go to rests.
+    fn fall_back(&self, plan: &Plan, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mut dyn Cells) {
+        while let Some(step) = fallback::next(&self.bundle, plan, prepared, now, &vm.keys, cells) {
+            prepared.patience.models.push(step.to.clone());
+            self.send_to(prepared, &step.to, vm);
+            if prepared.call.model != step.to {
+                return;
+            }
+            prepared.patience.passed.push(step.passed());
+        }
     }
 
     pub(super) fn admit(
@@ -55,6 +67,7 @@ impl Exchange {
         // times. A downgrade weighs again too, once for each model of the policy's list.
         let mut tries = 0;
         while tries < 8 {
+            self.fall_back(plan, &mut prepared, now, vm, cells);
             let bill = Bill::of(&bundle, plan, seat, prepared.session, &prepared.call.model, prepared.came_ms);
             let verdict = match with_ample_room(&bundle, &bill, &prepared, now, vm, cells) {
                 Some(fit) => Verdict::Fits(fit),

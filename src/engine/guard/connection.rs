@@ -162,6 +162,19 @@ pub fn late(plan: &Plan, guard: Guard) -> Judged {
     Err(Found::new(kind, outside, inside))
 }
 
+/// The model is served in a region that the plan's calls may go to. Of one that says nothing of regions nobody knows.
+pub fn regions(body: &Body<'_>) -> Judged {
+    let allowed = &body.plan.connectivity.regions;
+    if allowed.is_empty() || body.model.region(allowed).is_some() {
+        return Ok(());
+    }
+    let model = quoted(&body.call.model);
+    let outside =
+        format!("the plan's calls stay in regions in which the model {model} is not served; ask for another one");
+    let inside = format!("plan `{}` stays in {}, {model} is served elsewhere", body.plan.name, allowed.join(", "));
+    Err(Found::new(Kind::Forbidden, outside, inside))
+}
+
 /// The call asks for a stream where the plan requires one, and for none where it forbids them.
 pub fn streaming(body: &Body<'_>) -> Judged {
     let (plan, call) = (body.plan, body.call);

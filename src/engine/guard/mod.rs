@@ -196,10 +196,11 @@ const HEAD: [(Guard, OfHead); 10] = [
 ];
 
 /// Asked when the body is here, in this order.
-const BODY: [(Guard, OfBody); 6] = [
+const BODY: [(Guard, OfBody); 7] = [
     (Guard::Request, connection::request),
     (Guard::Streaming, connection::streaming),
     (Guard::Models, content::models),
+    (Guard::Regions, connection::regions),
     (Guard::Modalities, content::modalities),
     (Guard::Tools, content::tools),
     (Guard::SystemPrompt, content::system_prompt),

@@ -7,13 +7,14 @@ use crate::engine::balance;
 use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::Cause;
+use crate::engine::fallback;
 use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Charge, PlanQuota, Seat};
+use crate::policy::bundle::{Bundle, Charge, Plan, PlanQuota, Seat};
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, Level, Operation};
 use crate::report::wire::{self, Outcome, Reached, Record};
@@ -158,6 +159,7 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let rule = settlement::rule(outcome, &plan.hold);
+        self.let_rest(plan, outcome, now, vm, cells, effects);
         vm.meet_model(&self.counting(seat), now, cells);
         let bounded = self.gauge.counted().is_none();
         if bounded && rule != Charge::Nothing {
@@ -228,6 +230,31 @@ impl Open {
         self.show(&record, &plan.name, rule != Charge::Nothing, effects);
         if !matches!(served, Served::AsAsked) {
             effects.push(Effect::Count { metric: "served_other_total", labels: self.who(&record, &plan.name), by: 1 });
+        }
+    }
+
+    /// Notes that the upstream of the model is down or throttles, where a rule of the plan wants to know.
+    fn let_rest(
+        &self,
+        plan: &Plan,
+        outcome: Outcome,
+        now: Now,
+        vm: &Vm,
+        cells: &mut dyn Cells,
+        effects: &mut Vec<Effect>,
+    ) {
+        let why = match (outcome, self.status()) {
+            (Outcome::ConnectFailure, _) => "connect_failure",
+            (Outcome::UpstreamError, 429) => "429",
+            (Outcome::UpstreamError, 503) => "503",
+            (Outcome::UpstreamError, 529) => "529",
+            _ => return,
+        };
+        let said = self.retry_after_ms;
+        if let Some(ms) = fallback::rest(plan, &self.model, &self.sent_model, said, now, &vm.keys, cells) {
+            let labels = vec![("model", fallback::line(&self.model).to_owned()), ("why", why.to_owned())];
+            effects.push(Effect::Count { metric: "rests_total", labels, by: 1 });
+            effects.push(Effect::Note("rests", format!("{ms}ms")));
         }
     }
 

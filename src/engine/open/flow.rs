@@ -8,6 +8,7 @@ use crate::engine::bill::{Bill, Size};
 use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::{Cause, Header};
+use crate::engine::fallback;
 use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;
@@ -56,6 +57,7 @@ impl Open {
             self.hides_usage,
         );
         headers.iter().for_each(|(name, value)| reader.header(name, value));
+        self.retry_after_ms = fallback::retry_after(headers, now);
         if self.in_pieces {
             reader.comes_in_pieces();
         }

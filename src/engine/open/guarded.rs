@@ -11,13 +11,10 @@ use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::Cause;
 use crate::engine::{guard, refusal};
-use crate::meter::Closing;
 use crate::meter::reader::{Forward, Reader, Terms};
 use crate::meter::watch::MayCall;
+use crate::meter::{Closing, LONGEST_DOCUMENT};
 use crate::policy::bundle::{Bundle, Guard, Plan};
-
-/// The longest document that is held until it is whole, in bytes: no longer one is read.
-const LONGEST_HELD: usize = 8 * 1024 * 1024;
 
 /// An answer that guards look at.
 #[derive(Debug, Default)]
@@ -215,7 +212,7 @@ impl Open {
             reader.push(chunk, ends);
         }
         *whole |= ends;
-        let too_long = held.len() > LONGEST_HELD;
+        let too_long = held.len() > LONGEST_DOCUMENT;
         if !*whole && !too_long {
             desk.effects.push(Effect::ReplaceChunk(Vec::new()));
             return Course::On;

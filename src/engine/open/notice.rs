@@ -7,7 +7,7 @@ use crate::engine::balance;
 use crate::engine::bill::Bill;
 use crate::engine::denial::LimitView;
 use crate::engine::effect::Effect;
-use crate::engine::exchange::{MODEL_HEADER, Prepared};
+use crate::engine::exchange::{MODEL_HEADER, Prepared, REGION_HEADER};
 use crate::engine::refusal;
 use crate::engine::vm::Vm;
 use crate::meter::call;
@@ -36,6 +36,10 @@ impl Open {
         if self.sent_model != self.asked_model && bundle.headers == HostMode::Held {
             effects.push(Effect::SetRequestHeader(MODEL_HEADER.to_owned(), self.sent_model.clone()));
         }
+        let plan = bundle.plans.get(self.plan).filter(|_| bundle.headers == HostMode::Held);
+        if let Some(region) = plan.and_then(|plan| self.model.region(&plan.connectivity.regions)) {
+            effects.push(Effect::SetRequestHeader(REGION_HEADER.to_owned(), region.to_owned()));
+        }
         self.show_passed(effects);
         effects.push(Effect::Note("decision", "allow".to_owned()));
         effects.push(Effect::Note("id", self.place.id.to_string()));
@@ -45,6 +49,11 @@ impl Open {
     /// Says what the policy let pass that would else have been refused.
     fn show_passed(&self, effects: &mut Vec<Effect>) {
         for Passed { how, quota } in &self.passed {
+            if *how == How::FellBack {
+                let labels = vec![("model", quota.clone())];
+                effects.push(Effect::Count { metric: "fallbacks_total", labels, by: 1 });
+                continue;
+            }
             effects.push(Effect::Count {
                 metric: "passed_quotas_total",
                 labels: vec![("how", how.name().to_owned()), ("by", quota.clone())],

@@ -15,10 +15,9 @@ use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::Cause;
 use crate::engine::guard;
+use crate::meter::LONGEST_DOCUMENT;
 use crate::policy::bundle::{Bundle, Guard, HostMode, Plan, Timeouts};
 
-/// The most bytes that are kept until an answer may leave; with more it leaves. No longer document is read either.
-const MOST_KEPT: usize = 8 * 1024 * 1024;
 /// How long a stream that has taken all its time is waited for, so that it can end legally.
 const LAST_WORDS_MS: u64 = 1_000;
 
@@ -152,7 +151,8 @@ impl Timing {
     /// What leaves in the place of `bytes`; `None`: these.
     fn through(&mut self, bytes: &[u8], last: bool) -> Option<Vec<u8>> {
         let Gate::Closed { kept, until_whole } = &mut self.gate else { return None };
-        let fits = kept.len().saturating_add(bytes.len()) <= MOST_KEPT;
+        // With more it leaves: no longer document is read either.
+        let fits = kept.len().saturating_add(bytes.len()) <= LONGEST_DOCUMENT;
         if !last && fits && (*until_whole || !self.begun) {
             kept.extend_from_slice(bytes);
             return Some(Vec::new());

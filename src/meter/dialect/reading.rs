@@ -15,7 +15,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         }
         "images" | "image" => objects(parts, raw),
         "encoding_format" | "input_type" | "embedding_types" | "truncate" | "output_dtype" | "user" | "options"
-        | "keep_alive" => {}
+        | "keep_alive" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -72,7 +72,7 @@ pub fn rerank<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 parts.add(Kind::Schema, raw);
             }
         }
-        "return_documents" | "rank_fields" => {}
+        "return_documents" | "rank_fields" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -85,7 +85,7 @@ pub fn speech<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.text(raw);
         }
         "voice" | "response_format" | "stream_format" | "voice_setting" | "audio_setting" | "language_boost"
-        | "pronunciation_dict" | "output_format" => {}
+        | "pronunciation_dict" | "output_format" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -95,7 +95,9 @@ pub fn transcription<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "input_audio" => sound(parts, raw),
         "prompt" => parts.text(raw),
-        "language" | "response_format" | "timestamp_granularities" | "include" | "chunking_strategy" => {}
+        "language" | "response_format" | "timestamp_granularities" | "include" | "chunking_strategy" => {
+            parts.beside(raw);
+        }
         "file" | "url" | "audio_url" => parts.open_media(&[Media::Audio], "sound that is not in the body"),
         _ => parts.add(Kind::Schema, raw),
     }
@@ -108,7 +110,7 @@ pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "image" | "images" | "mask" => objects(parts, raw),
         "first_frame_image" | "last_frame_image" | "subject_reference" => objects(parts, raw),
         "size" | "quality" | "style" | "response_format" | "output_format" | "background" | "moderation" | "user"
-        | "aspect_ratio" | "resolution" | "callback_url" | "audio_setting" => {}
+        | "aspect_ratio" | "resolution" | "callback_url" | "audio_setting" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

@@ -27,12 +27,9 @@ use super::dialect::Dialect;
 use super::framing::Framing;
 use super::json;
 use super::loose::Within;
-use super::{eventstream, sse, values};
+use super::{LONGEST_DOCUMENT, eventstream, sse, values};
 use stream::{Left, Stream};
 use texts::Texts;
-
-/// The longest JSON answer that is kept, in bytes.
-const LONGEST_JSON: usize = 8 * 1024 * 1024;
 
 /// One of the texts of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +221,7 @@ impl Json {
         let (value, rest) =
             chunk.split_at_checked(closes.map_or(chunk.len(), |at| at.saturating_add(1))).unwrap_or((chunk, &[]));
         self.kept.extend_from_slice(value);
-        if self.kept.len() > LONGEST_JSON {
+        if self.kept.len() > LONGEST_DOCUMENT {
             self.kept.extend_from_slice(rest);
             return (std::mem::take(&mut self.kept), Some(Unfiltered("the answer is longer than 8 MiB")));
         }

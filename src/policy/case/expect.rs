@@ -30,13 +30,14 @@ const EXPECT_KEYS: [&str; 20] = [
 ];
 
 /// How a quota can be passed, as records say it.
-const PASSED: [(&str, &str); 6] = [
+const PASSED: [(&str, &str); 7] = [
     ("observed", "observed"),
     ("overage", "overage"),
     ("throttled", "throttled"),
     ("downgraded", "downgraded"),
     ("waited", "waited"),
     ("next fund", "next_fund"),
+    ("fell back", "fell_back"),
 ];
 
 /// How exchanges end, as records say it, that a case can bring about. No case can leave a call unsent or unsettled: that

@@ -24,7 +24,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "context_management" => context_management(parts, raw),
         "background" | "store" if raw == "false" => {}
         "background" => parts.open("work in the background"),
-        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
+        "previous_response_id" | "conversation" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
         "models" => parts.open("a choice of models"),
         "chat_template" => {
             parts.text(raw);
@@ -36,7 +39,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         }
         // Told to the server, not to the model.
         "metadata" | "stop_sequences" | "service_tier" | "tool_choice" | "cache_control" | "reasoning_effort"
-        | "store" => {}
+        | "store" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

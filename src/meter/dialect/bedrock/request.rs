@@ -25,9 +25,9 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "inferenceConfig"
         | "guardrailConfig"
         | "performanceConfig"
-        | "requestMetadata"
         | "additionalModelResponseFieldPaths"
-        | "serviceTier" => {}
+        | "serviceTier" => parts.beside(raw),
+        "requestMetadata" => parts.labels(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }
@@ -135,7 +135,7 @@ pub fn invoke<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         | "anthropic_version"
         | "schemaVersion"
         | "anthropic_beta"
-        | "stopSequences" => {}
+        | "stopSequences" => parts.beside(raw),
         _ => anthropic::request::entry(parts, name, raw),
     }
 }

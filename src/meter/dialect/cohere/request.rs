@@ -40,7 +40,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 parts.open("a search by the provider");
             }
         }
-        "conversation_id" => parts.open("a conversation that the provider keeps"),
+        "conversation_id" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
         "tools" if !raw.contains("\"function\"") => {
             // The first version's tools have no type: the caller runs them all.
             parts.schemas = true;
@@ -48,7 +51,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             json::elements(raw, |_| parts.tool());
         }
         "safety_mode" | "citation_options" | "citation_quality" | "prompt_truncation" | "stop_sequences"
-        | "strict_tools" | "thinking" => {}
+        | "strict_tools" | "thinking" => parts.beside(raw),
         // The second version has the messages, tools and formats of chat completions.
         _ => openai::request::entry(parts, name, raw),
     }

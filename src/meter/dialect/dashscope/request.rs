@@ -31,7 +31,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 }
                 b"incremental_output" => parts.in_pieces = value == "true",
                 b"enable_search" if value != "false" => parts.open("a search by the provider"),
-                _ => {}
+                _ => parts.beside(value),
             });
         }
         _ => parts.add(Kind::Schema, raw),

@@ -28,7 +28,8 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         b"tools" => tools(parts, raw),
         b"generationconfig" => config(parts, raw),
         b"cachedcontent" => parts.open("content that the provider keeps"),
-        b"model" | b"safetysettings" | b"toolconfig" | b"labels" | b"tasktype" | b"outputdimensionality" => {}
+        b"model" | b"safetysettings" | b"toolconfig" | b"tasktype" | b"outputdimensionality" => parts.beside(raw),
+        b"labels" => parts.labels(raw),
         b"title" => parts.text(raw),
         _ => parts.add(Kind::Schema, raw),
     }
@@ -40,7 +41,7 @@ fn config<'a>(parts: &mut Parts<'a>, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Format, value);
         }
-        _ => {}
+        _ => parts.beside(value),
     });
 }
 
@@ -132,7 +133,8 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "instances" => {}
         // Told to the server, not to the model.
-        "parameters" => return,
+        "parameters" => return parts.beside(raw),
+        "labels" => return parts.labels(raw),
         _ => return parts.add(Kind::Schema, raw),
     }
     json::elements(raw, |instance| {
@@ -141,7 +143,7 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             b"content" | b"prompt" | b"text" | b"title" => {
                 prompts(parts, value);
             }
-            b"task_type" | b"taskType" => {}
+            b"task_type" | b"taskType" => parts.beside(value),
             b"image" => parts.add(Kind::Image, value),
             _ => parts.add(Kind::Schema, value),
         });
@@ -167,7 +169,8 @@ pub fn interaction<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Format, raw);
         }
-        "store" | "generation_config" | "response_modalities" => {}
+        "store" | "generation_config" | "response_modalities" => parts.beside(raw),
+        "labels" => parts.labels(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

@@ -19,13 +19,12 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "video_data" => parts.open_media(&[Media::Video], "media that is not in the body"),
         "audio_data" => parts.open_media(&[Media::Audio], "media that is not in the body"),
         "parameters" | "sampling_params" => {
-            json::entries(raw, |key, value| {
-                if matches!(key, b"grammar" | b"json_schema") {
-                    parts.add(Kind::Schema, value);
-                }
+            json::entries(raw, |key, value| match key {
+                b"grammar" | b"json_schema" => parts.add(Kind::Schema, value),
+                _ => parts.beside(value),
             });
         }
-        "json_schema" | "grammar" | "samplers" | "stop" => {}
+        "json_schema" | "grammar" | "samplers" | "stop" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

@@ -24,7 +24,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.text(raw);
             parts.open("a chat template of its own");
         }
-        "template" | "keep_alive" | "think" | "options" | "truncate" => {}
+        "template" | "keep_alive" | "think" | "options" | "truncate" => parts.beside(raw),
         "format" => {
             parts.schemas = true;
             parts.add(Kind::Format, raw);

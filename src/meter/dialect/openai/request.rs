@@ -23,8 +23,14 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         }
         "background" | "store" if raw == "false" => {}
         "background" => parts.open("work in the background"),
-        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
-        "web_search_options" | "search_parameters" | "plugins" => parts.open("a search by the provider"),
+        "previous_response_id" | "conversation" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
+        "web_search_options" | "search_parameters" | "plugins" => {
+            parts.beside(raw);
+            parts.open("a search by the provider");
+        }
         "enable_search" | "web_search" if raw != "false" => parts.open("a search by the provider"),
         "venice_parameters" => venice(parts, raw),
         "data_sources" | "dataSources" => {
@@ -47,14 +53,17 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
         // Told to the server, not to the model.
         "logit_bias" | "stop" | "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "service_tier"
-        | "reasoning_effort" | "tool_choice" | "modalities" | "verbosity" | "store" | "reasoning" | "audio" => {}
+        | "reasoning_effort" | "tool_choice" | "modalities" | "verbosity" | "store" | "reasoning" | "audio" => {
+            parts.beside(raw);
+        }
         _ => parts.add(Kind::Schema, raw),
     }
 }
 
 /// Venice searches when it is told to, and puts a prompt of its own in front unless it is told not to (Venice, "Chat
 /// completions": `venice_parameters`).
-fn venice(parts: &mut Parts<'_>, raw: &str) {
+fn venice<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.beside(raw);
     let Some([search]) = json::fields(raw, ["enable_web_search"]) else { return };
     if search.is_some_and(|search| !matches!(search, "\"off\"" | "false")) {
         parts.open("a search by the provider");
@@ -66,7 +75,7 @@ pub fn completion<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "prompt" => parts.answers = prompts(parts, raw),
         "suffix" => parts.text(raw),
-        "stop" | "stop_sequences" | "metadata" | "user" | "logit_bias" => {}
+        "stop" | "stop_sequences" | "metadata" | "user" | "logit_bias" => parts.beside(raw),
         "extra_body" => parts.add(Kind::Schema, raw),
         _ => entry(parts, name, raw),
     }

@@ -24,7 +24,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         }
         "background" if raw == "false" => {}
         "background" => parts.open("work in the background"),
-        "previous_response_id" | "conversation" => parts.open("a conversation that the provider keeps"),
+        "previous_response_id" | "conversation" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
         "prompt" => {
             parts.add(Kind::Schema, raw);
             parts.open("a prompt that the provider keeps");
@@ -33,6 +36,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "models" => parts.open("a choice of models"),
         "context_management" => parts.open("a summary that the provider writes"),
         "reasoning" => {
+            parts.beside(raw);
             let mode = json::fields(raw, ["mode"]).and_then(|[mode]| mode);
             if mode.is_some_and(|mode| mode != "\"standard\"") {
                 parts.open("several runs of the model");
@@ -50,7 +54,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         | "truncation"
         | "store"
         | "stream_options"
-        | "provider" => {}
+        | "provider" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

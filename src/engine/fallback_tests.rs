@@ -1,0 +1,142 @@
+use serde_json::json;
+
+use super::*;
+use crate::policy;
+use crate::sim::call::{Call, Ending};
+use crate::sim::world::{At, World};
+use crate::upstream::ask::Api;
+use crate::upstream::script::Script;
+
+/// Its one key is `key-ann`.
+const POLICY: &str = "farebox: 1
+bundle: {name: rested, version: '1'}
+identity: [{key: [authorization]}]
+models: {large: {count: o200k_base}, newest: {alias: large}, mid: {count: o200k_base}, small: {count: o200k_base}}
+plans: {p: {connectivity: {fallback: [{models: [large], to: mid, for: 10s, longest: 1m}, {models: [mid], to: small}]}}}
+assign: [{otherwise: p}]
+seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
+";
+
+fn world() -> World {
+    World::new(policy::compile(POLICY, "p").unwrap(), 1, 2, 1_795_608_000_000, 1).unwrap()
+}
+
+/// What the upstream does.
+enum Does {
+    Answers,
+    Fails(u16),
+    Refuses,
+}
+
+/// A call by way of one of two VMs: the model that it went to; empty: it reached none.
+fn asks(world: &World, vm: usize, model: &str, does: &Does) -> String {
+    let body = json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let mut call = Call::new(Api::OpenAiChat, "key-ann", &body);
+    match does {
+        Does::Answers => {}
+        Does::Fails(status) => call.plot.script = Script { error: Some(*status), ..Script::default() },
+        Does::Refuses => call.plot.ending = Ending::ConnectFailure,
+    }
+    let stream = world.open(At { process: 0, vm }, call).unwrap();
+    assert!(world.run(1_000));
+    let reached = world.seen(stream).unwrap().upstream.map(|truth| truth.body).unwrap_or_default();
+    let body: serde_json::Value = serde_json::from_slice(&reached).unwrap_or_default();
+    body["model"].as_str().unwrap_or_default().to_owned()
+}
+
+fn rested(world: &World) -> u64 {
+    world.counters().iter().filter(|(name, _)| name.starts_with("rests_total")).map(|(_, by)| by).sum()
+}
+
+#[test]
+fn while_a_model_rests_another_answers_in_every_vm_and_then_it_is_asked_again() {
+    let world = world();
+    assert_eq!(asks(&world, 0, "large", &Does::Fails(503)), "large", "its own answer");
+    for vm in [0, 1] {
+        assert_eq!(asks(&world, vm, "large", &Does::Answers), "mid");
+        assert_eq!(asks(&world, vm, "newest", &Does::Answers), "mid", "an alias has the same upstream");
+        assert_eq!(asks(&world, vm, "small", &Does::Answers), "small");
+    }
+    (0..201).for_each(|_| world.tick(50));
+    assert_eq!((asks(&world, 1, "large", &Does::Answers), rested(&world)), ("large".to_owned(), 1));
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_down_and_a_bad_request_is_not() {
+    for (does, goes_to) in [
+        (Does::Refuses, "mid"),
+        (Does::Fails(429), "mid"),
+        (Does::Fails(529), "mid"),
+        (Does::Fails(400), "large"),
+        (Does::Fails(500), "large"),
+    ] {
+        let world = world();
+        asks(&world, 0, "large", &does);
+        assert_eq!(asks(&world, 0, "large", &Does::Answers), goes_to);
+    }
+}
+
+#[test]
+fn where_all_rest_a_call_goes_where_it_was_to_go() {
+    let world = world();
+    asks(&world, 0, "large", &Does::Fails(503));
+    asks(&world, 0, "mid", &Does::Fails(503));
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "small", "the one in the place of the one in its place");
+    // Nothing takes the place of the last.
+    asks(&world, 0, "small", &Does::Fails(503));
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "small", "no rule says that it rests");
+}
+
+fn headers(list: &[(&str, &str)]) -> Vec<Header> {
+    list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn what_an_upstream_asks_for_is_read_in_all_its_forms() {
+    let now = Now { wall_ms: 784_111_770_000, mono_ms: 5 };
+    let read = |list: &[(&str, &str)]| retry_after(&headers(list), now);
+    assert_eq!(read(&[]), None);
+    assert_eq!(read(&[("retry-after", "120")]), Some(120_000));
+    assert_eq!(read(&[("retry-after", " 0 ")]), Some(0));
+    assert_eq!(read(&[("retry-after", "2"), ("retry-after-ms", "1500")]), Some(1_500));
+    assert_eq!(read(&[("retry-after", "1.5")]), Some(1_000));
+    assert_eq!(read(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]), Some(7_000));
+    assert_eq!(read(&[("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT")]), Some(0), "past");
+    for odd in [
+        "",
+        "-1",
+        "soon",
+        "99999999999999999999",
+        "Sun, 31 Feb 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994",
+        ", GMT",
+        "\u{e9}, \u{e9} \u{e9} \u{e9} \u{e9} GMT",
+    ] {
+        assert_eq!(read(&[("retry-after", odd)]), None, "{odd}");
+    }
+    assert_eq!(read(&[("retry-after-ms", "1e3"), ("retry-after", "9")]), Some(9_000));
+}
+
+#[test]
+fn rests_are_bounded_never_shortened_and_strangers_values_mean_nothing() {
+    let bundle = policy::compile(POLICY, "p").unwrap();
+    let (plan, model) = (&bundle.plans[0], bundle.models.find("large").unwrap());
+    let keys = Keys::new(&bundle.name);
+    let shared = crate::sim::store::SharedData::default();
+    let mut cells = shared.cells(0);
+    let at = |mono_ms| Now { wall_ms: 0, mono_ms };
+    let mut let_rest = |said, mono_ms| rest(plan, model, "large", said, at(mono_ms), &keys, &mut cells);
+    assert_eq!(let_rest(Some(9_000_000), 0), Some(60_000), "no longer than the plan says");
+    assert_eq!(let_rest(None, 1_000), None, "it rests for longer already");
+    assert_eq!(let_rest(None, 55_000), Some(10_000));
+    assert_eq!(let_rest(Some(0), 90_000), None, "it may be asked at once");
+    let mut cells = shared.cells(0);
+    assert!(rests(model, at(64_999), &keys, &mut cells) && !rests(model, at(65_000), &keys, &mut cells));
+    for odd in [&b""[..], b"1234567", &u64::MAX.to_le_bytes(), b"123456789"] {
+        let cell = cells.load(&keys.rest("large")).unwrap().unwrap();
+        assert!(cells.swap(&keys.rest("large"), Expect::Version(cell.version), odd).unwrap());
+        assert!(!rests(model, at(1), &keys, &mut cells), "{odd:?}");
+    }
+    assert_eq!(rest(plan, bundle.models.find("small").unwrap(), "small", None, at(1), &keys, &mut cells), None);
+    assert_eq!(rest(plan, model, "large", None, at(1), &keys, &mut cells), Some(10_000), "and is written over");
+}
