@@ -7,9 +7,10 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
+use super::dialect::{Dialect, Keys, Meaning, Route, Writes};
 use super::json;
 use super::media::Media;
+use super::name::Name;
 use super::offer::{self, Offer};
 use super::part::{Kind, Part, Parts};
 use super::system::{self, System};
@@ -349,7 +350,7 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.azure || is_openai_own(&self.model);
+        let hosted = self.azure || Name::of(&self.model).is_at_openai();
         let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted, &self.model);
         let field = self.dialect.limit_field(hosted, &self.model);
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());

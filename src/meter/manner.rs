@@ -9,7 +9,8 @@
 //! [calibration](super::calibration) makes up for what a single model differs by, where its provider is silent.
 
 use super::cut::Cuts;
-use super::dialect::is_openai_own;
+use super::dialect::Dialect;
+use super::name::Name;
 
 /// Tokens beside those of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,80 +213,102 @@ const COMMAND: Manner = Manner {
     ..OTHER
 };
 
+/// How the models of a family count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Family {
+    chat: Manner,
+    /// Where OpenAI's responses are spoken.
+    responses: Manner,
+}
+
+/// In responses OpenAI counts the mark at the end of text, and calls otherwise.
+const OPENAI: Family = Family { chat: GPT, responses: Manner { end: 1, first_call: 8, ..GPT } };
+const OPENAI_REASONING: Family =
+    Family { chat: HARMONY, responses: Manner { first_call: 13, next_call: 13, ..HARMONY } };
+const OPENAI_UNTHINKING: Family =
+    Family { chat: UNTHINKING, responses: Manner { end: 4, first_call: 11, next_call: 11, ..UNTHINKING } };
+/// A smaller o4 for code.
+const OPENAI_CODEX: Family =
+    Family { chat: Manner { end: 6, ..HARMONY }, responses: Manner { end: 6, ..OPENAI_REASONING.responses } };
+
 /// Names of families, the special before the general.
-const FAMILIES: [(&str, Manner); 34] = [
-    ("gpt-oss", GPT_OSS),
-    ("codex-mini", Manner { end: 6, ..HARMONY }),
+const FAMILIES: [(&str, Family); 33] = [
+    ("gpt-oss", same(GPT_OSS)),
     // Anthropic, "Tool use", pricing: by model; the newest were measured.
-    ("claude-3-haiku", Manner { tools: 264, ..CLAUDE }),
-    ("claude-3-opus", Manner { tools: 530, ..CLAUDE }),
-    ("claude-3-sonnet", Manner { tools: 159, ..CLAUDE }),
-    ("claude-haiku-4", Manner { tools: 496, ..CLAUDE }),
-    ("claude-4.5-haiku", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4-5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4.5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4-6", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4.5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-6", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-7", Manner { tools: 675, ..CLAUDE }),
-    ("claude", CLAUDE),
+    ("claude-3-haiku", claude(264)),
+    ("claude-3-opus", claude(530)),
+    ("claude-3-sonnet", claude(159)),
+    ("claude-haiku-4", claude(496)),
+    ("claude-4.5-haiku", claude(496)),
+    ("claude-sonnet-4-5", claude(496)),
+    ("claude-sonnet-4.5", claude(496)),
+    ("claude-sonnet-4-6", claude(496)),
+    ("claude-opus-4-5", claude(496)),
+    ("claude-opus-4.5", claude(496)),
+    ("claude-opus-4-6", claude(496)),
+    ("claude-opus-4-7", claude(675)),
+    ("claude", same(CLAUDE)),
     // Google, "Thought signatures": since the third, what was thought before a call is read again from them.
-    ("gemini-3", Manner { sealed: true, ..GEMINI }),
-    ("gemini", GEMINI),
-    ("deepseek", DEEPSEEK),
-    ("qwen3.5", QWEN_XML),
-    ("qwen3-5", QWEN_XML),
-    ("qwen3-coder", QWEN_XML),
-    ("qwen-3-coder", QWEN_XML),
-    ("qwen", QWEN),
-    ("stral", MISTRAL),
-    ("glm", GLM),
-    ("llama", LLAMA),
-    ("kimi", KIMI),
+    ("gemini-3", same(Manner { sealed: true, ..GEMINI })),
+    ("gemini", same(GEMINI)),
+    // It puts a prompt in front of responses.
+    ("deepseek", Family { chat: DEEPSEEK, responses: Manner { once: 82, ..DEEPSEEK } }),
+    ("qwen3.5", same(QWEN_XML)),
+    ("qwen3-5", same(QWEN_XML)),
+    ("qwen3-coder", same(QWEN_XML)),
+    ("qwen-3-coder", same(QWEN_XML)),
+    ("qwen", same(QWEN)),
+    ("stral", same(MISTRAL)),
+    ("glm", same(GLM)),
+    ("llama", same(LLAMA)),
+    ("kimi", same(KIMI)),
     // xAI puts a prompt of its own in front of those that think: shorter where there are instructions.
-    ("grok-4-fast", Manner { once: 148, unasked: 16, tools: 118, ..GROK }),
-    ("grok-code", Manner { once: 190, tools: 118, ..GROK }),
-    ("grok-4", GROK_4),
-    ("grok-3-mini", GROK_4),
-    ("grok", GROK),
-    ("command", COMMAND),
-    ("nova", Manner { tools: 400, definitions: Percent(120), ..OTHER }),
+    ("grok-4-fast", grok(Manner { once: 148, unasked: 16, tools: 118, ..GROK })),
+    ("grok-code", grok(Manner { once: 190, tools: 118, ..GROK })),
+    ("grok-4", grok(GROK_4)),
+    ("grok-3-mini", grok(GROK_4)),
+    ("grok", grok(GROK)),
+    ("command", same(COMMAND)),
+    ("nova", same(Manner { tools: 400, definitions: Percent(120), ..OTHER })),
 ];
 
+const fn same(chat: Manner) -> Family {
+    Family { chat, responses: chat }
+}
+
+const fn claude(tools: u64) -> Family {
+    same(Manner { tools, ..CLAUDE })
+}
+
+/// In responses xAI counts little more of a call than its name and arguments.
+const fn grok(chat: Manner) -> Family {
+    Family { chat, responses: Manner { first_call: 4, next_call: 4, ..chat } }
+}
+
+impl Family {
+    fn of(name: &Name) -> Self {
+        if name.is_openai() {
+            return Self::of_openai(name);
+        }
+        FAMILIES.iter().find(|(family, _)| name.has(family)).map_or(same(OTHER), |(_, family)| *family)
+    }
+
+    fn of_openai(name: &Name) -> Self {
+        let reasons = ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| name.begins(prefix)) && !name.has("chat");
+        match () {
+            () if name.begins("codex-mini") => OPENAI_CODEX,
+            () if !reasons => OPENAI,
+            () if name.begins("gpt-5.") => OPENAI_UNTHINKING,
+            () => OPENAI_REASONING,
+        }
+    }
+}
+
 impl Manner {
-    /// The manner of the model of this name, its vendor before a slash or not.
-    pub fn of(model: &str) -> Self {
-        let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
-        if is_openai_own(&name) {
-            return if !is_reasoning(&name) {
-                GPT
-            } else if name.starts_with("gpt-5.") {
-                UNTHINKING
-            } else {
-                HARMONY
-            };
-        }
-        let model = model.to_ascii_lowercase();
-        FAMILIES.iter().find(|(family, _)| model.contains(family)).map_or(OTHER, |(_, manner)| *manner)
-    }
-
-    /// The same where OpenAI's responses are spoken: OpenAI counts the mark at the end of text there, and calls otherwise;
-    /// DeepSeek puts a prompt in front.
-    pub fn in_responses(self) -> Self {
-        match self {
-            GPT => Self { end: 1, first_call: 8, ..self },
-            HARMONY => Self { first_call: 13, next_call: 13, ..self },
-            UNTHINKING => Self { end: 4, first_call: 11, next_call: 11, ..self },
-            DEEPSEEK => Self { once: 82, ..self },
-            // xAI counts little more of a call there than its name and arguments.
-            _ if self.is_grok() => Self { first_call: 4, next_call: 4, ..self },
-            _ => self,
-        }
-    }
-
-    fn is_grok(self) -> bool {
-        (self.first_call, self.next_call) == (GROK.first_call, GROK.next_call)
+    /// That of the model of this name, however it is written, in this dialect.
+    pub fn of(model: &str, dialect: Dialect) -> Self {
+        let family = Family::of(&Name::of(model));
+        if dialect == Dialect::OpenAiResponses { family.responses } else { family.chat }
     }
 
     /// So many tokens of text in our vocabulary as the model's own has.
@@ -301,18 +324,18 @@ impl Manner {
     }
 }
 
-fn is_reasoning(model: &str) -> bool {
-    ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix)) && !model.contains("chat")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{CLAUDE, FAMILIES, GPT, HARMONY, Manner, OTHER, QWEN, QWEN_XML, UNTHINKING};
+    use super::{CLAUDE, Dialect, FAMILIES, Family, GPT, HARMONY, Manner, Name, OTHER, QWEN, QWEN_XML, UNTHINKING};
+
+    fn in_chat(model: &str) -> Manner {
+        Manner::of(model, Dialect::OpenAiChat)
+    }
 
     #[test]
     fn the_special_goes_before_the_general() {
-        for (position, (name, manner)) in FAMILIES.iter().enumerate() {
-            assert_eq!(Manner::of(name), *manner, "{name}, line {position}, is hidden by one before it");
+        for (position, (name, family)) in FAMILIES.iter().enumerate() {
+            assert_eq!(Family::of(&Name::of(name)), *family, "{name}, line {position}, is hidden by one before it");
         }
     }
 
@@ -328,14 +351,33 @@ mod tests {
             ("Qwen/Qwen3-8B", QWEN),
             ("Qwen/Qwen3.5-9B", QWEN_XML),
             ("my-model", OTHER),
+            ("codex-mini-latest", Manner { end: 6, ..HARMONY }),
+            ("OpenAI/Codex-mini", Manner { end: 6, ..HARMONY }),
         ] {
-            assert_eq!(Manner::of(model), manner, "{model}");
+            assert_eq!(in_chat(model), manner, "{model}");
         }
+    }
+
+    /// What a family writes for calls is another number in responses, for each of its models.
+    #[test]
+    fn responses_are_counted_by_the_family_too() {
+        for (model, end, first_call) in [
+            ("gpt-4o", 1, 8),
+            ("o4-mini", 9, 13),
+            ("gpt-5.1-codex-mini", 4, 11),
+            ("codex-mini-latest", 6, 13),
+            ("xai/grok-4-fast", 0, 4),
+            ("qwen-max", 1, 15),
+        ] {
+            let manner = Manner::of(model, Dialect::OpenAiResponses);
+            assert_eq!((manner.end, manner.first_call), (end, first_call), "{model}");
+        }
+        assert_eq!(Manner::of("deepseek-chat", Dialect::OpenAiResponses).once, 82);
     }
 
     #[test]
     fn thoughts_are_ended_by_a_mark_that_counts() {
-        let deepseek = Manner::of("deepseek-v4-flash");
+        let deepseek = in_chat("deepseek-v4-flash");
         assert_eq!([false, true].map(|thought| deepseek.unseen(0, thought)), [0, 1]);
     }
 

@@ -390,8 +390,7 @@ impl Reader {
         if !self.finished() || self.is_cut() || delivered == 0 {
             return delivered;
         }
-        let manner = Manner::of(self.served().unwrap_or(model));
-        let manner = if self.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
+        let manner = Manner::of(self.served().unwrap_or(model), self.dialect);
         let texts = manner.texts(delivered).saturating_add(manner.cuts.more(self.answer.tally.seams()));
         texts.saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
     }
@@ -471,6 +470,12 @@ impl Reader {
     /// although the stream broke off before [`reported`](Self::reported).
     pub fn reported_input(&self) -> Option<Usage> {
         self.answer.opening.filter(|_| self.answer.said != Said::Absurd)
+    }
+
+    /// What the provider said, as far as it got: what it [reported](Self::reported), else of the
+    /// [input](Self::reported_input).
+    pub fn said(&self) -> Option<Usage> {
+        self.reported().or(self.reported_input())
     }
 
     /// Whether the provider reported a usage that cannot be.

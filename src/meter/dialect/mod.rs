@@ -448,9 +448,3 @@ impl Dialect {
         matches!(self, Self::BedrockConverse | Self::BedrockInvoke)
     }
 }
-
-/// Whether this names one of OpenAI's own hosted models, whose vocabularies are public.
-pub fn is_openai_own(model: &str) -> bool {
-    let own = ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix));
-    own && !model.starts_with("gpt-oss")
-}
