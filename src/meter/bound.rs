@@ -59,21 +59,22 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
 }
 
 /// Input tokens at most, told with little counting, and how many bytes would have to be counted to know better. No lower
-/// than both the count and the bound that [`up_to`] gives.
-pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+/// than both the count and the bound that [`up_to`] gives. `None`: tools alone, which must be counted for it, come to more
+/// than `most`, so that [`up_to`] would stop too.
+pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> Option<(u64, usize)> {
     if call.dialect == Dialect::CountTokens {
-        return (0, 0);
+        return Some((0, 0));
     }
     let manner = Manner::of(&call.model, call.dialect);
     let (mut unknown, mut estimate) = (0_usize, estimate::framing(call, &manner));
     let mut counts = Vec::with_capacity(call.parts.len());
     for part in &call.parts {
-        let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known);
+        let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known, most)?;
         unknown = unknown.saturating_add(bytes);
         estimate = estimate.saturating_add(estimate::part(part, call, &manner, count));
         counts.push(count);
     }
-    (bound(call, &counts).max(estimate), unknown)
+    Some((bound(call, &counts).max(estimate), unknown))
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {

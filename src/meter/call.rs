@@ -272,9 +272,10 @@ impl Call {
     }
 
     /// Input tokens at most, with little counted that is not `known`, and how many bytes would have to be counted for
-    /// [`input_up_to`](Self::input_up_to), whose count and bound are no higher.
-    pub fn input_at_most(&self, encoding: Encoding, known: &mut Known) -> (u64, usize) {
-        bound::at_most(self, encoding, known)
+    /// [`input_up_to`](Self::input_up_to), whose count and bound are no higher. `None`: so much as had to be counted for it
+    /// is more than `most`.
+    pub fn input_at_most(&self, encoding: Encoding, known: &mut Known, most: u64) -> Option<(u64, usize)> {
+        bound::at_most(self, encoding, known, most)
     }
 
     /// Bytes of memory that it takes, about.

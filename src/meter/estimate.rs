@@ -57,21 +57,26 @@ pub fn count(
 }
 
 /// No fewer than what [`count`] gives, and how many bytes would have to be counted to know better: as remembered, else its
-/// [ceiling](Encoding::ceiling).
-pub fn at_most(part: &Part, call: &Call, manner: &Manner, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+/// [ceiling](Encoding::ceiling). `None`: its estimate alone is more than `room`.
+pub fn at_most(
+    part: &Part,
+    call: &Call,
+    manner: &Manner,
+    encoding: Encoding,
+    known: &mut Known,
+    room: u64,
+) -> Option<(u64, usize)> {
     let raw = part.raw(call.body_text());
-    match form(part, manner) {
+    Some(match form(part, manner) {
         None => (0, 0),
         Some(_) if is_too_long(part, raw) => (encoding.ceiling(raw.len()), 0),
         // What is counted is written out of them, and may be longer than they are.
-        Some(Form::Namespace | Form::Words) => {
-            (count(part, call, manner, encoding, known, u64::MAX).unwrap_or(u64::MAX), 0)
-        }
+        Some(Form::Namespace | Form::Words) => (count(part, call, manner, encoding, known, room)?, 0),
         Some(form) => match known.count(encoding, form, raw, || None) {
             Some(count) => (count, 0),
             None => (encoding.ceiling(raw.len()), raw.len()),
         },
-    }
+    })
 }
 
 /// How its bytes are counted; `None`: they are no text.

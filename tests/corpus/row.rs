@@ -180,7 +180,8 @@ impl Row {
         verdict.request = self.call(route).map(|call| {
             call.map(|call| {
                 let Input { counted, bound } = call.input(self.encoding());
-                let (uncounted, _) = call.input_at_most(self.encoding(), &mut Known::new([0; 2]));
+                let uncounted =
+                    call.input_at_most(self.encoding(), &mut Known::new([0; 2]), u64::MAX).map_or(0, |(most, _)| most);
                 Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound), uncounted }
             })
         });
