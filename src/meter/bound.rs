@@ -42,7 +42,7 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     if call.dialect == Dialect::CountTokens {
         return Ok(Input { counted: 0, bound: 0 });
     }
-    let manner = Manner::of(&call.model, call.dialect);
+    let manner = Manner::of(&call.model, call.dialect, call.host);
     let mut counted = estimate::framing(call, &manner);
     let mut counts = Vec::with_capacity(call.parts.len());
     let longer = Longer { at_least: most.saturating_add(1) };
@@ -65,7 +65,7 @@ pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known, most: u64) ->
     if call.dialect == Dialect::CountTokens {
         return Some((0, 0));
     }
-    let manner = Manner::of(&call.model, call.dialect);
+    let manner = Manner::of(&call.model, call.dialect, call.host);
     let (mut unknown, mut estimate) = (0_usize, estimate::framing(call, &manner));
     let mut counts = Vec::with_capacity(call.parts.len());
     for part in &call.parts {

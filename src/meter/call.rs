@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Keys, Meaning, Route, Writes};
+use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes};
 use super::json;
 use super::media::Media;
 use super::name::Name;
@@ -69,6 +69,8 @@ impl std::error::Error for Malformed {}
 pub struct Call {
     /// The wire format.
     pub dialect: Dialect,
+    /// Who serves it, as far as the [path](Self::take_route) told.
+    pub host: Host,
     /// The model asked for; empty when the body names none, as where the path does ([`Route`]).
     pub model: String,
     /// Whether a stream is asked for.
@@ -113,8 +115,6 @@ pub struct Call {
     settings: Vec<Settings>,
     /// The path names the model.
     deployed: bool,
-    /// And that as a deployment at Azure.
-    azure: bool,
     /// The call goes to another model than the body says.
     renamed: bool,
     /// Where the model's name is.
@@ -306,7 +306,7 @@ impl Call {
             name.clone_into(&mut self.model);
             self.deployed = true;
         }
-        self.azure |= route.azure;
+        self.host = route.host;
         self.stream = route.stream.unwrap_or(self.stream);
     }
 
@@ -351,7 +351,7 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.azure || Name::of(&self.model).is_at_openai();
+        let hosted = self.host == Host::Azure || Name::of(&self.model).is_at_openai();
         let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted, &self.model);
         let field = self.dialect.limit_field(hosted, &self.model);
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
@@ -590,6 +590,7 @@ impl<'a> Head<'a> {
         }
         Call {
             dialect,
+            host: Host::Any,
             model: self.model,
             stream: self.stream.unwrap_or(dialect.streams_unasked()),
             output_limit,
@@ -616,7 +617,6 @@ impl<'a> Head<'a> {
             tools: self.tools,
             settings: self.settings,
             deployed: false,
-            azure: false,
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,

@@ -37,6 +37,7 @@ pub mod usage;
 pub mod watch;
 
 mod answer;
+mod arguments;
 mod bound;
 mod cut;
 mod estimate;

@@ -173,7 +173,7 @@ impl Row {
         verdict.said = self.said(verdict.read);
         verdict.class = (self.class(), class(self.status, &reader));
         verdict.unreadable = reader.unreadable();
-        verdict.written = reader.written(self.text("model"));
+        verdict.written = reader.written(self.text("model"), route.host);
         verdict.thoughts = reader.thoughts();
         verdict.calls = reader.tool_calls();
         verdict.unfinished = self.status < 400 && verdict.class.0 == Class::Fine && !reader.finished();

@@ -119,8 +119,8 @@ impl Open {
     ) {
         let Answer::Upstream { reader, .. } = &self.answer else { return };
         let of = self.counting(seat);
-        let counted =
-            Counted { input: seen.input, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
+        let output = reader.written(&self.sent_model, self.host);
+        let counted = Counted { input: seen.input, output, thoughts: reader.thoughts() };
         match (outcome, seen.reported) {
             (Outcome::Complete, Some(reported)) if seen.complete => {
                 for (direction, fate) in vm.counts.learn(&of, &counted, &reported) {

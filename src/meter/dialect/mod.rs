@@ -43,8 +43,9 @@ mod prompt;
 mod reading;
 
 pub use endpoint::Endpoint;
-pub use path::{Route, readings, suspicious};
+pub use path::{Host, Route, readings, suspicious};
 
+pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
