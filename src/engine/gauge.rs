@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::engine::guard;
 use crate::meter::call::{Call, Input};
 use crate::meter::count::Encoding;
 use crate::meter::count::known::Known;
@@ -52,7 +53,8 @@ impl Shelf {
         if !long || call.weight() > room {
             return None;
         }
-        let (bound, unknown) = call.input_at_most(encoding, known);
+        // What is longer is refused, and not worth more work here than there.
+        let (bound, unknown) = call.input_at_most(encoding, known, guard::told_input(plan))?;
         (unknown >= WORTH).then_some(bound)
     }
 

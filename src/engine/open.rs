@@ -19,7 +19,7 @@ use crate::engine::prefix;
 use crate::engine::screen;
 use crate::engine::slices::{self, Slices};
 use crate::engine::vm::{Place, Vm};
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Dialect, Host};
 use crate::meter::reader::Reader;
 use crate::meter::usage::Usage;
 use crate::now::Now;
@@ -36,6 +36,7 @@ pub(super) struct Open {
     plan: usize,
     session: u8,
     dialect: Dialect,
+    host: Host,
     model: Model,
     price: Price,
     asked_model: String,
@@ -165,6 +166,7 @@ impl Open {
             plan: *plan,
             session: *session,
             dialect: *dialect,
+            host: call.host,
             model: model.clone(),
             price: *price,
             asked_model: asked_model.clone(),

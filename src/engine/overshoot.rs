@@ -8,7 +8,7 @@
 //! not once a window: what is charged in all of them is at most their limits and one such bound, and what was charged by
 //! calls that still ran as a window ended (only what is charged is owed, not what is held).
 
-use crate::meter::dialect::is_openai_own;
+use crate::meter::name::Name;
 use crate::policy::bundle::{
     Bundle, HoldSize, Mode, Model, PacksHere, Plan, PlanQuota, PriceOf, Relief, Role, StreamHold,
 };
@@ -93,7 +93,7 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     // OpenAI's open models have its names and chat templates of their own.
     let open = |model: &Model| model.glob.as_ref().is_some_and(|glob| glob.is_match("gpt-oss-120b"));
     let models = || bundle.models.rows.iter().filter(|model| may_take(quota, model));
-    if quota.unit.counts_input() && models().any(|model| !is_openai_own(&model.pattern) || open(model)) {
+    if quota.unit.counts_input() && models().any(|model| !Name::of(&model.pattern).is_at_openai() || open(model)) {
         let when = "a model that OpenAI did not make: its vocabulary is not known exactly";
         way(when, Bound::EachCall(More::Vocabulary));
     }

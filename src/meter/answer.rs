@@ -1,6 +1,8 @@
 //! What has been learned of a response so far, in whatever dialect.
 
 use super::count::Encoding;
+use super::cut::Cuts;
+use super::dialect::notation::Told;
 use super::json;
 use super::loose::LooseEnds;
 use super::tally::{Kind, Tally, Voice};
@@ -20,6 +22,8 @@ pub struct Answer {
     pub served: Option<String>,
     /// Tools that it calls.
     pub tool_calls: u64,
+    /// Those of them that their provider may count otherwise than they stand in the answer.
+    pub respelt: Respelt,
     /// Which of them it may call.
     pub watch: Watch,
     /// What it has begun and not ended, on a stream.
@@ -46,6 +50,28 @@ pub struct Answer {
 /// The longest text for which it is told whether events repeat it, in bytes.
 const LONGEST_REPEATED: usize = 256 * 1024;
 
+/// The longest call that is counted in more than one way, in bytes.
+const LONGEST_RESPELT: usize = 64 * 1024;
+
+/// Tokens of calls of tools, however they may be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Respelt {
+    /// As they stand in the answer: these are in the tally.
+    pub json: u64,
+    /// Their words alone.
+    pub words: u64,
+    /// In Gemini's notation.
+    pub notation: u64,
+}
+
+impl Respelt {
+    fn add(&mut self, more: Self) {
+        self.json = self.json.saturating_add(more.json);
+        self.words = self.words.saturating_add(more.words);
+        self.notation = self.notation.saturating_add(more.notation);
+    }
+}
+
 /// What the provider said about usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -69,6 +95,7 @@ impl Answer {
             opening: None,
             served: None,
             tool_calls: 0,
+            respelt: Respelt::default(),
             watch: Watch::default(),
             loose: LooseEnds::default(),
             finished: false,
@@ -124,8 +151,26 @@ impl Answer {
             self.tool_calls = self.tool_calls.saturating_add(1);
         }
         if let Some(input) = input.filter(|raw| raw.trim_ascii() != "{}") {
-            self.tally.whole(input);
+            self.tally.whole_arguments(input);
         }
+    }
+
+    /// A tool that Gemini calls, whole at once: its name and arguments, as raw JSON.
+    pub fn call_told(&mut self, name: Option<&str>, args: Option<&str>) {
+        let Some(tool) = name.and_then(json::text) else { return self.call_whole(name, args) };
+        self.watch.hear(None, &tool);
+        self.tool_calls = self.tool_calls.saturating_add(1);
+        let said = args.filter(|raw| raw.trim_ascii() != "{}").map_or(0, |raw| self.tally.whole_apart(raw));
+        let json = self.tally.whole_apart(&tool).saturating_add(said);
+        let told = Told { what: "call", name: name.unwrap_or_default(), said: args.unwrap_or("{}") };
+        let short = told.name.len().saturating_add(told.said.len()) <= LONGEST_RESPELT;
+        let (mut words, mut text) = (0_u64, String::new());
+        if short {
+            told.words(&mut |word| words = words.saturating_add(self.tally.count_cut(word, Cuts::Fine)));
+            told.write(&mut text);
+        }
+        let notation = if short { self.tally.count_cut(&text, Cuts::Fine) } else { json };
+        self.respelt.add(Respelt { json, words: if short { words } else { json }, notation });
     }
 
     /// The text of an event which may be new, or all that there is so far: some providers do the one, some the other, as

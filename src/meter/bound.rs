@@ -23,11 +23,12 @@ use std::borrow::Cow;
 use super::call::{Call, Input, Longer};
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, is_openai_own};
+use super::dialect::Dialect;
 use super::estimate;
 use super::image;
 use super::json;
 use super::manner::Manner;
+use super::name::Name;
 use super::part::{Kind, Part};
 
 /// Instructions for tools and output schemas: 264 to 530 tokens at Anthropic ("Tool use"), about as many in the
@@ -41,7 +42,7 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     if call.dialect == Dialect::CountTokens {
         return Ok(Input { counted: 0, bound: 0 });
     }
-    let manner = manner(call);
+    let manner = Manner::of(&call.model, call.dialect, call.host);
     let mut counted = estimate::framing(call, &manner);
     let mut counts = Vec::with_capacity(call.parts.len());
     let longer = Longer { at_least: most.saturating_add(1) };
@@ -58,30 +59,27 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
 }
 
 /// Input tokens at most, told with little counting, and how many bytes would have to be counted to know better. No lower
-/// than both the count and the bound that [`up_to`] gives.
-pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+/// than both the count and the bound that [`up_to`] gives. `None`: tools alone, which must be counted for it, come to more
+/// than `most`, so that [`up_to`] would stop too.
+pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> Option<(u64, usize)> {
     if call.dialect == Dialect::CountTokens {
-        return (0, 0);
+        return Some((0, 0));
     }
-    let manner = manner(call);
+    let manner = Manner::of(&call.model, call.dialect, call.host);
     let (mut unknown, mut estimate) = (0_usize, estimate::framing(call, &manner));
     let mut counts = Vec::with_capacity(call.parts.len());
     for part in &call.parts {
-        let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known);
+        let (count, bytes) = estimate::at_most(part, call, &manner, encoding, known, most)?;
         unknown = unknown.saturating_add(bytes);
         estimate = estimate.saturating_add(estimate::part(part, call, &manner, count));
         counts.push(count);
     }
-    (bound(call, &counts).max(estimate), unknown)
-}
-
-fn manner(call: &Call) -> Manner {
-    let manner = Manner::of(&call.model);
-    if call.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner }
+    Some((bound(call, &counts).max(estimate), unknown))
 }
 
 fn bound(call: &Call, counts: &[u64]) -> u64 {
-    let exact = is_openai_own(&call.model)
+    let name = Name::of(&call.model);
+    let exact = name.is_at_openai()
         && matches!(
             call.dialect,
             Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings
@@ -91,7 +89,7 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
         _ => bound_part(call, part, *count, exact),
     });
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
-    let once = 16 + instructions + template(&call.model).max(preamble(call));
+    let once = 16 + instructions + template(&name).max(preamble(call.dialect, &name));
     let framing = call.frames.saturating_mul(8).saturating_add(once).saturating_add(call.fixed);
     parts.fold(framing, u64::saturating_add)
 }
@@ -129,9 +127,8 @@ fn loosened(count: u64) -> u64 {
 
 /// What the chat templates of model families write although nobody asked: dates, default system prompts. Measured
 /// on recorded exchanges, rounded up. A gateway's own hidden prompt is nothing that can be known here.
-fn template(model: &str) -> u64 {
-    let model = model.to_ascii_lowercase();
-    if is_openai_own(&model) {
+fn template(name: &Name) -> u64 {
+    if name.is_at_openai() {
         return 0;
     }
     // Guards read their whole rule book first.
@@ -144,12 +141,11 @@ fn template(model: &str) -> u64 {
         ("sonar", 256),
         ("nova", 256),
     ];
-    families.iter().find(|(family, _)| model.contains(family)).map_or(64, |(_, tokens)| *tokens)
+    families.iter().find(|(family, _)| name.has(family)).map_or(64, |(_, tokens)| *tokens)
 }
 
 /// What Cohere puts in front of every chat: 200 tokens with the oldest models, 1,400 with those that reason. It bills
 /// none of them.
-fn preamble(call: &Call) -> u64 {
-    let cohere = call.dialect == Dialect::CohereChat || call.model.contains("command");
-    if cohere { 1_600 } else { 0 }
+fn preamble(dialect: Dialect, name: &Name) -> u64 {
+    if dialect == Dialect::CohereChat || name.has("command") { 1_600 } else { 0 }
 }

@@ -19,11 +19,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::dialect::is_openai_own;
+use super::name::Name;
 
 /// Whether a model's vocabulary is none of ours, so that its counts must be learned.
 pub fn is_private(model: &str) -> bool {
-    !is_openai_own(model.rsplit('/').next().unwrap_or(model))
+    !Name::of(model).is_openai()
 }
 
 /// Calls from which a line is used.

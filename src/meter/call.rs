@@ -7,9 +7,10 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Keys, Meaning, Route, Writes, is_openai_own};
+use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes};
 use super::json;
 use super::media::Media;
+use super::name::Name;
 use super::offer::{self, Offer};
 use super::part::{Beside, Kind, Part, Parts};
 use super::system::{self, System};
@@ -68,6 +69,8 @@ impl std::error::Error for Malformed {}
 pub struct Call {
     /// The wire format.
     pub dialect: Dialect,
+    /// Who serves it, as far as the [path](Self::take_route) told.
+    pub host: Host,
     /// The model asked for; empty when the body names none, as where the path does ([`Route`]).
     pub model: String,
     /// Whether a stream is asked for.
@@ -113,8 +116,6 @@ pub struct Call {
     settings: Vec<Settings>,
     /// The path names the model.
     deployed: bool,
-    /// And that as a deployment at Azure.
-    azure: bool,
     /// The call goes to another model than the body says.
     renamed: bool,
     /// Where the model's name is.
@@ -330,9 +331,10 @@ impl Call {
     }
 
     /// Input tokens at most, with little counted that is not `known`, and how many bytes would have to be counted for
-    /// [`input_up_to`](Self::input_up_to), whose count and bound are no higher.
-    pub fn input_at_most(&self, encoding: Encoding, known: &mut Known) -> (u64, usize) {
-        bound::at_most(self, encoding, known)
+    /// [`input_up_to`](Self::input_up_to), whose count and bound are no higher. `None`: so much as had to be counted for it
+    /// is more than `most`.
+    pub fn input_at_most(&self, encoding: Encoding, known: &mut Known, most: u64) -> Option<(u64, usize)> {
+        bound::at_most(self, encoding, known, most)
     }
 
     /// Bytes of memory that it takes, about.
@@ -364,7 +366,7 @@ impl Call {
             name.clone_into(&mut self.model);
             self.deployed = true;
         }
-        self.azure |= route.azure;
+        self.host = route.host;
         self.stream = route.stream.unwrap_or(self.stream);
     }
 
@@ -409,7 +411,7 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.azure || is_openai_own(&self.model);
+        let hosted = self.host == Host::Azure || Name::of(&self.model).is_at_openai();
         let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted, &self.model);
         let field = self.dialect.limit_field(hosted, &self.model);
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
@@ -648,6 +650,7 @@ impl<'a> Head<'a> {
         }
         Call {
             dialect,
+            host: Host::Any,
             model: self.model,
             stream: self.stream.unwrap_or(dialect.streams_unasked()),
             output_limit,
@@ -675,7 +678,6 @@ impl<'a> Head<'a> {
             tools: self.tools,
             settings: self.settings,
             deployed: false,
-            azure: false,
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,

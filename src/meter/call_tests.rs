@@ -66,8 +66,9 @@ fn what_is_told_before_counting_is_no_less_than_what_counting_tells() {
     ] {
         for body in &bodies {
             let call = openai(&format!(r#"{{"model":"{model}",{body}}}"#));
-            let (all, (most, _)) =
-                (call.input(Encoding::O200kBase), call.input_at_most(Encoding::O200kBase, &mut Known::new([0; 2])));
+            let all = call.input(Encoding::O200kBase);
+            let at_most = call.input_at_most(Encoding::O200kBase, &mut Known::new([0; 2]), u64::MAX);
+            let (most, _) = at_most.unwrap();
             assert!(most >= all.bound.max(all.counted), "{model} {body:.60}: {most}, {all:?}");
         }
     }
@@ -89,13 +90,28 @@ fn the_input_is_counted_up_to_a_limit() {
         let mut known = Known::new([1, 2]);
         let all = call.input(Encoding::O200kBase);
         assert!(all.bound >= all.counted && all.counted > 3);
-        let (most, unknown) = call.input_at_most(Encoding::O200kBase, &mut Known::new([5, 6]));
+        let at_most = call.input_at_most(Encoding::O200kBase, &mut Known::new([5, 6]), u64::MAX);
+        let (most, unknown) = at_most.unwrap();
         assert!(most >= all.bound && unknown >= long.len(), "{most} {unknown}");
         for most in (0..all.counted + 3).chain([u64::MAX]) {
             let expected = if most < all.counted { Err(Longer { at_least: most + 1 }) } else { Ok(all) };
             assert_eq!(call.input_up_to(Encoding::O200kBase, &mut Known::new([3, 4]), most), expected, "{most}");
             assert_eq!(call.input_up_to(Encoding::O200kBase, &mut known, most), expected, "{most}, some of it known");
         }
+    }
+}
+
+/// Tools that are written out must be counted for a bound too, and no further than a count would go.
+#[test]
+fn tools_are_counted_up_to_a_limit_for_a_bound() {
+    let long = "All of it, from the beginning to the end. ".repeat(9);
+    let tool = format!(r#"{{"type":"function","function":{{"name":"f","description":"{long}"}}}}"#);
+    for model in ["gpt-4o", "gemini-2.5-flash", "qwen-max"] {
+        let call = openai(&format!(r#"{{"model":"{model}","messages":[],"tools":[{tool}]}}"#));
+        let at_most = |most| call.input_at_most(Encoding::O200kBase, &mut Known::new([5, 6]), most);
+        assert!(at_most(u64::MAX).is_some_and(|(most, _)| most > 99), "{model}");
+        // Of those that are taken as they stand nothing is counted.
+        assert_eq!(at_most(50).is_some(), model == "qwen-max", "{model}");
     }
 }
 

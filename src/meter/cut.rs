@@ -3,7 +3,9 @@
 //! Ours take up to three digits for a token, and a sign with the ends of lines behind it. Gemini's, Qwen's and Mistral's
 //! cut numbers into their digits (Gemma's report, "Tokenizer"; Qwen's technical report, 2.2; Mistral's `tekken` pattern,
 //! `\p{N}`), and Gemini's cuts lines off the sign before them too: with both, recorded answers with numbers, dates and
-//! indented JSON come out exactly. It is told from the bytes alone, so it costs a look at each.
+//! indented JSON come out exactly, and so do names like `get_weather`, where a `_` is a token of its own. It is told from the bytes alone, so it costs a look at each.
+
+use super::count::Encoding;
 
 /// What a vocabulary cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +14,8 @@ pub enum Cuts {
     None,
     /// Numbers too.
     Digits,
-    /// Numbers, and lines.
-    DigitsAndLines,
+    /// Numbers, lines, and names whose words are joined by `_`.
+    Fine,
 }
 
 /// The cuts in a text, which may come in pieces.
@@ -23,10 +25,14 @@ pub struct Seams {
     digits: u64,
     /// Tokens more where the end of a line is one, whatever stands before it.
     lines: u64,
+    /// Tokens more where a `_` before a word is one.
+    joints: u64,
     /// Digits of the number that the text ends in, modulo three.
     run: u8,
     /// It ends in a sign.
     sign: bool,
+    /// It ends in a `_`.
+    joint: bool,
 }
 
 impl Cuts {
@@ -35,8 +41,14 @@ impl Cuts {
         match self {
             Self::None => 0,
             Self::Digits => seams.digits,
-            Self::DigitsAndLines => seams.digits.saturating_add(seams.lines),
+            Self::Fine => seams.digits.saturating_add(seams.lines).saturating_add(seams.joints),
         }
+    }
+
+    /// Tokens of a whole text, if they are no more than `most`.
+    pub fn count(self, encoding: Encoding, text: &str, most: u64) -> Option<u64> {
+        let count = encoding.count_up_to(text, most).map(|count| self.tokens(text, count));
+        count.filter(|count| *count <= most)
     }
 
     /// Tokens of a whole text that has `count` of ours. Where ours cut already there is no more: a token has a byte at least.
@@ -63,12 +75,14 @@ impl Seams {
             }
             self.lines = self.lines.saturating_add(u64::from(byte == b'\n' && self.sign));
             self.sign = byte.is_ascii_punctuation();
+            self.joints = self.joints.saturating_add(u64::from(self.joint && byte.is_ascii_alphabetic()));
+            self.joint = byte == b'_';
         }
     }
 
     /// Another text begins.
     pub fn part(&mut self) {
-        (self.run, self.sign) = (0, false);
+        (self.run, self.sign, self.joint) = (0, false, false);
     }
 }
 
@@ -76,8 +90,7 @@ impl Seams {
 mod tests {
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-    use super::{Cuts, Seams};
-    use crate::meter::count::Encoding;
+    use super::{Cuts, Encoding, Seams};
 
     #[test]
     fn numbers_and_lines_are_cut() {
@@ -88,9 +101,11 @@ mod tests {
             ("4242\n", 2, 0),
             ("1234567", 4, 0),
             ("{\n  \"age\": 30,\n  \"name\": \"John\"\n}", 1, 3),
+            // The third figure is of lines and joints.
+            ("get_the_weather of _", 0, 2),
         ] {
             let count = Encoding::O200kBase.count(text);
-            let more = [Cuts::None, Cuts::Digits, Cuts::DigitsAndLines].map(|cuts| cuts.tokens(text, count) - count);
+            let more = [Cuts::None, Cuts::Digits, Cuts::Fine].map(|cuts| cuts.tokens(text, count) - count);
             assert_eq!(more, [0, digits, digits + lines], "{text:?}");
         }
     }
@@ -106,20 +121,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn in_whatever_pieces(texts in proptest::collection::vec("[0-9a{,\n ]{0,6}", 0..8)) {
+        fn in_whatever_pieces(texts in proptest::collection::vec("[0-9a_{,\n ]{0,6}", 0..8)) {
             let mut seams = Seams::default();
             texts.iter().for_each(|text| seams.push(text));
             let whole = texts.concat();
             let mut at_once = Seams::default();
             at_once.push(&whole);
-            for cuts in [Cuts::Digits, Cuts::DigitsAndLines] {
+            for cuts in [Cuts::Digits, Cuts::Fine] {
                 prop_assert_eq!(cuts.more(&seams), cuts.more(&at_once));
             }
         }
 
         #[test]
         fn a_token_has_a_byte_at_least(text in "[ -~\n]{0,60}") {
-            let counted = Cuts::DigitsAndLines.tokens(&text, Encoding::O200kBase.count(&text));
+            let counted = Cuts::Fine.tokens(&text, Encoding::O200kBase.count(&text));
             prop_assert!(counted <= text.len() as u64);
         }
     }
@@ -129,6 +144,6 @@ mod tests {
     fn where_ours_cut_already_there_is_no_more() {
         let text = "^\n".repeat(5);
         let count = Encoding::O200kBase.count(&text);
-        assert_eq!((count, Cuts::DigitsAndLines.tokens(&text, count)), (10, 10));
+        assert_eq!((count, Cuts::Fine.tokens(&text, count)), (10, 10));
     }
 }

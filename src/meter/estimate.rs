@@ -4,10 +4,10 @@ use super::call::{Call, THINKING};
 use super::count::Encoding;
 use super::count::known::{Form, Known};
 use super::cut::Cuts;
-use super::dialect::{Dialect, namespace};
+use super::dialect::{Dialect, namespace, notation};
 use super::image;
 use super::json;
-use super::manner::{Definitions, Manner};
+use super::manner::{Calls, Definitions, Manner, Seals};
 use super::part::{Kind, Part};
 
 /// Ids of tool calls up to so many bytes are counted; those of providers are shorter. What is longer has its bytes for a
@@ -37,41 +37,57 @@ pub fn count(
         Kind::Schema => share(60),
         Kind::Format => share(manner.format),
         Kind::Tools => match manner.definitions {
-            Definitions::Namespace | Definitions::Words => room,
             Definitions::Percent(percent) => share(percent),
+            _ => room,
         },
         Kind::Label | Kind::Thought | Kind::Image | Kind::Audio | Kind::Sealed => u64::MAX,
     };
     known.count(encoding, form, raw, || match form {
         Form::Plain => encoding.count_up_to(raw, most),
-        Form::Literal | Form::Digits | Form::DigitsAndLines => match json::text(raw) {
-            Some(text) => {
-                let count = encoding.count_up_to(&text, most).map(|count| manner.cuts.tokens(&text, count));
-                count.filter(|count| *count <= most)
-            }
+        Form::Literal | Form::Digits | Form::Fine => match json::text(raw) {
+            Some(text) => manner.cuts.count(encoding, &text, most),
             None => Some(encoding.ceiling(raw.len())),
         },
         Form::Namespace => encoding.count_up_to(&namespace::of(raw), most),
-        Form::Words => encoding.count_up_to(&namespace::words(raw), most),
+        Form::Declared => manner.cuts.count(encoding, &notation::declared(raw), most),
+        Form::Told => manner.cuts.count(encoding, &notation::told(raw), most),
+        Form::DeclaredWords => each(notation::declared_words, raw, manner.cuts, encoding, most),
+        Form::ToldWords => each(notation::told_words, raw, manner.cuts, encoding, most),
     })
 }
 
+/// Tokens of the words that `tell` finds, each by itself, if they are no more than `most`.
+fn each(tell: notation::Tell, raw: &str, cuts: Cuts, encoding: Encoding, most: u64) -> Option<u64> {
+    let mut room = Some(most);
+    tell(raw, &mut |word| {
+        room = room.and_then(|room| room.checked_sub(cuts.count(encoding, word, room)?));
+    });
+    room.map(|room| most.saturating_sub(room))
+}
+
 /// No fewer than what [`count`] gives, and how many bytes would have to be counted to know better: as remembered, else its
-/// [ceiling](Encoding::ceiling).
-pub fn at_most(part: &Part, call: &Call, manner: &Manner, encoding: Encoding, known: &mut Known) -> (u64, usize) {
+/// [ceiling](Encoding::ceiling). `None`: its estimate alone is more than `room`.
+pub fn at_most(
+    part: &Part,
+    call: &Call,
+    manner: &Manner,
+    encoding: Encoding,
+    known: &mut Known,
+    room: u64,
+) -> Option<(u64, usize)> {
     let raw = part.raw(call.body_text());
-    match form(part, manner) {
+    Some(match form(part, manner) {
         None => (0, 0),
         Some(_) if is_too_long(part, raw) => (encoding.ceiling(raw.len()), 0),
         // What is counted is written out of them, and may be longer than they are.
-        Some(Form::Namespace | Form::Words) => {
-            (count(part, call, manner, encoding, known, u64::MAX).unwrap_or(u64::MAX), 0)
+        Some(Form::Namespace | Form::Declared | Form::DeclaredWords) => {
+            (count(part, call, manner, encoding, known, room)?, 0)
         }
         Some(form) => match known.count(encoding, form, raw, || None) {
             Some(count) => (count, 0),
             None => (encoding.ceiling(raw.len()), raw.len()),
         },
-    }
+    })
 }
 
 /// How its bytes are counted; `None`: they are no text.
@@ -80,12 +96,18 @@ fn form(part: &Part, manner: &Manner) -> Option<Form> {
         Kind::Text | Kind::Query | Kind::Label | Kind::Thought => Some(match manner.cuts {
             Cuts::None => Form::Literal,
             Cuts::Digits => Form::Digits,
-            Cuts::DigitsAndLines => Form::DigitsAndLines,
+            Cuts::Fine => Form::Fine,
         }),
-        Kind::Json | Kind::Schema | Kind::Format => Some(Form::Plain),
+        Kind::Json => Some(match manner.calls {
+            Calls::Json => Form::Plain,
+            Calls::Words => Form::ToldWords,
+            Calls::Notation => Form::Told,
+        }),
+        Kind::Schema | Kind::Format => Some(Form::Plain),
         Kind::Tools => Some(match manner.definitions {
             Definitions::Namespace => Form::Namespace,
-            Definitions::Words => Form::Words,
+            Definitions::Words => Form::DeclaredWords,
+            Definitions::Notation => Form::Declared,
             Definitions::Percent(_) => Form::Plain,
         }),
         Kind::Image | Kind::Audio | Kind::Sealed => None,
@@ -114,14 +136,18 @@ pub fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
         Kind::Label | Kind::Thought => 0,
         Kind::Schema => count.saturating_mul(3) / 5,
         Kind::Tools => match manner.definitions {
-            Definitions::Namespace | Definitions::Words => count,
             Definitions::Percent(percent) => count.saturating_mul(percent) / 100,
+            _ => count,
         },
         Kind::Format => count.saturating_mul(manner.format) / 100,
         Kind::Image => image::tokens(raw, &call.model),
         Kind::Audio => bytes / 400,
-        Kind::Sealed if manner.sealed => bytes / 6,
-        Kind::Sealed => 0,
+        Kind::Sealed => match manner.sealed {
+            Seals::Read => bytes / 6,
+            // The call and its result.
+            Seals::OfOneCall if call.calls == 2 && !call.begins_turn => bytes / 8,
+            Seals::OfOneCall | Seals::Unread => 0,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::dialect::is_openai_own;
+use super::name::Name;
 
 /// A middling picture, where its size cannot be told: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by
 /// Anthropic's area.
@@ -38,10 +38,10 @@ const MOST_OTHER: u64 = 16_384;
 
 /// The most tokens that an image comes to with a model, however large it is: the published maximum of its family.
 pub fn most(model: &str) -> u64 {
-    let model = model.to_ascii_lowercase();
+    let name = Name::of(model);
     match () {
-        () if model.contains("claude") => MOST_CLAUDE,
-        () if model.contains("gpt-4o-mini") => MOST_GPT_4O_MINI,
+        () if name.has("claude") => MOST_CLAUDE,
+        () if name.has("gpt-4o-mini") => MOST_GPT_4O_MINI,
         () => MOST_OTHER,
     }
 }
@@ -53,20 +53,20 @@ pub fn tokens(raw: &str, model: &str) -> u64 {
 }
 
 fn by_size(raw: &str, model: &str) -> u64 {
-    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
-    if name.contains("gemini-3") {
+    let name = Name::of(model);
+    if name.has("gemini-3") {
         return 1_120;
     }
     let Some((width, height)) = size(raw).filter(|(width, height)| *width > 0 && *height > 0) else { return MIDDLING };
-    if is_openai_own(&name) {
-        openai(&name, width, height)
-    } else if name.contains("gemini") {
+    if name.is_openai() {
+        openai(name.own(), width, height)
+    } else if name.has("gemini") {
         if width.max(height) <= 384 { 258 } else { 258 * width.div_ceil(768) * height.div_ceil(768) }
-    } else if name.contains("qwen3") {
+    } else if name.has("qwen3") {
         cells(width, 32).saturating_mul(cells(height, 32)).saturating_add(2)
-    } else if name.contains("qwen") {
+    } else if name.has("qwen") {
         cells(width, 28).saturating_mul(cells(height, 28)).saturating_add(2)
-    } else if name.contains("stral") {
+    } else if name.has("stral") {
         let (width, height) = within(width, height, 1_540);
         width.div_ceil(28).saturating_add(1).saturating_mul(height.div_ceil(28))
     } else {

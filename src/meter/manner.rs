@@ -8,8 +8,10 @@
 //! [bound](super::call::Input::bound) is lower, and a prompt that is too long by them is refused. A
 //! [calibration](super::calibration) makes up for what a single model differs by, where its provider is silent.
 
+use super::arguments::Arguments;
 use super::cut::Cuts;
-use super::dialect::is_openai_own;
+use super::dialect::{Dialect, Host};
+use super::name::Name;
 
 /// Tokens beside those of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +28,10 @@ pub struct Manner {
     pub once: u64,
     /// Instructions that its template puts in where the caller gives none, and no tools either.
     pub unasked: u64,
-    /// Around a tool call of the conversation.
+    /// Around a tool call of the conversation, and around its result where that is no message.
     pub call: u64,
+    /// How calls of tools are written out, and their results where they are JSON.
+    pub calls: Calls,
     /// Once, where tools are offered.
     pub tools: u64,
     /// For each tool, beside its definition.
@@ -38,8 +42,8 @@ pub struct Manner {
     pub format: u64,
     /// Where thinking is asked for.
     pub thinking: u64,
-    /// Whether what is sealed (signatures, encrypted thoughts) is read.
-    pub sealed: bool,
+    /// What is read of what is sealed: signatures, encrypted thoughts.
+    pub sealed: Seals,
     /// Written at the end of an answer of text.
     pub end: u64,
     /// Written more where thoughts come first.
@@ -48,6 +52,10 @@ pub struct Manner {
     pub first_call: u64,
     /// Written for each further call.
     pub next_call: u64,
+    /// Written more for a call that has arguments.
+    pub arguments: u64,
+    /// Written more for each argument, beside its JSON.
+    pub argument: u64,
 }
 
 /// How definitions of tools are written out.
@@ -57,8 +65,32 @@ pub enum Definitions {
     Namespace,
     /// As JSON, or something that long: in percent of it.
     Percent(u64),
-    /// By their words only, a line each: names, descriptions, values.
+    /// Of their words only those count: see [`declared_words`](super::dialect::notation::declared_words).
     Words,
+    /// As Google writes them out: see [`declared`](super::dialect::notation::declared).
+    Notation,
+}
+
+/// How calls of tools and their results are written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// As JSON.
+    Json,
+    /// Of their words only those count: see [`told_words`](super::dialect::notation::told_words).
+    Words,
+    /// As Google writes them out: see [`told`](super::dialect::notation::told).
+    Notation,
+}
+
+/// What is read of what is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seals {
+    /// All of it.
+    Read,
+    /// What was thought before the only call of a turn that goes on.
+    OfOneCall,
+    /// Nothing.
+    Unread,
 }
 
 use Definitions::{Namespace, Percent, Words};
@@ -72,16 +104,19 @@ const OTHER: Manner = Manner {
     once: 3,
     unasked: 0,
     call: 4,
+    calls: Calls::Json,
     tools: 0,
     tool: 4,
     definitions: Percent(60),
     format: 60,
     thinking: 0,
-    sealed: true,
+    sealed: Seals::Read,
     end: 0,
     thoughts: 0,
     first_call: 0,
     next_call: 0,
+    arguments: 0,
+    argument: 0,
 };
 
 /// OpenAI before reasoning.
@@ -113,23 +148,26 @@ const CLAUDE: Manner = Manner {
     definitions: Percent(110),
     format: 200,
     thinking: 28,
-    sealed: false,
+    sealed: Seals::Unread,
     end: 3,
     thoughts: 6,
     first_call: 45,
     next_call: 45,
     ..OTHER
 };
+/// As Vertex AI counts: nothing but words.
 const GEMINI: Manner = Manner {
-    cuts: Cuts::DigitsAndLines,
+    cuts: Cuts::Fine,
     message: 0,
     system: 0,
     once: 0,
-    call: 14,
+    call: 0,
+    calls: Calls::Words,
     tool: 0,
     definitions: Words,
     format: 0,
-    sealed: false,
+    // Fitted on the seven recorded rows that have signatures of 2.5.
+    sealed: Seals::OfOneCall,
     ..OTHER
 };
 const DEEPSEEK: Manner = Manner {
@@ -144,6 +182,9 @@ const DEEPSEEK: Manner = Manner {
     thoughts: 1,
     first_call: 19,
     next_call: 14,
+    // Tags around all of them and around each: fitted on the 14 recorded rows with calls.
+    arguments: 8,
+    argument: 10,
     ..OTHER
 };
 const QWEN: Manner = Manner {
@@ -212,80 +253,128 @@ const COMMAND: Manner = Manner {
     ..OTHER
 };
 
+/// How the models of a family count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Family {
+    chat: Manner,
+    /// Where OpenAI's responses are spoken.
+    responses: Manner,
+}
+
+/// In responses OpenAI counts the mark at the end of text, and calls otherwise.
+const OPENAI: Family = Family { chat: GPT, responses: Manner { end: 1, first_call: 8, ..GPT } };
+const OPENAI_REASONING: Family =
+    Family { chat: HARMONY, responses: Manner { first_call: 13, next_call: 13, ..HARMONY } };
+const OPENAI_UNTHINKING: Family =
+    Family { chat: UNTHINKING, responses: Manner { end: 4, first_call: 11, next_call: 11, ..UNTHINKING } };
+/// Those for code, from codex-mini to GPT-5.3: fitted on the 20 recorded rows that they have.
+const OPENAI_CODEX: Family =
+    Family { chat: Manner { end: 6, ..HARMONY }, responses: Manner { end: 6, ..OPENAI_REASONING.responses } };
+
 /// Names of families, the special before the general.
-const FAMILIES: [(&str, Manner); 34] = [
-    ("gpt-oss", GPT_OSS),
-    ("codex-mini", Manner { end: 6, ..HARMONY }),
+const FAMILIES: [(&str, Family); 33] = [
+    ("gpt-oss", same(GPT_OSS)),
     // Anthropic, "Tool use", pricing: by model; the newest were measured.
-    ("claude-3-haiku", Manner { tools: 264, ..CLAUDE }),
-    ("claude-3-opus", Manner { tools: 530, ..CLAUDE }),
-    ("claude-3-sonnet", Manner { tools: 159, ..CLAUDE }),
-    ("claude-haiku-4", Manner { tools: 496, ..CLAUDE }),
-    ("claude-4.5-haiku", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4-5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4.5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-sonnet-4-6", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4.5", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-6", Manner { tools: 496, ..CLAUDE }),
-    ("claude-opus-4-7", Manner { tools: 675, ..CLAUDE }),
-    ("claude", CLAUDE),
+    ("claude-3-haiku", claude(264)),
+    ("claude-3-opus", claude(530)),
+    ("claude-3-sonnet", claude(159)),
+    ("claude-haiku-4", claude(496)),
+    ("claude-4.5-haiku", claude(496)),
+    ("claude-sonnet-4-5", claude(496)),
+    ("claude-sonnet-4.5", claude(496)),
+    ("claude-sonnet-4-6", claude(496)),
+    ("claude-opus-4-5", claude(496)),
+    ("claude-opus-4.5", claude(496)),
+    ("claude-opus-4-6", claude(496)),
+    ("claude-opus-4-7", claude(675)),
+    ("claude", same(CLAUDE)),
     // Google, "Thought signatures": since the third, what was thought before a call is read again from them.
-    ("gemini-3", Manner { sealed: true, ..GEMINI }),
-    ("gemini", GEMINI),
-    ("deepseek", DEEPSEEK),
-    ("qwen3.5", QWEN_XML),
-    ("qwen3-5", QWEN_XML),
-    ("qwen3-coder", QWEN_XML),
-    ("qwen-3-coder", QWEN_XML),
-    ("qwen", QWEN),
-    ("stral", MISTRAL),
-    ("glm", GLM),
-    ("llama", LLAMA),
-    ("kimi", KIMI),
+    ("gemini-3", same(Manner { sealed: Seals::Read, ..GEMINI })),
+    ("gemini", same(GEMINI)),
+    // It puts a prompt in front of responses.
+    ("deepseek", Family { chat: DEEPSEEK, responses: Manner { once: 82, ..DEEPSEEK } }),
+    ("qwen3.5", same(QWEN_XML)),
+    ("qwen3-5", same(QWEN_XML)),
+    ("qwen3-coder", same(QWEN_XML)),
+    ("qwen-3-coder", same(QWEN_XML)),
+    ("qwen", same(QWEN)),
+    ("stral", same(MISTRAL)),
+    ("glm", same(GLM)),
+    ("llama", same(LLAMA)),
+    ("kimi", same(KIMI)),
     // xAI puts a prompt of its own in front of those that think: shorter where there are instructions.
-    ("grok-4-fast", Manner { once: 148, unasked: 16, tools: 118, ..GROK }),
-    ("grok-code", Manner { once: 190, tools: 118, ..GROK }),
-    ("grok-4", GROK_4),
-    ("grok-3-mini", GROK_4),
-    ("grok", GROK),
-    ("command", COMMAND),
-    ("nova", Manner { tools: 400, definitions: Percent(120), ..OTHER }),
+    ("grok-4-fast", grok(Manner { once: 148, unasked: 16, tools: 118, ..GROK })),
+    ("grok-code", grok(Manner { once: 190, tools: 118, ..GROK })),
+    ("grok-4", grok(GROK_4)),
+    ("grok-3-mini", grok(GROK_4)),
+    ("grok", grok(GROK)),
+    ("command", same(COMMAND)),
+    ("nova", same(Manner { tools: 400, definitions: Percent(120), ..OTHER })),
 ];
 
-impl Manner {
-    /// The manner of the model of this name, its vendor before a slash or not.
-    pub fn of(model: &str) -> Self {
-        let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
-        if is_openai_own(&name) {
-            return if !is_reasoning(&name) {
-                GPT
-            } else if name.starts_with("gpt-5.") {
-                UNTHINKING
-            } else {
-                HARMONY
-            };
+const fn same(chat: Manner) -> Family {
+    Family { chat, responses: chat }
+}
+
+const fn claude(tools: u64) -> Family {
+    same(Manner { tools, ..CLAUDE })
+}
+
+/// In responses xAI counts little more of a call than its name and arguments.
+const fn grok(chat: Manner) -> Family {
+    Family { chat, responses: Manner { first_call: 4, next_call: 4, ..chat } }
+}
+
+impl Family {
+    fn of(name: &Name) -> Self {
+        if name.is_openai() {
+            return Self::of_openai(name);
         }
-        let model = model.to_ascii_lowercase();
-        FAMILIES.iter().find(|(family, _)| model.contains(family)).map_or(OTHER, |(_, manner)| *manner)
+        FAMILIES.iter().find(|(family, _)| name.has(family)).map_or(same(OTHER), |(_, family)| *family)
     }
 
-    /// The same where OpenAI's responses are spoken: OpenAI counts the mark at the end of text there, and calls otherwise;
-    /// DeepSeek puts a prompt in front.
-    pub fn in_responses(self) -> Self {
-        match self {
-            GPT => Self { end: 1, first_call: 8, ..self },
-            HARMONY => Self { first_call: 13, next_call: 13, ..self },
-            UNTHINKING => Self { end: 4, first_call: 11, next_call: 11, ..self },
-            DEEPSEEK => Self { once: 82, ..self },
-            // xAI counts little more of a call there than its name and arguments.
-            _ if self.is_grok() => Self { first_call: 4, next_call: 4, ..self },
+    fn of_openai(name: &Name) -> Self {
+        let reasons = ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| name.begins(prefix)) && !name.has("chat");
+        match () {
+            () if name.has("codex") => OPENAI_CODEX,
+            () if !reasons => OPENAI,
+            () if name.begins("gpt-5.") => OPENAI_UNTHINKING,
+            () => OPENAI_REASONING,
+        }
+    }
+}
+
+impl Manner {
+    /// That of the model of this name, however it is written, in this dialect and at this host.
+    pub fn of(model: &str, dialect: Dialect, host: Host) -> Self {
+        let name = Name::of(model);
+        let family = Family::of(&name);
+        match host {
+            _ if dialect == Dialect::OpenAiResponses => family.responses,
+            Host::Azure if name.is_openai() => family.chat.at_azure(&name),
+            _ if name.has("gemini") => family.chat.of_gemini(&name, host),
+            _ => family.chat,
+        }
+    }
+
+    /// Azure counts the mark at the end of an answer of text, but for the oldest: so nearly all recorded rows.
+    fn at_azure(self, name: &Name) -> Self {
+        let more = u64::from(!name.begins("gpt-3"));
+        Self { end: self.end.saturating_add(more), ..self }
+    }
+
+    /// What Gemini counts more: since the third, something of a call; in its own API, since Gemini 2.5, the mark at the
+    /// beginning of all, and all that is written out of tools.
+    fn of_gemini(self, name: &Name, host: Host) -> Self {
+        let old = name.has("gemini-1") || name.has("gemini-2.0");
+        match host {
+            Host::GeminiApi if !old => {
+                let (definitions, calls) = (Definitions::Notation, Calls::Notation);
+                Self { once: 1, tool: 2, call: 5, first_call: 7, next_call: 7, definitions, calls, ..self }
+            }
+            _ if name.has("gemini-3") => Self { first_call: 4, next_call: 4, ..self },
             _ => self,
         }
-    }
-
-    fn is_grok(self) -> bool {
-        (self.first_call, self.next_call) == (GROK.first_call, GROK.next_call)
     }
 
     /// So many tokens of text in our vocabulary as the model's own has.
@@ -293,56 +382,17 @@ impl Manner {
         counted.saturating_mul(self.text) / 100
     }
 
-    /// Tokens that were written and not seen, of an answer with so many calls of tools.
-    pub fn unseen(&self, calls: u64, thought: bool) -> u64 {
-        let more = self.next_call.saturating_mul(calls.saturating_sub(1));
+    /// Tokens that were written and not seen, of an answer with so many calls of tools and these arguments.
+    pub fn unseen(&self, calls: u64, arguments: &Arguments, thought: bool) -> u64 {
+        let further = self.next_call.saturating_mul(calls.saturating_sub(1));
+        let with = self.arguments.saturating_mul(arguments.calls);
+        let each = self.argument.saturating_mul(arguments.given);
+        let more = further.saturating_add(with).saturating_add(each);
         let end = if calls > 0 { self.first_call.saturating_add(more) } else { self.end };
         end.saturating_add(if thought { self.thoughts } else { 0 })
     }
 }
 
-fn is_reasoning(model: &str) -> bool {
-    ["gpt-5", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix)) && !model.contains("chat")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{CLAUDE, FAMILIES, GPT, HARMONY, Manner, OTHER, QWEN, QWEN_XML, UNTHINKING};
-
-    #[test]
-    fn the_special_goes_before_the_general() {
-        for (position, (name, manner)) in FAMILIES.iter().enumerate() {
-            assert_eq!(Manner::of(name), *manner, "{name}, line {position}, is hidden by one before it");
-        }
-    }
-
-    #[test]
-    fn models_are_known_by_whatever_name() {
-        for (model, manner) in [
-            ("gpt-4o", GPT),
-            ("openai/gpt-4.1-mini", GPT),
-            ("gpt-5-chat-latest", GPT),
-            ("o3-mini", HARMONY),
-            ("openai/gpt-5.2", UNTHINKING),
-            ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", CLAUDE),
-            ("Qwen/Qwen3-8B", QWEN),
-            ("Qwen/Qwen3.5-9B", QWEN_XML),
-            ("my-model", OTHER),
-        ] {
-            assert_eq!(Manner::of(model), manner, "{model}");
-        }
-    }
-
-    #[test]
-    fn thoughts_are_ended_by_a_mark_that_counts() {
-        let deepseek = Manner::of("deepseek-v4-flash");
-        assert_eq!([false, true].map(|thought| deepseek.unseen(0, thought)), [0, 1]);
-    }
-
-    #[test]
-    fn what_is_not_seen_grows_with_the_calls() {
-        assert_eq!([0, 1, 3].map(|calls| GPT.unseen(calls, false)), [0, 7, 25]);
-        assert_eq!(UNTHINKING.unseen(0, true), 9);
-        assert_eq!(OTHER.unseen(5, true), 0, "of what nobody knows nothing is made up");
-    }
-}
+#[path = "manner_tests.rs"]
+mod tests;

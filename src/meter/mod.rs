@@ -12,7 +12,7 @@
 //!                     ▼               │               │      ▼
 //!   bound, estimate, image, form     json  stream, sse, values, eventstream   tally
 //!                     ├──────▶ count, running ◀──────────────┤
-//!                     └──────▶   manner, cut  ◀──────────────┘
+//!                     └──────▶ name, manner, cut ◀───────────┘
 //! ```
 //!
 //! Where a provider is silent, what its model's [family](manner) adds to texts is added to their counts, and a
@@ -28,6 +28,7 @@ pub mod form;
 #[cfg(feature = "bench")]
 pub mod measure;
 pub mod media;
+pub mod name;
 pub mod offer;
 pub mod reader;
 pub mod rewrite;
@@ -36,6 +37,7 @@ pub mod usage;
 pub mod watch;
 
 mod answer;
+mod arguments;
 mod bound;
 mod cut;
 mod estimate;

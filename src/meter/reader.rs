@@ -5,10 +5,10 @@ use std::ops::ControlFlow::Continue;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Host};
 use super::framing::{Framing, Piece};
 use super::loose::Ending;
-use super::manner::Manner;
+use super::manner::{Calls, Manner};
 use super::stream::{Report, Stream};
 use super::unpack::{self, Unpacker};
 use super::usage::Usage;
@@ -382,15 +382,22 @@ impl Reader {
 
     /// Output tokens as its provider would count them, by what was delivered and by what models of this name write beside
     /// it: marks around thoughts, calls and the end. Of an answer that is not complete, what was delivered.
-    pub fn written(&self, model: &str) -> u64 {
+    pub fn written(&self, model: &str, host: Host) -> u64 {
         let delivered = self.delivered();
         if !self.finished() || self.is_cut() || delivered == 0 {
             return delivered;
         }
-        let manner = Manner::of(self.served().unwrap_or(model));
-        let manner = if self.dialect == Dialect::OpenAiResponses { manner.in_responses() } else { manner };
-        let texts = manner.texts(delivered).saturating_add(manner.cuts.more(self.answer.tally.seams()));
-        texts.saturating_add(manner.unseen(self.tool_calls(), self.thoughts() > 0))
+        let manner = Manner::of(self.served().unwrap_or(model), self.dialect, host);
+        let respelt = self.answer.respelt;
+        let arguments = self.answer.tally.arguments();
+        let (apart, calls) = match manner.calls {
+            Calls::Json => (0, 0),
+            Calls::Words => (respelt.json.saturating_add(arguments.signs), respelt.words),
+            Calls::Notation => (respelt.json, respelt.notation),
+        };
+        let texts = manner.texts(delivered.saturating_sub(apart)).saturating_add(calls);
+        let texts = texts.saturating_add(manner.cuts.more(self.answer.tally.seams()));
+        texts.saturating_add(manner.unseen(self.tool_calls(), arguments, self.thoughts() > 0))
     }
 
     /// Of the output tokens delivered those of thoughts. What a model thought may be more: some providers pass on a
@@ -468,6 +475,12 @@ impl Reader {
     /// although the stream broke off before [`reported`](Self::reported).
     pub fn reported_input(&self) -> Option<Usage> {
         self.answer.opening.filter(|_| self.answer.said != Said::Absurd)
+    }
+
+    /// What the provider said, as far as it got: what it [reported](Self::reported), else of the
+    /// [input](Self::reported_input).
+    pub fn said(&self) -> Option<Usage> {
+        self.reported().or(self.reported_input())
     }
 
     /// Whether the provider reported a usage that cannot be.

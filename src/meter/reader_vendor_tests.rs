@@ -1,6 +1,7 @@
 //! What providers make of the formats that they share: each case names whose documentation it follows.
 
 use super::{Dialect, Encoding, Reader, openai, read, reader, usage_of};
+use crate::meter::dialect::Host;
 
 fn figures(usage: &str) -> [u64; 5] {
     usage_of(usage).map(|u| [u.input, u.cache_read, u.cache_write, u.output, u.reasoning]).unwrap()
@@ -38,6 +39,32 @@ fn thoughts_beyond_what_was_written_come_beside_it() {
     // Gemini behind Vercel's gateway: 9 tokens at 0.30 and 27 at 2.50 dollars a million are the cost that it tells.
     let usage = r#"{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,"cost":0.0000702,"completion_tokens_details":{"reasoning_tokens":25}}"#;
     assert_eq!(figures(usage), [9, 0, 0, 27, 25]);
+}
+
+/// A chat's answer that calls one tool with these arguments, in pieces of so many bytes: what models of this name write.
+fn called(model: &str, name: &str, arguments: &str, size: usize) -> u64 {
+    let delta = |delta: String| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n");
+    let call = |inner: String| delta(format!(r#"{{"tool_calls":[{{"index":0,"function":{{{inner}}}}}]}}"#));
+    let mut body = call(format!(r#""name":"{name}""#));
+    for piece in arguments.as_bytes().chunks(size) {
+        let piece = serde_json::Value::from(std::str::from_utf8(piece).unwrap());
+        body += &call(format!(r#""arguments":{piece}"#));
+    }
+    body += "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
+    let (reader, _) = read(reader(Dialect::OpenAiChat, false), [body.as_bytes()]);
+    reader.written(model, Host::Any)
+}
+
+#[test]
+fn arguments_are_counted_as_their_model_writes_them() {
+    // As reported: 45, and 18 to 25 without arguments; Gemini 5, where there is nothing but words, and its third 9.
+    let (tokyo, sum) = (r#"{"city": "Tokyo"}"#, r#"{"a":2,"b":3}"#);
+    for size in [1, 5, 99] {
+        assert_eq!(called("deepseek-v4-flash", "get_temperature", tokyo, size), 45, "{size}");
+        assert_eq!(called("google/gemini-2.5-flash", "add", sum, size), 5, "{size}");
+        assert_eq!(called("google/gemini-3-pro", "add", sum, size), 9, "{size}");
+    }
+    assert_eq!(called("deepseek-v4-flash", "ping", "{}", 9), 21);
 }
 
 #[test]

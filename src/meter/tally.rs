@@ -1,8 +1,9 @@
 //! Output tokens counted as they pass.
 
+use super::arguments::Arguments;
 use super::count::Encoding;
 use super::count::running::Running;
-use super::cut::Seams;
+use super::cut::{Cuts, Seams};
 
 /// The most texts that are counted side by side; beyond that the oldest is taken as ended.
 const MOST: usize = 64;
@@ -37,13 +38,23 @@ pub struct Tally {
     thoughts: u64,
     /// Where others' vocabularies cut all this.
     seams: Seams,
+    /// What tools are called with.
+    arguments: Arguments,
     /// Whose text came last.
     last: Option<Voice>,
 }
 
 impl Tally {
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, growing: Vec::new(), ended: 0, thoughts: 0, seams: Seams::default(), last: None }
+        Self {
+            encoding,
+            growing: Vec::new(),
+            ended: 0,
+            thoughts: 0,
+            seams: Seams::default(),
+            arguments: Arguments::default(),
+            last: None,
+        }
     }
 
     /// More text of a voice.
@@ -52,6 +63,9 @@ impl Tally {
             return;
         }
         self.open(voice);
+        if voice.kind == Kind::Tool {
+            self.arguments.push(Some(voice), text);
+        }
         if let Some((_, running)) = self.growing.iter_mut().rev().find(|(known, _)| *known == voice) {
             running.push(text);
         }
@@ -79,6 +93,31 @@ impl Tally {
         self.seams.part();
         self.seams.push(text);
         self.last = None;
+    }
+
+    /// What a tool is called with, whole by itself: JSON.
+    pub fn whole_arguments(&mut self, json: &str) {
+        self.arguments.push(None, json);
+        self.whole(json);
+    }
+
+    /// What tools are called with, but for what was told apart.
+    pub fn arguments(&self) -> &Arguments {
+        &self.arguments
+    }
+
+    /// The same of one whose cuts and arguments are told apart: how many tokens it has.
+    pub fn whole_apart(&mut self, text: &str) -> u64 {
+        let tokens = self.encoding.count(text);
+        self.add(tokens);
+        self.seams.part();
+        self.last = None;
+        tokens
+    }
+
+    /// Tokens of a text, as a vocabulary counts it that cuts so.
+    pub fn count_cut(&self, text: &str, cuts: Cuts) -> u64 {
+        cuts.tokens(text, self.encoding.count(text))
     }
 
     /// Tokens that somebody else counted.

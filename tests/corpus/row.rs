@@ -173,14 +173,15 @@ impl Row {
         verdict.said = self.said(verdict.read);
         verdict.class = (self.class(), class(self.status, &reader));
         verdict.unreadable = reader.unreadable();
-        verdict.written = reader.written(self.text("model"));
+        verdict.written = reader.written(self.text("model"), route.host);
         verdict.thoughts = reader.thoughts();
         verdict.calls = reader.tool_calls();
         verdict.unfinished = self.status < 400 && verdict.class.0 == Class::Fine && !reader.finished();
         verdict.request = self.call(route).map(|call| {
             call.map(|call| {
                 let Input { counted, bound } = call.input(self.encoding());
-                let (uncounted, _) = call.input_at_most(self.encoding(), &mut Known::new([0; 2]));
+                let uncounted =
+                    call.input_at_most(self.encoding(), &mut Known::new([0; 2]), u64::MAX).map_or(0, |(most, _)| most);
                 Request { counted, tools: call.tools, bound: call.open.is_none().then_some(bound), uncounted }
             })
         });

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::super::{Counted, Counting, Counts};
+use super::super::{Counted, Counting, Counts, MOST_A_BEAT, SWAPS};
 use super::{Found, LONGEST, Lines, PAGES, Page, TRIES, find, put, read, write};
 use crate::engine::effect::Effect;
 use crate::meter::calibration::ENOUGH;
@@ -130,6 +130,75 @@ fn no_call_is_lost_to_a_vm_that_was_faster() {
     late.calls(half..u64::from(ENOUGH), at(1));
     late.beat(at(2));
     assert_eq!(Worker::new(shared.cells(2)).foretells(at(3)), 1_020, "the calls of both are there");
+}
+
+/// Somebody else is faster at every swap, so often.
+struct Outrun {
+    cells: SimCells,
+    left: u32,
+}
+
+impl Cells for Outrun {
+    fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
+        self.cells.load(key)
+    }
+
+    fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(false)
+            }
+            None => self.cells.swap(key, expect, value),
+        }
+    }
+}
+
+#[test]
+fn who_is_outrun_at_every_swap_shares_with_the_next_beat() {
+    let (shared, calls) = (SharedData::default(), u64::from(ENOUGH));
+    let mut outrun = Worker::new(Outrun { cells: shared.cells(0), left: SWAPS + 1 });
+    outrun.calls(0..calls, at(1));
+    outrun.beat(at(2));
+    assert_eq!((outrun.effects.len(), Worker::new(shared.cells(1)).foretells(at(3))), (0, 1_000), "nothing is shared");
+    // In the next beat it is outrun once more, and then it is not.
+    outrun.beat(at(4));
+    assert_eq!(outrun.counted("shared"), calls, "nothing was lost");
+    assert_eq!(Worker::new(shared.cells(2)).foretells(at(5)), 1_020);
+    outrun.beat(at(6));
+    assert_eq!(outrun.counted("shared"), calls, "nor is it shared twice");
+}
+
+/// One model more than are shared in a beat. None of them starves, and whose turn was longest ago goes first.
+#[test]
+fn of_many_busy_models_those_whose_turn_was_longest_ago_go_first() {
+    let names: Vec<String> = (0..=MOST_A_BEAT).map(|model| format!("m{model:02}")).collect();
+    let mut busy = Worker::new(SharedData::default().cells(0));
+    let call = |busy: &mut Worker| {
+        for name in &names {
+            let counted = Counted { input: 100, output: 10, thoughts: 0 };
+            busy.counts.learn(&of(name), &counted, &Usage { input: 120, output: 12, ..Usage::default() });
+        }
+    };
+    let shared = |busy: &mut Worker, now: u64| -> Vec<String> {
+        busy.effects.clear();
+        busy.beat(at(now));
+        let of = |effect: &Effect| match effect {
+            Effect::Count { metric: "calibration_shared_total", labels, .. } => Some(labels[0].1.clone()),
+            _ => None,
+        };
+        busy.effects.iter().filter_map(of).collect()
+    };
+    call(&mut busy);
+    let first = shared(&mut busy, 1_000);
+    assert_eq!(first, names[..MOST_A_BEAT]);
+    // All of them again: first the one that had no turn.
+    call(&mut busy);
+    let second = shared(&mut busy, 2_000);
+    assert_eq!((second.len(), &second[0]), (MOST_A_BEAT, &names[MOST_A_BEAT]));
+    let third = shared(&mut busy, 3_000);
+    assert_eq!(third, names[MOST_A_BEAT - 1..MOST_A_BEAT]);
+    assert!(shared(&mut busy, 4_000).is_empty());
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Open {
         Observed {
             delivered,
             written: delivered,
-            reported: reader.reported().or(reader.reported_input()).map(spoke),
+            reported: reader.said().map(spoke),
             complete: reader.reported().is_some()
                 && !reader.input_silent()
                 && (outcome == Outcome::Complete || reader.finished()),
@@ -78,7 +78,7 @@ impl Open {
     /// counts.
     fn count_unsaid(&mut self, seat: &Seat, vm: &mut Vm, effects: &mut Vec<Effect>) {
         let said = match &self.answer {
-            Answer::Upstream { reader, .. } => reader.reported().or(reader.reported_input()),
+            Answer::Upstream { reader, .. } => reader.said(),
             Answer::Local | Answer::None => None,
         };
         let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting(seat));
@@ -120,8 +120,8 @@ impl Open {
     ) {
         let Answer::Upstream { reader, .. } = &self.answer else { return };
         let of = self.counting(seat);
-        let counted =
-            Counted { input: seen.input, output: reader.written(&self.sent_model), thoughts: reader.thoughts() };
+        let output = reader.written(&self.sent_model, self.host);
+        let counted = Counted { input: seen.input, output, thoughts: reader.thoughts() };
         match (outcome, seen.reported) {
             (Outcome::Complete, Some(reported)) if seen.complete => {
                 for (direction, fate) in vm.counts.learn(&of, &counted, &reported) {
@@ -335,7 +335,7 @@ mod tests {
 
     use crate::policy;
     use crate::sim::call::Call;
-    use crate::sim::world::{At, World};
+    use crate::sim::world::{At, Trouble, World};
     use crate::upstream::ask::Api;
     use crate::upstream::script::{Report, Script};
 
@@ -400,6 +400,10 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
         (0..40).for_each(|_| world.tick(50));
         let known = input_in(0, &world, &words, silent.clone());
         assert_ne!(known, counted);
-        assert_eq!(input_in(1, &world, &words, silent), known);
+        assert_eq!(input_in(1, &world, &words, silent.clone()), known);
+        // The one that has learned dies, and another begins in its place.
+        world.arm(At { process: 0, vm: 0 }, 0, Trouble::Kill);
+        world.tick(50);
+        assert_eq!(input_in(0, &world, &words, silent), known);
     }
 }

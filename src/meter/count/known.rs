@@ -29,12 +29,18 @@ pub enum Form {
     Literal,
     /// As JSON definitions of tools, of which the [namespace](crate::meter::dialect::namespace) is counted.
     Namespace,
-    /// As the same, of which the [words](crate::meter::dialect::namespace::words) are counted.
-    Words,
+    /// As the same, of which the [words](crate::meter::dialect::notation::declared_words) are counted, each by itself.
+    DeclaredWords,
+    /// As the same, as [Gemini's notation](crate::meter::dialect::notation::declared) has them.
+    Declared,
+    /// As a JSON call of a tool or a result, of which the [words](crate::meter::dialect::notation::told_words) are counted.
+    ToldWords,
+    /// As the same, as [Gemini's notation](crate::meter::dialect::notation::told) has it.
+    Told,
     /// As a JSON string, of which the text is counted, each digit by itself.
     Digits,
-    /// As the same, and each end of a line by itself too.
-    DigitsAndLines,
+    /// As the same, and each end of a line and each `_` by itself too.
+    Fine,
 }
 
 /// Counts of the last texts, up to 16,384; one for a VM.

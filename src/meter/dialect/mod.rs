@@ -43,8 +43,9 @@ mod prompt;
 mod reading;
 
 pub use endpoint::Endpoint;
-pub use path::{Route, readings, suspicious};
+pub use path::{Host, Route, readings, suspicious};
 
+pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
@@ -447,10 +448,4 @@ impl Dialect {
     pub(super) const fn sends_frames(self) -> bool {
         matches!(self, Self::BedrockConverse | Self::BedrockInvoke)
     }
-}
-
-/// Whether this names one of OpenAI's own hosted models, whose vocabularies are public.
-pub fn is_openai_own(model: &str) -> bool {
-    let own = ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix));
-    own && !model.starts_with("gpt-oss")
 }

@@ -11,8 +11,20 @@ pub struct Route {
     pub model: Option<String>,
     /// Whether the answer will be a stream, where the path decides.
     pub stream: Option<bool>,
-    /// The model is a deployment at Azure, which knows OpenAI's newest fields.
-    pub azure: bool,
+    /// Who serves it.
+    pub host: Host,
+}
+
+/// Who serves a call, as far as its path tells and it makes a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// Whoever.
+    #[default]
+    Any,
+    /// Azure, where the model is a deployment: it knows OpenAI's newest fields.
+    Azure,
+    /// Google's Gemini API, and not Vertex AI, which has the same wire format.
+    GeminiApi,
 }
 
 impl Route {
@@ -82,6 +94,9 @@ const ENDS: [(&str, Dialect); 42] = [
     ("/generate_stream", Dialect::Generate),
     ("/completion", Dialect::Generate),
 ];
+
+/// Where the Gemini API speaks OpenAI's formats (Google, "OpenAI compatibility").
+const GEMINI_OPENAI: &[u8] = b"/v1beta/openai/";
 
 /// Ends that must be the whole path.
 const WHOLE: [&str; 3] = ["/generate", "/generate_stream", "/completion"];
@@ -159,7 +174,14 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     })?;
     let stream = (*end == "/generate_stream").then_some(true);
     let model = deployment(path, end.len());
-    Some(Route { dialect: *dialect, azure: model.is_some(), model, stream })
+    let host = match dialect {
+        _ if model.is_some() => Host::Azure,
+        Dialect::GeminiInteractions => Host::GeminiApi,
+        // Its OpenAI-compatible route.
+        _ if path.get(..GEMINI_OPENAI.len()).is_some_and(|start| compare(start, GEMINI_OPENAI)) => Host::GeminiApi,
+        _ => Host::Any,
+    };
+    Some(Route { dialect: *dialect, host, model, stream })
 }
 
 /// The model in an Azure path: `…/deployments/<name>/…/chat/completions`. Azure's own segments are read in any case.
@@ -184,7 +206,10 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
     let model = std::str::from_utf8(name).ok().map(str::to_owned);
     let verbs = VERBS.iter().find(|(known, ..)| compare(verb, known.as_bytes()));
     if let Some((_, dialect, stream)) = verbs {
-        return Some(Route { dialect: *dialect, model, stream: *stream, azure: false });
+        // Vertex names a publisher, or an endpoint of one's own.
+        let vertex = compare(kind, b"endpoints") || segments.any(|segment| compare(segment, b"publishers"));
+        let host = if vertex { Host::Any } else { Host::GeminiApi };
+        return Some(Route { dialect: *dialect, model, stream: *stream, host });
     }
     let stream = compare(verb, b"streamRawPredict");
     if !stream && !compare(verb, b"rawPredict") {
@@ -193,7 +218,7 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
     let publisher = segments.next()?;
     let (_, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
     // Claude's body says itself whether it streams.
-    Some(Route { dialect: *dialect, model, stream: None, azure: false })
+    Some(Route { dialect: *dialect, model, stream: None, host: Host::Any })
 }
 
 /// `/model/<model>/<operation>`. Amazon's SDKs write the colons and slashes of a model as `%3A` and `%2F`, once.
@@ -207,7 +232,7 @@ fn bedrock(path: &[u8], compare: Compare) -> Option<Route> {
     let clear =
         !name.is_empty() && !name.contains(&b'%') && cleaned(&[b"/", name.as_slice()].concat()).ends_with(&name);
     let model = String::from_utf8(name).ok().filter(|_| clear)?;
-    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), azure: false })
+    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), host: Host::Any })
 }
 
 fn bare(path: &[u8]) -> &[u8] {
@@ -271,7 +296,7 @@ fn decoded_once(path: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{plain, suspicious};
+    use super::{Host, Route, plain, suspicious};
     use crate::meter::dialect::Dialect;
 
     fn of(path: &str) -> Option<Dialect> {
@@ -289,6 +314,22 @@ mod tests {
             assert!(!suspicious(path.as_bytes()), "{path}");
         }
         assert_eq!(Dialect::of(b"GET", b"/v1/messages"), None);
+    }
+
+    #[test]
+    fn paths_tell_who_serves() {
+        for (path, host) in [
+            ("/v1beta/models/gemini-2.5-pro:generateContent", Host::GeminiApi),
+            ("/v1beta/tunedModels/x:streamGenerateContent?alt=sse", Host::GeminiApi),
+            ("/v1beta/interactions", Host::GeminiApi),
+            ("/v1beta/openai/chat/completions", Host::GeminiApi),
+            ("/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-pro:generateContent", Host::Any),
+            ("/v1/projects/p/locations/l/endpoints/7:generateContent", Host::Any),
+            ("/v1/chat/completions", Host::Any),
+            ("/openai/deployments/d/chat/completions", Host::Azure),
+        ] {
+            assert_eq!(Route::of(b"POST", path.as_bytes()).map(|route| route.host), Some(host), "{path}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn part(answer: &mut Answer, index: u64, raw: &str) {
     let kind = if thought == Some("true") { Kind::Thinking } else { Kind::Text };
     answer.speak(kind, index, 0, text);
     if let Some([name, args]) = call.and_then(|raw| json::fields(raw, ["name", "args"])) {
-        answer.call_whole(name, args);
+        answer.call_told(name, args);
     }
     if let Some([code]) = code.and_then(|raw| json::fields(raw, ["code"])) {
         answer.speak(Kind::Tool, index, 0, code);

@@ -3,5 +3,9 @@
 pub mod answer;
 pub mod ending;
 pub mod interactions;
+pub mod notation;
 pub mod reading;
 pub mod request;
+
+#[cfg(test)]
+mod tests;

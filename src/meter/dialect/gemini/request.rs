@@ -21,10 +21,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 json::entries(request, |key, value| entry(parts, &String::from_utf8_lossy(key), value));
             });
         }
-        b"systeminstruction" => {
-            parts.systems = parts.systems.saturating_add(1);
-            content(parts, raw);
-        }
+        b"systeminstruction" => system(parts, raw),
         b"tools" => tools(parts, raw),
         b"generationconfig" => config(parts, raw),
         b"cachedcontent" => parts.open("content that the provider keeps"),
@@ -33,6 +30,14 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         b"title" => parts.text(raw),
         _ => parts.add(Kind::Schema, raw),
     }
+}
+
+/// Instructions, which may stand behind the conversation: they go on with nothing, and begin nothing.
+fn system<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let goes_on = parts.goes_on;
+    parts.systems = parts.systems.saturating_add(1);
+    content(parts, raw);
+    parts.goes_on = goes_on;
 }
 
 fn config<'a>(parts: &mut Parts<'a>, raw: &'a str) {
@@ -154,10 +159,7 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
 pub fn interaction<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "input" => interaction_input(parts, raw),
-        "system_instruction" => {
-            parts.systems = parts.systems.saturating_add(1);
-            content(parts, raw);
-        }
+        "system_instruction" => system(parts, raw),
         "tools" => crate::meter::dialect::prompt::tools(parts, raw, |tool| {
             crate::meter::dialect::prompt::is_kind(tool, &["function"], false)
         }),

@@ -57,38 +57,6 @@ impl Written {
     }
 }
 
-/// The words of definitions, a line each, without what holds them together: names, descriptions, values to choose from.
-/// So Gemini counts them.
-pub fn words(raw: &str) -> String {
-    let mut out = String::new();
-    word(&mut out, raw, DEEPEST);
-    out
-}
-
-fn word(out: &mut String, raw: &str, depth: usize) {
-    let Some(below) = depth.checked_sub(1) else { return };
-    let say = |out: &mut String, text: &str| {
-        out.push_str(text);
-        out.push('\n');
-    };
-    let object = json::entries(raw, |key, value| match key {
-        b"name" | b"description" if value.starts_with('"') => say(out, &json::text(value).unwrap_or_default()),
-        b"enum" => {
-            json::elements(value, |raw| say(out, &json::text(raw).unwrap_or_default()));
-        }
-        b"properties" => {
-            json::entries(value, |name, schema| {
-                say(out, &String::from_utf8_lossy(name));
-                word(out, schema, below);
-            });
-        }
-        _ => word(out, value, below),
-    });
-    if object.is_none() {
-        json::elements(raw, |raw| word(out, raw, below));
-    }
-}
-
 /// `{type, function: {name, description, parameters}}`, or the function by itself.
 fn define(out: &mut Written, tool: &str) {
     if out.full {
@@ -212,7 +180,7 @@ fn comment(out: &mut Written, description: Option<&str>, indent: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{BIT, DEEPEST, TIMES, of, words};
+    use super::{BIT, DEEPEST, TIMES, of};
 
     #[test]
     fn tools_become_types() {
@@ -225,13 +193,6 @@ mod tests {
             type weather = (_: {\n// Where\ncity: string,\ndays?: number | null, // default: 1\nunit?: \"c\" | \"f\",\n\
             at?: {\n  x?: number,\n}[],\n}) => any;\n\ntype now = () => any;\n\n} // namespace functions";
         assert_eq!(of(tools), written);
-    }
-
-    #[test]
-    fn words_are_what_is_left_of_them() {
-        let tools = r#"[{"functionDeclarations":[{"name":"weather","description":"What it is","parameters":{"type":"OBJECT",
-            "properties":{"city":{"type":"STRING","description":"Where"},"unit":{"enum":["c","f"]}}}}]}]"#;
-        assert_eq!(words(tools), "weather\nWhat it is\ncity\nWhere\nunit\nc\nf\n");
     }
 
     #[test]
@@ -291,7 +252,6 @@ mod tests {
         for raw in &hostile {
             let most = raw.len() * TIMES + BIT;
             assert!(of(raw).len() <= most, "{} of {}: {raw:.80}", of(raw).len(), raw.len());
-            assert!(words(raw).len() <= raw.len(), "{} of {}: {raw:.80}", words(raw).len(), raw.len());
         }
         let fallen_back = hostile.iter().filter(|raw| of(raw) == **raw).count();
         assert_eq!(fallen_back, 3, "what becomes too long is counted as it stands, and only that");
