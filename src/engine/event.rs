@@ -82,6 +82,8 @@ pub enum Cause {
     ClientAbort,
     /// No connection to the upstream could be made.
     ConnectFailure,
+    /// It was sent nowhere by Envoy's own choice: no route, no cluster, or a limit of its own. That says nothing of an upstream.
+    Unrouted,
     /// The upstream broke off, or timed out.
     UpstreamReset,
     /// Envoy is shutting down.

@@ -4,8 +4,10 @@
 //! tells what those that follow would meet. Where the plan names another model for such a time, the one that failed *rests*:
 //! calls for it go to the other one until its upstream's `retry-after` is over, or a time that the plan says.
 //!
-//! Rests lie in shared data, so that all workers of an Envoy know of them, one small value for each line of the catalogue
-//! that ever failed: names of callers' making share the line of their glob. Calls whose model stands in their path, or in a
+//! Rests lie in shared data, so that all workers of an Envoy know of them, one small value for each line of the catalogue,
+//! region and tier that ever failed: names of callers' making share the line of their glob. What Envoy sent nowhere by its own
+//! choice (no route, a circuit breaker) says nothing of an upstream, or callers could let a model rest by asking for a path
+//! that leads nowhere. Calls whose model stands in their path, or in a
 //! form, cannot be sent elsewhere and go where they would have gone. After a rest calls come back at once; the first that
 //! fails begins another one.
 
@@ -53,7 +55,7 @@ pub(super) fn next(
 ) -> Option<Step> {
     let Prepared { model, call, dialect, patience, .. } = prepared;
     let first = rule(plan, model, &call.model).filter(|_| call.can_be_sent())?;
-    if !rests(model, now, keys, cells) {
+    if !rests(plan, model, first, now, keys, cells) {
         return None;
     }
     let mut seen = vec![line(model)];
@@ -63,27 +65,56 @@ pub(super) fn next(
         if seen.contains(&line(to)) || patience.models.contains(&rule.to) {
             return None;
         }
-        if !rests(to, now, keys, cells) {
-            return Some(Step { from: line(model).to_owned(), to: rule.to.clone() });
+        // Where no rule is for it, nobody asks whether it rests.
+        match self::rule(plan, to, &rule.to) {
+            Some(next) if rests(plan, to, next, now, keys, cells) => {
+                seen.push(line(to));
+                rule = next;
+            }
+            _ => return Some(Step { from: line(model).to_owned(), to: rule.to.clone() }),
         }
-        seen.push(line(to));
-        rule = self::rule(plan, to, &rule.to)?;
     }
 }
 
-fn rests(model: &Model, now: Now, keys: &Keys, cells: &mut dyn Cells) -> bool {
+/// Whether a model rests for calls of this plan, by the rule that is for it.
+fn rests(plan: &Plan, model: &Model, rule: &Fallback, now: Now, keys: &Keys, cells: &mut dyn Cells) -> bool {
     // A store that does not answer says nothing of upstreams.
-    let cell = cells.load(&keys.rest(line(model))).ok().flatten();
-    cell.and_then(|cell| until(&cell.value)).is_some_and(|until| is_under_way(until, now))
+    let cell = cells.load(&keys.rest(&upstream(plan, model))).ok().flatten();
+    cell.and_then(|cell| Rest::read(&cell.value)).is_some_and(|rest| rest.is_under_way(rule.longest_ms, now))
 }
 
-/// A moment further away than any rest was written by a stranger, or before the clock began anew.
-fn is_under_way(until_ms: u64, now: Now) -> bool {
-    until_ms > now.mono_ms && until_ms.saturating_sub(now.mono_ms) <= LONGEST_REST_MS
+/// What routes tell upstreams apart by, as far as plans say it: the region, the tier, and the line of the catalogue. What is
+/// down for one of these need not be so for another.
+fn upstream(plan: &Plan, model: &Model) -> String {
+    let region = model.region(&plan.connectivity.regions).unwrap_or_default();
+    let tier = plan.connectivity.tier.as_deref().unwrap_or_default();
+    format!("{region}/{tier}/{}", line(model))
 }
 
-fn until(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_le_bytes)
+/// Since when and until when a model rests, in milliseconds of the clock that all workers share.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    since_ms: u64,
+    until_ms: u64,
+}
+
+impl Rest {
+    fn read(value: &[u8]) -> Option<Self> {
+        let (since, until) = value.split_first_chunk()?;
+        let (since_ms, until_ms) = (u64::from_le_bytes(*since), u64::from_le_bytes(until.try_into().ok()?));
+        Some(Self { since_ms, until_ms })
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        [self.since_ms.to_le_bytes(), self.until_ms.to_le_bytes()].concat()
+    }
+
+    /// For those who wait no longer than `longest_ms`. A rest that begins later than now was written by a stranger, or before
+    /// the clock began anew.
+    fn is_under_way(self, longest_ms: u64, now: Now) -> bool {
+        let longest = self.since_ms.saturating_add(longest_ms.min(LONGEST_REST_MS));
+        self.since_ms <= now.mono_ms && now.mono_ms < self.until_ms.min(longest)
+    }
 }
 
 /// Lets a model rest whose upstream is down or throttles, and `said` for how long. For how many milliseconds it rests from
@@ -99,16 +130,17 @@ pub(super) fn rest(
 ) -> Option<u64> {
     let rule = rule(plan, model, name)?;
     let ms = said.unwrap_or(rule.rest_ms).min(rule.longest_ms);
-    let key = keys.rest(line(model));
-    let until_ms = now.mono_ms.saturating_add(ms);
+    let key = keys.rest(&upstream(plan, model));
+    let begun = Rest { since_ms: now.mono_ms, until_ms: now.mono_ms.saturating_add(ms) };
     let there = cells.load(&key).ok()?;
-    let known = there.as_ref().and_then(|cell| until(&cell.value)).filter(|known| is_under_way(*known, now));
-    if ms == 0 || known.is_some_and(|known| known >= until_ms) {
+    let known = there.as_ref().and_then(|cell| Rest::read(&cell.value));
+    let known = known.filter(|known| known.is_under_way(rule.longest_ms, now));
+    if ms == 0 || known.is_some_and(|known| known.until_ms >= begun.until_ms) {
         return None;
     }
     let expect = there.map_or(Expect::Absent, |cell| Expect::Version(cell.version));
     // Whoever was faster has just met the same upstream.
-    cells.swap(&key, expect, &until_ms.to_le_bytes()).ok()?.then_some(ms)
+    cells.swap(&key, expect, &begun.bytes()).ok()?.then_some(ms)
 }
 
 /// For how long an answer asks not to be asked again, in milliseconds: OpenAI's `retry-after-ms`, or `retry-after` in

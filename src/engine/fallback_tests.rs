@@ -18,7 +18,13 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
 ";
 
 fn world() -> World {
-    World::new(policy::compile(POLICY, "p").unwrap(), 1, 2, 1_795_608_000_000, 1).unwrap()
+    with("")
+}
+
+/// With a line more in the policy's rules.
+fn with(rule: &str) -> World {
+    let policy = POLICY.replace("to: small}]", &format!("to: small}}{rule}]"));
+    World::new(policy::compile(&policy, "p").unwrap(), 1, 2, 1_795_608_000_000, 1).unwrap()
 }
 
 /// What the upstream does.
@@ -26,6 +32,8 @@ enum Does {
     Answers,
     Fails(u16),
     Refuses,
+    /// Envoy has no route.
+    Unrouted,
 }
 
 /// A call by way of one of two VMs: the model that it went to; empty: it reached none.
@@ -36,6 +44,7 @@ fn asks(world: &World, vm: usize, model: &str, does: &Does) -> String {
         Does::Answers => {}
         Does::Fails(status) => call.plot.script = Script { error: Some(*status), ..Script::default() },
         Does::Refuses => call.plot.ending = Ending::ConnectFailure,
+        Does::Unrouted => call.plot.ending = Ending::Unrouted,
     }
     let stream = world.open(At { process: 0, vm }, call).unwrap();
     assert!(world.run(1_000));
@@ -67,6 +76,7 @@ fn an_upstream_that_cannot_be_reached_is_down_and_a_bad_request_is_not() {
         (Does::Refuses, "mid"),
         (Does::Fails(429), "mid"),
         (Does::Fails(529), "mid"),
+        (Does::Unrouted, "large"),
         (Does::Fails(400), "large"),
         (Does::Fails(500), "large"),
     ] {
@@ -85,6 +95,21 @@ fn where_all_rest_a_call_goes_where_it_was_to_go() {
     // Nothing takes the place of the last.
     asks(&world, 0, "small", &Does::Fails(503));
     assert_eq!(asks(&world, 0, "large", &Does::Answers), "small", "no rule says that it rests");
+}
+
+/// Three that take each other's place in turn, all down: a call goes where it was to go, and nobody looks for ever.
+#[test]
+fn rules_that_go_round_end() {
+    let world = with(", {models: [small], to: large}");
+    for model in ["large", "mid", "small"] {
+        asks(&world, 0, model, &Does::Fails(503));
+    }
+    // The second and the third were sent on, to one that was still up: they rest since that one's failure.
+    for _ in 0..3 {
+        asks(&world, 0, "large", &Does::Fails(503));
+    }
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "large");
+    assert_eq!(rested(&world), 3);
 }
 
 fn headers(list: &[(&str, &str)]) -> Vec<Header> {
@@ -121,7 +146,7 @@ fn what_an_upstream_asks_for_is_read_in_all_its_forms() {
 fn rests_are_bounded_never_shortened_and_strangers_values_mean_nothing() {
     let bundle = policy::compile(POLICY, "p").unwrap();
     let (plan, model) = (&bundle.plans[0], bundle.models.find("large").unwrap());
-    let keys = Keys::new(&bundle.name);
+    let (keys, key) = (Keys::new(&bundle.name), Keys::new(&bundle.name).rest("//large"));
     let shared = crate::sim::store::SharedData::default();
     let mut cells = shared.cells(0);
     let at = |mono_ms| Now { wall_ms: 0, mono_ms };
@@ -131,12 +156,47 @@ fn rests_are_bounded_never_shortened_and_strangers_values_mean_nothing() {
     assert_eq!(let_rest(None, 55_000), Some(10_000));
     assert_eq!(let_rest(Some(0), 90_000), None, "it may be asked at once");
     let mut cells = shared.cells(0);
-    assert!(rests(model, at(64_999), &keys, &mut cells) && !rests(model, at(65_000), &keys, &mut cells));
-    for odd in [&b""[..], b"1234567", &u64::MAX.to_le_bytes(), b"123456789"] {
-        let cell = cells.load(&keys.rest("large")).unwrap().unwrap();
-        assert!(cells.swap(&keys.rest("large"), Expect::Version(cell.version), odd).unwrap());
-        assert!(!rests(model, at(1), &keys, &mut cells), "{odd:?}");
+    let mut rest_by = |rule: &Fallback, mono_ms| rests(plan, model, rule, at(mono_ms), &keys, &mut cells);
+    let rule = &plan.connectivity.fallback[0];
+    assert!(rest_by(rule, 64_999) && !rest_by(rule, 65_000) && !rest_by(rule, 54_999));
+    let shorter = Fallback { longest_ms: 2_000, ..rule.clone() };
+    assert!(rest_by(&shorter, 56_999) && !rest_by(&shorter, 57_000), "others wait no longer than they say");
+    let now = 1_000_000_u64.to_le_bytes();
+    for odd in [&b""[..], &now, b"123456789", &[0xff; 16], &[now, u64::MAX.to_le_bytes()].concat(), &[0; 17]] {
+        let mut cells = shared.cells(0);
+        let cell = cells.load(&key).unwrap().unwrap();
+        assert!(cells.swap(&key, Expect::Version(cell.version), odd).unwrap());
+        assert!(!rests(plan, model, rule, at(999_999), &keys, &mut cells), "{odd:?}");
     }
+    let mut cells = shared.cells(0);
     assert_eq!(rest(plan, bundle.models.find("small").unwrap(), "small", None, at(1), &keys, &mut cells), None);
     assert_eq!(rest(plan, model, "large", None, at(1), &keys, &mut cells), Some(10_000), "and is written over");
+}
+
+/// Where routes tell upstreams apart by region and tier, one that is down is no reason to leave the others.
+#[test]
+fn what_is_down_in_a_region_or_for_a_tier_is_so_nowhere_else() {
+    let policy = POLICY.replace("large: {count: o200k_base}", "large: {count: o200k_base, regions: [eu, us]}").replace(
+        "plans: {p: {connectivity: {",
+        "plans: {us: {connectivity: {regions: [us], fallback: [{models: [large], to: large2}]}}, \
+         gold: {connectivity: {tier: gold, fallback: [{models: [large], to: mid}]}}, p: {connectivity: {",
+    );
+    let policy = policy.replace("models: {", "models: {large2: {count: o200k_base, regions: [us]}, ");
+    let seat = |name: &str, digit: &str| format!("{name}: {{org: {name}, keys: ['sha256:{}']}}", digit.repeat(64));
+    let policy = policy
+        .replace("assign: [", "assign: [{when: {org: us}, plan: us}, {when: {org: gold}, plan: gold}, ")
+        .replace("seats: {", &format!("seats: {{{}, {}, ", seat("us", "1"), seat("gold", "2")));
+    let bundle = policy::compile(&policy, "p").unwrap();
+    let keys = Keys::new(&bundle.name);
+    let mut cells = crate::sim::store::SharedData::default().cells(0);
+    let model = bundle.models.find("large").unwrap();
+    let now = Now { wall_ms: 0, mono_ms: 5 };
+    let plans: Vec<&Plan> = bundle.plans.iter().collect();
+    for (at, plan) in plans.iter().enumerate() {
+        for (place, other) in plans.iter().enumerate() {
+            let rests = rests(other, model, &other.connectivity.fallback[0], now, &keys, &mut cells);
+            assert_eq!(rests, place < at, "plan {place}");
+        }
+        assert!(rest(plan, model, "large", None, now, &keys, &mut cells).is_some());
+    }
 }

@@ -451,8 +451,10 @@ fn unavailable(why: &str) -> Reply {
 
 /// Envoy's response flags, one bit each.
 mod flag {
-    /// No healthy upstream, connection failure, overflow, no route, no cluster, name resolution.
-    pub const NOT_CONNECTED: u64 = 0x2 | 0x20 | 0x80 | 0x100 | 0x100_0000 | 0x400_0000;
+    /// No healthy upstream, connection failure, name resolution.
+    pub const NOT_CONNECTED: u64 = 0x2 | 0x20 | 0x400_0000;
+    /// Overflow (a circuit breaker of Envoy's own), no route, no cluster.
+    pub const UNROUTED: u64 = 0x80 | 0x100 | 0x100_0000;
     /// The client closed its connection (also: the proxy shuts down), or reset its HTTP/2 stream.
     pub const DOWNSTREAM_CLOSED: u64 = 0x4000 | 0x1000_0000;
     /// Timeout, reset by Envoy, by the upstream, connection closed, out of retries, longest duration twice, broken protocol.
@@ -477,6 +479,8 @@ fn cause(response_ended: bool) -> Cause {
     }
     if flags & flag::NOT_CONNECTED != 0 {
         Cause::ConnectFailure
+    } else if flags & flag::UNROUTED != 0 {
+        Cause::Unrouted
     } else if flags & (flag::UPSTREAM_BROKE | flag::IDLE) != 0 {
         Cause::UpstreamReset
     } else if flags == 0 && response_ended {

@@ -84,6 +84,8 @@ pub struct Call {
     pub asks_usage: bool,
     /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
     pub open: Option<&'static str>,
+    /// It names other models than [`model`](Self::model) that may answer too, as the provider likes.
+    pub choice: bool,
     /// The output limit may not be clamped below this many tokens: a thinking budget and one, or where there is no limit
     /// to clamp; else 0.
     pub floor: u64,
@@ -657,6 +659,7 @@ impl<'a> Head<'a> {
             choices,
             asks_usage: self.asks_usage,
             open: parts.open,
+            choice: parts.choice,
             floor,
             asked: parts.asked,
             media: parts.media,

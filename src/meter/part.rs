@@ -74,6 +74,8 @@ pub struct Parts<'a> {
     /// Tokens for what is named in the body but written by the provider.
     pub fixed: u64,
     pub open: Option<&'static str>,
+    /// It names other models that may answer too.
+    pub choice: bool,
     /// There is text in it as numbers of tokens, which nobody here can read.
     pub numbered: bool,
     /// There are tools, or a schema for the output.
@@ -102,6 +104,7 @@ impl<'a> Parts<'a> {
             systems: 0,
             fixed: 0,
             open: None,
+            choice: false,
             numbered: false,
             schemas: false,
             goes_on: false,
@@ -191,6 +194,14 @@ impl<'a> Parts<'a> {
     /// The request cannot be bounded. The first reason stays.
     pub fn open(&mut self, why: &'static str) {
         self.open.get_or_insert(why);
+    }
+
+    /// Other models that may answer too, as the provider likes.
+    pub fn choice(&mut self, raw: &str) {
+        if raw != "[]" {
+            self.choice = true;
+            self.open("a choice of models");
+        }
     }
 
     pub fn frame(&mut self) {

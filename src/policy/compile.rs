@@ -127,8 +127,10 @@ fn is_served(at: Mark, name: &str, document: &Document, faults: &mut Faults) {
 
 /// The line of the catalogue that a name falls to, before the catalogue is built.
 pub(super) fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d ModelText> {
-    let exact = document.models.iter().find(|row| row.pattern.value == name);
-    exact.or_else(|| document.models.iter().find(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name))))
+    let exact = document.models.iter().find(|row| row.glob.is_none() && row.pattern.value == name);
+    let globs = document.models.iter().rev().filter(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name)));
+    // The longest, and of those the first: the last of the reversed ones.
+    exact.or_else(|| globs.max_by_key(|row| row.pattern.value.len()))
 }
 
 fn tier_can_be_set(plan: &PlanText, document: &Document, faults: &mut Faults) {

@@ -134,11 +134,13 @@
 //!       streaming: required            # optional: or `forbidden`
 //!       tier: gold                     # optional: x-farebox-tier on the request that goes upstream
 //!       regions: [eu, us]              # optional: calls go only to models that are served in one of these, else they are
-//!                                      # refused; x-farebox-region tells Envoy's routes the first of them that the model has
+//!                                      # refused; x-farebox-region tells Envoy's routes the first of them that the model has.
+//!                                      # A place that stands in a path (a Vertex location, an ARN) is not read: `paths` keep it
 //!       fallback:                      # optional: once an answer was 429, 503 or 529, or no upstream could be reached,
 //!                                      # calls that follow go to another model, as after a downgrade, for as long as its
 //!                                      # `retry-after` says, up to `longest`, else `for`; these are the defaults. The call
-//!                                      # that failed keeps its answer. What is learned holds for all workers of an Envoy
+//!                                      # that failed keeps its answer. What is learned holds for all workers of an Envoy, for
+//!                                      # one region and tier. `to` may be a model that callers may not ask for (`models`)
 //!         - {models: [demo-large], to: demo-free, for: 30s, longest: 5m}
 //!       observe: [sources, hours]      # optional: rules of this half that only observe: what they would refuse is counted
 //!                                      # and in the record (`passed`), and goes on

@@ -15,7 +15,7 @@ pub const FORMAT: u16 = 4;
 /// | `x/<vm>/<n>` | an exchange slot |
 /// | `a/<subject>` | an account |
 /// | `c/<n>` | what was learned of how a model's provider counts |
-/// | `r/<line>` | until when a line of the catalogue rests, because its upstream is down or throttles |
+/// | `r/<region>/<tier>/<line>` | since and until when a line of the catalogue rests, because its upstream is down or throttles |
 ///
 /// The bundle's *name*, not its version: an update of the policy keeps the counters. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,9 +55,9 @@ impl Keys {
         format!("{}c/{place}", self.prefix).into_bytes()
     }
 
-    /// Where it stands until when a line of the catalogue rests.
-    pub fn rest(&self, line: &str) -> Vec<u8> {
-        format!("{}r/{line}", self.prefix).into_bytes()
+    /// Where it stands until when an upstream rests: region, tier and line of the catalogue.
+    pub fn rest(&self, upstream: &str) -> Vec<u8> {
+        format!("{}r/{upstream}", self.prefix).into_bytes()
     }
 
     /// Where the account of `subject` is.

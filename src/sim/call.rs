@@ -55,6 +55,8 @@ pub enum Ending {
     UpstreamCut(u32),
     /// No connection to the upstream.
     ConnectFailure,
+    /// Envoy has no route for it.
+    Unrouted,
     /// Envoy answers by itself (no route, a filter behind), the upstream hears nothing.
     LocalReply,
 }

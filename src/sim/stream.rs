@@ -245,9 +245,10 @@ impl Stream {
 
     fn leave(&mut self, desk: &mut Desk<'_>) {
         let ending = self.call.plot.ending;
-        if matches!(ending, Ending::ConnectFailure | Ending::LocalReply | Ending::UpstreamCut(0)) {
+        if matches!(ending, Ending::ConnectFailure | Ending::Unrouted | Ending::LocalReply | Ending::UpstreamCut(0)) {
             let (cause, attempts) = match ending {
                 Ending::ConnectFailure => (Cause::ConnectFailure, 1),
+                Ending::Unrouted => (Cause::Unrouted, 0),
                 Ending::LocalReply => (Cause::Finished, 0),
                 _ => (Cause::UpstreamReset, 1),
             };

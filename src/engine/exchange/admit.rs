@@ -23,7 +23,10 @@ impl Exchange {
         if prepared.call.open.is_some_and(|open| guard::ceiling(plan, open, name).is_err()) {
             return;
         }
-        let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
+        let Some(model) = self.bundle.models.find(name).filter(|model| guard::stays(plan, model)) else { return };
+        if !prepared.call.send_to(name) {
+            return;
+        }
         let round = prepared.price.round;
         prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
         prepared.model = model.clone();
@@ -34,7 +37,8 @@ impl Exchange {
     /// Sends a call on as long as the model that it would go to rests.
     fn fall_back(&self, plan: &Plan, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mut dyn Cells) {
         while let Some(step) = fallback::next(&self.bundle, plan, prepared, now, &vm.keys, cells) {
-            prepared.patience.models.push(step.to.clone());
+            // It is not sent back either.
+            prepared.patience.models.extend([prepared.call.model.clone(), step.to.clone()]);
             self.send_to(prepared, &step.to, vm);
             if prepared.call.model != step.to {
                 return;

@@ -57,12 +57,26 @@ pub fn endpoints(head: &Head<'_>) -> Judged {
 pub fn models(body: &Body<'_>) -> Judged {
     let (allowed, asked) = (&body.plan.security.models, body.call.model.as_str());
     let named = || allowed.iter().any(|glob| glob.glob().glob() == asked);
-    if allowed.is_empty() || matches(allowed, body.model.real(asked)) || named() {
+    if allowed.is_empty() {
+        return Ok(());
+    }
+    one_model(body)?;
+    if matches(allowed, body.model.real(asked)) || named() {
         return Ok(());
     }
     let model = quoted(asked);
     let outside = format!("the plan does not include the model {model}; ask for another model");
     Err(Found::forbidden(outside, format!("plan `{}` does not allow {model}", body.plan.name)))
+}
+
+/// It leaves no choice to its provider, which nobody could hold to a list.
+pub fn one_model(body: &Body<'_>) -> Judged {
+    if !body.call.choice {
+        return Ok(());
+    }
+    let outside = "the plan takes calls to one model only; ask for it with `model`, and leave `models` out".to_owned();
+    let inside = format!("the call names other models in `models`, which plan `{}` cannot judge", body.plan.name);
+    Err(Found::forbidden(outside, inside))
 }
 
 /// There is nothing in the prompt but what the plan allows.

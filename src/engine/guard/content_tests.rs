@@ -105,6 +105,20 @@ fn an_alias_that_the_plan_names_is_meant() {
     assert!(asks("latest") && !asks("large"));
 }
 
+/// OpenRouter takes other models in `models`, and asks the one that it likes.
+#[test]
+fn a_choice_of_models_is_none_that_a_plan_can_judge() {
+    let listed = bundle("security: {models: [m]}");
+    for more in [json!({}), json!({"models": []}), json!({"models": null}), json!({"service_tier": "auto"})] {
+        assert!(chat(&listed, models, more.clone()), "{more}");
+    }
+    for dialect in [Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages] {
+        let body = json!({"model": "m", "models": ["m", "forbidden"], "max_tokens": 9}).to_string();
+        assert!(judge(&listed, models, dialect, &body).is_err(), "{dialect:?}");
+        assert!(judge(&bundle("security: {tools: {deny: [x]}}"), models, dialect, &body).is_ok(), "no list, no matter");
+    }
+}
+
 #[test]
 fn prompts_have_in_them_what_the_plan_allows() {
     let words = bundle("security: {modalities: [text]}");

@@ -35,7 +35,7 @@ impl Open {
                 }
             }
             Answer::Local | Answer::None => match (cause, attempts) {
-                (Cause::ConnectFailure, _) => Outcome::ConnectFailure,
+                (Cause::ConnectFailure | Cause::Unrouted, _) => Outcome::ConnectFailure,
                 (_, Some(0)) => Outcome::NeverSent,
                 (Cause::ClientAbort | Cause::Shutdown, _) => Outcome::Aborted,
                 _ => Outcome::NoResponse,
@@ -159,7 +159,7 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let rule = settlement::rule(outcome, &plan.hold);
-        self.let_rest(plan, outcome, now, vm, cells, effects);
+        self.let_rest(plan, (outcome, cause), now, vm, cells, effects);
         vm.meet_model(&self.counting(seat), now, cells);
         let bounded = self.gauge.counted().is_none();
         if bounded && rule != Charge::Nothing {
@@ -237,14 +237,14 @@ impl Open {
     fn let_rest(
         &self,
         plan: &Plan,
-        outcome: Outcome,
+        (outcome, cause): (Outcome, Cause),
         now: Now,
         vm: &Vm,
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) {
         let why = match (outcome, self.status()) {
-            (Outcome::ConnectFailure, _) => "connect_failure",
+            (Outcome::ConnectFailure, _) if cause == Cause::ConnectFailure => "connect_failure",
             (Outcome::UpstreamError, 429) => "429",
             (Outcome::UpstreamError, 503) => "503",
             (Outcome::UpstreamError, 529) => "529",

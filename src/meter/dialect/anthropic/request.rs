@@ -28,7 +28,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");
         }
-        "models" => parts.open("a choice of models"),
+        "models" => parts.choice(raw),
         "chat_template" => {
             parts.text(raw);
             parts.open("a chat template of its own");

@@ -45,7 +45,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.add(Kind::Schema, raw);
             parts.open("content that the provider keeps");
         }
-        "models" => parts.open("a choice of models"),
+        "models" => parts.choice(raw),
         "chat_template" => {
             parts.text(raw);
             parts.open("a chat template of its own");

@@ -33,7 +33,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.open("a prompt that the provider keeps");
         }
         "plugins" => parts.open("a search by the provider"),
-        "models" => parts.open("a choice of models"),
+        "models" => parts.choice(raw),
         "context_management" => parts.open("a summary that the provider writes"),
         "reasoning" => {
             parts.beside(raw);
