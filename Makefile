@@ -112,7 +112,7 @@ figures: ## how well and how fast secrets and personal data are detected, and fa
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: search
-search: ## every interleaving of the accounts' store operations, the full case, an hour of all cores (SEARCH=three: only cases with that in their name)
+search: ## every interleaving of the accounts' store operations, the full case, some twenty minutes of two cores (SEARCH=hostile: only cases with that in their name)
 	SEARCH="$(SEARCH)" CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
 
 .PHONY: laws

@@ -9,7 +9,7 @@ use super::answer::{Answer, Usage};
 use super::ask::Ask;
 
 /// Exchanges remembered one by one; the counters go on.
-pub const REMEMBERED: usize = 20_000;
+pub const REMEMBERED: usize = 100_000;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
