@@ -84,7 +84,7 @@ class Model(Program):
         return requests.get(f"{self.url}/stats", params=query, timeout=30).json()
 
     def exchanges(self):
-        return self.stats(last=20_000)["exchanges"]
+        return self.stats(last=100_000)["exchanges"]
 
     def last(self):
         (exchange,) = self.stats(last=1)["exchanges"]
