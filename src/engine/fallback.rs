@@ -7,9 +7,8 @@
 //! Rests lie in shared data, so that all workers of an Envoy know of them, one small value for each line of the catalogue,
 //! region and tier that ever failed: names of callers' making share the line of their glob. What Envoy sent nowhere by its own
 //! choice (no route, a circuit breaker) says nothing of an upstream, or callers could let a model rest by asking for a path
-//! that leads nowhere. Calls whose model stands in their path, or in a
-//! form, cannot be sent elsewhere and go where they would have gone. After a rest calls come back at once; the first that
-//! fails begins another one.
+//! that leads nowhere. Calls whose model stands in their path, or in a form, cannot be sent elsewhere and go where they
+//! would have gone. After a rest calls come back at once; the first that fails begins another one.
 
 use super::admission::{How, Passed};
 use super::event::Header;

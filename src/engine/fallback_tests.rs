@@ -97,6 +97,28 @@ fn where_all_rest_a_call_goes_where_it_was_to_go() {
     assert_eq!(asks(&world, 0, "large", &Does::Answers), "small", "no rule says that it rests");
 }
 
+/// The upstream says one second, and the rule ten.
+#[test]
+fn what_an_upstream_says_goes_before_what_the_plan_says() {
+    let world = world();
+    asks(&world, 0, "large", &Does::Fails(429));
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "mid");
+    (0..21).for_each(|_| world.tick(50));
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "large");
+}
+
+/// Whom a full quota has sent away from a model is not sent back to it, for the other one's upstream is down.
+#[test]
+fn nobody_falls_back_to_a_model_that_a_quota_sent_them_from() {
+    let caps = "tokens: {caps: {calls: {limit: 1 request, per: seat, window: lifetime, models: [large], full: [downgrade mid]}}}";
+    let policy = POLICY.replace("{models: [mid], to: small}", "{models: [mid], to: large}");
+    let policy = policy.replace("plans: {p: {", &format!("plans: {{p: {{{caps}, "));
+    let world = World::new(policy::compile(&policy, "p").unwrap(), 1, 2, 1_795_608_000_000, 1).unwrap();
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "large");
+    assert_eq!(asks(&world, 0, "large", &Does::Fails(503)), "mid", "the quota is full");
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "mid", "which rests, and is asked all the same");
+}
+
 /// Three that take each other's place in turn, all down: a call goes where it was to go, and nobody looks for ever.
 #[test]
 fn rules_that_go_round_end() {

@@ -3,7 +3,8 @@
 //! Ours take up to three digits for a token, and a sign with the ends of lines behind it. Gemini's, Qwen's and Mistral's
 //! cut numbers into their digits (Gemma's report, "Tokenizer"; Qwen's technical report, 2.2; Mistral's `tekken` pattern,
 //! `\p{N}`), and Gemini's cuts lines off the sign before them too: with both, recorded answers with numbers, dates and
-//! indented JSON come out exactly, and so do names like `get_weather`, where a `_` is a token of its own. It is told from the bytes alone, so it costs a look at each.
+//! indented JSON come out exactly, and so do names like `get_weather`, where a `_` is a token of its own. It is told from
+//! the bytes alone, so it costs a look at each.
 
 use super::count::Encoding;
 

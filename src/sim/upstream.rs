@@ -127,7 +127,10 @@ fn script(words: &str, headers: &[Header], plot: &Plot) -> Result<Script, String
 }
 
 fn refuse(api: Api, status: u16, message: &str, truth: Truth) -> Spoken {
-    let headers = vec![header(":status", &status.to_string()), header("content-type", "application/json")];
+    let mut headers = vec![header(":status", &status.to_string()), header("content-type", "application/json")];
+    if status == 429 {
+        headers.push(header("retry-after", "1"));
+    }
     let body = dialect::error(api, status, message).to_string().into_bytes();
     let truth = Truth { status, ..truth };
     Spoken { status, headers, pieces: VecDeque::from([body]), pace_ms: 0, silent_after: None, truth }

@@ -23,10 +23,10 @@ impl Exchange {
         if prepared.call.open.is_some_and(|open| guard::ceiling(plan, open, name).is_err()) {
             return;
         }
-        let Some(model) = self.bundle.models.find(name).filter(|model| guard::stays(plan, model)) else { return };
-        if !prepared.call.send_to(name) {
-            return;
-        }
+        let left = prepared.call.model.clone();
+        let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
+        // Nothing sends it back there.
+        prepared.patience.models.push(left);
         let round = prepared.price.round;
         prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
         prepared.model = model.clone();
@@ -37,8 +37,7 @@ impl Exchange {
     /// Sends a call on as long as the model that it would go to rests.
     fn fall_back(&self, plan: &Plan, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mut dyn Cells) {
         while let Some(step) = fallback::next(&self.bundle, plan, prepared, now, &vm.keys, cells) {
-            // It is not sent back either.
-            prepared.patience.models.extend([prepared.call.model.clone(), step.to.clone()]);
+            prepared.patience.models.push(step.to.clone());
             self.send_to(prepared, &step.to, vm);
             if prepared.call.model != step.to {
                 return;

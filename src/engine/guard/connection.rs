@@ -8,7 +8,7 @@ use crate::engine::denial::{Kind, quoted};
 use crate::engine::event::Header;
 use crate::engine::source as place;
 use crate::meter::dialect::readings;
-use crate::policy::bundle::{Guard, Model, Plan, Streaming, Timeouts, matches};
+use crate::policy::bundle::{Guard, Plan, Streaming, Timeouts, matches};
 
 /// The method is one of the plan's. Case counts, as it does to servers.
 pub fn methods(head: &Head<'_>) -> Judged {
@@ -177,12 +177,6 @@ pub fn regions(body: &Body<'_>) -> Judged {
         format!("the plan's calls stay in regions in which the model {model} is not served; ask for another one");
     let inside = format!("plan `{}` stays in {}, {model} is served elsewhere", body.plan.name, allowed.join(", "));
     Err(Found::new(Kind::Forbidden, outside, inside))
-}
-
-/// Whether the policy may send a call of the plan to this model.
-pub fn stays(plan: &Plan, model: &Model) -> bool {
-    let allowed = &plan.connectivity.regions;
-    allowed.is_empty() || plan.observes(Guard::Regions) || model.region(allowed).is_some()
 }
 
 /// The call asks for a stream where the plan requires one, and for none where it forbids them.

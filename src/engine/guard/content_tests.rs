@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::event::Header;
+use crate::engine::guard::connection::regions;
 use crate::engine::guard::tests::{bundle, plan};
 use crate::meter::call::read_call;
 use crate::meter::dialect::Dialect;
@@ -117,6 +118,14 @@ fn a_choice_of_models_is_none_that_a_plan_can_judge() {
         assert!(judge(&listed, models, dialect, &body).is_err(), "{dialect:?}");
         assert!(judge(&bundle("security: {tools: {deny: [x]}}"), models, dialect, &body).is_ok(), "no list, no matter");
     }
+    let text = format!(
+        "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\nunknown: {{path: deny, body: deny}}\n\
+         models: {{m: {{count: o200k_base, regions: [eu]}}}}\nplans: {{team: {{connectivity: {{regions: [eu]}}}}}}\n\
+         seats: {{s: {{org: o, keys: [\"sha256:{}\"]}}}}\nassign: [{{otherwise: team}}]\n",
+        "1".repeat(64)
+    );
+    let stays = crate::policy::compile(&text, "p").unwrap();
+    assert!(chat(&stays, regions, json!({})) && !chat(&stays, regions, json!({"models": ["m", "elsewhere"]})));
 }
 
 #[test]

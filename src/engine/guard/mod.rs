@@ -20,7 +20,7 @@ use crate::meter::dialect::Dialect;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscription};
 
-pub use connection::{answer_size, late, stays};
+pub use connection::{answer_size, late};
 pub use content::{called, may_call, not_forced, unseen};
 
 /// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).

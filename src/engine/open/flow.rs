@@ -57,7 +57,7 @@ impl Open {
             self.hides_usage,
         );
         headers.iter().for_each(|(name, value)| reader.header(name, value));
-        self.retry_after_ms = fallback::retry_after(headers, now);
+        self.retry_after_ms = fallback::retry_after(headers, now).filter(|_| status >= 400);
         if self.in_pieces {
             reader.comes_in_pieces();
         }

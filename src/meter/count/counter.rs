@@ -153,3 +153,29 @@ impl<P: Pattern> Count for Counter<P> {
         Long::begin(self, text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AT_FIRST, Count, Counter, REMEMBERED};
+    use crate::meter::count::pattern::O200k;
+
+    /// It begins small, because the first count in a VM waits for it; it ends large, and where it lies it stays.
+    #[test]
+    fn room_grows_with_what_is_learned_and_no_further() {
+        let mut counter = Counter::<O200k>::new();
+        let (capacity, mut rooms) = (counter.remembered.capacity(), vec![counter.remembered.len()]);
+        // A piece each: words of five letters.
+        let letter = |at: usize, place: u32| char::from(b'a' + (at / 26_usize.pow(place) % 26) as u8);
+        let word = |at: usize| [' ', 'q'].into_iter().chain((0..4).map(move |place| letter(at, place)));
+        let words = |from: usize| (from..from + 1_000).flat_map(word).collect::<String>();
+        for from in (0..100_000).step_by(1_000) {
+            let once = counter.count(&words(from), u64::MAX);
+            assert_eq!(once, counter.count(&words(from), u64::MAX), "as it was before the room grew");
+            if rooms.last() != Some(&counter.remembered.len()) {
+                rooms.push(counter.remembered.len());
+            }
+        }
+        assert_eq!(rooms, [AT_FIRST, AT_FIRST * 4, REMEMBERED]);
+        assert_eq!(counter.remembered.capacity(), capacity);
+    }
+}
