@@ -106,9 +106,12 @@ mod tests {
     #[test]
     fn what_was_driven_out_is_judged_again() {
         let mut verdicts = Verdicts::new();
-        let pairs: Vec<(u32, u32)> =
-            (0..60_000).map(|at| (at * 3, 199_000 - at)).filter(|(left, right)| place(*left, *right).0 < 16).collect();
-        assert!(pairs.len() > 8, "{} pairs for 16 slots", pairs.len());
+        // What merges is never left as two; what is taken at random nearly always can be.
+        let merged = (300..100_000).map(|token| O200K.halves(token));
+        let random = (0..60_000).map(|at| (at * 3, 199_000 - at));
+        let pairs: Vec<(u32, u32)> = merged.chain(random).filter(|(left, right)| place(*left, *right).0 < 16).collect();
+        let alone = pairs.iter().filter(|(left, right)| judge(&O200K, *left, *right)).count();
+        assert!(alone > 8 && pairs.len() - alone > 8, "{alone} of {} pairs for 16 slots", pairs.len());
         for _ in 0..2 {
             for (left, right) in &pairs {
                 assert_eq!(verdicts.neighbours(&O200K, *left, *right), judge(&O200K, *left, *right), "{left} {right}");
