@@ -1,17 +1,17 @@
 //! The record of one subject: every quota's windows, holds and grants, and who changed it last.
 //!
-//! Layout, little-endian, [`FORMAT`] 4: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
-//! quotas, a count u16 and that many stamps, and nothing behind them.
+//! Layout, little-endian, [`FORMAT`] 5: `format u16`, subject (length u32 and UTF-8), a count u16 and that many
+//! quotas, a count u16 and that many stamps, and nothing behind them. A *number* has up to ten bytes (see `layout`).
 //!
 //! | part | bytes |
 //! |---|---|
 //! | quota | id u64, kind u8, then by kind |
-//! | windowed, 0 | closed u8, ledger's left u64, current period, a count u8 and that many before it, the last one first |
-//! | bucket, 1 | moment of the level, level, remainder of its last drain: three u64 |
-//! | concurrent, 2 | what runs u64 |
-//! | sliding, 3 | length, latest moment, held: three u64, a count u16 and that many slices: start u64, amount u64 |
-//! | period | start, ends, granted, used, held, returned, carried, allowed, owed, spare: ten u64; waived, late: two u8 |
-//! | stamp | VM slot u16, generation u32, number u64 |
+//! | windowed, 0 | closed u8, ledger's left, a number, current period, a count u8 and that many before it, the last one first |
+//! | bucket, 1 | moment of the level, level, remainder of its last drain: three numbers |
+//! | concurrent, 2 | what runs, a number |
+//! | sliding, 3 | length, latest moment, held: three numbers, a count u16 and that many slices: start and amount, two numbers |
+//! | period | start, ends, granted, used, held, returned, carried, allowed, owed, spare: ten numbers; waived, late: two u8 |
+//! | stamp | VM slot u16, generation u32, number of the operation, a number |
 
 use super::keys::FORMAT;
 use super::layout::{Reader, Writer};
@@ -168,13 +168,14 @@ impl Account {
         }
         let named = from.text()?;
         let entries = from.list(Entry::read)?;
-        let stamps = from.list(|from| Some((from.u16()?, Stamp { generation: from.u32()?, number: from.u64()? })))?;
+        let stamps =
+            from.list(|from| Some((from.u16()?, Stamp { generation: from.u32()?, number: from.number()? })))?;
         let account = from.end(Self { subject: named, entries, stamps })?;
         (account.subject == subject).then_some(account)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let size = 16 + self.subject.len() + 200 * self.entries.len() + 14 * self.stamps.len();
+        let size = 16 + self.subject.len() + 100 * self.entries.len() + 16 * self.stamps.len();
         let mut to = Writer::new(size);
         to.u16(FORMAT);
         to.bytes(self.subject.as_bytes());
@@ -182,7 +183,7 @@ impl Account {
         to.list(&self.stamps, |to, (vm, stamp)| {
             to.u16(*vm);
             to.u32(stamp.generation);
-            to.u64(stamp.number);
+            to.number(stamp.number);
         });
         to.done()
     }
@@ -278,22 +279,22 @@ impl Entry {
         let id = QuotaId(from.u64()?);
         Some(match from.u8()? {
             0 => {
-                let (closed, left, current) = (from.flag()?, from.u64()?, Period::read(from)?);
+                let (closed, left, current) = (from.flag()?, from.number()?, Period::read(from)?);
                 let before = (0..from.u8()?).map(|_| Period::read(from)).collect::<Option<_>>()?;
                 Self { closed, left, current, before, ..Self::new(id, Kind::Windowed) }
             }
             1 => {
-                let (start, used, ends) = (from.u64()?, from.u64()?, from.u64()?);
+                let (start, used, ends) = (from.number()?, from.number()?, from.number()?);
                 let current = Period { start, used, ends, ..Period::default() };
                 Self { current, ..Self::new(id, Kind::Bucket) }
             }
             2 => {
-                let current = Period { held: from.u64()?, ..Period::default() };
+                let current = Period { held: from.number()?, ..Period::default() };
                 Self { current, ..Self::new(id, Kind::Concurrent) }
             }
             3 => {
-                let (length_ms, latest_ms, held) = (from.u64()?, from.u64()?, from.u64()?);
-                let charged = from.list(|from| Some((from.u64()?, from.u64()?)))?;
+                let (length_ms, latest_ms, held) = (from.number()?, from.number()?, from.number()?);
+                let charged = from.list(|from| Some((from.number()?, from.number()?)))?;
                 let (slices, current) =
                     (Slices { length_ms, latest_ms, charged }, Period { held, ..Period::default() });
                 Self { slices, current, ..Self::new(id, Kind::Sliding) }
@@ -309,7 +310,7 @@ impl Entry {
             Kind::Windowed => {
                 to.u8(0);
                 to.flag(*closed);
-                to.u64(*left);
+                to.number(*left);
                 current.write(to);
                 let before = before.get(..MOST_KEPT).unwrap_or(before);
                 to.u8(u8::try_from(before.len()).unwrap_or(u8::MAX));
@@ -317,20 +318,20 @@ impl Entry {
             }
             Kind::Bucket => {
                 to.u8(1);
-                [current.start, current.used, current.ends].iter().for_each(|value| to.u64(*value));
+                [current.start, current.used, current.ends].iter().for_each(|value| to.number(*value));
             }
             Kind::Concurrent => {
                 to.u8(2);
-                to.u64(current.held);
+                to.number(current.held);
             }
             Kind::Sliding => {
                 to.u8(3);
-                to.u64(slices.length_ms);
-                to.u64(slices.latest_ms);
-                to.u64(current.held);
+                to.number(slices.length_ms);
+                to.number(slices.latest_ms);
+                to.number(current.held);
                 to.list(&slices.charged, |to, (start, amount)| {
-                    to.u64(*start);
-                    to.u64(*amount);
+                    to.number(*start);
+                    to.number(*amount);
                 });
             }
         }
@@ -340,16 +341,16 @@ impl Entry {
 impl Period {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         Some(Self {
-            start: from.u64()?,
-            ends: from.u64()?,
-            granted: from.u64()?,
-            used: from.u64()?,
-            held: from.u64()?,
-            returned: from.u64()?,
-            carried: from.u64()?,
-            allowed: from.u64()?,
-            owed: from.u64()?,
-            spare: from.u64()?,
+            start: from.number()?,
+            ends: from.number()?,
+            granted: from.number()?,
+            used: from.number()?,
+            held: from.number()?,
+            returned: from.number()?,
+            carried: from.number()?,
+            allowed: from.number()?,
+            owed: from.number()?,
+            spare: from.number()?,
             waived: from.flag()?,
             late: from.flag()?,
         })
@@ -358,8 +359,11 @@ impl Period {
     fn write(&self, to: &mut Writer) {
         let Self { start, ends, granted, used, held, returned, carried, allowed, owed, spare, waived, late } = *self;
         let figures = [start, ends, granted, used, held, returned, carried, allowed, owed, spare];
-        figures.iter().for_each(|value| to.u64(*value));
+        figures.iter().for_each(|value| to.number(*value));
         to.flag(waived);
         to.flag(late);
     }
 }
+
+#[cfg(test)]
+mod tests;

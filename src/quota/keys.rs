@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 /// The version of every record's layout. It is a part of every key, so that a new layout never meets old bytes.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 
-/// Builds the keys of one bundle name: `farebox/4/<bundle name>/…`.
+/// Builds the keys of one bundle name: `farebox/5/<bundle name>/…`.
 ///
 /// | key | value |
 /// |---|---|
@@ -73,10 +73,10 @@ mod tests {
     #[test]
     fn keys_carry_format_and_bundle_and_never_meet() {
         let keys = Keys::new("acme-ai");
-        assert_eq!(keys.account("seat/alice"), b"farebox/4/7:acme-ai/a/seat/alice");
-        assert_eq!(keys.slot(3, 17), b"farebox/4/7:acme-ai/x/3/17");
-        assert_eq!(keys.vm(3), b"farebox/4/7:acme-ai/v/3");
-        assert_eq!(keys.epoch(), b"farebox/4/7:acme-ai/epoch");
+        assert_eq!(keys.account("seat/alice"), b"farebox/5/7:acme-ai/a/seat/alice");
+        assert_eq!(keys.slot(3, 17), b"farebox/5/7:acme-ai/x/3/17");
+        assert_eq!(keys.vm(3), b"farebox/5/7:acme-ai/v/3");
+        assert_eq!(keys.epoch(), b"farebox/5/7:acme-ai/epoch");
         // Without the length, the bundle `a/a` and the bundle `a` would share the account `a/x` of `x`.
         assert_ne!(Keys::new("a").account("a/x"), Keys::new("a/a").account("x"));
     }

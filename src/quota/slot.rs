@@ -1,6 +1,6 @@
 //! Exchange slots: what one exchange holds, from admission until its record is acknowledged.
 //!
-//! Layout, little-endian, [`FORMAT`] 4: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
+//! Layout, little-endian, [`FORMAT`] 5: `format u16`, `vm u16`, `slot u32`, the stamp of the last write
 //! (generation u32, number u64), then a state byte: 0 free; 1 held (exchange id, levels, delivered u64, draft);
 //! 2 settled (exchange id, record).
 

@@ -1,6 +1,6 @@
 //! VM slots: who owns one, whether it still beats, and the one operation that its owner has not finished.
 //!
-//! Layout, little-endian, [`FORMAT`] 4: `format u16`, `vm u16`, `epoch u64`, generation u32, beat u64, released u8,
+//! Layout, little-endian, [`FORMAT`] 5: `format u16`, `vm u16`, `epoch u64`, generation u32, beat u64, released u8,
 //! number u64, slots u32, then an intent byte: 0 none; 1 hold (slot u32, levels); 2 settle (slot u32,
 //! exchange id, levels, keep u8, record, now u64).
 
