@@ -62,6 +62,8 @@ pub(super) struct Shelf {
     pub(super) values: Vec<Part<Option<Vec<u8>>>>,
     pub(super) broken: Option<Broken>,
     pub(super) written: Option<usize>,
+    /// Which key was called for last.
+    pub(super) touched: Option<usize>,
     pub(super) calls: u32,
 }
 
@@ -81,12 +83,14 @@ pub(super) const PRESENT: u32 = 1;
 impl Cells for Shelf {
     fn load(&mut self, key: &[u8]) -> Result<Option<Cell>, StoreError> {
         self.calls += 1;
+        self.touched = Some(self.position(key));
         Ok(self.value(key).map(|value| Cell { value: value.to_vec(), version: PRESENT }))
     }
 
     fn swap(&mut self, key: &[u8], expect: Expect, value: &[u8]) -> Result<bool, StoreError> {
         self.calls += 1;
         let position = self.position(key);
+        self.touched = Some(position);
         let present = self.values[position].value.is_some();
         let account = position >= self.keys.len() - 2;
         let fits = match expect {
