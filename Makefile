@@ -56,8 +56,9 @@ lint: ## formatting, and clippy for both worlds without a warning
 	@.ci/wasm clippy --features test-hooks,old-vocabularies -- -D warnings
 
 .PHONY: test
-test: ## everything: unit, property, golden, policy, end to end on the real Envoy and on one in a container
+test: ## everything: unit, property, golden, policy, fuzzed for a while, end to end on the real Envoy and on one in a container
 	cargo test --locked
+	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory docker-test
 
@@ -72,8 +73,8 @@ replay: tools wasm native ## the same recorded traffic through a real Envoy: byt
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## any bytes into the readers of answers and requests, and into the counter beside tiktoken-rs (FUZZ_SECONDS=n for each; needs a nightly compiler)
-	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz
+fuzz: ## any bytes into the readers of answers and requests, and into the counter beside tiktoken-rs (FUZZ_SECONDS=n for each, FUZZ=sse for that alone)
+	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz $(FUZZ)
 
 .PHONY: e2e
 e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)

@@ -1,21 +1,9 @@
-//! Any bytes as an answer in any dialect, cut anywhere: the same is read of them, and they leave as they came.
-//!
-//! The first four bytes choose dialect, content type and cuts; so a golden file with four bytes in front is a seed.
-#![no_main]
+//! What the targets have in common: any bytes as an answer in any dialect, cut anywhere. The same is read of them, and
+//! they leave as they came.
 
 use farebox::meter::count::Encoding;
 use farebox::meter::dialect::Dialect;
 use farebox::meter::reader::{Forward, Reader};
-use libfuzzer_sys::fuzz_target;
-
-const KINDS: [Option<&str>; 6] = [
-    None,
-    Some("text/event-stream"),
-    Some("application/json"),
-    Some("application/x-ndjson"),
-    Some("application/vnd.amazon.eventstream"),
-    Some("text/plain"),
-];
 
 fn read<'a>(
     dialect: Dialect,
@@ -46,13 +34,17 @@ fn read<'a>(
     (told, out)
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Reads an answer of one of these content types whole, and in pieces.
+///
+/// The first four bytes choose dialect, content type, the pieces' length, and whether usage is hidden: so a golden file
+/// with four bytes in front is a seed.
+pub fn answer(kinds: &[Option<&str>], data: &[u8]) {
     let Some(([dialect, kind, cut, hide], body)) = data.split_first_chunk::<4>() else { return };
     let dialect = Dialect::ALL[usize::from(*dialect) % Dialect::ALL.len()];
-    let kind = KINDS[usize::from(*kind) % KINDS.len()];
+    let kind = kinds[usize::from(*kind) % kinds.len()];
     let hide = hide & 1 == 1;
     let whole = read(dialect, kind, hide, [body].into_iter());
     let cut = read(dialect, kind, hide, body.chunks(usize::from(*cut).max(1)));
     assert_eq!(cut, whole);
     assert!(hide || whole.1 == body);
-});
+}
