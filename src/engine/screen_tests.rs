@@ -175,6 +175,49 @@ fn what_cannot_be_screened_is_broken_off_or_passes_and_is_counted() {
     }
 }
 
+/// A document of a dialect through the screen of a plan.
+fn document(bundle: &Bundle, dialect: Dialect, body: &Value) -> Value {
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let expected = Expected { stream: false, ..expected(dialect) };
+    let mut answer = Answer::of(plan(bundle), &mask, &expected).unwrap();
+    let body = body.to_string();
+    let out = answer.push(body.as_bytes(), true, plan(bundle), dialect, "id-1", NOW, &mut Vec::new());
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn numbers_in_arguments_of_tools_give_way_to_words_and_durations_stay() {
+    let bundle = bundle("{output: {phone: tag}}");
+    let n = 13_812_345_678_u64;
+    let google = json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"to": [n, {"n": n}]}}}]}, "finishReason": "STOP"}]});
+    let claude = json!({"type": "message", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"to": n}}], "stop_reason": "tool_use"});
+    let ollama = json!({"message": {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"to": n}}}]}, "done": true});
+    for (dialect, body) in
+        [(Dialect::GeminiGenerate, google), (Dialect::AnthropicMessages, claude), (Dialect::OllamaChat, ollama)]
+    {
+        let after = document(&bundle, dialect, &body);
+        let hidden = body.to_string().replace(&n.to_string(), "\"[phone]\"");
+        assert_eq!(after, serde_json::from_str::<Value>(&hidden).unwrap(), "{dialect:?}");
+    }
+    // Nanoseconds may well look like somebody's number.
+    let took = json!({"message": {"role": "assistant", "content": "hi"}, "done": true, "total_duration": n, "eval_duration": n});
+    assert_eq!(document(&bundle, Dialect::OllamaChat, &took), took);
+}
+
+#[test]
+fn json_in_an_answer_stays_json_however_it_is_cut() {
+    let bundle = bundle("{output: {phone: tag}}");
+    let text = r#"{"to": 13812345678, "cc": [13812345678.0, "call 13812345678"]}"#;
+    for cut in 1..text.len() {
+        let (head, tail) = text.split_at(cut);
+        let (out, ..) = answer(&bundle, &[&delta(head), &delta(tail), "data: [DONE]\n\n"]);
+        let events = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let said: String =
+            events.filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect();
+        assert_eq!(said, r#"{"to": "[phone]", "cc": ["[phone]", "call [phone]"]}"#, "{cut}");
+    }
+}
+
 #[test]
 fn what_is_observed_is_counted_once_and_passes() {
     let bundle = bundle("{output: {email: observe}}");

@@ -178,7 +178,9 @@
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind, and in what is
-//!                                        # told the provider beside them: `metadata`, `user`, `stop`, labels and the like
+//!                                        # told the provider beside them: `metadata`, `user`, `stop`, labels and the like;
+//!                                        # in strings, and in numbers, which give way to strings. What a field of few
+//!                                        # letters has no room for is told in fewer: `[email]`, `[redacted]`, `***`
 //!         email: pseudonym               # also: a name for the model, and in the answer the address again
 //!         phone: redact                  # Chinese, and any that begins with + and a country
 //!         card: hash
@@ -188,7 +190,8 @@
 //!         passport: observe              # behind the word
 //!         ssn: redact
 //!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
-//!         keywords: {words: [project falcon], action: deny}         # any case
+//!         keywords: {words: [project falcon], action: deny}         # any case; not in the words of settings, such as
+//!                                        # `tool_choice` and `service_tier`
 //!         on_error: deny                 # optional, deny: where something must be changed in a form, which cannot be,
 //!                                        # or text comes as numbers of tokens; or pass
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
