@@ -159,8 +159,10 @@
 //!                                      # `allow` binds one who means ill
 //!         allow: ["get_*", bash]
 //!         deny: ["mcp__*__delete"]
-//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"]}   # MCP, by address, or by label where there is
-//!                                      # none; with `tools.allow` no other server passes
+//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"], credentials: pass}   # MCP, by address, or by
+//!                                      # label where there is none; with `tools.allow` no other server passes. `credentials:
+//!                                      # deny` refuses tokens and headers that a call hands over for them; where they may
+//!                                      # be, `input` leaves them as they are and counts `unchanged`
 //!         most: 64                     # how many may be offered
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
 //!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
