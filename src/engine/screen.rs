@@ -10,9 +10,9 @@ use crate::engine::refusal;
 use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
-use crate::policy::bundle::{OnUnknown, Plan};
+use crate::policy::bundle::{Bundle, OnUnknown, Plan};
 use crate::scan::{Action, Finding, Mask, Quotes, Redactor, Restorer, Rule, Scanner, Topic};
-pub(super) use prompt::{Prompt, prompt};
+pub(super) use prompt::{Prompt, prompt, unmetered};
 
 /// The most texts of one answer that are filtered side by side; the meter gives up before.
 const MOST_TEXTS: usize = 1_024;
@@ -109,16 +109,36 @@ impl Answer {
         if screen.is_none() && mask.restorer().is_none() {
             return None;
         }
-        let scanner = screen.map(|screen| screen.scanner.clone());
-        Some(Self {
-            rewriter: Rewriter::new(expected)?,
-            texts: Texts { scanner, mask: mask.clone(), open: Vec::new(), tally: Tally::default(), denied: None },
-            // Names that are not put back harm nobody.
-            on_error: screen.map_or(OnUnknown::Pass, |screen| screen.on_error),
-            failed: false,
-            cut: false,
-            shown: false,
-        })
+        // Names that are not put back harm nobody.
+        let on_error = screen.map_or(OnUnknown::Pass, |screen| screen.on_error);
+        Some(Self::with(Rewriter::new(expected)?, screen.map(|screen| screen.scanner.clone()), mask.clone(), on_error))
+    }
+
+    /// The answer of a call that goes through unmetered: in no `dialect` that is known it is one text. `None`: nothing of it
+    /// needs to be looked at, or it says that it is no text.
+    pub fn unmetered(
+        plan: &Plan,
+        bundle: &Bundle,
+        dialect: Option<Dialect>,
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Option<Self> {
+        let screen = plan.security.output.as_ref()?;
+        let mask = Mask::new(bundle.mask_key);
+        let rewriter = match dialect {
+            // Whether a stream was asked for nobody could read; its first byte tells.
+            Some(dialect) => {
+                let (stream, in_pieces) = (true, false);
+                Rewriter::new(&Expected { dialect, stream, in_pieces, content_type, content_encoding })
+            }
+            None => Rewriter::of_text(content_type, content_encoding),
+        }?;
+        Some(Self::with(rewriter, Some(screen.scanner.clone()), mask, screen.on_error))
+    }
+
+    fn with(rewriter: Rewriter, scanner: Option<Scanner>, mask: Mask, on_error: OnUnknown) -> Self {
+        let texts = Texts { scanner, mask, open: Vec::new(), tally: Tally::default(), denied: None };
+        Self { rewriter, texts, on_error, failed: false, cut: false, shown: false }
     }
 
     /// Whether it was refused while it came.
@@ -138,7 +158,7 @@ impl Answer {
         chunk: &[u8],
         end: bool,
         plan: &Plan,
-        dialect: Dialect,
+        dialect: Option<Dialect>,
         id: &str,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -172,7 +192,7 @@ impl Answer {
             effects.push(Effect::Note("decision", "cut".to_owned()));
             effects.push(Effect::Note("denied_by", denial.rule.clone()));
             effects.push(Effect::Note("reason", denial.inside.clone()));
-            let error = refusal::reply(Some(dialect), &denial, id, now).body;
+            let error = refusal::reply(dialect, &denial, id, now).body;
             out.extend(self.rewriter.last_words(&error));
         }
         if end || self.cut {

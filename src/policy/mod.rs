@@ -211,7 +211,9 @@
 //!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
 //!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
-//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`
+//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`: nothing
+//!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
+//!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
 //!   cluster: farebox-collector         # the Envoy cluster
 //!   sync: 1s                           # optional, as are the next: how often records go out and grants come in

@@ -1,5 +1,6 @@
 //! What is found in what is asked, and what is done about it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Tally, denial, described};
@@ -29,6 +30,7 @@ const MOST_NAMES: usize = 1_000;
 
 /// Where something was found.
 const PROMPT: &str = "prompt";
+const BODY: &str = "request";
 const BESIDE: &str = "request, beside its prompt,";
 
 /// Screens every text and number that a model will read, and what the call tells its provider's server beside it. A refusal
@@ -133,24 +135,11 @@ impl Pass<'_> {
 
     /// The text without what was found in it; `brief`: no longer than it was. `None`: nothing of it is changed.
     fn retell(&mut self, written: &Written<'_>, found: &[Finding], brief: bool) -> Option<String> {
-        let text = &written.text;
         let taken = |name: &str| memchr::memmem::find(self.call.body(), name.as_bytes()).is_some();
-        let (mut out, mut from, mut quotes, mut changed) = (String::new(), 0, Quotes::default(), false);
-        for finding in found {
-            let Some(rule) = self.scanner.rules().get(finding.rule) else { continue };
-            let hidden = text.get(finding.range.clone()).unwrap_or_default();
+        retell(&written.text, found, self.scanner, &mut |rule, hidden| {
             let words = if brief { Mask::brief(rule, hidden) } else { self.mask.replace(rule, hidden, taken) };
-            let Some(words) = words else { continue };
-            let followed = out.len();
-            out.push_str(text.get(from..finding.range.start).unwrap_or_default());
-            quotes.follow(&mut out, followed);
-            quotes.put(&written.leeway.spell(words), &mut out);
-            (from, changed) = (finding.range.end, true);
-        }
-        let followed = out.len();
-        out.push_str(text.get(from..).unwrap_or_default());
-        quotes.follow(&mut out, followed);
-        changed.then_some(out)
+            words.map(|words| written.leeway.spell(words))
+        })
     }
 
     /// A name for a member that no other member has, the same for the same name. `None`: there are too many.
@@ -171,6 +160,76 @@ impl Pass<'_> {
         self.told.push((name.to_owned(), told.clone()));
         Some(told)
     }
+}
+
+/// A text with other `words` in the place of what was found in it. `None`: nothing of it is changed.
+fn retell(
+    text: &str,
+    found: &[Finding],
+    scanner: &Scanner,
+    words: &mut dyn FnMut(&Rule, &str) -> Option<String>,
+) -> Option<String> {
+    let (mut out, mut from, mut quotes, mut changed) = (String::new(), 0, Quotes::default(), false);
+    for finding in found {
+        let Some(rule) = scanner.rules().get(finding.rule) else { continue };
+        let Some(words) = words(rule, text.get(finding.range.clone()).unwrap_or_default()) else { continue };
+        let followed = out.len();
+        out.push_str(text.get(from..finding.range.start).unwrap_or_default());
+        quotes.follow(&mut out, followed);
+        quotes.put(&words, &mut out);
+        (from, changed) = (finding.range.end, true);
+    }
+    let followed = out.len();
+    out.push_str(text.get(from..).unwrap_or_default());
+    quotes.follow(&mut out, followed);
+    changed.then_some(out)
+}
+
+/// Screens the body of a call that goes through unmetered, as one text. `None`: it leaves as it is.
+///
+/// Bytes that are no text (a picture in a form) are passed over. Where something must be changed beside them, or nothing can
+/// be read because the body is compressed or never ends, the plan's `on_error` decides. Names for what is hidden are not
+/// given, because nobody could put them back.
+pub(in crate::engine) fn unmetered(
+    plan: &Plan,
+    bundle: &Bundle,
+    body: Option<&[u8]>,
+    tally: &mut Tally,
+) -> Result<Option<Vec<u8>>, Denial> {
+    let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(None) };
+    let Some(body) = body else {
+        if scanner.rules().iter().all(|rule| rule.action == Action::Observe) || *on_error == OnUnknown::Pass {
+            tally.unread = Some("pass");
+            return Ok(None);
+        }
+        tally.unread = Some("deny");
+        let what = "the body cannot be screened";
+        let inside = format!("{what}: it is compressed, or has no end; `on_error` of plan `{}` denies", plan.name);
+        return Err(Denial::guard(Kind::Forbidden, "on_error", format!("{what}; send it plainly"), inside));
+    };
+    let text = String::from_utf8_lossy(body);
+    let found = scanner.find(&text);
+    let whole = matches!(text, Cow::Borrowed(_));
+    for finding in &found {
+        let Some(rule) = scanner.rules().get(finding.rule) else { continue };
+        let stays = !whole && !matches!(rule.action, Action::Deny | Action::Observe);
+        tally.add_as(rule, if stays { UNCHANGED } else { rule.action.name() });
+        if rule.action == Action::Deny {
+            return Err(denial(rule, finding, BODY, plan));
+        }
+        if stays && *on_error == OnUnknown::Deny {
+            return Err(unchangeable(rule, finding, plan));
+        }
+    }
+    if !whole {
+        return Ok(None);
+    }
+    let mut mask = Mask::new(bundle.mask_key);
+    let told = retell(&text, &found, scanner, &mut |rule, hidden| match rule.action {
+        Action::Pseudonym => Some(format!("[{}]", rule.name)),
+        _ => mask.replace(rule, hidden, |_| false),
+    });
+    Ok(told.map(String::into_bytes))
 }
 
 /// A form in which something must be changed.
