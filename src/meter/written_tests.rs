@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Leeway, SHORTEST};
 use crate::meter::call::{Call, read_call};
+use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
 
 fn call(dialect: Dialect, body: &Value) -> Call {
@@ -23,6 +24,10 @@ fn numbers_are_screened_wherever_texts_are() {
     }
     let others = call.strings().filter(|written| written.text.starts_with(|first: char| first.is_ascii_digit()));
     assert_eq!(others.count(), 5, "what decides cost, seeds and short numbers are nobody's");
+    let short = json!({"model": "m", "x": 1, "messages": []});
+    let long = json!({"model": "m", "x": n, "messages": []});
+    let tokens = |body| self::call(Dialect::OpenAiChat, body).input_bound(Encoding::O200kBase);
+    assert_eq!(tokens(&short), tokens(&long), "numbers are screened, and count as little as ever");
 }
 
 #[test]
