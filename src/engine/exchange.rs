@@ -1,7 +1,8 @@
 //! One HTTP stream, from its headers to its record.
 //!
 //! The states: *fresh* → *reading* the body → perhaps *waiting* for a grant → *open* (admitted, running) → *over*.
-//! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends.
+//! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends, and before that
+//! *vetting*, where its plan looks at what is asked.
 
 mod admit;
 mod body;
@@ -156,7 +157,10 @@ impl Exchange {
             }
             Event::RequestBody { body, end } => match self.state {
                 State::Vetting { plan } if end => self.vet(plan, Some(body), now, vm, cells, effects),
-                State::Vetting { .. } => Flow::Hold,
+                State::Vetting { plan } => match self.vetted_so_far(plan, body.len() as u64) {
+                    Ok(()) => Flow::Hold,
+                    Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
+                },
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
                 State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
                     Ok(()) => Flow::Hold,
@@ -318,12 +322,21 @@ impl Exchange {
     /// The most bytes of the request body that are waited for. A host that shows only whole bodies shows what it has as
     /// soon as there is more.
     pub fn most_body_bytes(&self) -> u64 {
-        let State::Reading { seat } = self.state else { return u64::MAX };
-        seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+        match self.state {
+            State::Reading { seat } => {
+                seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+            }
+            State::Vetting { plan } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
+            _ => u64::MAX,
+        }
     }
 
     fn so_far(&self, seat: usize, bytes: u64) -> Result<(), Denial> {
         seat_plan(&self.bundle, seat).map_or(Ok(()), |(_, plan, _)| guard::so_far(plan, bytes))
+    }
+
+    fn vetted_so_far(&self, plan: usize, bytes: u64) -> Result<(), Denial> {
+        self.bundle.plans.get(plan).map_or(Ok(()), |plan| guard::so_far(plan, bytes))
     }
 
     /// Answers for the upstream: how the quotas of the seat stand.

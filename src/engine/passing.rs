@@ -42,7 +42,7 @@ impl Passing {
     /// The headers of its answer. What an upstream says of its own failure is no answer.
     pub fn response_headers(&mut self, bundle: &Bundle, headers: &[Header], vm: &mut Vm, effects: &mut Vec<Effect>) {
         let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
-        let failed = field(b":status").is_none_or(|status| !status.starts_with(b"2"));
+        let failed = field(b":status").is_some_and(|status| matches!(status.first(), Some(b'4' | b'5')));
         let Some(plan) = self.plan(bundle).filter(|_| !failed) else { return };
         let (kind, encoding) = (field(b"content-type"), field(b"content-encoding"));
         let screen = screen::Answer::unmetered(plan, bundle, self.dialect, kind, encoding).map(Box::new);

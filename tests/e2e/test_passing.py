@@ -15,6 +15,7 @@ from whole import Whole, key, policy
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
 PLANS = {
     "open": "{}",
+    "small": "{connectivity: {request: {largest: 2 KiB}}, security: {input: {secrets: deny}}}",
     "redact": "{security: {input: {email: redact, phone: redact}, output: {email: redact, phone: tag}}}",
     "refuse": "{security: {input: {secrets: deny}, output: {secrets: deny}}}",
     "trust": "{security: {input: {secrets: deny, on_error: pass}, output: {secrets: deny, on_error: pass}}}",
@@ -35,8 +36,7 @@ class Store:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                length = int(self.headers.get("content-length", 0))
-                store.heard, store.asked = self.rfile.read(length), dict(self.headers.items())
+                store.heard, store.asked = self.body(), dict(self.headers.items())
                 self.send_response(200)
                 self.send_header("content-type", store.kind)
                 for name, value in store.headers.items():
@@ -49,6 +49,16 @@ class Store:
                     time.sleep(0.002)
 
             do_GET = do_POST
+
+            def body(self):
+                if self.headers.get("transfer-encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("content-length", 0)))
+                pieces = []
+                while size := int(self.rfile.readline(), 16):
+                    pieces.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(pieces)
 
             def log_message(self, *_):
                 pass
@@ -114,6 +124,13 @@ def test_what_is_denied_neither_leaves_nor_comes(stack):
         came = b""
     assert SECRET.encode() not in came and b"xxx" not in came
     assert ask(stack, "refuse", "GET", answer=b'{"fine": true}').json() == {"fine": True}
+
+
+def test_what_is_held_to_be_read_may_be_no_larger_than_the_plan_says(stack):
+    for size, status in ((1000, 200), (5000, 413), (500_000, 413)):
+        pieces = iter([b"x" * 500] * (size // 500))  # an iterator goes in chunks, without a length
+        answer = ask(stack, "small", sent=pieces)
+        assert (answer.status_code, stack[1].heard is None) == (status, status != 200), size
 
 
 def test_what_is_no_text_is_not_looked_at(stack):

@@ -53,7 +53,10 @@ impl Exchange {
     ) -> Flow {
         let bundle = Rc::clone(&self.bundle);
         let mut found = Tally::default();
-        let vetted = bundle.plans.get(plan).map_or(Ok(None), |plan| screen::unmetered(plan, &bundle, body, &mut found));
+        let so_far = self.vetted_so_far(plan, body.map_or(0, |body| body.len() as u64));
+        let mut screened =
+            || bundle.plans.get(plan).map_or(Ok(None), |plan| screen::unmetered(plan, &bundle, body, &mut found));
+        let vetted = so_far.and_then(|()| screened());
         found.show("input", "findings", effects);
         let turn = match vetted {
             Ok(told) => {
