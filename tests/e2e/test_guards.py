@@ -119,6 +119,8 @@ def plans():
     for word in ("forbidden", "required"):
         made[f"streams-{word}"] = f"{{connectivity: {{streaming: {word}}}}}"
     made["pinned"] = '{security: {system_prompt: {pinned: "Answer in rhymes."}}}'
+    made["small"] = "{connectivity: {response: {largest: 1 KiB}}}"
+    made["prompt"] = "{connectivity: {response: {first_token: 300ms}}}"
     made["open"] = "{}"
     made["redact"] = "{security: {output: {secrets: redact, email: redact, phone: redact}}}"
     made["refuse"] = "{security: {output: {secrets: deny}}}"
@@ -133,7 +135,7 @@ class Answers:
     """An upstream that answers every call with one document, and counts them."""
 
     def __init__(self):
-        self.said, self.calls = b"{}", 0
+        self.said, self.calls, self.delay, self.announced = b"{}", 0, 0, True
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -143,11 +145,17 @@ class Answers:
                 length = int(self.headers.get("content-length", 0))
                 self.rfile.read(length)
                 answers.calls += 1
+                time.sleep(answers.delay)
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(answers.said)))
+                chunks = not answers.announced
+                self.send_header(*(("transfer-encoding", "chunked") if chunks else ("content-length", str(len(answers.said)))))
                 self.end_headers()
-                self.wfile.write(answers.said)
+                # A client that was answered by somebody else has left.
+                try:
+                    self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(answers.said), answers.said) if chunks else answers.said)
+                except OSError:
+                    self.close_connection = True
 
             def log_message(self, *_):
                 pass
@@ -173,17 +181,17 @@ def stack(tmp_path_factory):
         upstream.close()
 
 
-def ask(stack, plan, dialect, stream=False, prompt=PROMPT, said="fine", more=None):
-    """The answer, and whether the call reached its upstream."""
-    whole, upstream = stack
+def ask(stack, plan, dialect, stream=False, prompt=PROMPT, said="fine", more=None, whole=None):
+    """The answer, and whether the call reached its upstream. `whole`: the document that answers, if not one that says `said`."""
+    house, upstream = stack
     path, streamed, body, answer = DIALECTS[dialect]
-    upstream.said, before = json.dumps(answer(said)).encode(), upstream.calls
+    upstream.said, before = json.dumps(whole or answer(said)).encode(), upstream.calls
     asked, headers = {**body(prompt), **(more or {})}, {"authorization": f"Bearer {key(plan)}"}
     if dialect == "dashscope":
         headers |= {"x-dashscope-sse": "enable"} if stream else {}
     elif streamed is None:
         asked["stream"] = stream
-    answer = whole.session.post(whole.url + (streamed if stream and streamed else path), json=asked, headers=headers, timeout=30)
+    answer = house.session.post(house.url + (streamed if stream and streamed else path), json=asked, headers=headers, timeout=30)
     return answer, upstream.calls - before
 
 
@@ -270,6 +278,60 @@ def test_what_a_document_says_passes_is_hidden_or_is_refused(stack, dialect):
     assert SECRET not in answer.text and "aws_access_key_id" in complaint(dialect, answer), answer.text
     answer, _ = ask(stack, "refuse", dialect, said="nothing")
     assert answer.json() == document("nothing")
+
+
+OPENAIS = [{"id": "t", "type": "function", "function": {"name": "rm", "arguments": "{}"}}]
+CALLED = {"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "rm", "input": {}}], "stop_reason": "tool_use"}
+# A document that calls a tool, in each dialect that has them.
+CALLS = {
+    "openai chat": {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": OPENAIS}, "finish_reason": "tool_calls"}]},
+    "openai responses": {"output": [{"type": "function_call", "call_id": "t", "name": "rm", "arguments": "{}"}], "status": "completed"},
+    "anthropic messages": CALLED,
+    "gemini generate": {"candidates": [{"content": {"role": "model", "parts": [{"functionCall": {"name": "rm", "args": {}}}]}, "finishReason": "STOP"}]},
+    "gemini interactions": {"outputs": [{"type": "function_call", "id": "t", "name": "rm", "arguments": {}}], "status": "requires_action"},
+    "bedrock converse": {"output": {"message": {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "rm", "input": {}}}]}}, "stopReason": "tool_use"},
+    "bedrock invoke": CALLED,
+    "cohere v2": {"message": {"role": "assistant", "tool_calls": OPENAIS}, "finish_reason": "TOOL_CALL"},
+    "cohere v1": {"text": "", "tool_calls": [{"name": "rm", "parameters": {}}], "finish_reason": "COMPLETE"},
+    "ollama chat": {"model": "demo", "message": {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "rm", "arguments": {}}}]}, "done": True},
+    "dashscope": {"output": {"choices": [{"message": {"role": "assistant", "content": "", "tool_calls": OPENAIS}, "finish_reason": "tool_calls"}]}},
+}
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+def test_a_tool_that_a_document_calls_is_judged(stack, dialect):
+    for plan, passes in (("tools-deny", False), ("tools-allow", True), ("tools-watch", True), ("open", True)):
+        answer, reached = ask(stack, plan, dialect, whole=CALLS[dialect])
+        assert reached == 1 and (answer.json() == CALLS[dialect]) == passes, f"{plan}: {answer.text}"
+        assert passes or "`rm`" in complaint(dialect, answer), answer.text
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_document_that_is_too_large_is_an_error_in_its_place(stack, dialect):
+    _, upstream = stack
+    for announced in (True, False):
+        upstream.announced = announced
+        try:
+            answer, _ = ask(stack, "small", dialect, said="many words " * 200)
+            assert "many words" not in answer.text and complaint(dialect, answer), answer.text
+            answer, _ = ask(stack, "small", dialect, said="few words")
+            assert answer.json() == DIALECTS[dialect][3]("few words")
+        finally:
+            upstream.announced = True
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_answer_that_does_not_begin_is_an_error(stack, dialect):
+    _, upstream = stack
+    upstream.delay = 1.5
+    try:
+        for stream in (False, True):
+            answer, _ = ask(stack, "prompt", dialect, stream)
+            assert answer.status_code == 504 and complaint(dialect, answer), answer.text
+    finally:
+        upstream.delay = 0
+    answer, _ = ask(stack, "prompt", dialect)
+    assert answer.status_code == 200
 
 
 def test_all_of_it_is_counted(stack):
