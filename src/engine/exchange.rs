@@ -1,11 +1,13 @@
 //! One HTTP stream, from its headers to its record.
 //!
 //! The states: *fresh* → *reading* the body → perhaps *waiting* for a grant → *open* (admitted, running) → *over*.
-//! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends.
+//! What is refused goes straight to *over*; what is no LLM call and may pass is *passing* until it ends, and before that
+//! *vetting*, where its plan looks at what is asked.
 
 mod admit;
 mod body;
 mod headers;
+mod vet;
 
 use std::rc::Rc;
 
@@ -16,6 +18,7 @@ use crate::engine::effect::{Effect, Flow, Handle};
 use crate::engine::event::{Cause, Event};
 use crate::engine::guard::{self, Trace};
 use crate::engine::open::{Course, Desk, Open};
+use crate::engine::passing::Passing;
 use crate::engine::rejected::Rejected;
 use crate::engine::vm::Vm;
 use crate::engine::{balance, refusal};
@@ -58,8 +61,12 @@ pub struct Exchange {
 
 enum State {
     Fresh,
+    /// No LLM call; not metered. Its body is awaited, because the plan wants to look at it.
+    Vetting {
+        plan: usize,
+    },
     /// No LLM call; not metered.
-    Passing,
+    Passing(Passing),
     /// Headers are judged; the body is awaited.
     Reading {
         seat: usize,
@@ -144,10 +151,16 @@ impl Exchange {
                         self.await_body(effects)
                     }
                     Err(Turn::Balance(seat)) => self.tell_balance(seat, now, vm, cells, effects),
+                    Err(Turn::Pass) if !end => self.vet_headers(headers, now, vm, cells, effects),
                     Err(turn) => self.turn(turn, now, vm, cells, effects),
                 }
             }
             Event::RequestBody { body, end } => match self.state {
+                State::Vetting { plan } if end => self.vet(plan, Some(body), now, vm, cells, effects),
+                State::Vetting { plan } => match self.vetted_so_far(plan, body.len() as u64) {
+                    Ok(()) => Flow::Hold,
+                    Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
+                },
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
                 State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
                     Ok(()) => Flow::Hold,
@@ -166,12 +179,21 @@ impl Exchange {
                     self.state = State::Open(open);
                     self.answer_goes_on(Turned::Woken, now, vm, cells, effects)
                 }
-                state => {
+                mut state => {
+                    if let State::Passing(passing) = &mut state {
+                        passing.woken(effects);
+                    }
                     self.state = state;
                     Flow::Continue
                 }
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
+                if let State::Passing(passing) = &mut self.state
+                    && upstream
+                    && !end
+                {
+                    passing.response_headers(&self.bundle, headers, vm, effects);
+                }
                 if let State::Open(open) = &mut self.state {
                     let judged = open.response_headers(&self.bundle, headers, upstream, attempts, now, effects);
                     if let Err(denial) = judged {
@@ -189,11 +211,17 @@ impl Exchange {
                 Flow::Continue
             }
             Event::ResponseBody { chunk, end } => {
+                if let State::Passing(passing) = &mut self.state {
+                    passing.response_body(&self.bundle, chunk, end, now, effects);
+                }
                 self.answer_goes_on(Turned::Chunk(chunk, end), now, vm, cells, effects)
             }
             Event::ResponseTrailers => self.answer_goes_on(Turned::Trailers, now, vm, cells, effects),
             Event::Over { cause, attempts } => {
                 vm.stop_waiting(self.handle);
+                if let State::Passing(passing) = &mut self.state {
+                    passing.end(effects);
+                }
                 self.ended(cause, Some(attempts), now, vm, cells, effects);
                 self.state = State::Over;
                 Flow::Continue
@@ -276,20 +304,39 @@ impl Exchange {
     ) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Open(open) => open.settle(&self.bundle, cause, attempts, now, vm, cells, effects),
-            state @ State::Passing => self.state = state,
+            state @ State::Passing(_) => self.state = state,
             _ => {}
         }
+    }
+
+    /// The plan of the caller, once that is known.
+    fn plan(&self) -> Option<usize> {
+        seat_plan(&self.bundle, self.seat?).map(|(_, _, plan)| plan)
+    }
+
+    /// Whether an answer that is let through is to be shown all the same.
+    pub fn looks_at_answer(&self) -> bool {
+        matches!(&self.state, State::Passing(passing) if passing.looks(&self.bundle))
     }
 
     /// The most bytes of the request body that are waited for. A host that shows only whole bodies shows what it has as
     /// soon as there is more.
     pub fn most_body_bytes(&self) -> u64 {
-        let State::Reading { seat } = self.state else { return u64::MAX };
-        seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+        match self.state {
+            State::Reading { seat } => {
+                seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
+            }
+            State::Vetting { plan } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
+            _ => u64::MAX,
+        }
     }
 
     fn so_far(&self, seat: usize, bytes: u64) -> Result<(), Denial> {
         seat_plan(&self.bundle, seat).map_or(Ok(()), |(_, plan, _)| guard::so_far(plan, bytes))
+    }
+
+    fn vetted_so_far(&self, plan: usize, bytes: u64) -> Result<(), Denial> {
+        self.bundle.plans.get(plan).map_or(Ok(()), |plan| guard::so_far(plan, bytes))
     }
 
     /// Answers for the upstream: how the quotas of the seat stand.
@@ -319,7 +366,7 @@ impl Exchange {
             Turn::Pass | Turn::Balance(_) => {
                 effects.push(Effect::Note("admitted", "passed".to_owned()));
                 effects.push(Effect::Count { metric: "passed_total", labels: vec![], by: 1 });
-                self.state = State::Passing;
+                self.state = State::Passing(Passing::of(self.plan(), self.dialect));
                 Flow::Continue
             }
             Turn::Deny(denial) => {

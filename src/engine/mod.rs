@@ -83,6 +83,7 @@ mod learned;
 mod lost;
 mod open;
 pub mod overshoot;
+mod passing;
 mod prefix;
 pub mod refusal;
 mod rejected;

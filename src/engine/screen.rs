@@ -1,17 +1,18 @@
 //! What is found in prompts and answers, and what is done about it.
 
+mod prompt;
+
 use std::collections::BTreeMap;
 
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::Effect;
 use crate::engine::refusal;
-use crate::meter::call::{Call, Edit, Leeway, Written, retold};
 use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
-use crate::order;
-use crate::policy::bundle::{Bundle, OnUnknown, Plan, Screen};
-use crate::scan::{Action, Finding, Mask, Redactor, Restorer, Rule, Scanner, Topic};
+use crate::policy::bundle::{Bundle, OnUnknown, Plan};
+use crate::scan::{Action, Finding, Mask, Quotes, Redactor, Restorer, Rule, Scanner, Topic};
+pub(super) use prompt::{Prompt, prompt, unmetered};
 
 /// The most texts of one answer that are filtered side by side; the meter gives up before.
 const MOST_TEXTS: usize = 1_024;
@@ -53,74 +54,8 @@ impl Tally {
     }
 }
 
-/// A prompt, screened.
-pub(super) struct Prompt {
-    /// What is changed in the body, in its order.
-    pub edits: Vec<Edit>,
-    /// Who knows the names that were given.
-    pub mask: Mask,
-}
-
-/// What is told of a finding that should have been changed and could not be.
-const UNCHANGED: &str = "unchanged";
-
 /// Where something was found.
-const PROMPT: &str = "prompt";
-const BESIDE: &str = "request, beside its prompt,";
 const ANSWER: &str = "answer";
-
-/// Screens every text that a model will read, and what the call tells its provider's server beside it. A refusal names
-/// the rule and the shape, and never what was found.
-///
-/// Thoughts that their provider has signed stay as they are: it made them, and takes them back in no other words. What
-/// must be changed in a form cannot be, because its fields are no JSON, and numbers of tokens cannot be read: there the
-/// plan's `on_error` decides.
-pub(super) fn prompt(plan: &Plan, bundle: &Bundle, call: &Call, tally: &mut Tally) -> Result<Prompt, Denial> {
-    let mut screened = Prompt { edits: Vec::new(), mask: Mask::new(bundle.mask_key) };
-    let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(screened) };
-    let names = |name: &str| memchr::memmem::find(call.body(), name.as_bytes()).is_some();
-    for Written { at, beside, leeway, text } in call.strings() {
-        let changeable = leeway != Leeway::None;
-        let found = scanner.find(&text);
-        if found.is_empty() {
-            continue;
-        }
-        let (mut out, mut from) = (String::new(), 0);
-        for finding in &found {
-            let Some(rule) = scanner.rules().get(finding.rule) else { continue };
-            let stays = !changeable && !matches!(rule.action, Action::Deny | Action::Observe);
-            tally.add_as(rule, if stays { UNCHANGED } else { rule.action.name() });
-            if rule.action == Action::Deny {
-                return Err(denial(rule, finding, if beside { BESIDE } else { PROMPT }, plan));
-            }
-            if stays && call.is_form() && *on_error == OnUnknown::Deny {
-                return Err(unchangeable(rule, finding, plan));
-            }
-            let hidden = text.get(finding.range.clone()).unwrap_or_default();
-            let replaced = if changeable { screened.mask.replace(rule, hidden, names) } else { None };
-            if let Some(replaced) = replaced {
-                out.push_str(text.get(from..finding.range.start).unwrap_or_default());
-                out.push_str(&replaced);
-                from = finding.range.end;
-            }
-        }
-        if from > 0 {
-            out.push_str(text.get(from..).unwrap_or_default());
-            screened.edits.push(retold(at, &leeway.fit(&text, out)));
-        }
-    }
-    order::by_key(&mut screened.edits, |edit| edit.at.start);
-    let enforced = scanner.rules().iter().any(|rule| rule.action != Action::Observe);
-    if call.numbered && enforced {
-        tally.unread = Some(if *on_error == OnUnknown::Deny { "deny" } else { "pass" });
-        if *on_error == OnUnknown::Deny {
-            let what = "the prompt is in numbers of tokens, which cannot be screened";
-            let inside = format!("{what}, and `on_error` of plan `{}` denies", plan.name);
-            return Err(Denial::guard(Kind::Forbidden, "on_error", format!("{what}; send it as text"), inside));
-        }
-    }
-    Ok(screened)
-}
 
 /// What was found, in words that do not tell it.
 fn described(rule: &Rule, finding: &Finding) -> String {
@@ -129,17 +64,6 @@ fn described(rule: &Rule, finding: &Finding) -> String {
         (false, false) => format!("what looks like personal data ({})", finding.shape),
         (false, true) => format!("what the plan does not let pass ({})", rule.name),
     }
-}
-
-/// A form in which something must be changed.
-fn unchangeable(rule: &Rule, finding: &Finding, plan: &Plan) -> Denial {
-    let (what, action) = (described(rule, finding), rule.action.name());
-    let inside = format!(
-        "the form carries {what}; plan `{}` says {action} of `{}`, but a form cannot be changed, and `on_error` denies",
-        plan.name, rule.name
-    );
-    let outside = format!("the form carries {what}, which cannot be hidden in a form; take it out and send it again");
-    Denial::guard(Kind::Forbidden, "on_error", outside, inside)
 }
 
 fn denial(rule: &Rule, finding: &Finding, place: &str, plan: &Plan) -> Denial {
@@ -164,9 +88,17 @@ pub(super) struct Answer {
 struct Texts {
     scanner: Option<Scanner>,
     mask: Mask,
-    open: Vec<(Place, Option<Redactor>, Option<Restorer>)>,
+    open: Vec<Text>,
     tally: Tally,
     denied: Option<Finding>,
+}
+
+/// A text that has begun.
+struct Text {
+    place: Place,
+    redactor: Option<Redactor>,
+    quotes: Quotes,
+    restorer: Option<Restorer>,
 }
 
 impl Answer {
@@ -177,16 +109,36 @@ impl Answer {
         if screen.is_none() && mask.restorer().is_none() {
             return None;
         }
-        let scanner = screen.map(|screen| screen.scanner.clone());
-        Some(Self {
-            rewriter: Rewriter::new(expected)?,
-            texts: Texts { scanner, mask: mask.clone(), open: Vec::new(), tally: Tally::default(), denied: None },
-            // Names that are not put back harm nobody.
-            on_error: screen.map_or(OnUnknown::Pass, |screen| screen.on_error),
-            failed: false,
-            cut: false,
-            shown: false,
-        })
+        // Names that are not put back harm nobody.
+        let on_error = screen.map_or(OnUnknown::Pass, |screen| screen.on_error);
+        Some(Self::with(Rewriter::new(expected)?, screen.map(|screen| screen.scanner.clone()), mask.clone(), on_error))
+    }
+
+    /// The answer of a call that goes through unmetered: in no `dialect` that is known it is one text. `None`: nothing of it
+    /// needs to be looked at, or it says that it is no text.
+    pub fn unmetered(
+        plan: &Plan,
+        bundle: &Bundle,
+        dialect: Option<Dialect>,
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Option<Self> {
+        let screen = plan.security.output.as_ref()?;
+        let mask = Mask::new(bundle.mask_key);
+        let rewriter = match dialect {
+            // Whether a stream was asked for nobody could read; its first byte tells.
+            Some(dialect) => {
+                let (stream, in_pieces) = (true, false);
+                Rewriter::new(&Expected { dialect, stream, in_pieces, content_type, content_encoding })
+            }
+            None => Rewriter::of_text(content_type, content_encoding),
+        }?;
+        Some(Self::with(rewriter, Some(screen.scanner.clone()), mask, screen.on_error))
+    }
+
+    fn with(rewriter: Rewriter, scanner: Option<Scanner>, mask: Mask, on_error: OnUnknown) -> Self {
+        let texts = Texts { scanner, mask, open: Vec::new(), tally: Tally::default(), denied: None };
+        Self { rewriter, texts, on_error, failed: false, cut: false, shown: false }
     }
 
     /// Whether it was refused while it came.
@@ -206,7 +158,7 @@ impl Answer {
         chunk: &[u8],
         end: bool,
         plan: &Plan,
-        dialect: Dialect,
+        dialect: Option<Dialect>,
         id: &str,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -240,7 +192,7 @@ impl Answer {
             effects.push(Effect::Note("decision", "cut".to_owned()));
             effects.push(Effect::Note("denied_by", denial.rule.clone()));
             effects.push(Effect::Note("reason", denial.inside.clone()));
-            let error = refusal::reply(Some(dialect), &denial, id, now).body;
+            let error = refusal::reply(dialect, &denial, id, now).body;
             out.extend(self.rewriter.last_words(&error));
         }
         if end || self.cut {
@@ -259,14 +211,15 @@ impl Answer {
 
 impl Texts {
     fn at(&mut self, place: &Place) -> Option<usize> {
-        if let Some(known) = self.open.iter().position(|(open, ..)| open == place) {
+        if let Some(known) = self.open.iter().position(|open| open.place == *place) {
             return Some(known);
         }
         if self.open.len() >= MOST_TEXTS {
             return None;
         }
         let redactor = self.scanner.clone().map(Redactor::new);
-        self.open.push((place.clone(), redactor, self.mask.restorer()));
+        let (quotes, restorer) = (Quotes::of(place.is_json()), self.mask.restorer());
+        self.open.push(Text { place: place.clone(), redactor, quotes, restorer });
         self.open.len().checked_sub(1)
     }
 
@@ -274,12 +227,13 @@ impl Texts {
     fn run(&mut self, place: &Place, text: &str, last: bool, out: &mut String) {
         let Some(at) = self.at(place) else { return };
         let Self { scanner, mask, open, tally, denied } = self;
-        let Some((_, redactor, restorer)) = open.get_mut(at) else { return };
+        let Some(Text { redactor, quotes, restorer, .. }) = open.get_mut(at) else { return };
         let mut safe = String::new();
         match (redactor, scanner) {
             (Some(redactor), Some(scanner)) => {
-                let mut replace = |finding: &Finding, text: &str| {
-                    let Some(rule) = scanner.rules().get(finding.rule) else { return String::new() };
+                let mut followed = 0;
+                let mut replace = |finding: &Finding, text: &str, safe: &mut String| {
+                    let Some(rule) = scanner.rules().get(finding.rule) else { return };
                     // What is told again was counted when it was told first.
                     if denied.is_none() && !place.is_again() {
                         tally.add(rule);
@@ -287,12 +241,17 @@ impl Texts {
                     if rule.action == Action::Deny {
                         denied.get_or_insert_with(|| finding.clone());
                     }
-                    mask.replace(rule, text, |_| false).unwrap_or_default()
+                    if let Some(words) = mask.replace(rule, text, |_| false) {
+                        quotes.follow(safe, followed);
+                        quotes.put(&words, safe);
+                        followed = safe.len();
+                    }
                 };
                 redactor.push(text, &mut replace, &mut safe);
                 if last {
                     redactor.finish(&mut replace, &mut safe);
                 }
+                quotes.follow(&mut safe, followed);
             }
             _ => safe.push_str(text),
         }

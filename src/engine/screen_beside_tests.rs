@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::tests::{body_after, bundle, counted, plan};
 use super::{Tally, prompt};
-use crate::meter::call::{Leeway, SHORTEST, read_call};
+use crate::meter::call::read_call;
 use crate::meter::dialect::Dialect;
 
 /// A number of a phone: what every field may hold, labels too.
@@ -114,16 +114,136 @@ fn what_is_told_beside_a_prompt_is_screened_in_every_dialect() {
 }
 
 #[test]
-fn replacements_keep_to_the_letters_and_the_length_of_their_field() {
-    let fit = |leeway: Leeway, text: &str, wanted: &str| leeway.fit(text, wanted.to_owned());
-    assert_eq!(fit(Leeway::Plain, "a", "of [EMAIL_1] [email:5f] 中"), "of--email_1---email-5f--中");
-    assert_eq!(fit(Leeway::None, "a", "b"), "a");
-    let (long, longer) = ("é".repeat(SHORTEST + 9), "x".repeat(200));
-    for leeway in [Leeway::Plain, Leeway::Short] {
-        assert_eq!(fit(leeway, "a", &longer).len(), SHORTEST);
-        assert_eq!(fit(leeway, &long, &longer).len(), SHORTEST + 9);
+fn a_number_gives_way_to_words_and_the_request_stays_json() {
+    let n = 13_812_345_678_u64;
+    let hide = bundle("{input: {phone: tag}}");
+    let cases = [
+        (
+            Dialect::OpenAiChat,
+            json!({"model": "m", "user": n, "metadata": {"of": n, "at": 1_795_608_000_000_u64}, "messages": [{"role": "user", "content": "hi"}]}),
+        ),
+        (
+            Dialect::AnthropicMessages,
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [
+                {"type": "tool_use", "id": "t", "name": "f", "input": {"to": [n, 5], "deep": {"n": n}}}]}]}),
+        ),
+        (
+            Dialect::GeminiGenerate,
+            json!({"contents": [{"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"n": n}}}]}]}),
+        ),
+    ];
+    for (dialect, body) in cases {
+        let (after, _) = body_after(&hide, dialect, &body);
+        let hidden = body.to_string().replace(FOUND, "\"[phone]\"");
+        assert_eq!(after, serde_json::from_str::<Value>(&hidden).unwrap(), "{dialect:?}");
+        let call = read_call(dialect, body.to_string().as_bytes()).unwrap();
+        let deny = bundle("{input: {phone: deny}}");
+        assert_eq!(prompt(plan(&deny), &deny, &call, &mut Tally::default()).err().unwrap().rule, "phone");
     }
-    assert_eq!(fit(Leeway::Any, "a", &longer), longer);
+    let labels = json!({"contents": [], "labels": {"of": n}});
+    assert_eq!(body_after(&hide, Dialect::GeminiGenerate, &labels).0["labels"]["of"], "-phone-");
+}
+
+#[test]
+fn json_within_a_text_stays_json() {
+    let hide = bundle("{input: {phone: tag}}");
+    let arguments = r#"{"to": 13812345678, "cc":[13812345678.0], "of": "call 13812345678"}"#;
+    let body = json!({"model": "m", "messages": [{"role": "assistant", "tool_calls": [{"id": "t", "type": "function",
+        "function": {"name": "f", "arguments": arguments}}]}, {"role": "tool", "tool_call_id": "t", "content": "[13812345678]"}]});
+    let (after, _) = body_after(&hide, Dialect::OpenAiChat, &body);
+    let told = after["messages"][0]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+    assert_eq!(told, r#"{"to": "[phone]", "cc":["[phone]"], "of": "call [phone]"}"#);
+    assert_eq!(after["messages"][1]["content"], r#"["[phone]"]"#);
+}
+
+#[test]
+fn nothing_of_a_short_field_is_cut() {
+    // As long as a value of OpenAI's `metadata` may be, and what would stand in the place of the number is longer.
+    let text = format!("{FOUND}{}.", "é".repeat(500));
+    for (action, put) in [("hash", "[phone]"), ("pseudonym", "[PHONE_1]"), ("redact", "[redacted]"), ("tag", "[phone]")]
+    {
+        let bundle = bundle(&format!("{{input: {{phone: {action}}}}}"));
+        let body = json!({"model": "m", "messages": [], "metadata": {"of": text}});
+        let (after, _) = body_after(&bundle, Dialect::OpenAiChat, &body);
+        assert_eq!(after["metadata"]["of"], text.replace(FOUND, put), "{action}");
+    }
+    let bundle = bundle("{input: {keywords: {words: [ab, falcon], action: hash}}}");
+    let text = format!("ab {} falcon", "x".repeat(60));
+    let body = json!({"model": "m", "messages": [], "user": text, "metadata": {"of": "ab falcon"}});
+    let (after, _) = body_after(&bundle, Dialect::OpenAiChat, &body);
+    assert_eq!(after["user"], format!("** {} ***", "x".repeat(60)));
+    let kept = after["metadata"]["of"].as_str().unwrap();
+    assert!(kept.starts_with("[keywords:") && kept.matches("[keywords:").count() == 2, "{kept}");
+}
+
+#[test]
+fn members_with_names_that_are_hidden_stay_apart() {
+    let bundle = bundle("{input: {phone: redact}}");
+    let body = json!({"model": "m", "metadata": {"13812345678": "a", "13912345678": "b", "[redacted]": "c", "x": "d"},
+        "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"13812345678": [1], "13712345678": 2}}]}]});
+    let (after, _) = body_after(&bundle, Dialect::AnthropicMessages, &body);
+    assert_eq!(after["messages"][0]["content"][0]["input"], json!({"[redacted]_1": 2, "[redacted]_2": [1]}));
+    let apart = json!({"[redacted]_2": "a", "[redacted]_3": "b", "[redacted]": "c", "x": "d"});
+    assert_eq!(after["metadata"], apart, "the same name is the same everywhere");
+    // Without room for a number it is said, and nothing gets lost.
+    let long = format!("138-1234-5678{}", "x".repeat(58));
+    let other = long.replacen("138", "139", 1);
+    let body = json!({"model": "m", "metadata": {long.clone(): "a", other: "b"}, "messages": []});
+    assert_eq!(body_after(&bundle, Dialect::OpenAiChat, &body).0["metadata"].as_object().unwrap().len(), 2);
+    let body = json!({"model": "m", "metadata": {"ab".to_owned() + &"x".repeat(70): "a", "ac".to_owned() + &"x".repeat(70): "b"}, "messages": []});
+    let words = super::tests::bundle("{input: {patterns: {a: {match: '\\Aa[bc]', action: redact}}}}");
+    let call = read_call(Dialect::OpenAiChat, body.to_string().as_bytes()).unwrap();
+    let denial = prompt(plan(&words), &words, &call, &mut Tally::default()).err().unwrap();
+    assert!(denial.rule == "patterns.a" && denial.outside.contains("names of its members"), "{denial:?}");
+}
+
+#[test]
+fn keywords_are_not_looked_for_among_the_words_of_settings() {
+    let bundle = bundle("{input: {keywords: {words: [auto, priority, falcon], action: deny}, phone: deny}}");
+    let of = |body: Value| {
+        let call = read_call(Dialect::OpenAiChat, body.to_string().as_bytes()).unwrap();
+        prompt(plan(&bundle), &bundle, &call, &mut Tally::default()).err().map(|denial| denial.rule)
+    };
+    let named = json!({"type": "function", "function": {"name": "falcon"}});
+    assert_eq!(of(json!({"model": "m", "messages": [], "tool_choice": "auto", "service_tier": "priority"})), None);
+    assert_eq!(of(json!({"model": "m", "messages": [], "tool_choice": named})), None);
+    for body in [
+        json!({"stop": "auto"}),
+        json!({"user": "auto"}),
+        json!({"metadata": {"tool_choice": "falcon"}}),
+        json!({"tools": [named]}),
+    ] {
+        let mut whole = json!({"model": "m", "messages": []});
+        whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        assert_eq!(of(whole).as_deref(), Some("keywords"), "{body}");
+    }
+    assert_eq!(of(json!({"model": "m", "messages": [], "service_tier": FOUND})).as_deref(), Some("phone"));
+}
+
+#[test]
+fn credentials_for_servers_of_tools_stay_and_are_counted() {
+    let secret = ["AK", "IAIOSFODNN7EXAMPLE"].concat();
+    let claude = json!({"model": "m", "max_tokens": 9, "messages": [], "mcp_servers": [{"type": "url", "name": "a", "url": "https://a.test", "authorization_token": secret}]});
+    let responses = json!({"model": "m", "input": "hi", "tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.test", "authorization": secret, "headers": {"x": secret}}]});
+    for (dialect, body, found) in [(Dialect::AnthropicMessages, claude, 1), (Dialect::OpenAiResponses, responses, 2)] {
+        for action in ["deny", "redact"] {
+            let bundle = bundle(&format!("{{input: {{secrets: {action}}}}}"));
+            let (after, tally) = body_after(&bundle, dialect, &body);
+            let mut effects = Vec::new();
+            tally.show("input", "findings", &mut effects);
+            let labels = vec!["input".into(), "secrets".into(), "unchanged".into()];
+            assert_eq!(
+                (after, counted(&effects, "findings_total")),
+                (body.clone(), vec![(labels, found)]),
+                "{dialect:?}"
+            );
+            // Anywhere else in the entry of the server it is a secret like any other.
+            let elsewhere = body.to_string().replace("https://a.test", &format!("https://a.test/?key={secret}"));
+            let call = read_call(dialect, elsewhere.as_bytes()).unwrap();
+            let screened = prompt(plan(&bundle), &bundle, &call, &mut Tally::default());
+            assert_eq!(screened.map_or(0, |screened| screened.edits.len()), usize::from(action == "redact"));
+        }
+    }
 }
 
 #[test]

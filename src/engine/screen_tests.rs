@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Tally, prompt};
+use super::{Answer, Tally, prompt, unmetered};
 use crate::engine::effect::Effect;
 use crate::meter::call::{read_call, splice};
 use crate::meter::dialect::Dialect;
@@ -49,7 +49,15 @@ fn answer(bundle: &Bundle, chunks: &[&str]) -> (String, Vec<Effect>, bool) {
     let (mut out, mut effects) = (Vec::new(), Vec::new());
     for (at, chunk) in chunks.iter().enumerate() {
         let end = at + 1 == chunks.len();
-        out.extend(answer.push(chunk.as_bytes(), end, plan(bundle), Dialect::OpenAiChat, "id-1", NOW, &mut effects));
+        out.extend(answer.push(
+            chunk.as_bytes(),
+            end,
+            plan(bundle),
+            Some(Dialect::OpenAiChat),
+            "id-1",
+            NOW,
+            &mut effects,
+        ));
     }
     (String::from_utf8(out).unwrap(), effects, answer.is_cut())
 }
@@ -172,6 +180,49 @@ fn what_cannot_be_screened_is_broken_off_or_passes_and_is_counted() {
         let (out, effects, cut) = answer(&bundle, &[&delta("hello, "), "data: no json\n\n", "data: more\n\n"]);
         assert_eq!((cut, out.contains("no json"), out.contains("more")), (!passes, passes, passes), "{out}");
         assert_eq!(counted(&effects, "unscreened_total"), [(vec![on_error.into()], 1)]);
+    }
+}
+
+/// A document of a dialect through the screen of a plan.
+fn document(bundle: &Bundle, dialect: Dialect, body: &Value) -> Value {
+    let mask = crate::scan::Mask::new(bundle.mask_key);
+    let expected = Expected { stream: false, ..expected(dialect) };
+    let mut answer = Answer::of(plan(bundle), &mask, &expected).unwrap();
+    let body = body.to_string();
+    let out = answer.push(body.as_bytes(), true, plan(bundle), Some(dialect), "id-1", NOW, &mut Vec::new());
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn numbers_in_arguments_of_tools_give_way_to_words_and_durations_stay() {
+    let bundle = bundle("{output: {phone: tag}}");
+    let n = 13_812_345_678_u64;
+    let google = json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"to": [n, {"n": n}]}}}]}, "finishReason": "STOP"}]});
+    let claude = json!({"type": "message", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"to": n}}], "stop_reason": "tool_use"});
+    let ollama = json!({"message": {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"to": n}}}]}, "done": true});
+    for (dialect, body) in
+        [(Dialect::GeminiGenerate, google), (Dialect::AnthropicMessages, claude), (Dialect::OllamaChat, ollama)]
+    {
+        let after = document(&bundle, dialect, &body);
+        let hidden = body.to_string().replace(&n.to_string(), "\"[phone]\"");
+        assert_eq!(after, serde_json::from_str::<Value>(&hidden).unwrap(), "{dialect:?}");
+    }
+    // Nanoseconds may well look like somebody's number.
+    let took = json!({"message": {"role": "assistant", "content": "hi"}, "done": true, "total_duration": n, "eval_duration": n});
+    assert_eq!(document(&bundle, Dialect::OllamaChat, &took), took);
+}
+
+#[test]
+fn json_in_an_answer_stays_json_however_it_is_cut() {
+    let bundle = bundle("{output: {phone: tag}}");
+    let text = r#"{"to": 13812345678, "cc": [13812345678.0, "call 13812345678"]}"#;
+    for cut in 1..text.len() {
+        let (head, tail) = text.split_at(cut);
+        let (out, ..) = answer(&bundle, &[&delta(head), &delta(tail), "data: [DONE]\n\n"]);
+        let events = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let said: String =
+            events.filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect();
+        assert_eq!(said, r#"{"to": "[phone]", "cc": ["[phone]", "call [phone]"]}"#, "{cut}");
     }
 }
 
@@ -362,7 +413,7 @@ fn answered(security: &str, dialect: Dialect, body: &[u8]) -> Option<(String, Op
     let mut answer = Answer::of(plan(&bundle), &mask, &Expected { stream: false, ..expected(dialect) })?;
     for (at, chunk) in body.chunks(7).enumerate() {
         let end = (at + 1) * 7 >= body.len();
-        out.extend(answer.push(chunk, end, plan(&bundle), dialect, "id-1", NOW, &mut effects));
+        out.extend(answer.push(chunk, end, plan(&bundle), Some(dialect), "id-1", NOW, &mut effects));
     }
     let by = effects.iter().find_map(|effect| match effect {
         Effect::Note("denied_by", by) => Some(by.clone()),
@@ -413,7 +464,7 @@ fn what_was_found_is_counted_where_an_answer_ends_by_trailers() {
     let mut answer = Answer::of(plan(&bundle), &mask, &expected(Dialect::OpenAiChat)).unwrap();
     let mut effects = Vec::new();
     let chunk = delta("to a@b.cn now ");
-    answer.push(chunk.as_bytes(), false, plan(&bundle), Dialect::OpenAiChat, "id", NOW, &mut effects);
+    answer.push(chunk.as_bytes(), false, plan(&bundle), Some(Dialect::OpenAiChat), "id", NOW, &mut effects);
     assert!(counted(&effects, "findings_total").is_empty());
     answer.end(&mut effects);
     answer.end(&mut effects);
@@ -436,7 +487,7 @@ fn what_is_told_again_is_counted_once() {
             chunk.as_bytes(),
             event == &done,
             plan(&bundle),
-            Dialect::OpenAiResponses,
+            Some(Dialect::OpenAiResponses),
             "id",
             NOW,
             &mut effects,
@@ -444,4 +495,60 @@ fn what_is_told_again_is_counted_once() {
     }
     assert_eq!(String::from_utf8(out).unwrap().matches("[redacted]").count(), 2);
     assert_eq!(counted(&effects, "findings_total"), [(vec!["output".into(), "email".into(), "redact".into()], 1)]);
+}
+
+#[test]
+fn what_goes_through_unmetered_is_screened_as_one_text() {
+    let bundle = bundle("{output: {email: redact, phone: tag}}");
+    let kind = |kind: &'static str| {
+        Answer::unmetered(plan(&bundle), &bundle, None, Some(kind.as_bytes()), None).map(|mut answer| {
+            let mut out = Vec::new();
+            for (at, chunk) in [r#"{"a@"#, r#"b.cn": [13812"#, r#"345678, "of c@d"#, r#".cn"]}"#].iter().enumerate() {
+                out.extend(answer.push(chunk.as_bytes(), at == 3, plan(&bundle), None, "id", NOW, &mut Vec::new()));
+            }
+            String::from_utf8(out).unwrap()
+        })
+    };
+    let hidden = r#"{"[redacted]": ["[phone]", "of [redacted]"]}"#;
+    for text in ["application/json", "text/plain", "application/octet-stream", ""] {
+        assert_eq!(kind(text).as_deref(), Some(hidden), "{text}");
+    }
+    for other in ["image/png", "Audio/mpeg", "application/zip", "application/grpc+proto"] {
+        assert_eq!(kind(other), None, "{other}");
+    }
+    // In a format that is known only the request could not be read.
+    let mut answer = Answer::unmetered(plan(&bundle), &bundle, Some(Dialect::OpenAiChat), None, None).unwrap();
+    let mut push = |chunk: &str, end| {
+        let chat = Some(Dialect::OpenAiChat);
+        String::from_utf8(answer.push(chunk.as_bytes(), end, plan(&bundle), chat, "id", NOW, &mut Vec::new())).unwrap()
+    };
+    let out = push(&delta("to a@"), false) + &push(&delta("b.cn now"), false) + &push("data: [DONE]\n\n", true);
+    assert!(!out.contains("a@") && out.contains("[redacted]"), "{out}");
+}
+
+#[test]
+fn what_is_asked_unmetered_is_screened_as_one_text() {
+    let of = |security: &str, body: Option<&[u8]>| {
+        let bundle = bundle(security);
+        let (mut tally, mut effects) = (Tally::default(), Vec::new());
+        let vetted = unmetered(plan(&bundle), &bundle, body, &mut tally);
+        tally.show("input", "findings", &mut effects);
+        let unread = counted(&effects, "unread_total").into_iter().next().map(|(labels, _)| labels[1].clone());
+        (vetted.map(|told| told.map(|told| String::from_utf8(told).unwrap())).map_err(|denial| denial.rule), unread)
+    };
+    let text = br#"{"a@b.cn": 13812345678}"#.as_slice();
+    let form = b"--b\r\n\r\na@b.cn\r\n--b\r\n\r\n\xff\xd8\r\n--b--".as_slice();
+    assert_eq!(of("{}", Some(text)), (Ok(None), None));
+    assert_eq!(of("{output: {email: deny}}", None), (Ok(None), None));
+    assert_eq!(of("{input: {email: deny}}", Some(b"nothing")), (Ok(None), None));
+    assert_eq!(of("{input: {email: deny}}", Some(text)), (Err("email".into()), None));
+    assert_eq!(of("{input: {email: deny}}", Some(form)), (Err("email".into()), None));
+    let hidden = r#"{"[email]": "[redacted]"}"#.to_owned();
+    assert_eq!(of("{input: {email: pseudonym, phone: redact}}", Some(text)), (Ok(Some(hidden)), None));
+    assert_eq!(of("{input: {email: observe}}", Some(text)), (Ok(None), None));
+    assert_eq!(of("{input: {email: redact}}", Some(form)), (Err("on_error".into()), None));
+    assert_eq!(of("{input: {email: redact, on_error: pass}}", Some(form)), (Ok(None), None));
+    assert_eq!(of("{input: {email: redact}}", None), (Err("on_error".into()), Some("deny".into())));
+    assert_eq!(of("{input: {email: redact, on_error: pass}}", None), (Ok(None), Some("pass".into())));
+    assert_eq!(of("{input: {email: observe}}", None), (Ok(None), Some("pass".into())));
 }

@@ -174,7 +174,10 @@ impl Passage {
         let vouched: Vec<Vouched> = self.bundle.vouchers.iter().map(host::vouched).collect();
         let event = Event::RequestHeaders { headers: &headers, peer: host::peer(), vouched: &vouched, end };
         match self.decide(station, event, end.then_some(&[])) {
-            Flow::Continue => self.let_through(station, Stage::Untouched),
+            Flow::Continue => {
+                let looks = self.exchange.as_ref().is_some_and(Exchange::looks_at_answer);
+                self.let_through(station, if looks { Stage::Open } else { Stage::Untouched })
+            }
             Flow::Hold if end => self.wait(station),
             Flow::Hold => self.read_body(station),
             Flow::Reply(reply) => self.answer(station, &reply),

@@ -105,7 +105,7 @@ pub struct Call {
     pub(super) form: bool,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
-    beside: Vec<Beside>,
+    pub(super) beside: Vec<Beside>,
     pub(super) frames: u64,
     pub(super) offered: u64,
     pub(super) calls: u64,
@@ -125,53 +125,6 @@ pub struct Call {
     usage_at: UsageAt,
     /// Just behind the `{` that opens the body, and whether nothing but `}` follows.
     inside: (usize, bool),
-}
-
-/// A string of a request, as far as it is screened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written<'a> {
-    /// Where it stands in the body, with its quotes.
-    pub at: Range<usize>,
-    /// Whether no model reads it, but the provider's server.
-    pub beside: bool,
-    /// What may be put in its place.
-    pub leeway: Leeway,
-    /// What it says.
-    pub text: Cow<'a, str>,
-}
-
-/// What may be put in the place of a string, so that the request stays legal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leeway {
-    /// Nothing: thoughts that their provider has signed, and whatever is in a form.
-    None,
-    /// Small letters, digits, `-` and `_`, no more than [`SHORTEST`] or than there were.
-    Plain,
-    /// Any text, no more than [`SHORTEST`] characters or than there were.
-    Short,
-    /// Any text.
-    Any,
-}
-
-/// Characters that every field beside the prompt may have: Google's labels 63, OpenAI's `safety_identifier` and
-/// `prompt_cache_key` 64, Amazon's `requestMetadata` and Anthropic's `user_id` 256, OpenAI's `metadata` 512.
-pub const SHORTEST: usize = 63;
-
-impl Leeway {
-    /// What stands in the place of `text` where `wanted` is wanted.
-    pub fn fit(self, text: &str, wanted: String) -> String {
-        let most = text.chars().count().max(SHORTEST);
-        let plain = |letter: char| match letter.to_ascii_lowercase() {
-            letter if letter.is_alphanumeric() || matches!(letter, '-' | '_') => letter,
-            _ => '-',
-        };
-        match self {
-            Self::None => text.to_owned(),
-            Self::Plain => wanted.chars().map(plain).take(most).collect(),
-            Self::Short => wanted.chars().take(most).collect(),
-            Self::Any => wanted,
-        }
-    }
 }
 
 /// A field that limits the output.
@@ -288,25 +241,6 @@ impl Call {
     /// Whether it came as a form. The places of its texts are those of the JSON that it was read as.
     pub fn is_form(&self) -> bool {
         self.form
-    }
-
-    /// The same texts as [`texts`](Self::texts), and then what a call tells its provider's server beside them: who asks,
-    /// labels, where to stop. Only the servers that tools run on ([`Offer`]) get what is meant for them.
-    pub fn strings(&self) -> impl Iterator<Item = Written<'_>> {
-        let readable = self.parts.iter().filter(|part| part.is_readable());
-        let read =
-            readable.map(|part| (part.raw(&self.body), false, if part.signed { Leeway::None } else { Leeway::Any }));
-        let beside = self
-            .beside
-            .iter()
-            .map(|beside| (beside.raw(&self.body), true, if beside.plain { Leeway::Plain } else { Leeway::Short }));
-        let literals = read
-            .chain(beside)
-            .flat_map(|(raw, beside, leeway)| json::Strings::of(raw).map(move |raw| (raw, beside, leeway)));
-        literals.filter_map(|(raw, beside, leeway)| {
-            let leeway = if self.form { Leeway::None } else { leeway };
-            Some(Written { at: range(&self.body, raw), beside, leeway, text: json::text(raw)? })
-        })
     }
 
     /// Input tokens, as well as they can be told from the body: exact for plain text chats of models whose
@@ -723,7 +657,7 @@ fn fold(key: &[u8]) -> Vec<u8> {
     folded
 }
 
-fn range(body: &str, raw: &str) -> Range<usize> {
+pub(super) fn range(body: &str, raw: &str) -> Range<usize> {
     let start = json::offset(body, raw);
     start..start.saturating_add(raw.len())
 }

@@ -180,6 +180,49 @@ impl<'a> Iterator for Strings<'a> {
     }
 }
 
+/// The raw string literals and numbers in JSON text, keys and values alike, in order.
+pub struct Leaves<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Leaves<'a> {
+    /// All strings and numbers in `raw`, which is known to be JSON.
+    pub fn of(raw: &'a str) -> Self {
+        Self { rest: raw }
+    }
+}
+
+impl<'a> Iterator for Leaves<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let begins = |byte: u8| byte == b'"' || byte == b'-' || byte.is_ascii_digit();
+        let rest = self.rest.get(self.rest.bytes().position(begins)?..)?;
+        if rest.starts_with('"') {
+            let mut strings = Strings::of(rest);
+            let literal = strings.next()?;
+            self.rest = strings.rest();
+            return Some(literal);
+        }
+        let end = rest.bytes().position(|byte| !is_of_number(byte)).unwrap_or(rest.len());
+        let (number, rest) = rest.split_at_checked(end)?;
+        self.rest = rest;
+        Some(number)
+    }
+}
+
+/// Whether a number may have this byte.
+pub fn is_of_number(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// The name of the member whose value `raw`, a slice of the text `whole`, is, as it is written. `None`: it is none's.
+pub fn member<'a>(whole: &'a str, raw: &str) -> Option<&'a str> {
+    let before = whole.get(..offset(whole, raw))?.trim_ascii_end().strip_suffix(':')?;
+    let name = before.trim_ascii_end().strip_suffix('"')?;
+    name.get(name.rfind('"')?.saturating_add(1)..)
+}
+
 /// Where `part`, a slice of `whole`, begins in it.
 pub fn offset(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)

@@ -35,6 +35,7 @@ pub mod rewrite;
 pub mod system;
 pub mod usage;
 pub mod watch;
+pub mod written;
 
 mod answer;
 mod arguments;

@@ -40,6 +40,50 @@ pub(super) fn offers(body: &str) -> Vec<Offer> {
     found.0
 }
 
+/// The raw values that a body hands to its provider as credentials for servers of tools: a token, or headers of calls to
+/// them. Nothing but the fields that are there for it, in the entries of such servers.
+pub(super) fn credentials(body: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    json::entries(body, |key, raw| match plain(key).as_slice() {
+        b"mcpservers" => each(raw, |server| handed(server, &mut found)),
+        b"tools" => each(raw, |tool| {
+            let mut serves = false;
+            json::entries(tool, |key, value| match plain(key).as_slice() {
+                b"type" => serves |= json::text(value).is_some_and(|kind| is_server(&kind)),
+                // Google's.
+                b"mcpservers" => each(value, |server| handed(server, &mut found)),
+                _ => {}
+            });
+            if serves {
+                handed(tool, &mut found);
+            }
+        }),
+        _ => {}
+    });
+    found
+}
+
+/// The elements of a list, or what stands in its place.
+fn each<'a>(raw: &'a str, mut one: impl FnMut(&'a str)) {
+    if json::elements(raw, &mut one).is_none() {
+        one(raw);
+    }
+}
+
+/// What the entry of a server has of credentials.
+fn handed<'a>(server: &'a str, found: &mut Vec<&'a str>) {
+    json::entries(server, |key, value| match plain(key).as_slice() {
+        b"authorization" | b"authorizationtoken" | b"headers" if json::says(value) => found.push(value),
+        b"streamablehttptransport" => handed(value, found),
+        _ => {}
+    });
+}
+
+/// Whether a tool of this kind is a server of tools.
+fn is_server(kind: &str) -> bool {
+    kind == "mcp" || kind.starts_with("mcp_")
+}
+
 /// A key without underscores and in lower case.
 pub(super) fn plain(key: &[u8]) -> Vec<u8> {
     key.iter().filter(|byte| !matches!(byte, b'_' | b'-')).map(u8::to_ascii_lowercase).collect()
@@ -198,10 +242,9 @@ impl Tool {
             found.push(Offer::Unread("a tool whose name is no text"));
         }
         let own = |kind: &&String| !matches!(kind.as_str(), "function" | "custom");
-        let mcp = |kind: &str| kind == "mcp" || kind.starts_with("mcp_");
         let holds = self.holds || self.kinds.iter().any(|kind| kind == "namespace");
-        let built_in: Vec<&String> = self.kinds.iter().filter(own).filter(|kind| !mcp(kind) && !holds).collect();
-        let serves = self.kinds.iter().any(|kind| mcp(kind)) || !self.labels.is_empty();
+        let built_in: Vec<&String> = self.kinds.iter().filter(own).filter(|kind| !is_server(kind) && !holds).collect();
+        let serves = self.kinds.iter().any(|kind| is_server(kind)) || !self.labels.is_empty();
         let silent = self.names.is_empty() && built_in.is_empty() && !serves && !holds && !self.broken;
         built_in.into_iter().for_each(|kind| found.built_in(kind));
         if !holds {

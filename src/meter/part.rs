@@ -3,6 +3,73 @@
 use super::json;
 use super::media::Media;
 use super::usage::Usage;
+use super::written;
+
+/// Fields whose words their provider has laid down: modes, formats, sizes, names of tools that are defined elsewhere. In
+/// small letters, without `_`.
+const SETTINGS: &[&str] = &[
+    "anthropicbeta",
+    "anthropicversion",
+    "aspectratio",
+    "audio",
+    "audiosetting",
+    "background",
+    "cachecontrol",
+    "chunkingstrategy",
+    "citationoptions",
+    "citationquality",
+    "embeddingtypes",
+    "encodingformat",
+    "include",
+    "inputtype",
+    "keepalive",
+    "language",
+    "languageboost",
+    "mediaresolution",
+    "modalities",
+    "model",
+    "moderation",
+    "outputdtype",
+    "outputformat",
+    "performanceconfig",
+    "promptcacheoptions",
+    "promptcacheretention",
+    "prompttruncation",
+    "quality",
+    "reasoning",
+    "reasoningeffort",
+    "resolution",
+    "responseformat",
+    "responsemimetype",
+    "responsemodalities",
+    "safetymode",
+    "safetysettings",
+    "schemaversion",
+    "servicetier",
+    "size",
+    "speechconfig",
+    "store",
+    "streamformat",
+    "streamoptions",
+    "style",
+    "tasktype",
+    "think",
+    "thinking",
+    "thinkingconfig",
+    "timestampgranularities",
+    "toolchoice",
+    "toolconfig",
+    "truncate",
+    "truncation",
+    "verbosity",
+    "voice",
+    "voicesetting",
+];
+
+fn is_setting(name: &str) -> bool {
+    let plain: String = name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect();
+    SETTINGS.contains(&plain.as_str())
+}
 
 /// One part of a request body: a raw JSON value and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +115,8 @@ pub enum Kind {
 pub struct Beside {
     /// Whether it may have nothing but small letters, digits, `-` and `_`.
     pub plain: bool,
+    /// Whether it is a setting, whose words are the provider's.
+    pub setting: bool,
     /// Where the raw value begins in the body.
     start: u32,
     /// Where it ends.
@@ -115,8 +184,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read.
+    /// Adds a raw value, which must be a slice of the body. Numbers, booleans and null are nothing to read; long numbers
+    /// are screened.
     pub fn add(&mut self, kind: Kind, raw: &'a str) {
+        if written::is_long(raw) {
+            return self.beside(raw);
+        }
         let Some((start, end)) = self.place(raw) else { return };
         match kind {
             Kind::Image => self.holds(Media::Image),
@@ -128,19 +201,23 @@ impl<'a> Parts<'a> {
 
     /// Adds a raw value that only the provider's server reads.
     pub fn beside(&mut self, raw: &'a str) {
-        let place = self.place(raw);
-        self.beside.extend(place.map(|(start, end)| Beside { plain: false, start, end }));
+        let setting = json::member(self.body, raw).is_some_and(is_setting);
+        self.told(raw, false, setting);
     }
 
     /// Adds labels, whose letters a provider restricts: what is put into them must be of the plainest.
     pub fn labels(&mut self, raw: &'a str) {
-        let place = self.place(raw);
-        self.beside.extend(place.map(|(start, end)| Beside { plain: true, start, end }));
+        self.told(raw, true, false);
     }
 
-    /// Where a raw value with strings in it, or none, stands in the body.
+    fn told(&mut self, raw: &'a str, plain: bool, setting: bool) {
+        let place = self.place(raw);
+        self.beside.extend(place.map(|(start, end)| Beside { plain, setting, start, end }));
+    }
+
+    /// Where a raw value with strings in it, or a long number, or none, stands in the body.
     fn place(&mut self, raw: &'a str) -> Option<(u32, u32)> {
-        if !raw.starts_with(['"', '{', '[']) {
+        if !raw.starts_with(['"', '{', '[']) && !written::is_long(raw) {
             return None;
         }
         let start = json::offset(self.body, raw);

@@ -259,11 +259,13 @@ impl Reader {
         self.answer.watch.forbidden()
     }
 
-    /// Whether a body whose first bytes these are is one JSON document. `None`: they are only white space.
-    pub fn begins_document(&self, chunk: &[u8]) -> Option<bool> {
+    /// Whether a body whose first bytes these are is one JSON document. `None`: they are only white space. `streams`: a stream
+    /// was asked for, which in some dialects begins like a document.
+    pub fn begins_document(&self, chunk: &[u8], streams: bool) -> Option<bool> {
         let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf))?;
         let told = matches!(self.declared, Declared::Text | Declared::Sound) || self.unpacker.is_some();
-        Some(matches!(first, b'{' | b'[') && !told && !self.dialect.sends_objects() && !matches!(self.body, Body::Deaf))
+        let alike = streams && self.dialect.sends_objects();
+        Some(matches!(first, b'{' | b'[') && !told && !alike && !matches!(self.body, Body::Deaf))
     }
 
     /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.

@@ -159,8 +159,10 @@
 //!                                      # `allow` binds one who means ill
 //!         allow: ["get_*", bash]
 //!         deny: ["mcp__*__delete"]
-//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"]}   # MCP, by address, or by label where there is
-//!                                      # none; with `tools.allow` no other server passes
+//!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"], credentials: pass}   # MCP, by address, or by
+//!                                      # label where there is none; with `tools.allow` no other server passes. `credentials:
+//!                                      # deny` refuses tokens and headers that a call hands over for them; where they may
+//!                                      # be, `input` leaves them as they are and counts `unchanged`
 //!         most: 64                     # how many may be offered
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
 //!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
@@ -178,7 +180,9 @@
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind, and in what is
-//!                                        # told the provider beside them: `metadata`, `user`, `stop`, labels and the like
+//!                                        # told the provider beside them: `metadata`, `user`, `stop`, labels and the like;
+//!                                        # in strings, and in numbers, which give way to strings. What a field of few
+//!                                        # letters has no room for is told in fewer: `[email]`, `[redacted]`, `***`
 //!         email: pseudonym               # also: a name for the model, and in the answer the address again
 //!         phone: redact                  # Chinese, and any that begins with + and a country
 //!         card: hash
@@ -188,7 +192,8 @@
 //!         passport: observe              # behind the word
 //!         ssn: redact
 //!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
-//!         keywords: {words: [project falcon], action: deny}         # any case
+//!         keywords: {words: [project falcon], action: deny}         # any case; not in the words of settings, such as
+//!                                        # `tool_choice` and `service_tier`
 //!         on_error: deny                 # optional, deny: where something must be changed in a form, which cannot be,
 //!                                        # or text comes as numbers of tokens; or pass
 //!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
@@ -206,7 +211,9 @@
 //!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
 //!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
-//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`
+//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`: nothing
+//!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
+//!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
 //!   cluster: farebox-collector         # the Envoy cluster
 //!   sync: 1s                           # optional, as are the next: how often records go out and grants come in

@@ -90,6 +90,8 @@ pub struct Tools {
     pub names: Names,
     /// Servers of tools (MCP) by their addresses, or their labels where they have none.
     pub servers: Names,
+    /// No call may hand its provider credentials for servers.
+    pub no_credentials: bool,
     /// How many may be offered.
     pub most: Option<u64>,
 }
@@ -243,12 +245,24 @@ fn tools(node: &Node, fields: &Fields<'_>, faults: &mut Faults) -> Option<Tools>
         let help = "write for example `{allow: [get_*]}`, `{deny: [shell]}` or `{most: 64}`";
         faults.add(node.at, Code::MissingKey, "this rule says nothing of tools", help);
     }
-    let servers = tools.optional("servers").and_then(|node| {
-        let servers = Fields::of(node, tools.path("servers"), &["allow", "deny"], faults)?;
-        Some(some_names(&servers, Case::Ignored, faults))
-    });
+    let (servers, no_credentials) =
+        tools.optional("servers").and_then(|node| servers(node, &tools, faults)).unwrap_or_default();
     let most = tools.optional("most").and_then(|node| whole(node, &tools.path("most"), 0, 4_096, faults));
-    Some(Tools { names: allow_and_deny(&tools, Case::Counts, faults), servers: servers.unwrap_or_default(), most })
+    let names = allow_and_deny(&tools, Case::Counts, faults);
+    Some(Tools { names, servers, no_credentials, most })
+}
+
+/// Which servers, and whether without credentials: at least one of the two is said.
+fn servers(node: &Node, tools: &Fields<'_>, faults: &mut Faults) -> Option<(Names, bool)> {
+    let servers = Fields::of(node, tools.path("servers"), &["allow", "deny", "credentials"], faults)?;
+    let words = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];
+    let said = servers.optional("credentials");
+    let credentials = said.and_then(|node| choice(node, &servers.path("credentials"), &words, faults));
+    let names = match said {
+        None => some_names(&servers, Case::Ignored, faults),
+        Some(_) => allow_and_deny(&servers, Case::Ignored, faults),
+    };
+    Some((names, credentials == Some(OnUnknown::Deny)))
 }
 
 /// `required`, or `{pinned: "..."}`.

@@ -416,7 +416,7 @@ fn what_is_held_back_of_streams() {
         let (mut redactor, mut out) = (super::Redactor::new(everything()), String::new());
         let (mut held, mut waiting, mut most) = (0, 0, 0);
         for token in &tokens {
-            redactor.push(token, &mut |_, _| String::new(), &mut out);
+            redactor.push(token, &mut |_, _, _| {}, &mut out);
             held += redactor.held();
             most = most.max(redactor.held());
             waiting += usize::from(redactor.held() > 0);
@@ -462,7 +462,7 @@ fn speed() {
             let begin = worked_ns();
             let mut out = String::new();
             for line in text.split_inclusive([' ', '，']) {
-                redactor.push(line, &mut |_, _| String::new(), &mut out);
+                redactor.push(line, &mut |_, _, _| {}, &mut out);
             }
             let speed = text.len() as f64 / (worked_ns() - begin).max(1) as f64 * 1e3;
             println!("{set:10} {name:12}    stream: {speed:6.0} MB/s");

@@ -10,6 +10,8 @@ use super::scanner::Rule;
 /// The most different texts that get a name in one exchange; what comes beyond is redacted.
 const MOST_NAMES: usize = 1_000;
 
+const REDACTED: &str = "[redacted]";
+
 /// Makes replacements for one exchange, and remembers the names that it gave.
 #[derive(Clone, Debug)]
 pub struct Mask {
@@ -29,10 +31,23 @@ impl Mask {
     pub fn replace(&mut self, rule: &Rule, text: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
         match rule.action {
             Action::Observe => None,
-            Action::Redact | Action::Deny => Some("[redacted]".to_owned()),
+            Action::Redact | Action::Deny => Some(REDACTED.to_owned()),
             Action::Tag => Some(format!("[{}]", rule.name)),
             Action::Hash => Some(format!("[{}:{}]", rule.name, self.hash(rule, text))),
             Action::Pseudonym => Some(self.name(rule, text, taken)),
+        }
+    }
+
+    /// What stands in the place of `text` where there is no room for more than there was: as much of what the rule says as
+    /// fits, and nothing that could be told back.
+    pub fn brief(rule: &Rule, text: &str) -> Option<String> {
+        let room = text.chars().count();
+        let tag = format!("[{}]", rule.name);
+        match rule.action {
+            Action::Observe => None,
+            Action::Tag | Action::Hash | Action::Pseudonym if tag.chars().count() <= room => Some(tag),
+            _ if REDACTED.len() <= room => Some(REDACTED.to_owned()),
+            _ => Some("*".repeat(room.min(3))),
         }
     }
 
@@ -62,7 +77,7 @@ impl Mask {
                 self.names.push((name.clone(), text.to_owned()));
                 name
             }
-            None => "[redacted]".to_owned(),
+            None => REDACTED.to_owned(),
         }
     }
 

@@ -19,6 +19,7 @@
 mod check;
 mod fold;
 mod mask;
+mod quotes;
 mod redactor;
 mod scanner;
 mod shapes;
@@ -29,6 +30,7 @@ mod wrapped;
 mod figures_tests;
 
 pub use mask::{Mask, Restorer};
+pub use quotes::Quotes;
 pub use redactor::Redactor;
 pub use scanner::{Finding, LONGEST_MATCH, Refused, Rule, Scanner, Selection, check_pattern};
 

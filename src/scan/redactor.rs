@@ -5,6 +5,9 @@ use super::fold::{Folded, trailing_invisible};
 use super::scanner::{Finding, Hit, Observed, Place, Scanner, next_char};
 use super::tail::Swallowing;
 
+/// Adds to a text what leaves in the place of a finding; see [`Redactor::push`].
+pub type Replace<'a> = &'a mut dyn FnMut(&Finding, &str, &mut String);
+
 /// One text in pieces. Gives out what no further piece can make part of a finding, and holds back the rest.
 ///
 /// However the text is cut, what comes out together is the same, and nothing that must be replaced has left in part.
@@ -34,22 +37,22 @@ impl Redactor {
         self.held.len()
     }
 
-    /// The next piece. `replace` gets what was found, and its text as detectors read it, and says what leaves in its
-    /// place; for a rule that only observes nothing is asked but its being there. Adds to `out`.
+    /// The next piece. `replace` gets what was found, its text as detectors read it, and all that leaves before it, to which
+    /// it adds what leaves in its place; for a rule that only observes nothing is asked but its being there. Adds to `out`.
     ///
     /// Of a finding whose end is open (a long token, a private key) `replace` sees the beginning only.
-    pub fn push(&mut self, text: &str, replace: &mut dyn FnMut(&Finding, &str) -> String, out: &mut String) {
+    pub fn push(&mut self, text: &str, replace: Replace<'_>, out: &mut String) {
         self.held.push_str(text);
         self.run(false, replace, out);
     }
 
     /// No more comes: what is held back leaves, if nothing is found in it. The next piece begins a new text.
-    pub fn finish(&mut self, replace: &mut dyn FnMut(&Finding, &str) -> String, out: &mut String) {
+    pub fn finish(&mut self, replace: Replace<'_>, out: &mut String) {
         self.run(true, replace, out);
         *self = Self::new(self.scanner.clone());
     }
 
-    fn run(&mut self, last: bool, replace: &mut dyn FnMut(&Finding, &str) -> String, out: &mut String) {
+    fn run(&mut self, last: bool, replace: Replace<'_>, out: &mut String) {
         let held = std::mem::take(&mut self.held);
         let folded = Folded::part(&held, self.before, self.invisible, last);
         let hay = folded.text.as_ref();
@@ -84,12 +87,12 @@ impl Redactor {
                     if scanner.action(rule) == Action::Observe {
                         at = next_char(hay, at);
                         if self.observed.is_new(rule, &in_hay) {
-                            replace(&finding, found);
+                            replace(&finding, found, out);
                         }
                         continue;
                     }
                     out.push_str(held.get(left..range.start).unwrap_or_default());
-                    out.push_str(&replace(&finding, found));
+                    replace(&finding, found, out);
                     (left, at) = (range.end, in_hay.end.max(next_char(hay, at)));
                     if let Some(mut tail) = tail {
                         let eaten = tail.eat(hay.get(at..).unwrap_or_default());

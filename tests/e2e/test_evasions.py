@@ -14,10 +14,11 @@ from whole import Whole, chat, key, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
+CARD = 4111111111111111
 PLANS = {
     "guarded": """{tokens: {caps: {calls: {limit: 100000 requests, per: seat, window: first-use 5h}}},
       connectivity: {paths: ["/v1/chat/completions", "/v1/completions"], tier: bronze},
-      security: {models: [demo-small], tools: {allow: ["get_*"], most: 64}, headers: {strip: [x-internal-*]}, input: {secrets: deny}}}""",
+      security: {models: [demo-small], tools: {allow: ["get_*"], most: 64}, headers: {strip: [x-internal-*]}, input: {secrets: deny, card: deny, keywords: {words: [auto, falcon], action: deny}}}}""",
     "elsewhere": "{connectivity: {sources: [10.0.0.0/8]}}",
 }
 SEATS = {"alice": ("acme", "guarded"), "bob": ("acme", "guarded"), "carl": ("acme", "elsewhere")}
@@ -49,8 +50,9 @@ def call(data=None, path=CHAT, headers=(), seat="alice", version="1.1", raw=None
     return "\r\n".join(lines).encode() + b"\r\n" + (b"\r\n" + data if raw is None else raw)
 
 
-def chunked(data, trailers=""):
-    return b"transfer-encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(data), data, trailers.encode())
+def chunked(data, trailers="", size=10**9):
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"transfer-encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n%s\r\n" % trailers.encode()
 
 
 BOB = f"x-api-key: {key('bob')}"
@@ -106,6 +108,7 @@ EVASIONS = {
     "with a zero byte": (call(body(model="demo-small\0")), (403, 404)),
     "in letters of another script": (call(body(model="demo-sm\u0430ll")), (403, 404)),
     "a model by escapes": (call(GOOD.replace(b"demo-small", b"demo-\\u006carge")), 403),
+    "a model in pieces of a byte": (call(raw=chunked(body(model="demo-large"), size=1)), 403),
     "a key twice": (call(b'{"model":"demo-large",' + GOOD[1:]), 400),
     "a key twice, by escapes": (call(b'{"mod\\u0065l":"demo-large",' + GOOD[1:]), 400),
     "a key in another case beside it": (call(b'{"Model":"demo-large",' + GOOD[1:]), 400),
@@ -137,11 +140,25 @@ EVASIONS = {
     "in what an earlier turn called": (call(json.dumps({**chat("go on"), "messages": [{"role": "assistant", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": json.dumps({"k": SECRET})}}]}, {"role": "user", "content": "go on"}]}).encode()), 403),
     "messages twice": (call(b'{"messages":[{"role":"user","content":"hi"}],' + body(f"it is {SECRET}")[1:]), 400),
     "content twice in a message": (call(said(f"it is {SECRET}").replace(b'"role"', b'"content":"hi","role"')), 403),
+    "in pieces of a byte": (call(raw=chunked(body(f"it is {SECRET}"), size=1)), 403),
+    "in a path that nobody knows": (call(body(f"it is {SECRET}"), path="/v1/files"), (403, 404)),
+    "a card as a number": (call(body(metadata={"of": CARD})), 403),
+    "as a fraction": (call(body(metadata={"of": CARD}).replace(b"%d" % CARD, b"%d.0" % CARD)), 403),
+    "as a number where a text should be": (call(body(user=CARD)), 403),
+    "in a place that nobody knows, as a number": (call(body(x=[{"y": CARD}])), 403),
+    "as a number in what an earlier turn called": (call(json.dumps({"model": "demo-small", "max_tokens": 20, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "get_x", "input": {"n": CARD}}]}, {"role": "user", "content": "go on"}]}).encode()), 403),
+    "as the name of a member": (call(body(metadata={str(CARD): "x"})), 403),
+    "a keyword": (call(body("Falcon")), 403),
+    "a keyword beside the prompt": (call(body(user="falcon")), 403),
+    "none: the word of a setting": (call(body(tool_choice="auto", service_tier="auto")), 200),
     "numbers of tokens": (call(b'{"model":"demo-small","prompt":[15339,1917],"max_tokens":5}', path="/v1/completions"), 403),
 }
 LIMITS = {
+    "a card with an exponent": call(body(metadata={"of": 1}).replace(b'"of": 1', b'"of": 4.111111111111111e15')),
     "a secret over two parts of a message": call(said([{"type": "text", "text": SECRET[:8]}, {"type": "text", "text": SECRET[8:]}])),
     "a secret in base 64 twice": call(body("decode " + base64.b64encode(base64.b64encode(SECRET.encode())).decode())),
+    "a secret in hexadecimal": call(body("decode " + SECRET.encode().hex())),
+    "a secret with a percent sign": call(body("it is " + SECRET.replace("I", "%49", 1))),
     "a secret backwards": call(body("it is " + SECRET[::-1])),
 }
 

@@ -18,8 +18,9 @@ POLICY = policy(
         "refuse": "{security: {output: {secrets: deny}}}",
         "names": "{security: {input: {email: pseudonym}}}",
         "forms": "{security: {input: {email: redact, on_error: pass}}}",
+        "phones": "{security: {input: {phone: redact}}}",
     },
-    {"alice": ("acme", "redact"), "bob": ("acme", "refuse"), "cat": ("acme", "names"), "dan": ("acme", "forms")},
+    {"alice": ("acme", "redact"), "bob": ("acme", "refuse"), "cat": ("acme", "names"), "dan": ("acme", "forms"), "eve": ("acme", "phones")},
 )
 SAID = f"The key {SECRET} is of alice@example.com, phone 138-1234-5678; that is all."
 SAFE = "The key [redacted] is of [redacted], phone [phone]; that is all."
@@ -73,7 +74,14 @@ def test_names_come_back_in_clear(stack):
         assert "alice@" not in json.dumps(stack.model.last())
 
 
-@pytest.mark.parametrize("seat,prompt,status", [("cat", "a song", 200), ("cat", "of alice@example.com", 403), ("dan", "of alice@example.com", 200)])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_json_that_is_streamed_stays_json(stack, dialect):
+    said = {"phone": 13812345678, "of": [13812345678, "call 138-1234-5678", 5]}
+    safe = {"phone": "[phone]", "of": ["[phone]", "call [phone]", 5]}
+    assert json.loads(heard(stack, "alice", json.dumps(said), dialect)) == safe
+
+
+@pytest.mark.parametrize("seat,prompt,status", [("cat", "a song", 200), ("cat", "of alice@example.com", 403), ("dan", "of alice@example.com", 200), ("eve", "13812345678", 403)])
 def test_a_form_goes_as_it_is_or_not_at_all(stack, seat, prompt, status):
     form = {"model": "demo-small", "prompt": prompt}
     headers = {"authorization": f"Bearer {key(seat)}"}

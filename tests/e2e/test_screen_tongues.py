@@ -24,6 +24,7 @@ PLANS = {
     "redact": "{security: {input: {email: redact}, output: {secrets: redact, email: redact}}}",
     "refuse": "{security: {input: {email: deny}, output: {secrets: deny}}}",
     "names": "{security: {input: {email: pseudonym}}}",
+    "phones": "{security: {input: {phone: hash}}}",
 }
 POLICY = policy("tongues", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
 POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
@@ -216,6 +217,26 @@ def test_what_stands_beside_a_prompt_is_hidden_too(stack):
         assert {name: upstream.heard[name] for name in expected} == expected, path
         refused = requests.post(f"{whole.url}{path}", json={"model": "demo", **body}, headers={"authorization": f"Bearer {key('refuse')}"}, timeout=60)
         assert refused.status_code == 403 and "beside its prompt" in refused.text, refused.text
+
+
+def test_what_stands_beside_a_prompt_stays_legal(stack):
+    """Numbers give way to strings, names of members stay apart, and nothing is cut off a field without room for more."""
+    whole, upstream = stack
+    upstream.said, upstream.heard = SAID[:1], None
+    long = "138-1234-5678 " + "x" * 498
+    metadata = {"138-1234-5678": "a", "139-1234-5678": "b", "n": 13812345678, "long": long, "+86 138 1234 5678 " + "y" * 45: "c"}
+    call = {"type": "function_call", "call_id": "t", "name": "f", "arguments": '{"to": 13812345678, "of": "138-1234-5678"}'}
+    body = {"model": "demo", "input": [call, {"role": "user", "content": "hi"}], "metadata": metadata, "stream": True}
+    answer = requests.post(f"{whole.url}/v1/responses", json=body, headers={"authorization": f"Bearer {key('phones')}"}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    told = upstream.heard["metadata"]
+    hashed = re.compile(r"\[phone:[0-9a-f]{12}\]")
+    names = list(told)
+    assert len(set(names)) == 5 and hashed.fullmatch(names[0]) and hashed.fullmatch(names[1]), told
+    assert names[4] == "[phone] " + "y" * 45 and [told[names[0]], told[names[1]], told[names[4]]] == ["a", "b", "c"]
+    assert hashed.fullmatch(told["n"]) and told["long"] == "[phone] " + "x" * 498
+    arguments = json.loads(upstream.heard["input"][0]["arguments"])
+    assert hashed.fullmatch(arguments["to"]) and hashed.fullmatch(arguments["of"])
 
 
 def test_what_was_found_is_counted_and_nothing_passed_unread(stack):

@@ -62,7 +62,10 @@ impl Exchange {
         let State::Reading { seat } = self.state else { return Flow::Continue };
         match self.prepare(seat, body, now, vm, effects) {
             Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
-            Err(turn) => self.turn(turn, now, vm, cells, effects),
+            Err(turn) => match (turn, self.plan()) {
+                (Turn::Pass, Some(plan)) => self.vet(plan, Some(body), now, vm, cells, effects),
+                (turn, _) => self.turn(turn, now, vm, cells, effects),
+            },
         }
     }
 

@@ -69,6 +69,10 @@ impl Exchange {
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
         }
+        // What we must read must not be compressed, and some clients ask for it by habit.
+        if field("accept-encoding").is_some() && (self.dialect.is_some() || plan.security.output.is_some()) {
+            effects.push(Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+        }
         let dialect = match self.dialect {
             Some(dialect) => dialect,
             None if dialect::suspicious(path) => return Err(odd_path().into()),
@@ -80,10 +84,6 @@ impl Exchange {
         }
         if field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity")) {
             return Err(unreadable(&bundle, "a compressed request body"));
-        }
-        // What we must read must not be compressed, and some clients ask for it by habit.
-        if field("accept-encoding").is_some() {
-            effects.push(Effect::RemoveRequestHeader("accept-encoding".to_owned()));
         }
         // It is read here as JSON in UTF-8. Said to be something else (a form, another charset), an upstream might read
         // another call in the same bytes.

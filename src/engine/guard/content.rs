@@ -101,7 +101,13 @@ pub fn tools(body: &Body<'_>) -> Judged {
         let outside = format!("the call offers {count} tools, and the plan allows {most}");
         return Err(Found::forbidden(outside.clone(), outside));
     }
-    offers.iter().try_for_each(|offer| offered(body.plan, rule, offer))
+    offers.iter().try_for_each(|offer| offered(body.plan, rule, offer))?;
+    if rule.no_credentials && !body.call.credentials().is_empty() {
+        let outside = "the plan does not allow credentials for servers of tools in a call; leave them out";
+        let inside = format!("`tools.servers.credentials` of plan `{}` denies them", body.plan.name);
+        return Err(Found::forbidden(outside, inside));
+    }
+    Ok(())
 }
 
 fn offered(plan: &Plan, rule: &Tools, offer: &Offer) -> Judged {

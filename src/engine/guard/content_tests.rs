@@ -56,6 +56,21 @@ fn a_required_header_is_there_once_and_says_something() {
 }
 
 #[test]
+fn credentials_for_servers_are_for_the_policy_to_allow() {
+    let with =
+        json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.test", "authorization": "x"}]});
+    let without =
+        json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.test", "authorization": ""}]});
+    for (servers, allowed) in
+        [("{credentials: deny}", false), ("{credentials: pass}", true), ("{allow: [\"https://a.test\"]}", true)]
+    {
+        let bundle = bundle(&format!("security: {{tools: {{servers: {servers}}}}}"));
+        assert_eq!(chat(&bundle, tools, with.clone()), allowed, "{servers}");
+        assert!(chat(&bundle, tools, without.clone()), "{servers}");
+    }
+}
+
+#[test]
 fn endpoints_are_told_by_path_and_format() {
     let allow = bundle("security: {endpoints: {allow: [chat]}}");
     let deny = bundle("security: {endpoints: {deny: [images, audio, other]}}");

@@ -170,7 +170,7 @@ impl Open {
         let last = self.body_ended && !matches!(course, Course::Waits);
         let id = self.place.id.to_string();
         let mut said = Vec::new();
-        let out = screen.push(bytes, last, plan, self.dialect, &id, now, &mut said);
+        let out = screen.push(bytes, last, plan, Some(self.dialect), &id, now, &mut said);
         match replaced {
             Some(bytes) => *bytes = out,
             None if chunk != Some(&out[..]) => effects.push(Effect::ReplaceChunk(out)),

@@ -140,7 +140,7 @@ impl Open {
             return if end { Course::Over(Cause::Finished) } else { Course::On };
         }
         if let Shape::Unknown = guarded.shape {
-            match reader.begins_document(chunk) {
+            match reader.begins_document(chunk, self.streams) {
                 Some(true) if guarded.holds => {
                     guarded.shape = Shape::Document { held: Vec::new(), closing: Closing::default(), whole: false };
                 }

@@ -137,6 +137,17 @@ impl Rewriter {
         Some(Self { dialect, stream, plain, texts, body: Body::Unknown, failed })
     }
 
+    /// An answer in no format that is known, of which nothing has come: one text. `None`: by its content type it is none.
+    pub fn of_text(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
+        if content_type.is_some_and(is_no_text) {
+            return None;
+        }
+        let dialect = Dialect::OpenAiTranscription;
+        let (stream, in_pieces) = (false, false);
+        let whole = Self::new(&Expected { dialect, stream, in_pieces, content_type, content_encoding })?;
+        Some(Self { plain: true, ..whole })
+    }
+
     /// Why the answer, from here on, is not filtered but passes as it is: for the caller to break it off.
     pub fn failed(&self) -> Option<Unfiltered> {
         self.failed
@@ -243,6 +254,22 @@ impl Json {
         out.extend(rest);
         (out, failed)
     }
+}
+
+/// Whether a content type is that of something else than text: pictures, sound, archives, messages in binary.
+pub fn is_no_text(content_type: &[u8]) -> bool {
+    let kind = content_type.trim_ascii_start().to_ascii_lowercase();
+    let kinds: [&[u8]; 8] = [
+        b"image/",
+        b"audio/",
+        b"video/",
+        b"font/",
+        b"application/pdf",
+        b"application/zip",
+        b"application/gzip",
+        b"application/grpc",
+    ];
+    kinds.iter().any(|known| kind.starts_with(known))
 }
 
 /// What follows a JSON answer: nothing but blanks.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Place;
 use super::table::{self, Ends, Fields, Node};
 use super::texts::MOST;
-use crate::meter::json;
+use crate::meter::{json, written};
 
 /// How deep strings in unknown places are looked for.
 const DEEPEST: u8 = 24;
@@ -19,7 +19,7 @@ const NAMES: [&[u8]; 9] =
 pub(super) enum Target {
     /// A piece of this text; `grows`: or all of it so far. `around`: of a text that begins.
     Piece { place: Place, grows: bool, around: Option<Around> },
-    /// A text that is whole by itself.
+    /// A text, or a number, that is whole by itself.
     Whole(Place),
     /// It repeats what stands elsewhere, and is taken out: `null`.
     Out,
@@ -159,7 +159,7 @@ impl<'a> Walk<'a, '_> {
                 self.piece(&name, false, raw, within, here);
             }
             Node::Seal => self.sealed = self.sealed.or((raw != "\"\"").then_some(within.part)),
-            Node::Again => self.below(key, raw, true, DEEPEST),
+            Node::Again => self.below(key, raw, true, false, DEEPEST),
             Node::Last(node) => {
                 self.outline.ends_all = true;
                 self.value(*node, key, raw, within, entries, above);
@@ -168,7 +168,7 @@ impl<'a> Walk<'a, '_> {
             Node::End if is_end(raw) => self.outline.ends.push(within.part),
             Node::EndAll => self.outline.ends_all |= is_end(raw),
             Node::End => {}
-            Node::Whole => self.below(key, raw, false, DEEPEST),
+            Node::Whole => self.below(key, raw, false, false, DEEPEST),
             Node::Unless(beside, _) if entries.iter().any(|entry| entry.key == beside && !json::is_null(entry.raw)) => {
                 self.out(raw);
             }
@@ -217,7 +217,7 @@ impl<'a> Walk<'a, '_> {
     fn piece(&mut self, name: &str, grows: bool, raw: &'a str, within: Within, above: &Above<'_, 'a>) {
         let json = table::is_json(name);
         if !raw.starts_with('"') || within.nameless {
-            return self.below(name, raw, false, DEEPEST);
+            return self.below(name, raw, false, false, DEEPEST);
         }
         if raw == "\"\"" {
             return;
@@ -233,8 +233,9 @@ impl<'a> Walk<'a, '_> {
         self.outline.strings.push((Target::Piece { place, grows, around }, raw));
     }
 
-    /// Adds every string below `raw`, keys left alone, as whole texts.
-    fn below(&mut self, key: &str, raw: &'a str, again: bool, depth: u8) {
+    /// Adds every string below `raw`, keys left alone, as whole texts; and where those are `arguments` of a tool, numbers:
+    /// elsewhere they are durations, counts and moments.
+    fn below(&mut self, key: &str, raw: &'a str, again: bool, arguments: bool, depth: u8) {
         let Some(below) = depth.checked_sub(1) else {
             // Deeper than any answer: taken out rather than passed unread.
             return self.out(raw);
@@ -242,13 +243,17 @@ impl<'a> Walk<'a, '_> {
         if raw.starts_with('"') {
             return self.outline.strings.push((Target::Whole(Place::whole(table::is_json(key), again)), raw));
         }
+        let arguments = arguments || table::is_json(key) || key == "args";
+        if arguments && written::is_long(raw) {
+            return self.outline.strings.push((Target::Whole(Place::whole(false, again)), raw));
+        }
         let object = json::entries(raw, |key, value| {
             if !again || !NAMES.contains(&key) {
-                self.below(&String::from_utf8_lossy(key), value, again, below);
+                self.below(&String::from_utf8_lossy(key), value, again, arguments, below);
             }
         });
         if object.is_none() {
-            json::elements(raw, |value| self.below(key, value, again, below));
+            json::elements(raw, |value| self.below(key, value, again, arguments, below));
         }
     }
 

@@ -28,9 +28,9 @@ impl Hide {
             self.open.len() - 1
         });
         let stopped = &mut self.stopped;
-        let mut replace = |finding: &crate::scan::Finding, _: &str| {
+        let mut replace = |finding: &crate::scan::Finding, _: &str, out: &mut String| {
             *stopped |= finding.shape == "phone";
-            "█".to_owned()
+            out.push('█');
         };
         self.open[at].1.push(text, &mut replace, out);
         if last {

@@ -136,10 +136,10 @@ impl Texts {
         self.finish(|_| true, filter)
     }
 
-    /// The change to a string that is a whole text.
+    /// The change to a string that is a whole text, or to a number, which gives way to a string.
     fn whole(&self, data: &str, mut place: Place, raw: &str, filter: &mut dyn Filter) -> Option<Edit> {
         place.again &= self.spoken;
-        let text = json::text(raw)?;
+        let text = if raw.starts_with('"') { json::text(raw)? } else { raw.into() };
         let mut out = String::new();
         filter.push(&place, &text, &mut out);
         filter.finish(&place, &mut out);

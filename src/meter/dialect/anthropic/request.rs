@@ -20,8 +20,14 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             content(parts, raw, DEEPEST_CONTENT);
         }
         "tools" => tools(parts, raw),
-        "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
-        "context_management" => context_management(parts, raw),
+        "mcp_servers" | "container" => {
+            parts.beside(raw);
+            parts.open("a tool that the provider runs");
+        }
+        "context_management" => {
+            parts.beside(raw);
+            context_management(parts, raw);
+        }
         "background" | "store" if raw == "false" => {}
         "background" => parts.open("work in the background"),
         "previous_response_id" | "conversation" => {

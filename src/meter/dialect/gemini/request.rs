@@ -190,6 +190,7 @@ fn interaction_input<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn interaction_part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     parts.frame();
+    let image = json::fields(raw, ["type"]).is_some_and(|[kind]| kind == Some("\"image\""));
     let object = json::entries(raw, |key, value| match key {
         b"type" | b"role" | b"mime_type" => {}
         b"text" | b"name" => parts.text(value),
@@ -201,6 +202,7 @@ fn interaction_part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"arguments" | b"result" => parts.add(Kind::Json, value),
         b"call_id" | b"id" => parts.add(Kind::Label, value),
         b"uri" => parts.open_media(&[Media::File], "a file"),
+        b"data" if image => parts.add(Kind::Image, value),
         b"data" => parts.open_media(&[Media::File], "a document that must be unfolded"),
         _ => parts.add(Kind::Schema, value),
     });

@@ -3,6 +3,7 @@
 use crate::meter::call::{Call, read_call};
 use crate::meter::count::Encoding;
 use crate::meter::dialect::{Dialect, Host, Route};
+use crate::meter::media::Media;
 use crate::meter::reader::Reader;
 
 const VERTEX: &str = "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:generateContent";
@@ -80,4 +81,14 @@ fn calls_are_counted_as_their_host_counts_them() {
     }
     let long = format!(r#"{{"a":"{}"}}"#, "word ".repeat(20_000));
     assert!(written(Host::Any, &long) >= 20_000);
+}
+
+#[test]
+fn a_picture_is_one_with_or_without_a_step_around_it() {
+    let picture = r#"{"type":"image","data":"iVBORw0KGgo=","mime_type":"image/png"}"#;
+    for input in [picture, &format!("[{picture}]"), &format!(r#"[{{"role":"user","content":[{picture}]}}]"#)] {
+        let body = format!(r#"{{"model":"m","input":{input}}}"#);
+        let call = read_call(Dialect::GeminiInteractions, body.as_bytes()).unwrap();
+        assert_eq!((call.media.as_slice(), call.open), (&[Media::Image][..], None), "{input}");
+    }
 }

@@ -50,7 +50,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.text(raw);
             parts.open("a chat template of its own");
         }
-        "mcp_servers" | "container" => parts.open("a tool that the provider runs"),
+        "mcp_servers" | "container" => {
+            parts.beside(raw);
+            parts.open("a tool that the provider runs");
+        }
         // Told to the server, not to the model.
         "logit_bias" | "stop" | "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "service_tier"
         | "reasoning_effort" | "tool_choice" | "modalities" | "verbosity" | "store" | "reasoning" | "audio" => {

@@ -32,9 +32,15 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.add(Kind::Schema, raw);
             parts.open("a prompt that the provider keeps");
         }
-        "plugins" => parts.open("a search by the provider"),
+        "plugins" => {
+            parts.beside(raw);
+            parts.open("a search by the provider");
+        }
         "models" => parts.choice(raw),
-        "context_management" => parts.open("a summary that the provider writes"),
+        "context_management" => {
+            parts.beside(raw);
+            parts.open("a summary that the provider writes");
+        }
         "reasoning" => {
             parts.beside(raw);
             let mode = json::fields(raw, ["mode"]).and_then(|[mode]| mode);

@@ -1,0 +1,108 @@
+//! What a request has in it that is screened: its texts and numbers, wherever they stand, and what may take their place.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::call::{Call, range};
+use super::json;
+use super::offer;
+use super::part::Part;
+
+/// The shortest number that is looked at, in digits before its point: no shorter one is anybody's.
+const SHORTEST_NUMBER: usize = 4;
+
+/// Characters that every field beside the prompt may have: Google's labels 63, OpenAI's `safety_identifier` and
+/// `prompt_cache_key` 64, Amazon's `requestMetadata` and Anthropic's `user_id` 256, OpenAI's `metadata` 512.
+pub const SHORTEST: usize = 63;
+
+/// A string or a number of a request, as far as it is screened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// Where it stands in the body, a string with its quotes.
+    pub at: Range<usize>,
+    /// Whether no model reads it, but the provider's server.
+    pub beside: bool,
+    /// Whether it is one of the words of a setting, such as `tool_choice`, and nothing that somebody wrote.
+    pub setting: bool,
+    /// What may be put in its place.
+    pub leeway: Leeway,
+    /// What it says; of a number its digits, as they stand there.
+    pub text: Cow<'a, str>,
+}
+
+/// What may be put in the place of a string, so that the request stays legal. A number gives way to a string: where texts
+/// are free, so are their types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leeway {
+    /// Nothing: thoughts that their provider has signed, and whatever is in a form.
+    None,
+    /// Small letters, digits, `-` and `_`, no more than [`SHORTEST`] or than there were.
+    Plain,
+    /// Any text, no more than [`SHORTEST`] characters or than there were.
+    Short,
+    /// Any text.
+    Any,
+}
+
+impl Leeway {
+    /// What is put in, in the letters that are allowed. What stands around it is the caller's, and stays.
+    pub fn spell(self, put: String) -> String {
+        let plain = |letter: char| match letter.to_ascii_lowercase() {
+            letter if letter.is_alphanumeric() || matches!(letter, '-' | '_') => letter,
+            _ => '-',
+        };
+        if self == Self::Plain { put.chars().map(plain).collect() } else { put }
+    }
+
+    /// Whether `retold` is short enough to stand in the place of `text`.
+    pub fn takes(self, text: &str, retold: &str) -> bool {
+        let most = || text.chars().count().max(SHORTEST);
+        self == Self::Any || retold.chars().count() <= most()
+    }
+}
+
+impl Call {
+    /// The same texts as [`texts`](Self::texts), and then what a call tells its provider's server beside them: who asks,
+    /// labels, where to stop; each with the numbers in it, but for seeds, which are drawn and mean nothing.
+    pub fn strings(&self) -> impl Iterator<Item = Written<'_>> {
+        let read = self.parts.iter().filter(|part| part.is_readable()).map(|part: &Part| {
+            (part.raw(&self.body), false, false, if part.signed { Leeway::None } else { Leeway::Any })
+        });
+        let beside = self.beside.iter().map(|beside| {
+            (beside.raw(&self.body), true, beside.setting, if beside.plain { Leeway::Plain } else { Leeway::Short })
+        });
+        let leaves = read.chain(beside).flat_map(|(raw, beside, setting, leeway)| {
+            json::Leaves::of(raw).map(move |raw| (raw, beside, setting, leeway))
+        });
+        leaves.filter_map(|(raw, beside, setting, leeway)| {
+            let text = match raw.starts_with('"') {
+                true => json::text(raw)?,
+                false if json::member(&self.body, raw) == Some("seed") => return None,
+                false => Cow::Borrowed(is_long(raw).then_some(raw)?),
+            };
+            let leeway = if self.form { Leeway::None } else { leeway };
+            Some(Written { at: range(&self.body, raw), beside, setting, leeway, text })
+        })
+    }
+
+    /// Whether what stands there is the name of a member, of which an object has each once.
+    pub fn is_name(&self, at: &Range<usize>) -> bool {
+        self.body.get(at.end..).is_some_and(|behind| behind.trim_ascii_start().starts_with(':'))
+    }
+
+    /// Where the call hands its provider credentials for servers of tools, in the fields that are there for them; in the
+    /// order of the body.
+    pub fn credentials(&self) -> Vec<Range<usize>> {
+        offer::credentials(&self.body).into_iter().map(|raw| range(&self.body, raw)).collect()
+    }
+}
+
+/// Whether a number is long enough to be looked at.
+pub(super) fn is_long(raw: &str) -> bool {
+    let digits = raw.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit);
+    digits.count() >= SHORTEST_NUMBER
+}
+
+#[cfg(test)]
+#[path = "written_tests.rs"]
+mod tests;
