@@ -10,6 +10,7 @@ mod probe;
 mod root;
 mod station;
 mod stream;
+mod tries;
 
 use crate::engine::effect::Severity;
 

@@ -8,6 +8,7 @@ use proxy_wasm::types::Action;
 
 use super::host::{self, Buffer, Map};
 use super::station::{Site, Station, complain};
+use super::tries;
 use crate::engine::effect::{Effect, Flow, Handle, Reply, Severity};
 use crate::engine::event::{Cause, Event, Vouched};
 use crate::engine::exchange::Exchange;
@@ -160,6 +161,7 @@ impl Passage {
         // Not readable any more once this callback has returned Continue, so all of them are read now, as bytes: a value
         // need not be UTF-8.
         let headers = host::headers(Map::Request).unwrap_or_default();
+        tries::clean(&headers);
         #[cfg(feature = "test-hooks")]
         if let Some(reply) = super::probe::request_headers(&headers) {
             return self.answer(station, &reply);
