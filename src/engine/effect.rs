@@ -1,5 +1,7 @@
 //! What an exchange tells its host to do.
 
+use crate::policy::bundle::Retry;
+
 /// What happens to the stream after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -29,6 +31,9 @@ pub struct Reply {
 pub enum Effect {
     /// Set (replace) a request header. Only while request headers are held.
     SetRequestHeader(String, String),
+    /// Try the call again as this says, where its upstream fails it. Only in
+    /// [`Event::RequestHeaders`](super::event::Event).
+    Retry(Retry),
     /// Remove all request headers of this name. Only while request headers are held.
     RemoveRequestHeader(String),
     /// Replace the whole request body; the host sets `content-length`.

@@ -406,6 +406,7 @@ impl Passage {
             Effect::RemoveRequestHeader(name) => {
                 complain("remove a request header", host::remove_header(Map::Request, &name));
             }
+            Effect::Retry(retry) => tries::order(&retry),
             Effect::ReplaceRequestBody(body) => self.replace_request_body(&body),
             Effect::SetResponseHeader(name, value) => {
                 complain("set a response header", host::set_header(Map::Response, &name, &value));

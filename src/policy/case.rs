@@ -197,6 +197,8 @@ pub struct Answer {
     pub images: Option<u64>,
     /// Seconds of sound that it says it has heard. Default: those of the call.
     pub seconds: u64,
+    /// What the tries before it meet, in turn: a status, or no response. Default: it is the first.
+    pub failed: Vec<Option<u16>>,
     /// HTTP status. Default: 200.
     pub status: u16,
     /// Whether it reports no usage. Default: it does report.
@@ -280,6 +282,8 @@ pub struct Expect {
     pub reached: Option<Vec<Reached>>,
     /// Output tokens by which the record says that a call of a tool was let end.
     pub graced: Option<u64>,
+    /// How often the record says that it was tried.
+    pub tries: Option<u64>,
     /// Request headers that the upstream sees; `None`: it must not see this one.
     pub sent: Vec<(String, Option<String>)>,
 }

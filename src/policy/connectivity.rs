@@ -12,6 +12,7 @@ use super::fields::{Fields, choice, form, list, named, names};
 use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
+use super::retry::{self, Retry};
 use super::scalar::{duration_within, size};
 use super::tree::Node;
 
@@ -42,6 +43,8 @@ pub struct Connectivity {
     pub tier: Option<String>,
     /// The regions that calls stay in, those in front first; empty: they may go anywhere.
     pub regions: Vec<String>,
+    /// What the host tries again; `None`: nothing.
+    pub retry: Option<Retry>,
     /// Which models take the place of others whose upstreams are down or throttle, the first that fits.
     pub fallback: Vec<Fallback>,
     /// Guards that only observe.
@@ -84,7 +87,7 @@ const GUARDS: [Guard; 13] = [
     Guard::Regions,
 ];
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "sources",
     "denied_sources",
     "hours",
@@ -96,6 +99,7 @@ const KEYS: [&str; 13] = [
     "streaming",
     "tier",
     "regions",
+    "retry",
     "fallback",
     "observe",
 ];
@@ -141,6 +145,9 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
         plan.regions = names(node, &fields.path("regions"), faults);
         connectivity.regions = plan.regions.iter().map(|region| region.value.clone()).collect();
     }
+    let retry = fields.optional("retry");
+    let timeouts = connectivity.timeouts;
+    connectivity.retry = retry.and_then(|node| retry::read(node, &fields.path("retry"), &timeouts, faults));
     if let Some(node) = fields.optional("fallback") {
         plan.fallback = fallback::read(node, &fields.path("fallback"), faults);
     }
@@ -193,7 +200,7 @@ fn read_response(fields: &Fields<'_>, connectivity: &mut Connectivity, faults: &
 }
 
 /// A time that a filter which looks ten times a second can keep.
-fn some_time(written: &str) -> Result<u64, Complaint> {
+pub(super) fn some_time(written: &str) -> Result<u64, Complaint> {
     duration_within(written, 200, LONGEST_MS, "write for example `30s`")
 }
 

@@ -136,6 +136,14 @@
 //!       regions: [eu, us]              # optional: calls go only to models that are served in one of these, else they are
 //!                                      # refused; x-farebox-region tells Envoy's routes the first of them that the model has.
 //!                                      # A place that stands in a path (a Vertex location, an ARN) is not read: `paths` keep it
+//!       retry:                         # optional: what Envoy tries again, before any of an answer has left: by statuses, and by
+//!                                      # its own words connect-failure, refused-stream, reset-before-request, reset (none came:
+//!                                      # broken off, not connected, late), gateway-error (that or 502 to 504), 5xx (that or 500
+//!                                      # to 599). `tries`: in all, 2 to 10; the default is 2. `each`: until the headers of its
+//!                                      # answer, 200ms to 1d; needs reset, gateway-error or 5xx. It pauses for 25 to 250 ms
+//!                                      # between two, or as the route's `retry_policy` says. `first_token` and `duration` are
+//!                                      # for all tries together. A status that a later try puts right lets no model rest
+//!         {on: [connect-failure, 429, 503], tries: 3}
 //!       fallback:                      # optional: once an answer was 429, 503 or 529, or no upstream could be reached,
 //!                                      # calls that follow go to another model, as after a downgrade, for as long as its
 //!                                      # `retry-after` says, up to `longest`, else `for`; these are the defaults. The call
@@ -230,16 +238,17 @@
 //!                                      # messages`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
 //!                                      # (`seconds: 30` of sound); `open: true`: it points at what cannot be read
 //!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin, and `every:
-//!                                      # 100ms` from token to token of a stream; `images: 1`,
-//!                                      # `seconds: 12`: in place of those asked for; `arguments: true`: it is a tool's call
+//!                                      # 100ms` from token to token of a stream; `images: 1`, `seconds: 12`: in place of
+//!                                      # those asked for; `failed`: what the tries before it meet, a status or `no response`;
+//!                                      # `arguments: true`: it is a tool's call
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
-//!        served: demo-small, ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
+//!        served: demo-small, failed: [503], ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
 //!                                      # `hung up after 5 tokens`, `silent after 5 tokens` without an end, `no response`,
 //!                                      # `no connection`, `not sent`
 //!     expect:
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
 //!        finish: stop, delivered: 50, outcome: complete, sent: {x-a: b, authorization: none}}   # `sent`: headers that the
-//!                                      # upstream sees; and `text`, that the caller sees; `max_tokens`; `graced: 0`
+//!                                      # upstream sees; `tries: 3`; and `text`, that the caller sees; `max_tokens`; `graced: 0`
 //!                                      # tokens by which a tool's call was let end; `reached: [month 50]`: percents noted
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
@@ -282,6 +291,7 @@ mod models;
 mod names;
 mod plan;
 mod regions;
+mod retry;
 mod scalar;
 mod screen;
 mod security;

@@ -16,6 +16,7 @@ pub mod network;
 mod station;
 pub mod store;
 mod stream;
+mod tries;
 pub mod upstream;
 pub mod world;
 

@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use super::call::{Call, Ending, header};
 use super::store::SimCells;
+use super::tries::Met;
 use super::upstream::{self, Spoken, Truth};
 use crate::engine::effect::{Effect, Flow, Handle, Reply};
 use crate::engine::event::{Cause, Event, Header};
 use crate::engine::exchange::Exchange;
 use crate::engine::vm::Vm;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode};
+use crate::policy::bundle::{Bundle, HostMode, Retry};
 
 /// What was seen of a stream: by its client, by the upstream, and in the filter state.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +88,10 @@ pub(super) struct Stream {
     headers: Vec<Header>,
     body: Vec<u8>,
     stage: Stage,
+    /// How it is tried again.
+    retry: Option<Retry>,
+    /// Tries upstream.
+    tries: u32,
     broken: bool,
     /// The answer is held until the exchange is woken.
     answer_held: bool,
@@ -131,6 +136,8 @@ impl Stream {
             headers,
             body,
             stage: Stage::Fresh,
+            retry: None,
+            tries: 0,
             broken: false,
             answer_held: false,
             rests_until_ms: None,
@@ -245,36 +252,57 @@ impl Stream {
 
     fn leave(&mut self, desk: &mut Desk<'_>) {
         let ending = self.call.plot.ending;
-        if matches!(ending, Ending::ConnectFailure | Ending::Unrouted | Ending::LocalReply | Ending::UpstreamCut(0)) {
-            let (cause, attempts) = match ending {
-                Ending::ConnectFailure => (Cause::ConnectFailure, 1),
-                Ending::Unrouted => (Cause::Unrouted, 0),
-                Ending::LocalReply => (Cause::Finished, 0),
-                _ => (Cause::UpstreamReset, 1),
-            };
-            let headers = [header(":status", "503")];
-            tell(
-                &mut self.exchange,
-                Event::ResponseHeaders { headers: &headers, upstream: false, attempts: 0, end: true },
-                desk,
-            );
-            self.response_headers(&headers, desk);
-            self.stage = Stage::Ending { cause, attempts };
-            return;
+        match ending {
+            Ending::Unrouted => return self.answered_locally(503, Cause::Unrouted, desk),
+            Ending::LocalReply => return self.answered_locally(503, Cause::Finished, desk),
+            _ => {}
         }
-        let spoken = upstream::answer(&self.headers, &self.body, &self.call.plot, desk.seed, desk.serial);
-        self.seen.upstream = Some(spoken.truth.clone());
+        let (spoken, waited_ms) = self.try_upstream(desk);
         if matches!(ending, Ending::ClientAbort(0) | Ending::ClientLeaves) {
-            self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: 1 };
+            self.stage = Stage::Ending { cause: Cause::ClientAbort, attempts: self.tries };
             return;
         }
-        match self.call.plot.after_ms {
+        match waited_ms {
             0 => self.begin_answer(spoken, desk),
-            after_ms => {
-                let until_ms = desk.now.mono_ms.saturating_add(after_ms);
+            waited_ms => {
+                let until_ms = desk.now.mono_ms.saturating_add(waited_ms);
                 self.stage = Stage::Awaiting { spoken: Box::new(spoken), until_ms };
             }
         }
+    }
+
+    /// Tries the upstream until it answers as it should, or no try is left: the last answer, with the status 0 where there
+    /// was none, and how long all took.
+    fn try_upstream(&mut self, desk: &Desk<'_>) -> (Spoken, u64) {
+        let plot = &self.call.plot;
+        let each_ms = self.retry.as_ref().and_then(|retry| retry.each_ms);
+        let mut waited_ms = 0_u64;
+        loop {
+            let draw = (desk.seed, desk.serial);
+            let mut spoken = upstream::answer(&self.headers, &self.body, plot, draw, self.tries);
+            self.tries = self.tries.saturating_add(1);
+            waited_ms = waited_ms.saturating_add(each_ms.map_or(plot.after_ms, |each_ms| each_ms.min(plot.after_ms)));
+            let met = Met::of(plot, spoken.status, each_ms);
+            if met.is_tried_again(self.retry.as_ref(), self.tries) {
+                continue;
+            }
+            if !matches!(plot.ending, Ending::ConnectFailure | Ending::UpstreamCut(0)) {
+                self.seen.upstream = Some(spoken.truth.clone());
+            }
+            if !matches!(met, Met::Status(_)) {
+                spoken.status = 0;
+            }
+            return (spoken, waited_ms);
+        }
+    }
+
+    /// Envoy answers in the upstream's place.
+    fn answered_locally(&mut self, status: u16, cause: Cause, desk: &mut Desk<'_>) {
+        let headers = [header(":status", &status.to_string())];
+        let event = Event::ResponseHeaders { headers: &headers, upstream: false, attempts: 0, end: true };
+        tell(&mut self.exchange, event, desk);
+        self.response_headers(&headers, desk);
+        self.stage = Stage::Ending { cause, attempts: self.tries };
     }
 
     /// Whether the answer that was waited for is there.
@@ -291,12 +319,20 @@ impl Stream {
             self.seen.impossible.push(format!("a reply in {phase:?}, behind a part of the answer"));
         }
         (self.seen.status, self.seen.headers, self.seen.body) = (status, headers, body);
-        self.stage = Stage::Ending { cause: Cause::Finished, attempts: 1 };
+        self.stage = Stage::Ending { cause: Cause::Finished, attempts: self.tries };
         true
     }
 
     fn begin_answer(&mut self, spoken: Spoken, desk: &mut Desk<'_>) {
-        let event = Event::ResponseHeaders { headers: &spoken.headers, upstream: true, attempts: 1, end: false };
+        if spoken.status == 0 {
+            let connected = self.call.plot.ending != Ending::ConnectFailure;
+            let cause = if connected { Cause::UpstreamReset } else { Cause::ConnectFailure };
+            let late = self.retry.as_ref().and_then(|retry| retry.each_ms);
+            let late = late.is_some_and(|each_ms| each_ms <= self.call.plot.after_ms);
+            return self.answered_locally(if late { 504 } else { 503 }, cause, desk);
+        }
+        let (headers, attempts) = (&spoken.headers, self.tries);
+        let event = Event::ResponseHeaders { headers, upstream: true, attempts, end: false };
         let flow = tell(&mut self.exchange, event, desk);
         self.answer_held = flow == Flow::Hold;
         if self.answered_instead(flow, Phase::ResponseHeaders, desk) {
@@ -326,7 +362,7 @@ impl Stream {
 
     fn answer(&mut self, mut spoken: Spoken, shown: u32, desk: &mut Desk<'_>) {
         if let Some(cause) = self.broken_off(shown) {
-            self.stage = Stage::Ending { cause, attempts: 1 };
+            self.stage = Stage::Ending { cause, attempts: self.tries };
             return;
         }
         let trailers = self.call.plot.ending == Ending::Trailers;
@@ -360,9 +396,9 @@ impl Stream {
         let trailers = self.call.plot.ending == Ending::Trailers;
         let all_told = spoken.pieces.is_empty() && (!trailers || self.trailers_told);
         self.stage = if self.broken {
-            Stage::Ending { cause: Cause::Other, attempts: 1 }
+            Stage::Ending { cause: Cause::Other, attempts: self.tries }
         } else if all_told && !self.answer_held {
-            Stage::Ending { cause: Cause::Finished, attempts: 1 }
+            Stage::Ending { cause: Cause::Finished, attempts: self.tries }
         } else {
             Stage::Answering { spoken: Box::new(spoken), shown }
         };
@@ -397,6 +433,7 @@ impl Stream {
             Effect::SetRequestHeader(..) | Effect::RemoveRequestHeader(_) => {
                 phase == Phase::RequestHeaders || phase == Phase::RequestBody && !self.headers_first
             }
+            Effect::Retry(_) => phase == Phase::RequestHeaders,
             Effect::ReplaceRequestBody(_) => matches!(phase, Phase::RequestHeaders | Phase::RequestBody),
             Effect::SetResponseHeader(..) | Effect::RemoveResponseHeader(_) => phase == Phase::ResponseHeaders,
             Effect::ReplaceChunk(_) => matches!(phase, Phase::ResponseBody | Phase::HeldAnswer),
@@ -421,6 +458,7 @@ impl Stream {
                     self.headers.push(header(&name, &value));
                 }
                 Effect::RemoveRequestHeader(name) => self.headers.retain(|(at, _)| at != name.as_bytes()),
+                Effect::Retry(retry) => self.retry = Some(retry),
                 Effect::ReplaceRequestBody(body) => self.body = body,
                 Effect::SetResponseHeader(name, value) => {
                     self.seen.headers.retain(|(at, _)| *at != name);

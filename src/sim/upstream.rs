@@ -17,7 +17,7 @@ const LONGEST_PIECE: u64 = 200;
 /// An answer on its way.
 #[derive(Clone, Debug)]
 pub struct Spoken {
-    /// Its status.
+    /// Its status; 0: it breaks off before there is one.
     pub status: u16,
     /// Its headers, `:status` among them.
     pub headers: Vec<Header>,
@@ -56,19 +56,23 @@ pub struct Truth {
     pub status: u16,
 }
 
-/// Answers a request. `serial` numbers the exchanges of a run, which `seed` decides.
-pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u64) -> Spoken {
+/// Answers a request that was tried `before`. `serial` numbers the exchanges of a run, which `seed` decides.
+pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, (seed, serial): (u64, u64), before: u32) -> Spoken {
     let truth = Truth { headers: headers.to_vec(), body: body.to_vec(), ..Truth::default() };
     let path = field(headers, ":path");
     let path = path.split('?').next().unwrap_or_default();
     let Some(api) = Api::at(path) else {
-        return make(media::read(path, body), headers, plot, truth);
+        return make(media::read(path, body), headers, plot, truth, before);
     };
-    let (ask, script) = match ask::read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers, plot)?, ask))) {
-        Ok((script, ask)) => (ask, script),
-        Err(message) => return refuse(api, 400, &message, truth),
-    };
+    let (ask, script) =
+        match ask::read(api, body).and_then(|ask| Ok((script(&ask.last_words, headers, plot, before)?, ask))) {
+            Ok((script, ask)) => (ask, script),
+            Err(message) => return refuse(api, 400, &message, truth),
+        };
     let truth = Truth { limit: ask.limit, ..truth };
+    if script.no_response {
+        return silence(truth);
+    }
     if let Some(status) = script.error {
         return refuse(api, status, "the stand-in was asked to refuse", truth);
     }
@@ -97,14 +101,17 @@ pub fn answer(headers: &[Header], body: &[u8], plot: &Plot, seed: u64, serial: u
 }
 
 /// Answers what is not counted in tokens.
-fn make(wish: Option<Result<Wish, String>>, headers: &[Header], plot: &Plot, truth: Truth) -> Spoken {
+fn make(wish: Option<Result<Wish, String>>, headers: &[Header], plot: &Plot, truth: Truth, before: u32) -> Spoken {
     let Some(wish) = wish else { return refuse(Api::OpenAiChat, 404, "the stand-in has no such path", truth) };
-    let (wish, script) = match wish.and_then(|wish| Ok((script(&wish.words, headers, plot)?, wish))) {
+    let (wish, script) = match wish.and_then(|wish| Ok((script(&wish.words, headers, plot, before)?, wish))) {
         Ok((script, wish)) => (wish, script),
         Err(message) => return refuse(Api::OpenAiChat, 400, &message, truth),
     };
     if let Some(status) = script.error {
         return refuse(Api::OpenAiChat, status, "the stand-in was asked to refuse", truth);
+    }
+    if script.no_response {
+        return silence(truth);
     }
     let (kind, body) = media::answer(&wish, &script);
     let headers = vec![header(":status", "200"), header("content-type", kind)];
@@ -117,13 +124,18 @@ fn field(headers: &[Header], name: &str) -> String {
     String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
 }
 
-fn script(words: &str, headers: &[Header], plot: &Plot) -> Result<Script, String> {
+fn script(words: &str, headers: &[Header], plot: &Plot, before: u32) -> Result<Script, String> {
     let mut script = plot.script.clone();
     script.follow_prompt(words)?;
     for (_, value) in headers.iter().filter(|(name, _)| name == HEADER.as_bytes()) {
         script.follow_list(&String::from_utf8_lossy(value))?;
     }
-    Ok(script)
+    Ok(script.at_try(usize::try_from(before).unwrap_or(usize::MAX)))
+}
+
+/// No answer at all.
+fn silence(truth: Truth) -> Spoken {
+    Spoken { status: 0, headers: Vec::new(), pieces: VecDeque::new(), pace_ms: 0, silent_after: None, truth }
 }
 
 fn refuse(api: Api, status: u16, message: &str, truth: Truth) -> Spoken {

@@ -38,6 +38,7 @@
 //! | `stall=K` | nothing more comes after K output tokens of a stream, until the caller goes away |
 //! | `no-response` | the connection is cut before the response headers |
 //! | `served=M` | the answer names the model M, in the place of the one asked for |
+//! | `fail=S`, `fail=reset` | the first try of a request (by its `x-request-id`) is answered with status S, or its connection cut before the response headers; several: those of the next |
 //! | `error=S` | status S with an error body; 429 with `retry-after: 1` |
 //! | `inside-error` | a 200 that holds an error: the body, or an event in the middle of the stream |
 //! | `garbage` | a 200 whose body is no JSON and no event stream |

@@ -8,7 +8,7 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     "output",
     "reasoning",
     "tool-calls",
@@ -25,6 +25,7 @@ pub const NAMES: [&str; 25] = [
     "stall",
     "no-response",
     "served",
+    "fail",
     "error",
     "inside-error",
     "garbage",
@@ -69,6 +70,9 @@ pub struct Script {
     pub no_response: bool,
     /// The model that the answer names, in the place of the one asked for.
     pub served: Option<String>,
+    /// What the first tries of a request meet, in turn, before one is answered as all else here says: a status with an error
+    /// body, or `None`: the connection is cut before the response headers.
+    pub fails: Vec<Option<u16>>,
     /// Answer with this status and an error body.
     pub error: Option<u16>,
     /// A 200 whose body or stream holds an error.
@@ -125,6 +129,8 @@ impl Script {
             "stall" => self.stall_after = Some(number(name, value)?),
             "no-response" => self.no_response = true,
             "served" => self.served = Some(word(name, value)?),
+            "fail" if value.trim() == "reset" => self.fails.push(None),
+            "fail" => self.fails.push(Some(status(value)?)),
             "error" => self.error = Some(status(value)?),
             "inside-error" => self.inside_error = true,
             "garbage" => self.garbage = true,
@@ -137,6 +143,15 @@ impl Script {
             other => return Err(format!("unknown marker `{other}`; `farebox upstream --help` lists them")),
         }
         Ok(())
+    }
+
+    /// The same for a request that was tried so often before.
+    pub fn at_try(self, before: usize) -> Self {
+        match self.fails.get(before).copied() {
+            Some(error @ Some(_)) => Self { error, ..self },
+            Some(None) => Self { error: None, no_response: true, ..self },
+            None => self,
+        }
     }
 
     /// Follows every `[[marker]]` in a prompt, in order; several may share one pair of brackets. Double brackets
@@ -195,7 +210,7 @@ fn few(name: &str, value: &str) -> Result<u64, String> {
 fn status(value: &str) -> Result<u16, String> {
     match value.trim().parse() {
         Ok(code @ 400..=599) => Ok(code),
-        _ => Err(format!("marker `error` wants a status from 400 to 599, not `{value}`")),
+        _ => Err(format!("markers `error` and `fail` want a status from 400 to 599, not `{value}`")),
     }
 }
 
@@ -243,6 +258,7 @@ mod tests {
             ("[[silent outptu=2]]", "unknown marker `outptu`"),
             ("[[output=many]]", "wants a whole number"),
             ("[[error=200]]", "from 400 to 599"),
+            ("[[fail=never]]", "from 400 to 599"),
             ("[[tool-calls=101]]", "at most 100"),
             ("[[pace=1h]]", "a time like"),
             ("[[served]]", "wants a word"),

@@ -1,9 +1,9 @@
 //! The HTTP server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -28,6 +28,9 @@ use super::tally::{Outcome, Tally};
 /// Largest request body, bytes.
 const LARGEST_BODY: usize = 64 << 20;
 
+/// Of how many requests it is remembered how often they were tried.
+const MOST_TRIED: usize = 10_000;
+
 /// Headers whose values are nobody's business.
 const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
 
@@ -44,6 +47,23 @@ struct Server {
     settings: Settings,
     tally: Tally,
     serial: AtomicU64,
+    /// How often requests that shall fail were tried, by their ids.
+    tried: Mutex<HashMap<Vec<u8>, usize>>,
+}
+
+impl Server {
+    /// The script of this try.
+    fn at_try(&self, script: Script, headers: &HeaderMap) -> Script {
+        let id = headers.get("x-request-id").map(HeaderValue::as_bytes).unwrap_or_default();
+        let (false, Ok(mut tried)) = (script.fails.is_empty(), self.tried.lock()) else { return script };
+        if tried.len() >= MOST_TRIED {
+            tried.clear();
+        }
+        let before = tried.entry(id.to_vec()).or_default();
+        let script = script.at_try(*before);
+        *before = before.saturating_add(1);
+        script
+    }
 }
 
 type Shared = Arc<Server>;
@@ -67,7 +87,7 @@ pub fn router(settings: Settings, tally: Tally) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .fallback(nowhere)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(Arc::new(Server { settings, tally, serial: AtomicU64::new(0) }))
+        .with_state(Arc::new(Server { settings, tally, serial: AtomicU64::new(0), tried: Mutex::default() }))
 }
 
 async fn openai_chat(State(server): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
@@ -90,6 +110,7 @@ async fn make(State(server): State<Shared>, uri: Uri, headers: HeaderMap, body: 
             return refusal(Api::OpenAiChat, 400, &message);
         }
     };
+    let script = server.at_try(script, &headers);
     sleep(script.slow_headers).await;
     if let Some(status) = script.error {
         server.tally.refused(wish.api, &wish.model, status, shown);
@@ -109,6 +130,7 @@ async fn exchange(server: &Server, api: Api, headers: &HeaderMap, body: &[u8]) -
             return refusal(api, 400, &message);
         }
     };
+    let script = server.at_try(script, headers);
     if let Some(status) = script.error {
         sleep(script.slow_headers).await;
         server.tally.refused(api.name(), &ask.model, status, shown);

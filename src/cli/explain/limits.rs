@@ -1,7 +1,7 @@
 //! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{Fallback, Guard, HostMode, Loops, Plan, Repeats, Timeouts};
+use crate::policy::bundle::{Fallback, Guard, HostMode, Loops, Plan, Repeats, Retry, Timeouts};
 
 /// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
@@ -34,6 +34,7 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         let then = if plan.observes(Guard::Regions) { "else that is noted" } else { "else they are refused" };
         said.push(format!("calls stay in {} (regions), {then}", regions.join(", ")));
     }
+    said.extend(plan.connectivity.retry.as_ref().map(retried));
     for Fallback { written, to, rest_ms, longest_ms, .. } in &plan.connectivity.fallback {
         said.push(format!(
             "once an upstream of {} was down or throttled, calls go to {to} for {}, or as long as it says, up to {}",
@@ -56,6 +57,16 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         ));
     }
     said
+}
+
+/// How calls are tried again, and how long that takes at most.
+fn retried(retry: &Retry) -> String {
+    let (on, tries) = (retry.written().join(", "), retry.tries);
+    let long = retry.each_ms.map_or("each as long as it takes".to_owned(), |each_ms| {
+        let all = each_ms.saturating_mul(u64::from(tries));
+        format!("each within {}, all within {} and Envoy's pauses between them", span(each_ms), span(all))
+    });
+    format!("a call is tried up to {tries} times (retry), after {on}: {long}")
 }
 
 /// What becomes of a call that does too often what an agent that is stuck does.
@@ -81,7 +92,7 @@ envoy: {headers: held}
 models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base, regions: [eu, us]}}
 plans:
   p:
-    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], fallback: [{models: [m, n-*], to: o}], observe: [idle]}
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], retry: {on: [connect-failure, reset, 429], tries: 3, each: 10s}, fallback: [{models: [m, n-*], to: o}], observe: [idle]}
     security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
@@ -99,6 +110,7 @@ assign: [{otherwise: p}]
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
                 "an answer takes no longer than 15m (duration), else it ends as at a length limit, and what is no stream is broken off",
                 "calls stay in eu, us (regions), else they are refused",
+                "a call is tried up to 3 times (retry), after connect-failure, reset, 429: each within 10s, all within 30s and Envoy's pauses between them",
                 "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",
                 "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
                 "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",

@@ -86,6 +86,10 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
     if let Some(input) = answer.input {
         orders.push_str(&format!(" input={input}"));
     }
+    for failed in &answer.failed {
+        let how = failed.map_or("reset".to_owned(), |status| status.to_string());
+        orders.push_str(&format!(" fail={how}"));
+    }
     if answer.status != 200 {
         orders.push_str(&format!(" error={}", answer.status));
     }
@@ -150,6 +154,7 @@ pub(super) fn unseen(case: &Case, bundle: &Bundle) -> Option<String> {
         ("outcome", expect.outcome.is_some()),
         ("reached", expect.reached.is_some()),
         ("graced", expect.graced.is_some()),
+        ("tries", expect.tries.is_some()),
     ];
     let (name, _) = said.into_iter().find(|(_, said)| *said && bundle.collector.is_none())?;
     Some(format!("`{name}` stands in the record, and there are none without a collector"))

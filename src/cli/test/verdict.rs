@@ -49,6 +49,8 @@ pub struct Observed {
     pub reached: Vec<String>,
     /// By how much a call of a tool was let end, as the record says.
     pub graced: u64,
+    /// How often it was tried, as the record says.
+    pub tries: u64,
     /// The request headers that the upstream got, those of one name joined.
     pub sent: BTreeMap<String, String>,
     /// Why the call itself was never made.
@@ -92,6 +94,7 @@ pub fn recorded(case: &Case, bundle: &Bundle, records: &[Record]) -> Observed {
         outcome: records.last().map(|record| record.outcome.name()),
         passed: records.iter().flat_map(|record| &record.passed).map(|passed| passed.how.clone()).collect(),
         reached: records.iter().flat_map(|record| &record.reached).map(name).collect(),
+        tries: records.iter().fold(0, |sum, record| sum.saturating_add(u64::from(record.attempts))),
         graced: records.iter().fold(0, |sum, record| sum.saturating_add(record.graced)),
         records: u64::try_from(records.len()).unwrap_or(u64::MAX),
         ..Observed::default()
@@ -175,6 +178,9 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     }
     if let Some(graced) = expect.graced {
         found.unless("graced", &graced.to_string(), &seen.graced.to_string());
+    }
+    if let Some(tries) = expect.tries {
+        found.unless("tries", &tries.to_string(), &seen.tries.to_string());
     }
     for (name, value) in &expect.sent {
         let seen = seen.sent.get(name).map_or("none", String::as_str);

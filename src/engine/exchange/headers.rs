@@ -92,6 +92,9 @@ impl Exchange {
         if self.form.is_none() && field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
             effects.push(Effect::SetRequestHeader("content-type".to_owned(), JSON.to_owned()));
         }
+        if let Some(retry) = &plan.connectivity.retry {
+            effects.push(Effect::Retry(retry.clone()));
+        }
         effects.push(Effect::Note("seat", who.name.clone()));
         effects.push(Effect::Note("org", who.org.clone()));
         effects.push(Effect::Note("dialect", dialect.name().to_owned()));

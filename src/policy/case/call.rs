@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Answer, Api, Call, Ends, MOST_TOKENS, Prompt, status, wire};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
-use crate::policy::fields::{Fields, choice, form, switch, text, whole};
+use crate::policy::fields::{Fields, choice, form, list, switch, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::Node;
 
@@ -125,7 +125,9 @@ fn address(written: &str) -> Result<IpAddr, Complaint> {
 const MOST_TOOL_CALLS: u64 = 100;
 /// The longest time that an answer takes: a real Envoy's case waits for it.
 const LONGEST_MS: u64 = 10_000;
-const ANSWER_KEYS: [&str; 17] = [
+/// The most tries before an answer.
+const MOST_FAILED: usize = 10;
+const ANSWER_KEYS: [&str; 18] = [
     "output",
     "input",
     "cached",
@@ -134,6 +136,7 @@ const ANSWER_KEYS: [&str; 17] = [
     "tool_calls",
     "images",
     "seconds",
+    "failed",
     "status",
     "silent",
     "past_limit",
@@ -156,6 +159,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         tool_calls: 0,
         images: None,
         seconds: call.map_or(1, |call| call.seconds),
+        failed: Vec::new(),
         status: 200,
         silent: false,
         past_limit: false,
@@ -180,6 +184,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
         images: number("images", MOST_PIECES),
         seconds: number("seconds", MOST_PIECES).unwrap_or(none.seconds),
+        failed: fields.optional("failed").map(|node| failed(node, &fields.path("failed"), faults)).unwrap_or_default(),
         status: status(fields.optional("status"), "answer.status", faults).unwrap_or(200),
         silent: flag(&fields, "silent", faults),
         past_limit: flag(&fields, "past_limit", faults),
@@ -198,6 +203,24 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+/// `[503, no response]`.
+fn failed(node: &Node, what: &str, faults: &mut Faults) -> Vec<Option<u16>> {
+    let items = list(node, what, faults).unwrap_or_default();
+    if let Some(beyond) = items.get(MOST_FAILED) {
+        faults.add(beyond.at, Code::TooLarge, "no call is tried more often", format!("list at most {MOST_FAILED}"));
+    }
+    items.iter().filter_map(|item| form(item, what, faults, one_failed)).map(|failed| failed.value).collect()
+}
+
+fn one_failed(written: &str) -> Result<Option<u16>, Complaint> {
+    let status = || written.parse().ok().filter(|status| (400..=599).contains(status)).map(Some);
+    let failed = if written == "no response" { Some(None) } else { status() };
+    failed.ok_or_else(|| {
+        let message = format!("no try ends as {}", shown(written));
+        Complaint::new(Code::BadValue, message, "write a status from 400 to 599, or `no response`")
+    })
 }
 
 fn time(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> u64 {
@@ -278,6 +301,10 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
     if answer.ends != Ends::Whole && answer.status != 200 {
         let message = format!("an answer of {} has no such end", answer.status);
         faults.add(fields.key_at("ends"), Code::Conflict, message, "leave out `status` or `ends`");
+    }
+    if !answer.failed.is_empty() && matches!(answer.ends, Ends::NoConnection | Ends::NotSent) {
+        let message = "no try of a call fails that is not sent";
+        faults.add(fields.key_at("failed"), Code::Conflict, message, "leave out `failed` or `ends`");
     }
     if answer.arguments && (answer.echo || answer.tool_calls > 0) {
         let message = "an answer that is the call of a tool says nothing else";

@@ -6,7 +6,7 @@ use crate::policy::fields::{Fields, choice, form, list, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 
-const EXPECT_KEYS: [&str; 20] = [
+const EXPECT_KEYS: [&str; 21] = [
     "decision",
     "by",
     "status",
@@ -26,8 +26,11 @@ const EXPECT_KEYS: [&str; 20] = [
     "max_tokens",
     "reached",
     "graced",
+    "tries",
     "sent",
 ];
+
+const MOST_TRIES: u64 = 1000;
 
 /// How a quota can be passed, as records say it.
 const PASSED: [(&str, &str); 7] = [
@@ -64,7 +67,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
         let of_upstream = ["tier", "max_output", "max_tokens", "model"];
-        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced", "sent"];
+        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced", "tries", "sent"];
         excluded(&fields, "a refused call", &of_upstream, faults);
         excluded(&fields, "a refused call", &of_answer, faults);
     } else if decision == Some(Decision::Allow) {
@@ -88,7 +91,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
     };
     let (records, max_output) = (number("records", 1000), number("max_output", MOST_TOKENS));
     let (delivered, max_tokens) = (number("delivered", MOST_TOKENS), number("max_tokens", MOST_TOKENS));
-    let graced = number("graced", MOST_TOKENS);
+    let (graced, tries) = (number("graced", MOST_TOKENS), number("tries", MOST_TRIES));
     let reached = fields.optional("reached").map(|node| reached(node, named, faults));
     let passed = fields.optional("passed").map(|node| passed(node, faults));
     let sent = fields.optional("sent").map(|node| super::wire::sent(node, faults));
@@ -116,6 +119,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         max_tokens,
         reached,
         graced,
+        tries,
         sent: sent.unwrap_or_default(),
     })
 }
