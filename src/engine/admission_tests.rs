@@ -100,6 +100,7 @@ fn size(input: u64, output: u64) -> Size {
         prompts: MICRO,
         asked: Usage::default(),
         tools: false,
+        again: 0,
     }
 }
 
@@ -452,7 +453,7 @@ proptest! {
             reasoning: output * thought / 100,
             ..Usage::default()
         };
-        let consumed = Consumed { usage, prompts: MICRO, tool_calls: 0 };
+        let consumed = Consumed { usage, prompts: MICRO, tool_calls: 0, again: 0 };
         prop_assert!(unit.amount(&consumed, &PRICE) <= most(unit, &size.worst(), &PRICE));
         let plan = plan(vec![quota("cap", unit, SEAT, 1, false)]);
         let seat = seat();

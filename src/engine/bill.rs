@@ -29,6 +29,8 @@ pub struct Size {
     pub asked: Usage,
     /// Whether the answer may call tools. How many is not known before it comes: one is held.
     pub tools: bool,
+    /// How many more times its input may be paid for: tries that fail, where the plan charges them.
+    pub again: u64,
 }
 
 impl Size {
@@ -38,7 +40,7 @@ impl Size {
     }
 
     fn consumed(&self, output: u64) -> Consumed {
-        self.consuming(Usage { input: self.input, output, ..Usage::default() })
+        Consumed { again: self.again, ..self.consuming(Usage { input: self.input, output, ..Usage::default() }) }
     }
 
     /// `usage`: of the output, what one choice has.
@@ -51,7 +53,7 @@ impl Size {
             seconds: self.asked.seconds,
             ..usage
         };
-        Consumed { usage, prompts: self.prompts, tool_calls: u64::from(self.tools) }
+        Consumed { usage, prompts: self.prompts, tool_calls: u64::from(self.tools), again: 0 }
     }
 }
 

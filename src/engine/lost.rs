@@ -44,7 +44,7 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     let bill = Bill::of(bundle, plan, seat, session, sent, record.came_ms);
     let mut usage = record.usage;
     usage.output = held.delivered;
-    let consumed = Consumed { usage, prompts: record.prompts, tool_calls: record.tool_calls };
+    let consumed = Consumed { usage, prompts: record.prompts, tool_calls: record.tool_calls, again: 0 };
     let mut used = bill.used(&consumed, &price, &held.levels);
     // The accounts hold what the slot names. If the plan was edited since, all is charged as held where it does not
     // know a line; a line that is new to it is not charged, and a price that rose charges no more than was held.
@@ -138,6 +138,7 @@ mod tests {
             prompts: 0,
             asked: Usage::default(),
             tools: false,
+            again: 0,
         };
         let moment = Moment { now, last: false, observe: false };
         let mut unused =

@@ -1,7 +1,7 @@
 //! What an exchange costs, by how it ended: the outcome table of the product, in one place.
 
 use crate::meter::usage::{Source, Usage};
-use crate::policy::bundle::{Charge, HoldRule, Lost};
+use crate::policy::bundle::{Charge, FailedTry, HoldRule, Lost};
 use crate::report::wire::Outcome;
 
 /// What an outcome is charged by.
@@ -26,6 +26,9 @@ use crate::report::wire::Outcome;
 /// `Delivered` is the input as counted here and the output that passed to the client, and in their place whatever the
 /// provider reported. Input that the provider is silent about and that this session has sent before is taken as cached,
 /// as far as it was the last time (`prefix`).
+///
+/// A call that Envoy tried several times ends as its last try did. What each of those before costs is another
+/// [rule](failed_try).
 pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
     match outcome {
         Outcome::NeverSent | Outcome::ConnectFailure => Charge::Nothing,
@@ -39,6 +42,18 @@ pub const fn rule(outcome: Outcome, hold: &HoldRule) -> Charge {
             Lost::Held => Charge::Held,
             Lost::Delivered => Charge::Delivered,
         },
+    }
+}
+
+/// What each try costs that failed before the last.
+///
+/// Nothing by default; where the plan says so (`failed_try: input`), the input once more, whatever the last try costs.
+/// Nobody is told why a try failed: one that could not connect counts as others do, as long as the last one could. Where
+/// that could not either, and where nobody knows how many there were, they cost nothing.
+pub const fn failed_try(outcome: Outcome, hold: &HoldRule) -> FailedTry {
+    match outcome {
+        Outcome::NeverSent | Outcome::ConnectFailure | Outcome::Unsettled => FailedTry::Nothing,
+        _ => hold.failed_try,
     }
 }
 
@@ -128,10 +143,25 @@ impl Observed {
     }
 }
 
+impl Observed {
+    /// The usage that is charged for by this rule and how many more times its input is, when so many tries failed before
+    /// the last; and where it came from.
+    pub fn charged_with(&self, rule: Charge, failed: u64) -> (Usage, u64, Source) {
+        let (rule, again) = match (rule, failed.checked_sub(1)) {
+            // The first of them stands for the last try, which costs nothing.
+            (Charge::Nothing, Some(others)) => (Charge::Input, others),
+            _ => (rule, failed),
+        };
+        let (usage, source) = self.charged(rule);
+        (usage, again, source)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy;
+    use crate::policy::unit::Consumed;
     use Charge::{Delivered, Held, Input, Nothing, Pace};
 
     fn seen() -> Observed {
@@ -216,6 +246,26 @@ mod tests {
         let reported = Usage { input: 3, output: 5, ..Usage::default() };
         let seen = Observed { reported: Some(reported), complete: true, ..seen() };
         assert_eq!(seen.charged(Held), (Usage { output: 100, ..reported }, Source::Mixed));
+    }
+
+    #[test]
+    fn tries_that_failed_cost_their_input_where_the_plan_says_so() {
+        let paid = |hold: &str| Outcome::ALL.map(|outcome| failed_try(outcome, &plan(hold)) == FailedTry::Input);
+        assert_eq!(paid(""), [false; 11]);
+        let all = HoldRule { failed_try: FailedTry::Input, ..plan("") };
+        let free: Vec<_> =
+            Outcome::ALL.into_iter().filter(|end| failed_try(*end, &all) == FailedTry::Nothing).collect();
+        assert_eq!(free, [Outcome::NeverSent, Outcome::ConnectFailure, Outcome::Unsettled]);
+        let of = |rule, failed| {
+            let (usage, again, _) = seen().charged_with(rule, failed);
+            let all = Consumed { usage, again, ..Consumed::default() }.all();
+            (all.input, all.output)
+        };
+        assert_eq!([of(Delivered, 0), of(Delivered, 2), of(Input, 1)], [(10, 7), (30, 7), (20, 0)]);
+        assert_eq!([of(Nothing, 0), of(Nothing, 1), of(Nothing, 2)], [(0, 0), (10, 0), (20, 0)]);
+        let cached = Observed { cached: 8, ..seen() }.charged_with(Delivered, 1);
+        let all = Consumed { usage: cached.0, again: cached.1, ..Consumed::default() }.all();
+        assert_eq!((all.input, all.cache_read), (4, 16), "of the same kinds");
     }
 
     #[test]

@@ -227,6 +227,14 @@ impl Plan {
         }
     }
 
+    /// How many tries of a call are paid for besides the last, if all fail.
+    pub fn paid_failures(&self) -> u64 {
+        match (self.hold.failed_try, &self.connectivity.retry) {
+            (FailedTry::Input, Some(retry)) => u64::from(retry.tries.saturating_sub(1)),
+            _ => 0,
+        }
+    }
+
     /// Whether a guard only says what it would have refused.
     pub fn observes(&self, guard: Guard) -> bool {
         self.connectivity.observe.contains(&guard) || self.security.observe.contains(&guard)
@@ -379,6 +387,8 @@ pub struct HoldRule {
     pub stream: StreamHold,
     /// What the ends cost that a plan may price.
     pub charges: Charges,
+    /// What each try costs that failed before the last of its call.
+    pub failed_try: FailedTry,
     /// What an exchange costs whose VM died.
     pub lost: Lost,
 }
@@ -399,6 +409,7 @@ impl Default for HoldRule {
                 aborted: Charge::Delivered,
                 cut_by_upstream: Charge::Delivered,
             },
+            failed_try: FailedTry::Nothing,
             lost: Lost::Held,
         }
     }
@@ -467,6 +478,15 @@ pub enum Charge {
     Pace(u64),
     /// The input and the whole output limit.
     Held,
+}
+
+/// What a try costs that failed before the last of its call, whose cost is that of the call's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedTry {
+    /// Nothing.
+    Nothing,
+    /// The input, of the kinds that the last try has.
+    Input,
 }
 
 /// What an exchange costs whose VM died.

@@ -1,9 +1,9 @@
 //! The `hold` section of a plan's tokens: how much is held of an exchange, and what each of its ends costs.
 
-use super::bundle::{Charge, Cut, HoldRule, Lost, StreamHold};
+use super::bundle::{Charge, Cut, FailedTry, HoldRule, Lost, StreamHold};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, whole};
-use super::tree::Node;
+use super::tree::{Mark, Node};
 
 const MOST_TOKENS: u64 = 10_000_000;
 /// Tokens a second that no provider reaches.
@@ -13,12 +13,12 @@ const SLICED: [&str; 3] = ["slice", "grace", "cut"];
 /// The ends of an exchange that a plan may price, and the names of their records.
 const ENDS: [&str; 5] = ["no_response", "upstream_error", "error_inside", "aborted", "cut_by_upstream"];
 
-/// Reads the section.
-pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> HoldRule {
+/// Reads the section, and where it speaks of tries that fail.
+pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> (HoldRule, Option<Mark>) {
     let mut hold = HoldRule::default();
     let first = ["unstated_output", "assume_input", "count", "shrink_to", "stream"];
-    let known = [&first[..], &SLICED, &ENDS, &["lost"]].concat();
-    let Some(fields) = Fields::of(node, what, &known, faults) else { return hold };
+    let known = [&first[..], &SLICED, &ENDS, &["failed_try", "lost"]].concat();
+    let Some(fields) = Fields::of(node, what, &known, faults) else { return (hold, None) };
     hold.unstated_output = tokens(&fields, "unstated_output", 1, faults).unwrap_or(hold.unstated_output);
     hold.assume_input = tokens(&fields, "assume_input", 1, faults);
     if let Some(node) = fields.optional("count") {
@@ -39,11 +39,16 @@ pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> HoldRule {
             *charge = read.map_or(*charge, |read| read.value);
         }
     }
+    let failed_try = fields.optional("failed_try");
+    if let Some(node) = failed_try {
+        let words = [("nothing", FailedTry::Nothing), ("input", FailedTry::Input)];
+        hold.failed_try = choice(node, &fields.path("failed_try"), &words, faults).unwrap_or(FailedTry::Nothing);
+    }
     if let Some(node) = fields.optional("lost") {
         let words = [("charge", Lost::Held), ("delivered", Lost::Delivered)];
         hold.lost = choice(node, &fields.path("lost"), &words, faults).unwrap_or(Lost::Held);
     }
-    hold
+    (hold, failed_try.map(|_| fields.key_at("failed_try")))
 }
 
 fn tokens(fields: &Fields<'_>, key: &str, least: u64, faults: &mut Faults) -> Option<u64> {

@@ -109,6 +109,8 @@
 //!         upstream_error: nothing      # an answer of 4xx or 5xx,
 //!         error_inside: delivered      # an error in a 200,
 //!         cut_by_upstream: delivered   # an answer that breaks off
+//!         failed_try: nothing          # where calls are tried again (`retry`), each try that failed before the last; or `input`:
+//!                                      # then the prompt is held once for every try, and charged once for each there was
 //!     connectivity:
 //!       sources: [10.0.0.0/8, "fd00::/8"]   # optional, any: networks and addresses the caller may have
 //!       denied_sources: [10.9.0.0/16]  # optional: and those it may not have, which beats `sources`

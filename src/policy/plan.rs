@@ -41,6 +41,8 @@ pub(super) struct PlanText {
     pub round: u64,
     pub price_of: PriceOf,
     pub hold: HoldRule,
+    /// Where `hold` says what tries cost that fail.
+    pub failed_try_at: Option<Mark>,
     pub connectivity: Connectivity,
     /// Where the tier is stated.
     pub tier_at: Mark,
@@ -107,6 +109,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         round: 1,
         price_of: PriceOf::default(),
         hold: HoldRule::default(),
+        failed_try_at: None,
         connectivity: Connectivity::default(),
         tier_at: entry.at,
         regions: Vec::new(),
@@ -127,6 +130,10 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
     }
     if let Some(node) = fields.optional("connectivity") {
         connectivity::read(node, &fields.path("connectivity"), zone, &mut plan, faults);
+    }
+    if let (Some(at), None) = (plan.failed_try_at, &plan.connectivity.retry) {
+        let message = "`failed_try` takes no effect: no call of this plan is tried again";
+        faults.add(at, Code::Conflict, message, "add `connectivity: {retry: {on: […]}}`, or remove it");
     }
     if let Some(node) = fields.optional("security") {
         security::read(node, &fields.path("security"), &mut plan, faults);

@@ -51,7 +51,8 @@ impl Rates {
 
     /// Micro-units for `consumed`, times a million.
     fn sum(&self, consumed: &Consumed) -> u128 {
-        let Consumed { usage, prompts, tool_calls } = consumed;
+        let Consumed { prompts, tool_calls, .. } = consumed;
+        let usage = consumed.all();
         let part = |count: u64, rate: u64| u128::from(count).saturating_mul(u128::from(rate));
         let reasoning = usage.reasoning.min(usage.output);
         [

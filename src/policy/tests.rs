@@ -160,7 +160,7 @@ fn the_documented_language_is_the_language() {
             "aborted:",
             "no_response:",
         ];
-        let ends = ["upstream_error:", "error_inside:", "cut_by_upstream:"];
+        let ends = ["upstream_error:", "error_inside:", "cut_by_upstream:", "failed_try:"];
         keys.iter().chain(&ends).any(|key| line.trim_start().starts_with(key))
     };
     let sync = |line: &str| ["sync:", "buffer:", "patience:"].iter().any(|key| line.trim_start().starts_with(key));

@@ -100,7 +100,7 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
         }
     }
     if let Some(node) = fields.optional("hold") {
-        plan.hold = super::hold::read(node, &fields.path("hold"), faults);
+        (plan.hold, plan.failed_try_at) = super::hold::read(node, &fields.path("hold"), faults);
     }
     if let Some(node) = fields.optional("prompts") {
         plan.continued_prompt = continued(node, &fields.path("prompts"), faults).unwrap_or(0);

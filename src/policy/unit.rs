@@ -84,6 +84,18 @@ pub struct Consumed {
     pub prompts: u64,
     /// Tools called in the answer.
     pub tool_calls: u64,
+    /// How many more times its input was sent, by tries that failed. They make no prompt longer.
+    pub again: u64,
+}
+
+impl Consumed {
+    /// The tokens of all tries together.
+    pub fn all(&self) -> Usage {
+        let Self { usage, again, .. } = self;
+        let each = |tokens: u64| tokens.saturating_add(tokens.saturating_mul(*again));
+        let (input, cache_read, cache_write) = (each(usage.input), each(usage.cache_read), each(usage.cache_write));
+        Usage { input, cache_read, cache_write, ..*usage }
+    }
 }
 
 impl Unit {
@@ -147,7 +159,8 @@ impl Unit {
     /// Micro-units that `consumed` comes to, by the price that its exchange was admitted at. Priced and weighted units
     /// are rounded up to the micro-unit once.
     pub fn amount(self, consumed: &Consumed, price: &Price) -> u64 {
-        let Consumed { usage, prompts, tool_calls } = consumed;
+        let Consumed { usage: one, prompts, tool_calls, .. } = consumed;
+        let usage = consumed.all();
         let whole = |count: u64| count.saturating_mul(MICRO);
         match self {
             Self::Tokens => whole(usage.total()),
@@ -164,9 +177,9 @@ impl Unit {
             Self::Images => whole(usage.images),
             Self::Characters => whole(usage.characters),
             Self::Seconds => whole(usage.seconds),
-            Self::WeightedTokens => price.weighted(whole(usage.total()), usage),
-            Self::WeightedRequests => price.weighted(MICRO, usage),
-            Self::WeightedPrompts => price.weighted(*prompts, usage),
+            Self::WeightedTokens => price.weighted(whole(usage.total()), one),
+            Self::WeightedRequests => price.weighted(MICRO, one),
+            Self::WeightedPrompts => price.weighted(*prompts, one),
             Self::Credits => price.charge(&price.credits, consumed),
             Self::Money(_) => price.charge(&price.money, consumed),
         }
@@ -206,7 +219,7 @@ mod tests {
             seconds: 7,
             ..Usage::default()
         };
-        let consumed = Consumed { usage, prompts: MICRO / 2, tool_calls: 3 };
+        let consumed = Consumed { usage, prompts: MICRO / 2, tool_calls: 3, again: 0 };
         let rates = Rates { input: MICRO * MICRO, ..Rates::default() };
         let price = Price { credits: rates, factor: 2 * MICRO, ..Price::default() };
         let of = |words: &str| Unit::from_words(words).unwrap().amount(&consumed, &price) as f64 / MICRO as f64;

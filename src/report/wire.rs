@@ -111,6 +111,9 @@ pub struct Record {
     pub attempts: u32,
     /// What is charged for.
     pub usage: Usage,
+    /// The part of `usage` that tries cost which failed before the last, in input tokens of all kinds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failed_input: u64,
     /// Where `usage` came from.
     pub source: Source,
     /// What the provider reported, if anything.
@@ -133,6 +136,11 @@ pub struct Record {
     /// What was charged, quota by quota.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,
+}
+
+/// What few exchanges have costs the others no byte.
+fn is_zero(figure: &u64) -> bool {
+    *figure == 0
 }
 
 /// How full a quota has become.

@@ -7,7 +7,8 @@ import time
 import pytest
 import requests
 from conftest import free_port
-from whole import Whole, chat, first, key, policy
+from test_seen import metrics, total
+from whole import MICRO, Whole, chat, first, key, policy
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}"
 BODY = b'{"model":"demo-ann","choices":[{"index":0,"message":{"content":"hi"}}],"usage":{"prompt_tokens":8,"completion_tokens":1,"total_tokens":9}}'
@@ -126,11 +127,35 @@ def test_what_passes_unmetered_is_tried_once(tmp_path, upstream):
     assert len(seen) == 1
 
 
-def test_nobody_at_home_is_asked_as_often(tmp_path):
-    with Whole(tmp_path, plan("{on: [connect-failure], tries: 4}"), upstream=free_port()) as one:
+def test_a_route_does_not_change_it_either(tmp_path, upstream):
+    route = "cluster: upstream\n"
+    seen = failing(upstream, 99)
+    with start(tmp_path, upstream, edit=lambda text: text.replace(route, route + "                  retry_policy: {retry_on: 5xx, num_retries: 7}\n", 1)) as one:
         assert one.post("ann", chat("hi", "demo-ann")).status_code == 503
         (record,) = one.ledger.wait(1)
-    assert (record["attempts"], record["outcome"]) == (4, "connect_failure")
+        assert total(metrics(one), "retries_total", model="demo-*") == 2
+    assert (record["attempts"], len(seen)) == (3, 3)
+
+
+def test_nobody_at_home_is_asked_as_often_and_costs_nothing(tmp_path):
+    text = plan("{on: [connect-failure], tries: 4}").replace("tokens: {", "tokens: {hold: {failed_try: input}, ")
+    with Whole(tmp_path, text, upstream=free_port()) as one:
+        assert one.post("ann", chat("hi", "demo-ann")).status_code == 503
+        (record,) = one.ledger.wait(1)
+    assert (record["attempts"], record["outcome"], sum(charge["amount"] for charge in record["charges"])) == (4, "connect_failure", 0)
+
+
+def test_records_say_what_of_a_charge_failed_before(tmp_path, upstream):
+    failing(upstream, 2)
+    text = plan("{on: [503], tries: 3}").replace("tokens: {", "tokens: {hold: {failed_try: input}, ")
+    with Whole(tmp_path, text, upstream=upstream.port) as one:
+        for _ in range(2):
+            assert one.post("ann", chat("hi", "demo-ann")).status_code == 200
+        first_of_all, second = one.ledger.wait(2)
+    usage, reported = first_of_all["usage"], first_of_all["reported"]
+    assert (usage["input"], first_of_all["failed_input"], reported["input"], usage["output"]) == (24, 16, 8, 1)
+    assert [charge["amount"] for charge in first_of_all["charges"]] == [25 * MICRO]
+    assert "failed_input" not in second and second["usage"]["input"] == 8, "who reads an older format sees what he knows"
 
 
 def test_a_try_that_takes_too_long_is_given_up(tmp_path, upstream):

@@ -1,7 +1,7 @@
 //! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{Fallback, Guard, HostMode, Loops, Plan, Repeats, Retry, Timeouts};
+use crate::policy::bundle::{FailedTry, Fallback, Guard, HostMode, Loops, Plan, Repeats, Retry, Timeouts};
 
 /// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
@@ -34,7 +34,7 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         let then = if plan.observes(Guard::Regions) { "else that is noted" } else { "else they are refused" };
         said.push(format!("calls stay in {} (regions), {then}", regions.join(", ")));
     }
-    said.extend(plan.connectivity.retry.as_ref().map(retried));
+    said.extend(plan.connectivity.retry.as_ref().map(|retry| retried(retry, plan.hold.failed_try)));
     for Fallback { written, to, rest_ms, longest_ms, .. } in &plan.connectivity.fallback {
         said.push(format!(
             "once an upstream of {} was down or throttled, calls go to {to} for {}, or as long as it says, up to {}",
@@ -59,14 +59,18 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
     said
 }
 
-/// How calls are tried again, and how long that takes at most.
-fn retried(retry: &Retry) -> String {
+/// How calls are tried again, how long that takes at most, and what it costs.
+fn retried(retry: &Retry, failed: FailedTry) -> String {
     let (on, tries) = (retry.written().join(", "), retry.tries);
     let long = retry.each_ms.map_or("each as long as it takes".to_owned(), |each_ms| {
         let all = each_ms.saturating_mul(u64::from(tries));
         format!("each within {}, all within {} and Envoy's pauses between them", span(each_ms), span(all))
     });
-    format!("a call is tried up to {tries} times (retry), after {on}: {long}")
+    let cost = match failed {
+        FailedTry::Nothing => "one that fails costs nothing",
+        FailedTry::Input => "one that fails costs its input, which is held for all",
+    };
+    format!("a call is tried up to {tries} times (retry), after {on}: {long}; {cost}")
 }
 
 /// What becomes of a call that does too often what an agent that is stuck does.
@@ -110,7 +114,7 @@ assign: [{otherwise: p}]
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
                 "an answer takes no longer than 15m (duration), else it ends as at a length limit, and what is no stream is broken off",
                 "calls stay in eu, us (regions), else they are refused",
-                "a call is tried up to 3 times (retry), after connect-failure, reset, 429: each within 10s, all within 30s and Envoy's pauses between them",
+                "a call is tried up to 3 times (retry), after connect-failure, reset, 429: each within 10s, all within 30s and Envoy's pauses between them; one that fails costs nothing",
                 "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",
                 "the same call passes 20 times in 1m (repeats), in each worker, else it waits 2s",
                 "a conversation may tell 9 times of the same tool with the same arguments (loops), else it is refused",

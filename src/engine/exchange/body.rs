@@ -132,6 +132,7 @@ impl Exchange {
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
             asked: Usage { seconds, ..call.asked },
             tools: call.tools,
+            again: plan.paid_failures(),
         };
         Ok(Prepared {
             seat,

@@ -14,7 +14,7 @@ use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Charge, Plan, PlanQuota, Seat};
+use crate::policy::bundle::{Bundle, Charge, FailedTry, Plan, PlanQuota, Seat};
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, Level, Operation};
 use crate::report::wire::{self, Outcome, Reached, Record};
@@ -159,26 +159,33 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let rule = settlement::rule(outcome, &plan.hold);
+        let tries = attempts.unwrap_or(self.attempts);
+        // No more than is held, whatever else may have had the call tried again.
+        let failed = match settlement::failed_try(outcome, &plan.hold) {
+            FailedTry::Input => u64::from(tries.saturating_sub(1)).min(self.size.again),
+            FailedTry::Nothing => 0,
+        };
+        let is_free = rule == Charge::Nothing && failed == 0;
         self.let_rest(plan, (outcome, cause), now, vm, cells, effects);
         vm.meet_model(&self.counting(seat), now, cells);
         let bounded = self.gauge.counted().is_none();
-        if bounded && rule != Charge::Nothing {
+        if bounded && !is_free {
             self.count_unsaid(seat, vm, effects);
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
-        let (usage, source) = observed.charged(rule);
+        let (usage, again, source) = observed.charged_with(rule, failed);
         let (prompts, tool_calls) = match rule {
             Charge::Nothing => (0, 0),
             _ => (self.prompts, self.tool_calls()),
         };
-        let consumed = Consumed { usage, prompts, tool_calls };
+        let consumed = Consumed { usage, prompts, tool_calls, again };
         let named = self.served();
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
         let price = served.price(plan, &self.price, self.came_ms, self.dialect, &consumed);
-        let used = match rule {
-            Charge::Nothing => bill.nothing(&self.held),
-            _ => bill.used(&consumed, &price, &self.held),
+        let used = match is_free {
+            true => bill.nothing(&self.held),
+            false => bill.used(&consumed, &price, &self.held),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             // Of a bound that lies far above what a count would have given nothing is to be learned.
@@ -197,8 +204,9 @@ impl Open {
             outcome,
             served: named,
             status: self.status(),
-            attempts: attempts.unwrap_or(self.attempts),
-            usage,
+            attempts: tries,
+            usage: consumed.all(),
+            failed_input: usage.input_total().saturating_mul(failed),
             source,
             reported: observed.reported,
             delivered: observed.delivered,
@@ -227,7 +235,7 @@ impl Open {
                 effects.push(Effect::Log(Severity::Error, format!("exchange {id} not settled here: {failed:?}")));
             }
         }
-        self.show(&record, &plan.name, rule != Charge::Nothing, effects);
+        self.show(&record, &plan.name, !is_free, effects);
         if !matches!(served, Served::AsAsked) {
             effects.push(Effect::Count { metric: "served_other_total", labels: self.who(&record, &plan.name), by: 1 });
         }
@@ -319,6 +327,10 @@ impl Open {
         };
         let count = |metric, labels, by| Effect::Count { metric, labels, by };
         effects.push(count("exchanges_total", with("outcome", outcome), 1));
+        if record.attempts > 1 {
+            let failed = u64::from(record.attempts).saturating_sub(1);
+            effects.push(count("retries_total", self.who(record, plan), failed));
+        }
         effects.push(count("tokens_total", with("direction", "input"), record.usage.input));
         effects.push(count("tokens_total", with("direction", "cache_read"), record.usage.cache_read));
         effects.push(count("tokens_total", with("direction", "cache_write"), record.usage.cache_write));

@@ -48,6 +48,8 @@ fn record() -> Record {
             window: 1_793_462_400_000,
             percent: 80,
         }],
+        // Not written where it is nothing, so that these bytes are those of before there was such a field.
+        failed_input: 0,
         graced: 4,
         charges: vec![Charge {
             subject: "seat/alice".to_owned(),
@@ -243,6 +245,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 usage,
                 reported,
                 charges,
+                failed_input: settled_ms / 2,
                 stream: status % 2 == 0,
                 ..record()
             }
