@@ -25,6 +25,9 @@ const NEAR_MS: u64 = 2 * TICK_MS as u64;
 /// Within one callback, waking may want a sync, and a sync that fails at once may wake; the tick goes on from there.
 const TURNS: u32 = 4;
 
+/// Less than any host buffers of a request.
+const ROOMY: usize = 16 << 10;
+
 thread_local!(static STATIONS: RefCell<Vec<Rc<Station>>> = RefCell::default());
 
 /// Whose callback runs.
@@ -51,6 +54,10 @@ pub struct Station {
     out: RefCell<BTreeMap<u32, (u32, u64)>>,
     due: RefCell<Vec<Handle>>,
     sync_soon: Cell<bool>,
+    /// A root's tick runs, in which the SDK's table of streams is not borrowed, and that of roots is.
+    ticking: Cell<bool>,
+    /// Bytes of the largest request body that the host is known to buffer.
+    roomy: Cell<usize>,
     /// Roots that tick fast.
     hurried: RefCell<Vec<u32>>,
 }
@@ -86,6 +93,8 @@ impl Station {
                 out: RefCell::default(),
                 due: RefCell::default(),
                 sync_soon: Cell::new(false),
+                ticking: Cell::new(false),
+                roomy: Cell::new(ROOMY),
                 hurried: RefCell::default(),
             });
             stations.push(Rc::clone(&new));
@@ -142,11 +151,13 @@ impl Station {
     pub fn turn(&self, site: Site) -> bool {
         let mut own_too = false;
         for _ in 0..TURNS {
-            if self.sync_soon.take() {
-                match site {
-                    Site::Root(root) => self.sync(root),
-                    Site::Stream { own, root } => host::run_in_root(root, own),
+            match site {
+                Site::Root(root) if self.sync_soon.take() => self.sync(root),
+                // Within a tick, that goes on from there.
+                Site::Stream { own, root } if !self.ticking.get() && self.sync_soon.take() => {
+                    host::run_in_root(root, own)
                 }
+                _ => {}
             }
             let due = self.due.take();
             if due.is_empty() {
@@ -229,12 +240,29 @@ impl Station {
         }
     }
 
+    /// Whether a tick runs.
+    pub fn is_ticking(&self) -> bool {
+        self.ticking.get()
+    }
+
+    /// Whether the host is known to buffer so many bytes of a request.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= self.roomy.get()
+    }
+
+    /// The host has buffered so many bytes of a request.
+    pub fn fits(&self, bytes: usize) {
+        self.roomy.set(self.roomy.get().max(bytes));
+    }
+
     /// One tick of one root.
     pub fn tick(&self, root: u32) {
         let now = host::now();
+        self.ticking.set(true);
         self.run(|vm, cells, effects| vm.tick(now, cells, effects));
         self.wake_late(now);
         self.turn(Site::Root(root));
+        self.ticking.set(false);
         self.look_for_stuck_streams(now, root);
     }
 

@@ -95,6 +95,8 @@ enum Stage {
     },
     /// The request is complete and held until the exchange is woken.
     Waiting,
+    /// It is admitted, and held until a tick writes a body that may be more than the host buffers.
+    Swelling,
     /// The request went upstream; the exchange sees the answer.
     Open,
     /// Let through at once: the exchange sees how it is answered and that it ends, and no body.
@@ -129,6 +131,12 @@ pub struct Passage {
     stage: Stage,
     has_body: bool,
     wake_at_ms: Option<u64>,
+    /// Bytes of the request body: those that came, and then those that leave.
+    body_bytes: usize,
+    /// The body that takes its place at the next tick.
+    swollen: Option<Vec<u8>>,
+    /// Somebody else has answered while the request was held: nothing of its body left.
+    unsent: bool,
     /// The response's announced length, while nobody removed it.
     content_length: bool,
     chunk: usize,
@@ -149,6 +157,9 @@ impl Passage {
             stage: Stage::New,
             has_body: false,
             wake_at_ms: None,
+            body_bytes: 0,
+            swollen: None,
+            unsent: false,
             content_length: false,
             chunk: 0,
             response_ended: false,
@@ -203,7 +214,7 @@ impl Passage {
     fn request_body(&mut self, station: &Station, bytes: usize, end: bool) -> Action {
         match &mut self.stage {
             Stage::Reading { silent } => *silent = None,
-            Stage::Waiting | Stage::Answered => return Action::Pause,
+            Stage::Waiting | Stage::Swelling | Stage::Answered => return Action::Pause,
             Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
         }
         let most = self.exchange.as_ref().map_or(u64::MAX, Exchange::most_body_bytes);
@@ -213,6 +224,7 @@ impl Passage {
             return Action::Pause;
         }
         let body = host::buffer(Buffer::Request).unwrap_or_default();
+        self.body_bytes = body.len();
         #[cfg(feature = "bench")]
         if let Some(reply) = super::bench::request_body(&body) {
             return self.answer(station, &reply);
@@ -232,6 +244,11 @@ impl Passage {
     }
 
     fn let_through(&mut self, station: &Station, stage: Stage) -> Action {
+        if self.swollen.is_some() {
+            self.stage = Stage::Swelling;
+            station.hold(self.own, self.root, Weak::clone(&self.me), Some(0));
+            return Action::Pause;
+        }
         self.stage = stage;
         match self.wake_at_ms.take() {
             // The answer may be late.
@@ -255,13 +272,18 @@ impl Passage {
         match passage.stage {
             Stage::Waiting => {}
             Stage::Open => return passage.answer_woken(station),
+            Stage::Swelling => {
+                drop(passage);
+                return Self::swell(this, station);
+            }
             _ => return,
         }
         let body = if passage.has_body { host::buffer(Buffer::Request).unwrap_or_default() } else { Vec::new() };
         match passage.step(station, Event::Woken { body: &body }) {
             Flow::Continue => {
-                passage.let_through(station, Stage::Open);
-                complain("resume", host::resume_request());
+                if passage.let_through(station, Stage::Open) == Action::Continue {
+                    complain("resume", host::resume_request());
+                }
             }
             Flow::Hold => {
                 passage.wait(station);
@@ -271,6 +293,29 @@ impl Passage {
                 passage.answer(station, &reply);
             }
         }
+    }
+
+    /// Writes a body that may be more than the host buffers. If it is, the host answers 413 within this very call, by way of
+    /// our own callbacks: so neither this stream nor the SDK's table of contexts may be borrowed, and that is so in a tick
+    /// alone. Anywhere else the VM would die of it, and Envoy with the VM.
+    fn swell(this: &Rc<RefCell<Self>>, station: &Station) {
+        let Ok(mut passage) = this.try_borrow_mut() else { return };
+        if !station.is_ticking() {
+            return station.hold(passage.own, passage.root, Weak::clone(&passage.me), Some(0));
+        }
+        let Some(body) = passage.swollen.take() else { return };
+        drop(passage);
+        let replaced = host::set_buffer(Buffer::Request, &body);
+        let Ok(mut passage) = this.try_borrow_mut() else { return };
+        if passage.stage != Stage::Swelling {
+            return;
+        }
+        complain("replace the request body", replaced);
+        if replaced.is_ok() {
+            passage.announce_body(body.len());
+        }
+        passage.let_through(station, Stage::Open);
+        complain("resume", host::resume_request());
     }
 
     /// Refuses a request that waits for a body which the host reads but does not show. That is how a host behaves that
@@ -301,8 +346,9 @@ impl Passage {
         match self.stage {
             Stage::New | Stage::Answered => return Action::Continue,
             // Somebody else has answered a request that is still held here: too large, or timed out.
-            Stage::Reading { .. } | Stage::Waiting => {
+            Stage::Reading { .. } | Stage::Waiting | Stage::Swelling => {
                 self.stage = Stage::Open;
+                self.unsent = true;
                 station.release(self.own);
             }
             Stage::Open | Stage::Untouched => {}
@@ -312,6 +358,9 @@ impl Passage {
         self.content_length = headers.iter().any(|(name, _)| name == b"content-length");
         // Answers that Envoy or a filter makes up pass here too; only this detail tells them from an upstream's.
         let upstream = host::property("response\0code_details").is_some_and(|details| details == b"via_upstream");
+        if upstream {
+            station.fits(self.body_bytes);
+        }
         let event = Event::ResponseHeaders { headers: &headers, upstream, attempts: attempts(), end };
         match self.decide(station, event, None) {
             Flow::Reply(reply) => self.answer(station, &reply),
@@ -373,7 +422,8 @@ impl Passage {
             return;
         }
         let cause = if self.stage == Stage::Answered { Cause::Finished } else { cause(self.response_ended) };
-        self.decide(station, Event::Over { cause, attempts: attempts() }, None);
+        let attempts = if self.unsent { 0 } else { attempts() };
+        self.decide(station, Event::Over { cause, attempts }, None);
         self.exchange = None;
     }
 
@@ -393,12 +443,12 @@ impl Passage {
         let Some(exchange) = &mut self.exchange else { return Flow::Continue };
         let (flow, effects) = station.run(|vm, cells, effects| exchange.handle(event, host::now(), vm, cells, effects));
         for effect in effects {
-            self.apply(effect);
+            self.apply(station, effect);
         }
         flow
     }
 
-    fn apply(&mut self, effect: Effect) {
+    fn apply(&mut self, station: &Station, effect: Effect) {
         match effect {
             Effect::SetRequestHeader(name, value) => {
                 complain("set a request header", host::set_header(Map::Request, &name, &value));
@@ -407,7 +457,7 @@ impl Passage {
                 complain("remove a request header", host::remove_header(Map::Request, &name));
             }
             Effect::Retry(retry) => tries::order(&retry),
-            Effect::ReplaceRequestBody(body) => self.replace_request_body(&body),
+            Effect::ReplaceRequestBody(body) => self.replace_request_body(station, body),
             Effect::SetResponseHeader(name, value) => {
                 complain("set a response header", host::set_header(Map::Response, &name, &value));
             }
@@ -427,12 +477,23 @@ impl Passage {
         }
     }
 
-    fn replace_request_body(&self, body: &[u8]) {
-        let replaced = host::set_buffer(Buffer::Request, body);
+    fn replace_request_body(&mut self, station: &Station, body: Vec<u8>) {
+        if body.len() > self.body_bytes && !station.has_room_for(body.len()) {
+            self.swollen = Some(body);
+            return;
+        }
+        let replaced = host::set_buffer(Buffer::Request, &body);
         complain("replace the request body", replaced);
+        if replaced.is_ok() {
+            self.announce_body(body.len());
+        }
+    }
+
+    fn announce_body(&mut self, bytes: usize) {
+        self.body_bytes = bytes;
         // With headers first the length was removed before they left.
-        if replaced.is_ok() && self.bundle.headers == HostMode::Held {
-            let length = body.len().to_string();
+        if self.bundle.headers == HostMode::Held {
+            let length = bytes.to_string();
             complain("set content-length", host::set_header(Map::Request, "content-length", &length));
         }
     }
