@@ -143,6 +143,11 @@ pub struct Passage {
     response_ended: bool,
     /// The answer is held until the exchange is woken.
     answer_held: bool,
+    /// What leaves of a held answer at the next tick, and whether the exchange itself lets it go on.
+    swollen_answer: Option<Vec<u8>>,
+    waits_for_tick: bool,
+    /// The piece that was shown last has been replaced.
+    replaced: bool,
     broken: bool,
 }
 
@@ -164,6 +169,9 @@ impl Passage {
             chunk: 0,
             response_ended: false,
             answer_held: false,
+            swollen_answer: None,
+            waits_for_tick: false,
+            replaced: false,
             broken: false,
         }
     }
@@ -271,6 +279,10 @@ impl Passage {
         let Ok(mut passage) = this.try_borrow_mut() else { return };
         match passage.stage {
             Stage::Waiting => {}
+            Stage::Open if passage.waits_for_tick => {
+                drop(passage);
+                return Self::swell_answer(this, station);
+            }
             Stage::Open => return passage.answer_woken(station),
             Stage::Swelling => {
                 drop(passage);
@@ -316,6 +328,26 @@ impl Passage {
         }
         passage.let_through(station, Stage::Open);
         complain("resume", host::resume_request());
+    }
+
+    /// The same for what leaves of an answer that was held: where it is more than the host buffers, it answers 500.
+    fn swell_answer(this: &Rc<RefCell<Self>>, station: &Station) {
+        let Ok(mut passage) = this.try_borrow_mut() else { return };
+        if !station.is_ticking() {
+            return station.hold(passage.own, passage.root, Weak::clone(&passage.me), Some(0));
+        }
+        passage.waits_for_tick = false;
+        let Some(bytes) = passage.swollen_answer.take() else { return };
+        drop(passage);
+        let replaced = host::set_buffer(Buffer::Response, &bytes);
+        let Ok(mut passage) = this.try_borrow_mut() else { return };
+        if passage.exchange.is_none() || passage.stage != Stage::Open {
+            return;
+        }
+        complain("replace a piece of the response", replaced);
+        station.fits(bytes.len());
+        passage.answer_flows(station, &Flow::Continue);
+        complain("resume the answer", host::resume_response());
     }
 
     /// Refuses a request that waits for a body which the host reads but does not show. That is how a host behaves that
@@ -377,7 +409,12 @@ impl Passage {
         #[cfg(feature = "test-hooks")]
         super::probe::response_body(&chunk);
         self.chunk = chunk.len();
+        self.replaced = false;
         let flow = self.decide(station, Event::ResponseBody { chunk: &chunk, end }, Some(&[]));
+        if let (Some(swollen), false) = (&mut self.swollen_answer, self.replaced) {
+            swollen.extend_from_slice(&chunk);
+            complain("replace a piece of the response", host::set_buffer(Buffer::Response, &[]));
+        }
         self.answer_flows(station, &flow)
     }
 
@@ -397,6 +434,12 @@ impl Passage {
             return self.answer(station, reply);
         }
         self.answer_held = *flow == Flow::Hold;
+        self.waits_for_tick = self.swollen_answer.is_some() && !self.answer_held && !self.broken;
+        if self.waits_for_tick {
+            self.answer_held = true;
+            station.hold(self.own, self.root, Weak::clone(&self.me), Some(0));
+            return Action::Pause;
+        }
         match self.wake_at_ms.take() {
             Some(at) if self.answer_held => station.hold(self.own, self.root, Weak::clone(&self.me), Some(at)),
             Some(at) => station.remind(self.own, self.root, Weak::clone(&self.me), at),
@@ -465,7 +508,7 @@ impl Passage {
                 self.content_length &= name != "content-length";
                 complain("remove a response header", host::remove_header(Map::Response, &name));
             }
-            Effect::ReplaceChunk(bytes) => self.replace_chunk(&bytes),
+            Effect::ReplaceChunk(bytes) => self.replace_chunk(station, bytes),
             Effect::Break => {
                 self.broken = true;
                 complain("break the stream off", host::break_off());
@@ -498,13 +541,18 @@ impl Passage {
         }
     }
 
-    fn replace_chunk(&self, bytes: &[u8]) {
+    fn replace_chunk(&mut self, station: &Station, mut bytes: Vec<u8>) {
+        self.replaced = true;
+        // Of an answer that is held the host buffers what is written.
+        if self.answer_held && (self.swollen_answer.is_some() || !station.has_room_for(bytes.len())) {
+            self.swollen_answer.get_or_insert_default().append(&mut bytes);
+        }
         if self.content_length && bytes.len() != self.chunk {
             // The client would take the surplus for the next answer, or wait for what is missing.
             host::log(Severity::Error, "farebox: a response with a content-length was not changed");
             return;
         }
-        complain("replace a piece of the response", host::set_buffer(Buffer::Response, bytes));
+        complain("replace a piece of the response", host::set_buffer(Buffer::Response, &bytes));
     }
 }
 
