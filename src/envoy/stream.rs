@@ -1,5 +1,7 @@
 //! The stream context: callbacks → events, effects → host calls.
 
+mod swell;
+
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
@@ -307,49 +309,6 @@ impl Passage {
         }
     }
 
-    /// Writes a body that may be more than the host buffers. If it is, the host answers 413 within this very call, by way of
-    /// our own callbacks: so neither this stream nor the SDK's table of contexts may be borrowed, and that is so in a tick
-    /// alone. Anywhere else the VM would die of it, and Envoy with the VM.
-    fn swell(this: &Rc<RefCell<Self>>, station: &Station) {
-        let Ok(mut passage) = this.try_borrow_mut() else { return };
-        if !station.is_ticking() {
-            return station.hold(passage.own, passage.root, Weak::clone(&passage.me), Some(0));
-        }
-        let Some(body) = passage.swollen.take() else { return };
-        drop(passage);
-        let replaced = host::set_buffer(Buffer::Request, &body);
-        let Ok(mut passage) = this.try_borrow_mut() else { return };
-        if passage.stage != Stage::Swelling {
-            return;
-        }
-        complain("replace the request body", replaced);
-        if replaced.is_ok() {
-            passage.announce_body(body.len());
-        }
-        passage.let_through(station, Stage::Open);
-        complain("resume", host::resume_request());
-    }
-
-    /// The same for what leaves of an answer that was held: where it is more than the host buffers, it answers 500.
-    fn swell_answer(this: &Rc<RefCell<Self>>, station: &Station) {
-        let Ok(mut passage) = this.try_borrow_mut() else { return };
-        if !station.is_ticking() {
-            return station.hold(passage.own, passage.root, Weak::clone(&passage.me), Some(0));
-        }
-        passage.waits_for_tick = false;
-        let Some(bytes) = passage.swollen_answer.take() else { return };
-        drop(passage);
-        let replaced = host::set_buffer(Buffer::Response, &bytes);
-        let Ok(mut passage) = this.try_borrow_mut() else { return };
-        if passage.exchange.is_none() || passage.stage != Stage::Open {
-            return;
-        }
-        complain("replace a piece of the response", replaced);
-        station.fits(bytes.len());
-        passage.answer_flows(station, &Flow::Continue);
-        complain("resume the answer", host::resume_response());
-    }
-
     /// Refuses a request that waits for a body which the host reads but does not show. That is how a host behaves that
     /// lacks `allow_on_headers_stop_iteration`, whatever the policy says. A client that is slow to send is left alone.
     /// Returns whether the stream's context is in effect now.
@@ -518,41 +477,6 @@ impl Passage {
             // The station has carried these out.
             Effect::Count { .. } | Effect::Gauge { .. } | Effect::Log(..) | Effect::Wake(_) | Effect::SyncSoon => {}
         }
-    }
-
-    fn replace_request_body(&mut self, station: &Station, body: Vec<u8>) {
-        if body.len() > self.body_bytes && !station.has_room_for(body.len()) {
-            self.swollen = Some(body);
-            return;
-        }
-        let replaced = host::set_buffer(Buffer::Request, &body);
-        complain("replace the request body", replaced);
-        if replaced.is_ok() {
-            self.announce_body(body.len());
-        }
-    }
-
-    fn announce_body(&mut self, bytes: usize) {
-        self.body_bytes = bytes;
-        // With headers first the length was removed before they left.
-        if self.bundle.headers == HostMode::Held {
-            let length = bytes.to_string();
-            complain("set content-length", host::set_header(Map::Request, "content-length", &length));
-        }
-    }
-
-    fn replace_chunk(&mut self, station: &Station, mut bytes: Vec<u8>) {
-        self.replaced = true;
-        // Of an answer that is held the host buffers what is written.
-        if self.answer_held && (self.swollen_answer.is_some() || !station.has_room_for(bytes.len())) {
-            self.swollen_answer.get_or_insert_default().append(&mut bytes);
-        }
-        if self.content_length && bytes.len() != self.chunk {
-            // The client would take the surplus for the next answer, or wait for what is missing.
-            host::log(Severity::Error, "farebox: a response with a content-length was not changed");
-            return;
-        }
-        complain("replace a piece of the response", host::set_buffer(Buffer::Response, &bytes));
     }
 }
 
