@@ -236,6 +236,13 @@ pub fn property(path: &str) -> Option<Vec<u8>> {
     bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }).ok()
 }
 
+/// Where this stream came in and goes out: a listener, a virtual host and a route, each of which can have its own limit of
+/// what the host buffers.
+pub fn place() -> Vec<u8> {
+    let said = ["destination\0port", "xds\0virtual_host_name", "xds\0route_name"].map(property);
+    said.map(Option::unwrap_or_default).join(&0)
+}
+
 /// What a voucher of the policy says of this call.
 ///
 /// Only the first name of its kind in a certificate is told. A claim that is a text comes as it is; a number comes as the

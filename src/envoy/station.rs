@@ -25,8 +25,10 @@ const NEAR_MS: u64 = 2 * TICK_MS as u64;
 /// Within one callback, waking may want a sync, and a sync that fails at once may wake; the tick goes on from there.
 const TURNS: u32 = 4;
 
-/// Less than any host buffers of a request.
+/// Less than any host buffers of a message.
 const ROOMY: usize = 16 << 10;
+/// Listeners and routes of which it is known how much the host buffers. On others what grows is written in a tick.
+const PLACES: usize = 64;
 
 thread_local!(static STATIONS: RefCell<Vec<Rc<Station>>> = RefCell::default());
 
@@ -56,8 +58,8 @@ pub struct Station {
     sync_soon: Cell<bool>,
     /// A root's tick runs, in which the SDK's table of streams is not borrowed, and that of roots is.
     ticking: Cell<bool>,
-    /// Bytes of the largest request body that the host is known to buffer.
-    roomy: Cell<usize>,
+    /// Bytes of the largest message that the host is known to buffer, by [place](host::place).
+    roomy: RefCell<BTreeMap<Vec<u8>, usize>>,
     /// Roots that tick fast.
     hurried: RefCell<Vec<u32>>,
 }
@@ -94,7 +96,7 @@ impl Station {
                 due: RefCell::default(),
                 sync_soon: Cell::new(false),
                 ticking: Cell::new(false),
-                roomy: Cell::new(ROOMY),
+                roomy: RefCell::default(),
                 hurried: RefCell::default(),
             });
             stations.push(Rc::clone(&new));
@@ -245,14 +247,21 @@ impl Station {
         self.ticking.get()
     }
 
-    /// Whether the host is known to buffer so many bytes of a request.
+    /// Whether the host is known to buffer so many bytes of a message of this stream.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        bytes <= self.roomy.get()
+        bytes <= ROOMY || self.roomy.borrow().get(&host::place()).is_some_and(|most| bytes <= *most)
     }
 
-    /// The host has buffered so many bytes of a request.
+    /// The host has buffered so many bytes of a message of this stream.
     pub fn fits(&self, bytes: usize) {
-        self.roomy.set(self.roomy.get().max(bytes));
+        if bytes <= ROOMY {
+            return;
+        }
+        let (place, mut roomy) = (host::place(), self.roomy.borrow_mut());
+        if roomy.len() < PLACES || roomy.contains_key(&place) {
+            let most = roomy.entry(place).or_default();
+            *most = bytes.max(*most);
+        }
     }
 
     /// One tick of one root.

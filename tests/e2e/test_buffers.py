@@ -1,11 +1,15 @@
 """What the filter writes that is more than Envoy buffers of a message: an error of Envoy's, and nobody else notices."""
 
 import collections
+import copy
 import json
 import time
 
 import pytest
-from whole import MICRO, Whole, chat, first, policy
+import requests
+import yaml
+from conftest import free_port
+from whole import MICRO, Whole, chat, first, key, policy
 
 # As little as Envoy buffers.
 LIMIT = 1 << 20
@@ -56,6 +60,31 @@ def test_a_request_that_grows_beyond_the_buffer_is_too_large(tmp_path, upstream,
     # Where headers leave first the upstream saw those, and nothing of a body.
     assert collections.Counter(record["outcome"] for record in records) == {"complete": 6, "never_sent": 6}
     assert sum(charge["amount"] for record in records for charge in record["charges"]) == 6 * 9 * MICRO
+
+
+def test_what_fits_through_one_listener_need_not_fit_through_another(tmp_path, upstream):
+    port = free_port()
+
+    def narrow(text):
+        """A second listener of the same filter in the same VM, which buffers little."""
+        whole = yaml.safe_load(text)
+        listeners = whole["static_resources"]["listeners"]
+        second = copy.deepcopy(listeners[0])
+        second["name"] = "narrow"
+        second["address"]["socket_address"]["port_value"] = port
+        second["per_connection_buffer_limit_bytes"] = LIMIT
+        listeners.append(second)
+        return yaml.safe_dump(whole)
+
+    sizes = iter([3 * LIMIT, LIMIT + 300, LIMIT - 300, 3 * LIMIT])
+    upstream.answer = lambda request, conn: answers(conn, "h" * next(sizes))
+    plan = f"{{{TOKENS}, connectivity: {{response: {{idle: 1m}}}}}}"
+    text = policy("buffers", {"one": plan}, {"ann": ("acme", "one")})
+    with Whole(tmp_path, text, upstream=upstream.port, edit=narrow, concurrency=1) as one:
+        headers = {"authorization": f"Bearer {key('ann')}"}
+        there, here = one.url, f"http://127.0.0.1:{port}"
+        asked = [requests.post(f"{url}/v1/chat/completions", json=chat("hi", "demo-ann"), headers=headers, timeout=30) for url in (there, here, here, there)]
+    assert [answer.status_code for answer in asked] == [200, 500, 200, 200]
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
