@@ -38,8 +38,12 @@ enum Does {
 
 /// A call by way of one of two VMs: the model that it went to; empty: it reached none.
 fn asks(world: &World, vm: usize, model: &str, does: &Does) -> String {
+    asks_at("/v1/chat/completions", world, vm, model, does)
+}
+
+fn asks_at(path: &str, world: &World, vm: usize, model: &str, does: &Does) -> String {
     let body = json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
-    let mut call = Call::new(Api::OpenAiChat, "key-ann", &body);
+    let mut call = Call::to(path, "key-ann", ("application/json", body.to_string().into_bytes()));
     match does {
         Does::Answers => {}
         Does::Fails(status) => call.plot.script = Script { error: Some(*status), ..Script::default() },
@@ -95,6 +99,15 @@ fn where_all_rest_a_call_goes_where_it_was_to_go() {
     // Nothing takes the place of the last.
     asks(&world, 0, "small", &Does::Fails(503));
     assert_eq!(asks(&world, 0, "large", &Does::Answers), "small", "no rule says that it rests");
+}
+
+/// Where the path names what answers, the body cannot change it.
+#[test]
+fn a_deployment_that_rests_is_asked_all_the_same() {
+    let (world, path) = (world(), "/openai/deployments/large/chat/completions?api-version=2024-10-21");
+    assert_eq!(asks_at(path, &world, 0, "large", &Does::Fails(503)), "large");
+    assert_eq!(asks(&world, 0, "large", &Does::Answers), "mid");
+    assert_eq!(asks_at(path, &world, 0, "large", &Does::Answers), "large");
 }
 
 /// The upstream says one second, and the rule ten.
