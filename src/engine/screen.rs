@@ -1,5 +1,6 @@
 //! What is found in prompts and answers, and what is done about it.
 
+mod names;
 mod prompt;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,7 @@ pub mod form;
 #[cfg(feature = "bench")]
 pub mod measure;
 pub mod media;
+pub mod members;
 pub mod name;
 pub mod offer;
 pub mod reader;

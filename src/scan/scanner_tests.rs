@@ -1,5 +1,7 @@
 //! Every shape, what only looks like one, and ways to hide one.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::{prop_assert_eq, proptest};
 
 use super::{Scanner, Selection};
@@ -141,6 +143,21 @@ fn near_misses_without_end_take_linear_time() {
     {
         assert_eq!(find(&text), None);
     }
+}
+
+#[test]
+fn findings_beside_base_64_take_linear_time() {
+    let wrapped = STANDARD.encode(["AK", "IAIOSFODNN7EXAMPLE"].concat());
+    let text = "a@b.co aGVsbG8gd29ybGQgaGVsbG8h ".repeat(200_000) + &wrapped;
+    let found = scanner(&[Topic::Email, Topic::Secrets], Action::Redact).find(&text);
+    assert_eq!(found.len(), 200_001);
+    assert_eq!(text[found.last().unwrap().range.clone()], wrapped);
+    // What a finding has a part of is not found again.
+    let patterns = vec![("x".to_owned(), "x=[A-Z]{2}".to_owned(), Action::Redact)];
+    let selection = Selection { topics: vec![(Topic::Secrets, Action::Redact)], patterns, keywords: None };
+    let text = format!("{wrapped} x={wrapped} x {wrapped}");
+    let found = Scanner::new(&selection).unwrap().find(&text);
+    assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [0, 1, 0]);
 }
 
 proptest! {
