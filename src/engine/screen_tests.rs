@@ -213,6 +213,20 @@ fn numbers_in_arguments_of_tools_give_way_to_words_and_durations_stay() {
 }
 
 #[test]
+fn arguments_are_screened_whatever_they_are_called() {
+    let bundle = bundle("{output: {email: tag, phone: tag}}");
+    let arguments = json!({"id": "a@b.cn", "status": 13_812_345_678_u64, "role": [{"type": "b@b.cn"}]});
+    let hidden = json!({"id": "[email]", "status": "[phone]", "role": [{"type": "[email]"}]});
+    let google = |arguments: &Value| json!({"id": "i", "outputs": [{"type": "function_call", "id": "a@b.cn", "name": "find", "arguments": arguments}]});
+    let cohere = |arguments: &Value| json!({"text": "hi", "chat_history": [{"role": "CHATBOT", "tool_calls": [{"name": "find", "parameters": arguments}]}]});
+    for (dialect, of) in
+        [(Dialect::GeminiInteractions, &google as &dyn Fn(&Value) -> Value), (Dialect::CohereChat, &cohere)]
+    {
+        assert_eq!(document(&bundle, dialect, &of(&arguments)), of(&hidden), "{dialect:?}");
+    }
+}
+
+#[test]
 fn json_in_an_answer_stays_json_however_it_is_cut() {
     let bundle = bundle("{output: {phone: tag}}");
     let text = r#"{"to": 13812345678, "cc": [13812345678.0, "call 13812345678"]}"#;

@@ -10,7 +10,7 @@ use crate::meter::{json, written};
 /// How deep strings in unknown places are looked for.
 const DEEPEST: u8 = 24;
 
-/// Keys in texts that are told again whose strings are no text.
+/// Keys in what is told again whose strings are no text, unless somebody's tool has called its arguments so.
 const NAMES: [&[u8]; 9] =
     [b"call_id", b"encrypted_content", b"id", b"item_id", b"object", b"role", b"signature", b"status", b"type"];
 
@@ -248,7 +248,7 @@ impl<'a> Walk<'a, '_> {
             return self.outline.strings.push((Target::Whole(Place::whole(false, again)), raw));
         }
         let object = json::entries(raw, |key, value| {
-            if !again || !NAMES.contains(&key) {
+            if !again || arguments || !NAMES.contains(&key) {
                 self.below(&String::from_utf8_lossy(key), value, again, arguments, below);
             }
         });
