@@ -183,12 +183,23 @@ impl<'a> Iterator for Strings<'a> {
 /// The raw string literals and numbers in JSON text, keys and values alike, in order.
 pub struct Leaves<'a> {
     rest: &'a str,
+    depth: usize,
 }
 
 impl<'a> Leaves<'a> {
     /// All strings and numbers in `raw`, which is known to be JSON.
     pub fn of(raw: &'a str) -> Self {
-        Self { rest: raw }
+        Self { rest: raw, depth: 0 }
+    }
+
+    /// In how many objects and lists the last leaf lies.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Whether the last leaf, a string, is the name of a member.
+    pub fn is_name(&self) -> bool {
+        self.rest.trim_ascii_start().starts_with(':')
     }
 }
 
@@ -196,8 +207,15 @@ impl<'a> Iterator for Leaves<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let begins = |byte: u8| byte == b'"' || byte == b'-' || byte.is_ascii_digit();
-        let rest = self.rest.get(self.rest.bytes().position(begins)?..)?;
+        let at = self.rest.bytes().position(|byte| {
+            match byte {
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            byte == b'"' || byte == b'-' || byte.is_ascii_digit()
+        })?;
+        let rest = self.rest.get(at..)?;
         if rest.starts_with('"') {
             let mut strings = Strings::of(rest);
             let literal = strings.next()?;

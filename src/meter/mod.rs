@@ -51,6 +51,7 @@ mod loose;
 mod manner;
 mod part;
 mod partial;
+mod schema;
 mod sse;
 mod stream;
 mod tally;

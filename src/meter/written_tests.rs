@@ -51,6 +51,23 @@ fn a_number_has_any_form_that_json_has() {
 }
 
 #[test]
+fn bounds_in_schemas_stay_numbers() {
+    let n = 4_111_111_111_111_111_u64;
+    let schema = json!({"type": "object", "maxProperties": n, "properties": {
+        "a": {"minimum": n, "const": n}, "default": {"maximum": n, "enum": [[n], {"minimum": n}], "multipleOf": n},
+        "properties": {"examples": [n], "minimum": n}}, "default": {"a": n}, "$defs": {"const": {"minimum": n}}});
+    let chat = json!({"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]});
+    let format = json!({"model": "m", "messages": [], "response_format": {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}});
+    let google = json!({"contents": [], "tools": [{"functionDeclarations": [{"name": "f", "parameters": schema}]}]});
+    for (dialect, body) in
+        [(Dialect::OpenAiChat, chat), (Dialect::OpenAiChat, format), (Dialect::GeminiGenerate, google)]
+    {
+        let call = call(dialect, &body);
+        assert_eq!(call.strings().filter(|written| written.text == n.to_string()).count(), 5, "{body}");
+    }
+}
+
+#[test]
 fn settings_are_told_from_what_somebody_wrote() {
     let body = json!({"model": "m", "messages": [], "tool_choice": {"function": {"name": "a"}}, "service_tier": "b", "metadata": {"tool_choice": "c"},
         "stop": ["d"], "user": "e"});
