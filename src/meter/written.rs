@@ -89,11 +89,20 @@ impl Call {
                 }
             })
         });
-        leaves.filter_map(|(raw, beside, setting, leeway)| {
+        let mut seeds = None;
+        leaves.filter_map(move |(raw, beside, setting, leeway)| {
             let text = match raw.starts_with('"') {
                 true => json::text(raw)?,
-                false if json::member(&self.body, raw) == Some("seed") => return None,
-                false => Cow::Borrowed(is_long(raw).then_some(raw)?),
+                false if !is_long(raw) => return None,
+                false
+                    if json::member(&self.body, raw) == Some("seed")
+                        && seeds
+                            .get_or_insert_with(|| seeds_of(&self.body))
+                            .contains(&json::offset(&self.body, raw)) =>
+                {
+                    return None;
+                }
+                false => Cow::Borrowed(raw),
             };
             let leeway = if self.form { Leeway::None } else { leeway };
             Some(Written { at: range(&self.body, raw), beside, setting, leeway, text })
@@ -110,6 +119,19 @@ impl Call {
     pub fn credentials(&self) -> Vec<Range<usize>> {
         offer::credentials(&self.body).into_iter().map(|raw| range(&self.body, raw)).collect()
     }
+}
+
+/// Where what requests draw their chance from stands: beside the prompt, or among the settings of a dialect.
+fn seeds_of(body: &str) -> Vec<usize> {
+    let mut seeds = Vec::new();
+    json::entries(body, |key, raw| match key {
+        b"seed" => seeds.push(json::offset(body, raw)),
+        b"parameters" | b"generationConfig" | b"generation_config" | b"options" => {
+            json::entries(raw, |key, raw| seeds.extend((key == b"seed").then(|| json::offset(body, raw))));
+        }
+        _ => {}
+    });
+    seeds
 }
 
 /// Whether a number is long enough to be looked at.
