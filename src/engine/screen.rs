@@ -244,7 +244,7 @@ impl Texts {
                     }
                     if let Some(words) = mask.replace(rule, text, |_| false) {
                         quotes.follow(safe, followed);
-                        quotes.put(&words, safe);
+                        quotes.put(text, &words, safe);
                         followed = safe.len();
                     }
                 };
@@ -253,6 +253,9 @@ impl Texts {
                     redactor.finish(&mut replace, &mut safe);
                 }
                 quotes.follow(&mut safe, followed);
+                if last {
+                    quotes.finish(&mut safe);
+                }
             }
             _ => safe.push_str(text),
         }

@@ -167,16 +167,18 @@ fn retell(
     let (mut out, mut from, mut quotes, mut changed) = (String::new(), 0, Quotes::default(), false);
     for finding in found {
         let Some(rule) = scanner.rules().get(finding.rule) else { continue };
-        let Some(words) = words(rule, text.get(finding.range.clone()).unwrap_or_default()) else { continue };
+        let hidden = text.get(finding.range.clone()).unwrap_or_default();
+        let Some(words) = words(rule, hidden) else { continue };
         let followed = out.len();
         out.push_str(text.get(from..finding.range.start).unwrap_or_default());
         quotes.follow(&mut out, followed);
-        quotes.put(&words, &mut out);
+        quotes.put(hidden, &words, &mut out);
         (from, changed) = (finding.range.end, true);
     }
     let followed = out.len();
     out.push_str(text.get(from..).unwrap_or_default());
     quotes.follow(&mut out, followed);
+    quotes.finish(&mut out);
     changed.then_some(out)
 }
 
