@@ -76,6 +76,8 @@ impl Quotes {
     /// Adds what stands in the place of something `found`; all before it has been [followed](Self::follow). Of a number it
     /// takes the place of the whole.
     pub fn put(&mut self, found: &str, words: &str, out: &mut String) {
+        // What begins with something found is no JSON, whatever the words begin with.
+        self.json.get_or_insert(false);
         let number = found.bytes().all(is_of_number);
         if number && self.replaced {
             return;
@@ -146,6 +148,7 @@ mod tests {
             (r#"{"a":~7,"b":-~,"c":1|2~3~4|5,"d":~~}"#, false, r#"{"a":"[x]","b":"[x]","c":"[x]","d":"[x]"}"#),
             (r#"{"a":1|2, "b":[-3|.5 ,1.5e-~],"c":7}"#, false, r#"{"a":12, "b":[-3.5 ,"[x]"],"c":7}"#),
             ("[1|2", false, "[12"),
+            ("~, ~", false, "[x], [x]"),
             // What only looks like it.
             ("[note] call ~ now.", false, "[note] call [x] now."),
             ("to: ~ or ~.5", false, "to: [x] or [x].5"),
