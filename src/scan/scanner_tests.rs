@@ -200,6 +200,20 @@ fn evasions() {
 }
 
 #[test]
+fn escapes_of_json_hide_nothing_and_are_replaced_whole() {
+    let hook = ["https:\\/\\/hooks.slack.com\\/services\\/T", "01ABCDEFG\\/B01ABCDEFG\\/", &noise(24)].concat();
+    assert_eq!(find(&hook), Some("slack_webhook"));
+    assert_eq!(find(&hook.replace("\\/", "\\\\\\/")), Some("slack_webhook"));
+    let secret = ["wJalrXUtnFEMI/K7MDENG", "/bPxRfiCYEXAMPLEKEY"].concat();
+    assert_eq!(find(&format!("{{\\\"aws_secret_access_key\\\": \\\"{secret}\\\"}}")), Some("aws_secret_access_key"));
+    let phone = scanner(&[Topic::Phone], Action::Redact);
+    for text in [r"\u002B8613812345678", r"+8613812345678", r"\\u002B8613812345678"] {
+        let found = phone.find(text);
+        assert_eq!(found.iter().map(|finding| &text[finding.range.clone()]).collect::<Vec<_>>(), [text], "{text}");
+    }
+}
+
+#[test]
 fn what_is_only_observed_hides_nothing_that_is_denied() {
     let topics = vec![(Topic::Email, Action::Observe), (Topic::Secrets, Action::Deny)];
     let scanner = Scanner::new(&Selection { topics, ..Selection::default() }).unwrap();
