@@ -90,7 +90,7 @@ impl Pass<'_> {
         let Written { at, beside, setting, leeway, text } = written;
         let mut found = self.scanner.find(text);
         found.retain(|finding| !setting || self.rule(finding).is_none_or(|rule| rule.name != KEYWORDS));
-        let Some(first) = found.first() else { return Ok(None) };
+        let Some(first) = found.first().cloned() else { return Ok(None) };
         let credential = self.is_credential(at);
         let changeable = *leeway != Leeway::None && !credential;
         for finding in &found {
@@ -111,14 +111,20 @@ impl Pass<'_> {
         if !changeable {
             return Ok(None);
         }
+        // A number gives way as a whole, so that nothing of it stays beside the words.
+        if self.call.body().get(at.start) != Some(&b'"') {
+            found.retain(|finding| self.rule(finding).is_some_and(|rule| rule.action != Action::Observe));
+            found.truncate(1);
+            found.iter_mut().for_each(|finding| finding.range = 0..text.len());
+        }
         let Some(mut said) = self.retell(written, &found, false) else { return Ok(None) };
         if !leeway.takes(text, &said) {
             said = self.retell(written, &found, true).unwrap_or(said);
         }
         if self.call.is_name(at) {
             let name = self.distinct(text, &said).filter(|name| leeway.takes(text, name));
-            let Some(rule) = self.rule(first) else { return Ok(None) };
-            said = name.ok_or_else(|| crowded(rule, first, self.plan))?;
+            let Some(rule) = self.rule(&first) else { return Ok(None) };
+            said = name.ok_or_else(|| crowded(rule, &first, self.plan))?;
         }
         Ok(Some(retold(at.clone(), &said)))
     }
