@@ -1,5 +1,6 @@
 //! What is found in prompts and answers, and what is done about it.
 
+mod names;
 mod prompt;
 
 use std::collections::BTreeMap;
@@ -243,7 +244,7 @@ impl Texts {
                     }
                     if let Some(words) = mask.replace(rule, text, |_| false) {
                         quotes.follow(safe, followed);
-                        quotes.put(&words, safe);
+                        quotes.put(text, &words, safe);
                         followed = safe.len();
                     }
                 };
@@ -252,6 +253,9 @@ impl Texts {
                     redactor.finish(&mut replace, &mut safe);
                 }
                 quotes.follow(&mut safe, followed);
+                if last {
+                    quotes.finish(&mut safe);
+                }
             }
             _ => safe.push_str(text),
         }

@@ -145,6 +145,15 @@ fn a_number_gives_way_to_words_and_the_request_stays_json() {
 }
 
 #[test]
+fn nothing_of_a_number_stays_beside_what_stands_for_it() {
+    let hide = bundle("{input: {phone: observe, patterns: {badge: {match: '[0-9]{4}', action: tag}}}}");
+    let body = json!({"model": "m", "messages": [], "metadata": {"a": -123_456, "b": 1_234_567.5, "c": 13_812_345_678_u64, "d": 123}});
+    let (after, _) = body_after(&hide, Dialect::OpenAiChat, &body);
+    let tag = "[patterns.badge]";
+    assert_eq!(after["metadata"], json!({"a": tag, "b": tag, "c": tag, "d": 123}));
+}
+
+#[test]
 fn json_within_a_text_stays_json() {
     let hide = bundle("{input: {phone: tag}}");
     let arguments = r#"{"to": 13812345678, "cc":[13812345678.0], "of": "call 13812345678"}"#;

@@ -213,6 +213,44 @@ fn numbers_in_arguments_of_tools_give_way_to_words_and_durations_stay() {
 }
 
 #[test]
+fn arguments_are_screened_whatever_they_are_called() {
+    let bundle = bundle("{output: {email: tag, phone: tag}}");
+    let arguments = json!({"id": "a@b.cn", "status": 13_812_345_678_u64, "role": [{"type": "b@b.cn"}]});
+    let hidden = json!({"id": "[email]", "status": "[phone]", "role": [{"type": "[email]"}]});
+    let google = |arguments: &Value| json!({"id": "i", "outputs": [{"type": "function_call", "id": "a@b.cn", "name": "find", "arguments": arguments}]});
+    let cohere = |arguments: &Value| json!({"text": "hi", "chat_history": [{"role": "CHATBOT", "tool_calls": [{"name": "find", "parameters": arguments}]}]});
+    for (dialect, of) in
+        [(Dialect::GeminiInteractions, &google as &dyn Fn(&Value) -> Value), (Dialect::CohereChat, &cohere)]
+    {
+        assert_eq!(document(&bundle, dialect, &of(&arguments)), of(&hidden), "{dialect:?}");
+    }
+}
+
+#[test]
+fn names_of_members_among_arguments_are_screened_and_stay_apart() {
+    let hide = bundle("{output: {email: tag}}");
+    let claude = |input: Value| json!({"type": "message", "a@b.cn": 1, "content": [{"type": "tool_use", "id": "t", "name": "f", "input": input}]});
+    let input = json!({"contacts": {"a@b.cn": "A", "b@b.cn": {"c@b.cn": 1}}, "of": {"a@b.cn": 2, "[email]_2": 3}});
+    let after = document(&hide, Dialect::AnthropicMessages, &claude(input));
+    let told = &after["content"][0]["input"];
+    assert!(!told.to_string().contains("b.cn"), "{told}");
+    let contacts = told["contacts"].as_object().unwrap();
+    let first = contacts.iter().find(|(_, value)| **value == "A").unwrap().0;
+    assert_eq!((contacts.len(), &told["of"]), (2, &json!({first.as_str(): 2, "[email]_2": 3})));
+    assert!(after["a@b.cn"] == 1, "{after}");
+    // A name that was given comes back where the model makes one of a member of it.
+    let given = bundle("{input: {email: pseudonym}}");
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "a@b.cn"}]});
+    let call = read_call(Dialect::AnthropicMessages, body.to_string().as_bytes()).unwrap();
+    let mask = prompt(plan(&given), &given, &call, &mut Tally::default()).unwrap().mask;
+    let expected = Expected { stream: false, ..expected(Dialect::AnthropicMessages) };
+    let mut answer = Answer::of(plan(&given), &mask, &expected).unwrap();
+    let body = claude(json!({"[EMAIL_1]": "A"})).to_string().replace("a@b.cn", "x");
+    let out = answer.push(body.as_bytes(), true, plan(&given), None, "id-1", NOW, &mut Vec::new());
+    assert!(String::from_utf8(out).unwrap().contains(r#"{"a@b.cn":"A"}"#));
+}
+
+#[test]
 fn json_in_an_answer_stays_json_however_it_is_cut() {
     let bundle = bundle("{output: {phone: tag}}");
     let text = r#"{"to": 13812345678, "cc": [13812345678.0, "call 13812345678"]}"#;

@@ -183,12 +183,23 @@ impl<'a> Iterator for Strings<'a> {
 /// The raw string literals and numbers in JSON text, keys and values alike, in order.
 pub struct Leaves<'a> {
     rest: &'a str,
+    depth: usize,
 }
 
 impl<'a> Leaves<'a> {
     /// All strings and numbers in `raw`, which is known to be JSON.
     pub fn of(raw: &'a str) -> Self {
-        Self { rest: raw }
+        Self { rest: raw, depth: 0 }
+    }
+
+    /// In how many objects and lists the last leaf lies.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Whether the last leaf, a string, is the name of a member.
+    pub fn is_name(&self) -> bool {
+        self.rest.trim_ascii_start().starts_with(':')
     }
 }
 
@@ -196,8 +207,15 @@ impl<'a> Iterator for Leaves<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let begins = |byte: u8| byte == b'"' || byte == b'-' || byte.is_ascii_digit();
-        let rest = self.rest.get(self.rest.bytes().position(begins)?..)?;
+        let at = self.rest.bytes().position(|byte| {
+            match byte {
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            byte == b'"' || byte == b'-' || byte.is_ascii_digit()
+        })?;
+        let rest = self.rest.get(at..)?;
         if rest.starts_with('"') {
             let mut strings = Strings::of(rest);
             let literal = strings.next()?;
@@ -218,9 +236,20 @@ pub fn is_of_number(byte: u8) -> bool {
 
 /// The name of the member whose value `raw`, a slice of the text `whole`, is, as it is written. `None`: it is none's.
 pub fn member<'a>(whole: &'a str, raw: &str) -> Option<&'a str> {
-    let before = whole.get(..offset(whole, raw))?.trim_ascii_end().strip_suffix(':')?;
-    let name = before.trim_ascii_end().strip_suffix('"')?;
-    name.get(name.rfind('"')?.saturating_add(1)..)
+    let name = name(whole, raw)?;
+    name.get(1..name.len().saturating_sub(1))
+}
+
+/// The same, in its quotes.
+pub fn name<'a>(whole: &'a str, raw: &str) -> Option<&'a str> {
+    let before = whole.get(..offset(whole, raw))?.trim_ascii_end().strip_suffix(':')?.trim_ascii_end();
+    let inside = before.strip_suffix('"')?;
+    let quotes = inside.bytes().enumerate().rev().filter(|(_, byte)| *byte == b'"').map(|(at, _)| at);
+    let escaped = |at: usize| {
+        let slashes = inside.bytes().take(at).rev().take_while(|byte| *byte == b'\\').count();
+        slashes % 2 == 1
+    };
+    before.get({ quotes }.find(|at| !escaped(*at))?..)
 }
 
 /// Where `part`, a slice of `whole`, begins in it.
@@ -292,7 +321,7 @@ impl<'de> Visitor<'de> for KeyVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Strings, depth_within, entries, fields, text, whole};
+    use super::{Strings, depth_within, entries, fields, name, text, whole};
 
     #[test]
     fn keys_are_unescaped_and_duplicates_shown() {
@@ -337,6 +366,16 @@ mod tests {
     fn strings_are_found_at_any_depth() {
         let found: Vec<_> = Strings::of(r#"{"a\"b":["c",{"d":"e\\"}],"f":1}"#).collect();
         assert_eq!(found, [r#""a\"b""#, r#""c""#, r#""d""#, r#""e\\""#, r#""f""#]);
+    }
+
+    #[test]
+    fn names_are_found_behind_their_values() {
+        let whole = r#"{"a":1, "b\"\\" : 2,"c":[3]}"#;
+        for (value, wanted) in [("1", Some(r#""a""#)), ("2", Some(r#""b\"\\""#)), ("[3]", Some(r#""c""#)), ("3", None)]
+        {
+            let at = whole.find(value).unwrap();
+            assert_eq!(name(whole, &whole[at..at + value.len()]), wanted);
+        }
     }
 
     #[test]

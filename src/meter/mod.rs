@@ -28,6 +28,7 @@ pub mod form;
 #[cfg(feature = "bench")]
 pub mod measure;
 pub mod media;
+pub mod members;
 pub mod name;
 pub mod offer;
 pub mod reader;
@@ -50,6 +51,7 @@ mod loose;
 mod manner;
 mod part;
 mod partial;
+mod schema;
 mod sse;
 mod stream;
 mod tally;

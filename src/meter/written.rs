@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::call::{Call, range};
 use super::json;
 use super::offer;
-use super::part::Part;
+use super::part::{Kind, Part};
+use super::schema::Schema;
 
 /// The shortest number that is looked at, in digits before its point: no shorter one is anybody's.
 const SHORTEST_NUMBER: usize = 4;
@@ -63,22 +64,45 @@ impl Leeway {
 
 impl Call {
     /// The same texts as [`texts`](Self::texts), and then what a call tells its provider's server beside them: who asks,
-    /// labels, where to stop; each with the numbers in it, but for seeds, which are drawn and mean nothing.
+    /// labels, where to stop; each with the numbers in it, but for bounds in schemas, which must stay numbers, and for
+    /// seeds, which are drawn and mean nothing.
     pub fn strings(&self) -> impl Iterator<Item = Written<'_>> {
         let read = self.parts.iter().filter(|part| part.is_readable()).map(|part: &Part| {
-            (part.raw(&self.body), false, false, if part.signed { Leeway::None } else { Leeway::Any })
+            let schema = matches!(part.kind, Kind::Tools | Kind::Format).then(Schema::default);
+            (part.raw(&self.body), schema, false, false, if part.signed { Leeway::None } else { Leeway::Any })
         });
         let beside = self.beside.iter().map(|beside| {
-            (beside.raw(&self.body), true, beside.setting, if beside.plain { Leeway::Plain } else { Leeway::Short })
+            let leeway = if beside.plain { Leeway::Plain } else { Leeway::Short };
+            (beside.raw(&self.body), None, true, beside.setting, leeway)
         });
-        let leaves = read.chain(beside).flat_map(|(raw, beside, setting, leeway)| {
-            json::Leaves::of(raw).map(move |raw| (raw, beside, setting, leeway))
+        let leaves = read.chain(beside).flat_map(|(raw, mut schema, beside, setting, leeway)| {
+            let mut leaves = json::Leaves::of(raw);
+            std::iter::from_fn(move || {
+                loop {
+                    let raw = leaves.next()?;
+                    let text = raw.starts_with('"');
+                    let name = if text && leaves.is_name() { raw.get(1..raw.len().saturating_sub(1)) } else { None };
+                    let value = schema.as_mut().is_none_or(|schema| schema.follow(leaves.depth(), name));
+                    if text || value {
+                        return Some((raw, beside, setting, leeway));
+                    }
+                }
+            })
         });
-        leaves.filter_map(|(raw, beside, setting, leeway)| {
+        let mut seeds = None;
+        leaves.filter_map(move |(raw, beside, setting, leeway)| {
             let text = match raw.starts_with('"') {
                 true => json::text(raw)?,
-                false if json::member(&self.body, raw) == Some("seed") => return None,
-                false => Cow::Borrowed(is_long(raw).then_some(raw)?),
+                false if !is_long(raw) => return None,
+                false
+                    if json::member(&self.body, raw) == Some("seed")
+                        && seeds
+                            .get_or_insert_with(|| seeds_of(&self.body))
+                            .contains(&json::offset(&self.body, raw)) =>
+                {
+                    return None;
+                }
+                false => Cow::Borrowed(raw),
             };
             let leeway = if self.form { Leeway::None } else { leeway };
             Some(Written { at: range(&self.body, raw), beside, setting, leeway, text })
@@ -95,6 +119,19 @@ impl Call {
     pub fn credentials(&self) -> Vec<Range<usize>> {
         offer::credentials(&self.body).into_iter().map(|raw| range(&self.body, raw)).collect()
     }
+}
+
+/// Where what requests draw their chance from stands: beside the prompt, or among the settings of a dialect.
+fn seeds_of(body: &str) -> Vec<usize> {
+    let mut seeds = Vec::new();
+    json::entries(body, |key, raw| match key {
+        b"seed" => seeds.push(json::offset(body, raw)),
+        b"parameters" | b"generationConfig" | b"generation_config" | b"options" => {
+            json::entries(raw, |key, raw| seeds.extend((key == b"seed").then(|| json::offset(body, raw))));
+        }
+        _ => {}
+    });
+    seeds
 }
 
 /// Whether a number is long enough to be looked at.

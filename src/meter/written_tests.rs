@@ -51,6 +51,38 @@ fn a_number_has_any_form_that_json_has() {
 }
 
 #[test]
+fn bounds_in_schemas_stay_numbers() {
+    let n = 4_111_111_111_111_111_u64;
+    let schema = json!({"type": "object", "maxProperties": n, "properties": {
+        "a": {"minimum": n, "const": n}, "default": {"maximum": n, "enum": [[n], {"minimum": n}], "multipleOf": n},
+        "properties": {"examples": [n], "minimum": n}}, "default": {"a": n}, "$defs": {"const": {"minimum": n}}});
+    let chat = json!({"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]});
+    let format = json!({"model": "m", "messages": [], "response_format": {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}});
+    let google = json!({"contents": [], "tools": [{"functionDeclarations": [{"name": "f", "parameters": schema}]}]});
+    for (dialect, body) in
+        [(Dialect::OpenAiChat, chat), (Dialect::OpenAiChat, format), (Dialect::GeminiGenerate, google)]
+    {
+        let call = call(dialect, &body);
+        assert_eq!(call.strings().filter(|written| written.text == n.to_string()).count(), 5, "{body}");
+    }
+}
+
+#[test]
+fn a_seed_is_one_where_requests_have_it() {
+    let n = 4_111_111_111_111_111_u64;
+    let input = json!([{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"seed": n, "options": {"seed": n}}}]}]);
+    for (dialect, body, seen) in [
+        (Dialect::OpenAiChat, json!({"model": "m", "messages": [], "seed": n, "metadata": {"seed": n}, "user": n}), 2),
+        (Dialect::AnthropicMessages, json!({"model": "m", "max_tokens": 9, "messages": input}), 2),
+        (Dialect::GeminiGenerate, json!({"contents": [], "generationConfig": {"seed": n}, "labels": {"seed": n}}), 1),
+        (Dialect::OllamaChat, json!({"model": "m", "messages": [], "options": {"seed": n}}), 0),
+    ] {
+        let call = call(dialect, &body);
+        assert_eq!(call.strings().filter(|written| written.text == n.to_string()).count(), seen, "{body}");
+    }
+}
+
+#[test]
 fn settings_are_told_from_what_somebody_wrote() {
     let body = json!({"model": "m", "messages": [], "tool_choice": {"function": {"name": "a"}}, "service_tier": "b", "metadata": {"tool_choice": "c"},
         "stop": ["d"], "user": "e"});

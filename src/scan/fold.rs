@@ -1,7 +1,7 @@
 //! Text as detectors read it: without what is there only to hide from them.
 //!
 //! Characters that nobody sees are left out, full-width letters and digits become ASCII, and the escapes of JSON
-//! within JSON (arguments of a tool call) are undone. All of it is told character by character, so the way a text is
+//! within JSON (arguments of a tool call) are undone, however often they were escaped themselves. All of it is told character by character, so the way a text is
 //! cut changes nothing, and every place in the folded text knows its place in the text as written.
 
 use std::borrow::Cow;
@@ -54,9 +54,17 @@ impl<'a> Folded<'a> {
             }
             at = at.saturating_add(plain);
             let Some(rest) = rest.get(plain..).filter(|rest| !rest.is_empty()) else { break };
-            let Some((length, decoded)) = next(rest, last) else {
-                folded.certain = at;
-                break;
+            let (length, decoded) = match next(rest, last) {
+                Next::Read(length, decoded) => (length, decoded),
+                Next::AsItStands(length) => {
+                    text.push_str(rest.get(..length).unwrap_or_default());
+                    (at, invisible) = (at.saturating_add(length), 0);
+                    continue;
+                }
+                Next::Unknown => {
+                    folded.certain = at;
+                    break;
+                }
             };
             at = at.saturating_add(length);
             let from = text.len();
@@ -111,26 +119,48 @@ const fn is_special(byte: u8) -> bool {
     matches!(byte, b'\\' | 0xc2 | 0xcd | 0xd8 | 0xe1 | 0xe2 | 0xef | 0xf3)
 }
 
-/// The first character of `rest`, an escape undone, and its length. `None`: more is needed to tell.
-fn next(rest: &str, last: bool) -> Option<(usize, char)> {
-    let first = rest.chars().next()?;
+/// What a text begins with.
+enum Next {
+    /// So many bytes that are read as this character.
+    Read(usize, char),
+    /// So many bytes that are read as they stand.
+    AsItStands(usize),
+    /// More is needed to tell.
+    Unknown,
+}
+
+/// The most backslashes of one escape: that of JSON in JSON in JSON has four, or three before a quote.
+const MOST_BACKSLASHES: usize = 8;
+
+/// What `rest` begins with, an escape undone. All its backslashes belong to it, so that whoever takes it away leaves no
+/// half of another.
+fn next(rest: &str, last: bool) -> Next {
+    let Some(first) = rest.chars().next() else { return Next::Unknown };
     if first != '\\' {
-        return Some((first.len_utf8(), first));
+        return Next::Read(first.len_utf8(), first);
     }
-    let escape = rest.as_bytes().get(1..).unwrap_or_default();
+    let slashes = rest.bytes().take(MOST_BACKSLASHES.saturating_add(1)).take_while(|byte| *byte == b'\\').count();
+    if slashes > MOST_BACKSLASHES {
+        return Next::AsItStands(2);
+    }
+    let escape = rest.as_bytes().get(slashes..).unwrap_or_default();
+    let length = slashes.saturating_add(1);
     match escape.first() {
-        None if !last => None,
-        Some(b'n' | b'r' | b't') => Some((2, '\n')),
+        None if !last => Next::Unknown,
+        Some(b'n' | b'r' | b't') => Next::Read(length, '\n'),
+        // Behind two backslashes a quote is the end of a string.
+        Some(b'"') if slashes % 2 == 1 => Next::Read(length, '"'),
+        Some(b'/') if slashes % 2 == 1 => Next::Read(length, '/'),
         Some(b'u') => {
             let digits = escape.iter().skip(1).take(4).take_while(|byte| byte.is_ascii_hexdigit()).count();
-            if digits < 4 {
-                let cut = escape.len() == digits.saturating_add(1) && !last;
-                return (!cut).then_some((1, '\\'));
+            if digits < 4 && escape.len() == digits.saturating_add(1) && !last {
+                return Next::Unknown;
             }
-            let code = rest.get(2..6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-            Some(code.and_then(char::from_u32).map_or((1, '\\'), |decoded| (6, decoded)))
+            let code = rest.get(length..length.saturating_add(digits)).filter(|_| digits == 4);
+            let decoded = code.and_then(|hex| u32::from_str_radix(hex, 16).ok()).and_then(char::from_u32);
+            decoded.map_or(Next::AsItStands(slashes), |decoded| Next::Read(length.saturating_add(4), decoded))
         }
-        _ => Some((1, '\\')),
+        _ => Next::AsItStands(slashes),
     }
 }
 
@@ -161,7 +191,9 @@ mod tests {
             ("plain", "plain"),
             ("A\u{200b}K\u{feff}IA", "AKIA"),
             ("１３８＠ｑｑ．ｃｏｍ，", "138@qq.com，"),
-            (r"\u0041KIA\nX\\nY", "AKIA\nX\\\nY"),
+            (r"\u0041KIA\nX\\nY", "AKIA\nX\nY"),
+            (r#"a=\"b\" c:\/\/d \\\"e\\\" \\u0041"#, "a=\"b\" c://d \"e\" A"),
+            (r#"C:\dir\\" \\\\server"#, r#"C:\dir\\" \\\\server"#),
             (r"\u12", r"\u12"),
             (r"\ud800x", r"\ud800x"),
             ("“quoted” – text 密钥", "“quoted” – text 密钥"),
@@ -198,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_character_leads_to_its_own_place(raw in "[a\u{200b}\\\\un0-4ＡＢ，é]{0,30}") {
+        fn every_character_leads_to_its_own_place(raw in "[a\u{200b}\\\\un0-4\"/ＡＢ，é]{0,30}") {
             let folded = Folded::whole(&raw);
             let mut from = 0;
             for (at, c) in folded.text.char_indices() {

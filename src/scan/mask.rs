@@ -1,5 +1,6 @@
 //! What stands in the place of what was found.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
@@ -10,6 +11,12 @@ use super::scanner::Rule;
 /// The most different texts that get a name in one exchange; what comes beyond is redacted.
 const MOST_NAMES: usize = 1_000;
 
+/// The most numbers that are tried for one name.
+const MOST_TRIED: usize = 64;
+
+/// No name has a higher number.
+pub(crate) const HIGHEST_NUMBER: usize = MOST_NAMES + MOST_TRIED;
+
 const REDACTED: &str = "[redacted]";
 
 /// Makes replacements for one exchange, and remembers the names that it gave.
@@ -17,12 +24,16 @@ const REDACTED: &str = "[redacted]";
 pub struct Mask {
     key: [u8; 32],
     names: Vec<(String, String)>,
+    /// The same, by what they stand for.
+    known: BTreeMap<String, String>,
+    /// The beginnings of names of which no more are free.
+    used_up: Vec<String>,
 }
 
 impl Mask {
     /// `key`: what hashes are made with. Who knows it can try out numbers of phones until one has the hash.
     pub fn new(key: [u8; 32]) -> Self {
-        Self { key, names: Vec::new() }
+        Self { key, names: Vec::new(), known: BTreeMap::new(), used_up: Vec::new() }
     }
 
     /// What stands in the place of `text`. `None`: itself.
@@ -65,19 +76,26 @@ impl Mask {
     /// The name of a text: the same for the same text, in the order in which they come, so that a conversation that is
     /// sent again has the same names.
     fn name(&mut self, rule: &Rule, text: &str, taken: impl Fn(&str) -> bool) -> String {
-        if let Some((name, _)) = self.names.iter().find(|(_, known)| known == text) {
+        if let Some(name) = self.known.get(text) {
             return name.clone();
         }
-        let stem = rule.name.rsplit('.').next().unwrap_or_default().to_uppercase();
+        let stem = stem(rule);
+        if self.names.len() >= MOST_NAMES || self.used_up.contains(&stem) {
+            return REDACTED.to_owned();
+        }
         let first = self.names.len().saturating_add(1);
-        let free = (first..first.saturating_add(MOST_NAMES)).map(|number| format!("[{stem}_{number}]"));
+        let free = (first..first.saturating_add(MOST_TRIED)).map(|number| format!("[{stem}_{number}]"));
         let known = |name: &String| taken(name) || self.names.iter().any(|(other, _)| other == name);
-        match free.take(64).find(|name| !known(name)).filter(|_| self.names.len() < MOST_NAMES) {
+        match { free }.find(|name| !known(name)) {
             Some(name) => {
                 self.names.push((name.clone(), text.to_owned()));
+                self.known.insert(text.to_owned(), name.clone());
                 name
             }
-            None => REDACTED.to_owned(),
+            None => {
+                self.used_up.push(stem);
+                REDACTED.to_owned()
+            }
         }
     }
 
@@ -85,6 +103,11 @@ impl Mask {
     pub fn restorer(&self) -> Option<Restorer> {
         (!self.names.is_empty()).then(|| Restorer { names: self.names.clone(), held: String::new() })
     }
+}
+
+/// What the names begin with that a rule gives: `EMAIL`.
+pub(crate) fn stem(rule: &Rule) -> String {
+    rule.name.rsplit('.').next().unwrap_or_default().to_uppercase()
 }
 
 /// Puts back, in a text that comes in pieces, what names stand for. Holds back what may be the beginning of a name.
@@ -167,6 +190,28 @@ mod tests {
         let mut mask = Mask::new([7; 32]);
         let names = (0..1_100).map(|n| mask.replace(&rule(Action::Pseudonym), &n.to_string(), |_| false).unwrap());
         assert_eq!(names.filter(|name| name == "[redacted]").count(), 100);
+    }
+
+    #[test]
+    fn nobody_looks_for_a_name_when_none_is_left() {
+        let looked = std::cell::Cell::new(0);
+        let taken = |name: &str| {
+            looked.set(looked.get() + 1);
+            name.len() > "[EMAIL_9]".len()
+        };
+        let mut mask = Mask::new([7; 32]);
+        for text in 0..50_000 {
+            mask.replace(&rule(Action::Pseudonym), &text.to_string(), taken);
+        }
+        assert!(looked.get() < 100, "{}", looked.get());
+        let (mut mask, looked) = (Mask::new([7; 32]), std::cell::Cell::new(0));
+        for text in 0..50_000 {
+            mask.replace(&rule(Action::Pseudonym), &text.to_string(), |_| {
+                looked.set(looked.get() + 1);
+                false
+            });
+        }
+        assert_eq!(looked.get(), super::MOST_NAMES);
     }
 
     proptest! {

@@ -29,6 +29,7 @@ mod wrapped;
 #[cfg(test)]
 mod figures_tests;
 
+pub(crate) use mask::{HIGHEST_NUMBER, stem};
 pub use mask::{Mask, Restorer};
 pub use quotes::Quotes;
 pub use redactor::Redactor;

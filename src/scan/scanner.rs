@@ -276,10 +276,16 @@ impl Scanner {
 
     /// Adds secrets wrapped in base 64; they stand where nothing else was found.
     fn unwrap(&self, text: &str, rule: usize, found: &mut Vec<Finding>) {
+        order::by_key(found, |finding| finding.range.start);
         let before = found.len();
+        // The furthest end of those that begin before a run ends: observed ones may overlap.
+        let (mut next, mut furthest) = (0usize, 0);
         for (range, unwrapped) in wrapped::runs(text) {
-            let known =
-                found.iter().take(before).any(|other| other.range.start < range.end && range.start < other.range.end);
+            while let Some(other) = found.get(next).filter(|other| next < before && other.range.start < range.end) {
+                furthest = other.range.end.max(furthest);
+                next = next.saturating_add(1);
+            }
+            let known = range.start < furthest;
             let mut inside = None;
             if !known {
                 self.search(&unwrapped, |finding| {

@@ -1,5 +1,7 @@
 //! Every shape, what only looks like one, and ways to hide one.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::{prop_assert_eq, proptest};
 
 use super::{Scanner, Selection};
@@ -143,6 +145,21 @@ fn near_misses_without_end_take_linear_time() {
     }
 }
 
+#[test]
+fn findings_beside_base_64_take_linear_time() {
+    let wrapped = STANDARD.encode(["AK", "IAIOSFODNN7EXAMPLE"].concat());
+    let text = "a@b.co aGVsbG8gd29ybGQgaGVsbG8h ".repeat(200_000) + &wrapped;
+    let found = scanner(&[Topic::Email, Topic::Secrets], Action::Redact).find(&text);
+    assert_eq!(found.len(), 200_001);
+    assert_eq!(text[found.last().unwrap().range.clone()], wrapped);
+    // What a finding has a part of is not found again.
+    let patterns = vec![("x".to_owned(), "x=[A-Z]{2}".to_owned(), Action::Redact)];
+    let selection = Selection { topics: vec![(Topic::Secrets, Action::Redact)], patterns, keywords: None };
+    let text = format!("{wrapped} x={wrapped} x {wrapped}");
+    let found = Scanner::new(&selection).unwrap().find(&text);
+    assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
 proptest! {
     #[test]
     fn any_text_around_a_secret_leaves_it_found(before: String, after: String) {
@@ -179,6 +196,20 @@ fn evasions() {
     ];
     for text in not {
         assert_eq!(find(&format!("see {text} there")), None, "{text}");
+    }
+}
+
+#[test]
+fn escapes_of_json_hide_nothing_and_are_replaced_whole() {
+    let hook = ["https:\\/\\/hooks.slack.com\\/services\\/T", "01ABCDEFG\\/B01ABCDEFG\\/", &noise(24)].concat();
+    assert_eq!(find(&hook), Some("slack_webhook"));
+    assert_eq!(find(&hook.replace("\\/", "\\\\\\/")), Some("slack_webhook"));
+    let secret = ["wJalrXUtnFEMI/K7MDENG", "/bPxRfiCYEXAMPLEKEY"].concat();
+    assert_eq!(find(&format!("{{\\\"aws_secret_access_key\\\": \\\"{secret}\\\"}}")), Some("aws_secret_access_key"));
+    let phone = scanner(&[Topic::Phone], Action::Redact);
+    for text in [r"\u002B8613812345678", r"+8613812345678", r"\\u002B8613812345678"] {
+        let found = phone.find(text);
+        assert_eq!(found.iter().map(|finding| &text[finding.range.clone()]).collect::<Vec<_>>(), [text], "{text}");
     }
 }
 

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::names::Named;
 use super::{Tally, denial, described};
 use crate::engine::denial::{Denial, Kind};
 use crate::meter::call::{Call, Edit, retold};
+use crate::meter::members::Members;
 use crate::meter::written::{Leeway, Written};
 use crate::order;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan, Screen};
@@ -24,9 +26,6 @@ const UNCHANGED: &str = "unchanged";
 
 /// The rule that looks for words, and not for things.
 const KEYWORDS: &str = "keywords";
-
-/// The most names of members that are changed in one request.
-const MOST_NAMES: usize = 1_000;
 
 /// Where something was found.
 const PROMPT: &str = "prompt";
@@ -51,8 +50,8 @@ pub(in crate::engine) fn prompt(
     let Some(Screen { scanner, on_error }) = &plan.security.input else {
         return Ok(Prompt { edits: Vec::new(), mask });
     };
-    let (told, credentials) = (Vec::new(), None);
-    let mut pass = Pass { plan, call, scanner, on_error: *on_error, mask: &mut mask, told, credentials };
+    let (named, members, credentials) = (None, None, None);
+    let mut pass = Pass { plan, call, scanner, on_error: *on_error, mask: &mut mask, named, members, credentials };
     let mut edits = Vec::new();
     for written in call.strings() {
         edits.extend(pass.one(&written, tally)?);
@@ -77,8 +76,10 @@ struct Pass<'p> {
     scanner: &'p Scanner,
     on_error: OnUnknown,
     mask: &'p mut Mask,
-    /// Names of members that were changed, and what they are now.
-    told: Vec<(String, String)>,
+    /// Names that stand in the body already, once one is wanted.
+    named: Option<Named>,
+    /// The names of its members, once one is to be changed.
+    members: Option<Members>,
     /// Where credentials stand, once somebody has asked.
     credentials: Option<Vec<Range<usize>>>,
 }
@@ -89,7 +90,7 @@ impl Pass<'_> {
         let Written { at, beside, setting, leeway, text } = written;
         let mut found = self.scanner.find(text);
         found.retain(|finding| !setting || self.rule(finding).is_none_or(|rule| rule.name != KEYWORDS));
-        let Some(first) = found.first() else { return Ok(None) };
+        let Some(first) = found.first().cloned() else { return Ok(None) };
         let credential = self.is_credential(at);
         let changeable = *leeway != Leeway::None && !credential;
         for finding in &found {
@@ -110,14 +111,20 @@ impl Pass<'_> {
         if !changeable {
             return Ok(None);
         }
+        // A number gives way as a whole, so that nothing of it stays beside the words.
+        if self.call.body().get(at.start) != Some(&b'"') {
+            found.retain(|finding| self.rule(finding).is_some_and(|rule| rule.action != Action::Observe));
+            found.truncate(1);
+            found.iter_mut().for_each(|finding| finding.range = 0..text.len());
+        }
         let Some(mut said) = self.retell(written, &found, false) else { return Ok(None) };
         if !leeway.takes(text, &said) {
             said = self.retell(written, &found, true).unwrap_or(said);
         }
         if self.call.is_name(at) {
-            let name = self.distinct(text, said).filter(|name| leeway.takes(text, name));
-            let Some(rule) = self.rule(first) else { return Ok(None) };
-            said = name.ok_or_else(|| crowded(rule, first, self.plan))?;
+            let name = self.distinct(text, &said).filter(|name| leeway.takes(text, name));
+            let Some(rule) = self.rule(&first) else { return Ok(None) };
+            said = name.ok_or_else(|| crowded(rule, &first, self.plan))?;
         }
         Ok(Some(retold(at.clone(), &said)))
     }
@@ -135,30 +142,24 @@ impl Pass<'_> {
 
     /// The text without what was found in it; `brief`: no longer than it was. `None`: nothing of it is changed.
     fn retell(&mut self, written: &Written<'_>, found: &[Finding], brief: bool) -> Option<String> {
-        let taken = |name: &str| memchr::memmem::find(self.call.body(), name.as_bytes()).is_some();
-        retell(&written.text, found, self.scanner, &mut |rule, hidden| {
-            let words = if brief { Mask::brief(rule, hidden) } else { self.mask.replace(rule, hidden, taken) };
+        let named = &mut self.named;
+        let mut words = |rule: &Rule, hidden: &str| {
+            let words = match rule.action {
+                _ if brief => Mask::brief(rule, hidden),
+                Action::Pseudonym => {
+                    let named = named.get_or_insert_with(|| Named::of(self.call.body(), self.scanner.rules()));
+                    self.mask.replace(rule, hidden, |name| named.has(name))
+                }
+                _ => self.mask.replace(rule, hidden, |_| false),
+            };
             words.map(|words| written.leeway.spell(words))
-        })
+        };
+        retell(&written.text, found, self.scanner, &mut words)
     }
 
     /// A name for a member that no other member has, the same for the same name. `None`: there are too many.
-    fn distinct(&mut self, name: &str, wanted: String) -> Option<String> {
-        if let Some((_, told)) = self.told.iter().find(|(known, _)| known == name) {
-            return Some(told.clone());
-        }
-        if self.told.len() >= MOST_NAMES {
-            return None;
-        }
-        let body = self.call.body();
-        let taken = |name: &String| {
-            self.told.iter().any(|(_, told)| told == name) || memchr::memmem::find(body, name.as_bytes()).is_some()
-        };
-        let first = self.told.len().saturating_add(1);
-        let numbered = (first..first.saturating_add(64)).map(|number| format!("{wanted}_{number}"));
-        let told = std::iter::once(wanted.clone()).chain(numbered).find(|name| !taken(name))?;
-        self.told.push((name.to_owned(), told.clone()));
-        Some(told)
+    fn distinct(&mut self, name: &str, wanted: &str) -> Option<String> {
+        self.members.get_or_insert_with(|| Members::of(self.call.body())).rename(name, wanted)
     }
 }
 
@@ -172,16 +173,18 @@ fn retell(
     let (mut out, mut from, mut quotes, mut changed) = (String::new(), 0, Quotes::default(), false);
     for finding in found {
         let Some(rule) = scanner.rules().get(finding.rule) else { continue };
-        let Some(words) = words(rule, text.get(finding.range.clone()).unwrap_or_default()) else { continue };
+        let hidden = text.get(finding.range.clone()).unwrap_or_default();
+        let Some(words) = words(rule, hidden) else { continue };
         let followed = out.len();
         out.push_str(text.get(from..finding.range.start).unwrap_or_default());
         quotes.follow(&mut out, followed);
-        quotes.put(&words, &mut out);
+        quotes.put(hidden, &words, &mut out);
         (from, changed) = (finding.range.end, true);
     }
     let followed = out.len();
     out.push_str(text.get(from..).unwrap_or_default());
     quotes.follow(&mut out, followed);
+    quotes.finish(&mut out);
     changed.then_some(out)
 }
 

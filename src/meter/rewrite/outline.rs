@@ -10,7 +10,7 @@ use crate::meter::{json, written};
 /// How deep strings in unknown places are looked for.
 const DEEPEST: u8 = 24;
 
-/// Keys in texts that are told again whose strings are no text.
+/// Keys in what is told again whose strings are no text, unless somebody's tool has called its arguments so.
 const NAMES: [&[u8]; 9] =
     [b"call_id", b"encrypted_content", b"id", b"item_id", b"object", b"role", b"signature", b"status", b"type"];
 
@@ -21,6 +21,8 @@ pub(super) enum Target {
     Piece { place: Place, grows: bool, around: Option<Around> },
     /// A text, or a number, that is whole by itself.
     Whole(Place),
+    /// The name of a member among arguments.
+    Name(Place),
     /// It repeats what stands elsewhere, and is taken out: `null`.
     Out,
 }
@@ -233,8 +235,8 @@ impl<'a> Walk<'a, '_> {
         self.outline.strings.push((Target::Piece { place, grows, around }, raw));
     }
 
-    /// Adds every string below `raw`, keys left alone, as whole texts; and where those are `arguments` of a tool, numbers:
-    /// elsewhere they are durations, counts and moments.
+    /// Adds every string below `raw` as whole texts; and where those are `arguments` of a tool, the names of members, which
+    /// elsewhere are the provider's, and numbers, which elsewhere are durations, counts and moments.
     fn below(&mut self, key: &str, raw: &'a str, again: bool, arguments: bool, depth: u8) {
         let Some(below) = depth.checked_sub(1) else {
             // Deeper than any answer: taken out rather than passed unread.
@@ -248,7 +250,10 @@ impl<'a> Walk<'a, '_> {
             return self.outline.strings.push((Target::Whole(Place::whole(false, again)), raw));
         }
         let object = json::entries(raw, |key, value| {
-            if !again || !NAMES.contains(&key) {
+            if arguments && let Some(name) = json::name(raw, value) {
+                self.outline.strings.push((Target::Name(Place::whole(false, again)), name));
+            }
+            if !again || arguments || !NAMES.contains(&key) {
                 self.below(&String::from_utf8_lossy(key), value, again, arguments, below);
             }
         });

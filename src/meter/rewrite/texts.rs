@@ -6,6 +6,7 @@ use super::{Filter, Place, Unfiltered};
 use crate::meter::call::Edit;
 use crate::meter::dialect::Dialect;
 use crate::meter::json;
+use crate::meter::members::Members;
 use crate::order;
 
 /// The most texts of one answer that are filtered side by side.
@@ -106,10 +107,19 @@ impl Texts {
         let before = self.finish(over, filter);
         let mut edits = self.numbered(&read, data);
         let mut changes: Vec<Change<'_>> = Vec::new();
+        let mut members = None;
         for (target, raw) in std::mem::take(&mut read.strings) {
             match target {
                 Target::Out => edits.push(edit(data, raw, b"null".to_vec())),
-                Target::Whole(place) => edits.extend(self.whole(data, place, raw, filter)),
+                Target::Whole(place) => {
+                    edits.extend(self.whole(place, raw, filter).map(|text| edit(data, raw, quoted(&text))));
+                }
+                Target::Name(place) => {
+                    let Some(told) = self.whole(place, raw, filter) else { continue };
+                    let members = members.get_or_insert_with(|| Members::of(data.as_bytes()));
+                    let apart = members.rename(raw, &told).unwrap_or(told);
+                    edits.push(edit(data, raw, quoted(&apart)));
+                }
                 Target::Piece { place, grows, around } => {
                     let Some(text) = json::text(raw) else { continue };
                     let at = self.begin(&place, grows, around, like)?;
@@ -136,14 +146,15 @@ impl Texts {
         self.finish(|_| true, filter)
     }
 
-    /// The change to a string that is a whole text, or to a number, which gives way to a string.
-    fn whole(&self, data: &str, mut place: Place, raw: &str, filter: &mut dyn Filter) -> Option<Edit> {
+    /// What leaves in the place of a string that is a whole text, or of a number, which gives way to a string. `None`: it
+    /// stays.
+    fn whole(&self, mut place: Place, raw: &str, filter: &mut dyn Filter) -> Option<String> {
         place.again &= self.spoken;
         let text = if raw.starts_with('"') { json::text(raw)? } else { raw.into() };
         let mut out = String::new();
         filter.push(&place, &text, &mut out);
         filter.finish(&place, &mut out);
-        (out != *text).then(|| edit(data, raw, quoted(&out)))
+        (out != *text).then_some(out)
     }
 
     /// Notes that a text has begun; where it is kept.
@@ -261,7 +272,7 @@ impl Target {
     fn place(&self) -> Option<&Place> {
         match self {
             Self::Piece { place, .. } => Some(place),
-            Self::Whole(_) | Self::Out => None,
+            Self::Whole(_) | Self::Name(_) | Self::Out => None,
         }
     }
 }
