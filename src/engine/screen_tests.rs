@@ -527,6 +527,31 @@ fn what_goes_through_unmetered_is_screened_as_one_text() {
 }
 
 #[test]
+fn what_turns_out_to_be_no_text_loses_no_byte() {
+    let through = |security: &str, chunks: &[&[u8]]| {
+        let bundle = bundle(security);
+        let mut answer = Answer::unmetered(plan(&bundle), &bundle, None, None, None).unwrap();
+        let mut push = |(at, chunk): (usize, &&[u8])| {
+            answer.push(chunk, at + 1 == chunks.len(), plan(&bundle), None, "id", NOW, &mut Vec::new())
+        };
+        chunks.iter().enumerate().flat_map(&mut push).collect::<Vec<u8>>()
+    };
+    let pass = "{output: {email: redact, on_error: pass}}";
+    for chunks in [
+        [b"%PDF-1.7\nabc".as_slice(), b"\xff\xfe more", b" and abc"],
+        [b"abc\xe4", b"\xb8 def", b"\xff"],
+        [b"abc", b"def\xff", b"\xe4\xb8"],
+        [b"abc", b"def", b"\xe4\xb8"],
+    ] {
+        assert_eq!(through(pass, &chunks), chunks.concat(), "{chunks:?}");
+    }
+    let out = through(pass, &[b"to a@b", b".cn and \xff", b"x"]);
+    assert_eq!(out, b"to [redacted] and \xffx", "what could be read was screened");
+    let out = through("{output: {email: deny, on_error: pass}}", &[b"to a@b", b".cn and \xff", b"x"]);
+    assert!(!String::from_utf8_lossy(&out).contains("a@b"), "{out:?}");
+}
+
+#[test]
 fn what_is_asked_unmetered_is_screened_as_one_text() {
     let of = |security: &str, body: Option<&[u8]>| {
         let bundle = bundle(security);
