@@ -180,11 +180,12 @@ impl Exchange {
                     self.answer_goes_on(Turned::Woken, now, vm, cells, effects)
                 }
                 mut state => {
-                    if let State::Passing(passing) = &mut state {
-                        passing.woken(effects);
-                    }
+                    let flow = match &mut state {
+                        State::Passing(passing) => passing.woken(effects),
+                        _ => Flow::Continue,
+                    };
                     self.state = state;
-                    Flow::Continue
+                    flow
                 }
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
@@ -212,11 +213,16 @@ impl Exchange {
             }
             Event::ResponseBody { chunk, end } => {
                 if let State::Passing(passing) = &mut self.state {
-                    passing.response_body(&self.bundle, chunk, end, now, effects);
+                    return passing.response_body(&self.bundle, chunk, end, now, effects);
                 }
                 self.answer_goes_on(Turned::Chunk(chunk, end), now, vm, cells, effects)
             }
-            Event::ResponseTrailers => self.answer_goes_on(Turned::Trailers, now, vm, cells, effects),
+            Event::ResponseTrailers => {
+                if let State::Passing(passing) = &mut self.state {
+                    return passing.response_trailers(&self.bundle, now, effects);
+                }
+                self.answer_goes_on(Turned::Trailers, now, vm, cells, effects)
+            }
             Event::Over { cause, attempts } => {
                 vm.stop_waiting(self.handle);
                 if let State::Passing(passing) = &mut self.state {

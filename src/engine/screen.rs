@@ -151,6 +151,12 @@ impl Answer {
         self.rewriter.is_stream()
     }
 
+    /// Whether something of a text is held back that only more of it, or its end, brings out.
+    pub fn holds_text(&self) -> bool {
+        let held = || self.texts.open.iter().any(|text| text.redactor.as_ref().is_some_and(|it| it.held() > 0));
+        !self.cut && !self.failed && self.rewriter.carries().is_some_and(|carries| carries || held())
+    }
+
     /// What leaves in the place of a chunk.
     #[expect(clippy::too_many_arguments, reason = "what a refusal in the answer needs to say")]
     pub fn push(

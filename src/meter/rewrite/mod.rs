@@ -158,6 +158,12 @@ impl Rewriter {
         matches!(self.body, Body::Stream(_) | Body::Plain(_))
     }
 
+    /// Of text as it is: whether a character has begun that is not whole yet. `None`: it is anything else.
+    pub fn carries(&self) -> Option<bool> {
+        let Body::Plain(carry) = &self.body else { return None };
+        Some(!carry.is_empty())
+    }
+
     /// The next chunk, and whether it is the last: what leaves in its place.
     pub fn push(&mut self, chunk: &[u8], end: bool, filter: &mut dyn Filter) -> Vec<u8> {
         if self.failed.is_some() {
