@@ -167,6 +167,7 @@ impl Exchange {
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
                 State::Waiting { .. } => Flow::Hold,
+                State::Passing(ref passing) if passing.is_unasked() => Flow::Hold,
                 _ => Flow::Continue,
             },
             Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
@@ -189,6 +190,7 @@ impl Exchange {
                 }
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
+                self.answered_early(vm);
                 if let State::Passing(passing) = &mut self.state
                     && upstream
                     && !end
@@ -296,6 +298,16 @@ impl Exchange {
                 self.state = State::Over;
                 Flow::Continue
             }
+        }
+    }
+
+    /// Where headers leave first an upstream may answer before anybody has looked at the body. The answer is screened as
+    /// that of any call that goes through. Of the body nothing leaves any more: with an answer under way nobody can be
+    /// told that it is refused, and what has come of that answer is not to be lost by it.
+    fn answered_early(&mut self, vm: &mut Vm) {
+        if let State::Vetting { .. } | State::Reading { .. } | State::Waiting { .. } = self.state {
+            vm.stop_waiting(self.handle);
+            self.state = State::Passing(Passing::unasked(self.plan(), self.dialect));
         }
     }
 

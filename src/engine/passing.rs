@@ -24,6 +24,8 @@ pub(super) struct Passing {
     breaks: bool,
     /// The host holds it: what is to leave before anything else.
     held: Option<Vec<u8>>,
+    /// Nobody has looked at its body, and nothing of that leaves.
+    unasked: bool,
     /// It has ended, by trailers.
     ended: bool,
 }
@@ -32,6 +34,16 @@ impl Passing {
     /// A call that is let through by this plan, if it got so far that it has one, in this format, if it is known.
     pub fn of(plan: Option<usize>, dialect: Option<Dialect>) -> Self {
         Self { plan, dialect, ..Self::default() }
+    }
+
+    /// A call that was answered before its body was here.
+    pub fn unasked(plan: Option<usize>, dialect: Option<Dialect>) -> Self {
+        Self { unasked: true, ..Self::of(plan, dialect) }
+    }
+
+    /// Whether its body must not leave.
+    pub fn is_unasked(&self) -> bool {
+        self.unasked
     }
 
     fn plan<'b>(&self, bundle: &'b Bundle) -> Option<&'b Plan> {

@@ -48,6 +48,10 @@ impl Stage {
         self.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end })
     }
 
+    fn send(&mut self, body: &[u8], end: bool) -> (Flow, Vec<Effect>) {
+        self.tell(Event::RequestBody { body, end })
+    }
+
     /// An upstream begins to answer.
     fn begin(&mut self) -> (Flow, Vec<Effect>) {
         let headers: [Header; 2] = [header(":status", "200"), header("content-length", "9")];
@@ -111,4 +115,28 @@ fn an_answer_is_held_no_longer_than_something_of_it_is() {
     assert_eq!(stage.hear(".cn. \n", false), ("to [redacted]. \n".to_owned(), false));
     assert_eq!(stage.hear("so", false), (String::new(), true));
     assert_eq!(stage.hear("", true), ("so".to_owned(), false));
+}
+
+#[test]
+fn an_early_answer_gets_past_no_screen() {
+    let more = "envoy: {headers: first}\nunknown: {path: pass}";
+    for path in ["/v1/files", "/v1/chat/completions"] {
+        let mut stage = Stage::of("{input: {secrets: deny}, output: {email: redact}}", more);
+        assert_eq!(stage.ask(path, &[], false).0, Flow::Hold);
+        assert_eq!(stage.send(b"it is ", false).0, Flow::Hold);
+        let (flow, effects) = stage.begin();
+        assert_eq!(flow, Flow::Continue);
+        let length = Effect::RemoveResponseHeader("content-length".to_owned());
+        assert!(effects.contains(&length), "{path}: {effects:?}");
+        assert!(stage.exchange.looks_at_answer());
+        for end in [false, true] {
+            assert_eq!(stage.send(b"it is nothing", end), (Flow::Hold, vec![]), "{path}: nobody has looked at it");
+        }
+        let chunk = match path {
+            "/v1/files" => "to a@b.cn ".to_owned(),
+            _ => r#"{"choices": [{"index": 0, "message": {"content": "to a@b.cn "}}]}"#.to_owned(),
+        };
+        let (out, held) = stage.hear(&chunk, true);
+        assert_eq!((out, held), (chunk.replace("a@b.cn", "[redacted]"), false), "{path}");
+    }
 }
