@@ -140,3 +140,24 @@ fn an_early_answer_gets_past_no_screen() {
         assert_eq!((out, held), (chunk.replace("a@b.cn", "[redacted]"), false), "{path}");
     }
 }
+
+#[test]
+fn what_is_read_is_not_asked_for_in_packs_and_what_is_not_stays() {
+    let chat = "/v1/chat/completions";
+    for (path, more, metered) in [
+        ("/v1/files", None, false),
+        (chat, Some(("upgrade", "websocket")), false),
+        (chat, Some(("content-encoding", "gzip")), false),
+        (chat, None, true),
+    ] {
+        for (security, screened) in
+            [("{}", false), ("{input: {email: deny}}", false), ("{output: {email: deny}}", true)]
+        {
+            let mut stage = Stage::of(security, "unknown: {path: pass, body: pass}");
+            let asked: Vec<_> = [("accept-encoding", "gzip")].into_iter().chain(more).collect();
+            let (_, effects) = stage.ask(path, &asked, false);
+            let removed = effects.contains(&Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+            assert_eq!(removed, metered || screened, "{path} {more:?} {security}");
+        }
+    }
+}
