@@ -20,6 +20,7 @@ use crate::engine::guard::{self, Trace};
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::passing::Passing;
 use crate::engine::rejected::Rejected;
+use crate::engine::screen::Content;
 use crate::engine::vm::Vm;
 use crate::engine::{balance, refusal};
 use crate::meter::dialect::{Dialect, Route};
@@ -64,6 +65,7 @@ enum State {
     /// No LLM call; not metered. Its body is awaited, because the plan wants to look at it.
     Vetting {
         plan: usize,
+        content: Content,
     },
     /// No LLM call; not metered.
     Passing(Passing),
@@ -156,8 +158,8 @@ impl Exchange {
                 }
             }
             Event::RequestBody { body, end } => match self.state {
-                State::Vetting { plan } if end => self.vet(plan, Some(body), now, vm, cells, effects),
-                State::Vetting { plan } => match self.vetted_so_far(plan, body.len() as u64) {
+                State::Vetting { plan, content } if end => self.vet(plan, Some(body), content, now, vm, cells, effects),
+                State::Vetting { plan, .. } => match self.vetted_so_far(plan, body.len() as u64) {
                     Ok(()) => Flow::Hold,
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
@@ -344,7 +346,7 @@ impl Exchange {
             State::Reading { seat } => {
                 seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
             }
-            State::Vetting { plan } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
+            State::Vetting { plan, .. } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
             _ => u64::MAX,
         }
     }

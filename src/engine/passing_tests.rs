@@ -161,3 +161,22 @@ fn what_is_read_is_not_asked_for_in_packs_and_what_is_not_stays() {
         }
     }
 }
+
+#[test]
+fn no_content_type_gets_an_llm_call_past_its_screen() {
+    let more = "unknown: {path: pass, body: pass}";
+    let asked = |path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let mut stage = Stage::of("{input: {secrets: deny}}", more);
+        match stage.ask(path, headers, false).0 {
+            Flow::Hold => stage.send(body, true).0 == Flow::Continue,
+            flow => flow == Flow::Continue,
+        }
+    };
+    let (chat, picture) = ("/v1/chat/completions", ("content-type", "image/png"));
+    assert!(asked("/v1/files", &[picture], b"\xff"), "what is no text is not looked at");
+    assert!(asked("/v1/files", &[picture, ("content-encoding", "x")], b"\xff"));
+    assert!(!asked(chat, &[picture, ("content-encoding", "x")], b"\xff"));
+    assert!(!asked(chat, &[picture, ("upgrade", "websocket")], b"\xff"));
+    assert!(!asked(chat, &[picture], b"no json: \xff\0"), "its upstream would read a text");
+    assert!(asked(chat, &[picture], b"no json"));
+}

@@ -12,7 +12,7 @@ use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan};
 use crate::scan::{Action, Finding, Mask, Quotes, Redactor, Restorer, Rule, Scanner, Topic};
-pub(super) use prompt::{Prompt, prompt, unmetered};
+pub(super) use prompt::{Content, Prompt, prompt, unmetered};
 
 /// The most texts of one answer that are filtered side by side; the meter gives up before.
 const MOST_TEXTS: usize = 1_024;
