@@ -20,6 +20,7 @@ use crate::engine::guard::{self, Trace};
 use crate::engine::open::{Course, Desk, Open};
 use crate::engine::passing::Passing;
 use crate::engine::rejected::Rejected;
+use crate::engine::screen::Content;
 use crate::engine::vm::Vm;
 use crate::engine::{balance, refusal};
 use crate::meter::dialect::{Dialect, Route};
@@ -64,6 +65,7 @@ enum State {
     /// No LLM call; not metered. Its body is awaited, because the plan wants to look at it.
     Vetting {
         plan: usize,
+        content: Content,
     },
     /// No LLM call; not metered.
     Passing(Passing),
@@ -156,8 +158,8 @@ impl Exchange {
                 }
             }
             Event::RequestBody { body, end } => match self.state {
-                State::Vetting { plan } if end => self.vet(plan, Some(body), now, vm, cells, effects),
-                State::Vetting { plan } => match self.vetted_so_far(plan, body.len() as u64) {
+                State::Vetting { plan, content } if end => self.vet(plan, Some(body), content, now, vm, cells, effects),
+                State::Vetting { plan, .. } => match self.vetted_so_far(plan, body.len() as u64) {
                     Ok(()) => Flow::Hold,
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
@@ -167,6 +169,7 @@ impl Exchange {
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
                 State::Waiting { .. } => Flow::Hold,
+                State::Passing(ref passing) if passing.is_unasked() => Flow::Hold,
                 _ => Flow::Continue,
             },
             Event::Woken { body } => match std::mem::replace(&mut self.state, State::Over) {
@@ -180,14 +183,16 @@ impl Exchange {
                     self.answer_goes_on(Turned::Woken, now, vm, cells, effects)
                 }
                 mut state => {
-                    if let State::Passing(passing) = &mut state {
-                        passing.woken(effects);
-                    }
+                    let flow = match &mut state {
+                        State::Passing(passing) => passing.woken(effects),
+                        _ => Flow::Continue,
+                    };
                     self.state = state;
-                    Flow::Continue
+                    flow
                 }
             },
             Event::ResponseHeaders { headers, upstream, attempts, end } => {
+                self.answered_early(vm);
                 if let State::Passing(passing) = &mut self.state
                     && upstream
                     && !end
@@ -212,11 +217,16 @@ impl Exchange {
             }
             Event::ResponseBody { chunk, end } => {
                 if let State::Passing(passing) = &mut self.state {
-                    passing.response_body(&self.bundle, chunk, end, now, effects);
+                    return passing.response_body(&self.bundle, chunk, end, now, effects);
                 }
                 self.answer_goes_on(Turned::Chunk(chunk, end), now, vm, cells, effects)
             }
-            Event::ResponseTrailers => self.answer_goes_on(Turned::Trailers, now, vm, cells, effects),
+            Event::ResponseTrailers => {
+                if let State::Passing(passing) = &mut self.state {
+                    return passing.response_trailers(&self.bundle, now, effects);
+                }
+                self.answer_goes_on(Turned::Trailers, now, vm, cells, effects)
+            }
             Event::Over { cause, attempts } => {
                 vm.stop_waiting(self.handle);
                 if let State::Passing(passing) = &mut self.state {
@@ -293,6 +303,16 @@ impl Exchange {
         }
     }
 
+    /// Where headers leave first an upstream may answer before anybody has looked at the body. The answer is screened as
+    /// that of any call that goes through. Of the body nothing leaves any more: with an answer under way nobody can be
+    /// told that it is refused, and what has come of that answer is not to be lost by it.
+    fn answered_early(&mut self, vm: &mut Vm) {
+        if let State::Vetting { .. } | State::Reading { .. } | State::Waiting { .. } = self.state {
+            vm.stop_waiting(self.handle);
+            self.state = State::Passing(Passing::unasked(self.plan(), self.dialect));
+        }
+    }
+
     fn ended(
         &mut self,
         cause: Cause,
@@ -326,7 +346,7 @@ impl Exchange {
             State::Reading { seat } => {
                 seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
             }
-            State::Vetting { plan } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
+            State::Vetting { plan, .. } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
             _ => u64::MAX,
         }
     }

@@ -5,7 +5,7 @@
 //! archives, by their content type) is not looked at; what says that it is and cannot be read goes by the plan's `on_error`.
 //! Where only the request could not be read, its answer is screened as every other one.
 
-use super::effect::Effect;
+use super::effect::{Effect, Flow};
 use super::event::Header;
 use super::screen;
 use super::vm::Vm;
@@ -22,12 +22,28 @@ pub(super) struct Passing {
     id: String,
     /// It was refused in its middle, and is to be broken off.
     breaks: bool,
+    /// The host holds it: what is to leave before anything else.
+    held: Option<Vec<u8>>,
+    /// Nobody has looked at its body, and nothing of that leaves.
+    unasked: bool,
+    /// It has ended, by trailers.
+    ended: bool,
 }
 
 impl Passing {
     /// A call that is let through by this plan, if it got so far that it has one, in this format, if it is known.
     pub fn of(plan: Option<usize>, dialect: Option<Dialect>) -> Self {
         Self { plan, dialect, ..Self::default() }
+    }
+
+    /// A call that was answered before its body was here.
+    pub fn unasked(plan: Option<usize>, dialect: Option<Dialect>) -> Self {
+        Self { unasked: true, ..Self::of(plan, dialect) }
+    }
+
+    /// Whether its body must not leave.
+    pub fn is_unasked(&self) -> bool {
+        self.unasked
     }
 
     fn plan<'b>(&self, bundle: &'b Bundle) -> Option<&'b Plan> {
@@ -55,13 +71,26 @@ impl Passing {
         self.screen = screen;
     }
 
-    /// A piece of its answer.
-    pub fn response_body(&mut self, bundle: &Bundle, chunk: &[u8], end: bool, now: Now, effects: &mut Vec<Effect>) {
-        let Some(plan) = self.plan(bundle) else { return };
-        let Some(screen) = &mut self.screen else { return };
+    /// A piece of its answer. While something of its text is held back, the whole piece is held: should trailers end it,
+    /// only an answer that is held can still be written to.
+    pub fn response_body(
+        &mut self,
+        bundle: &Bundle,
+        chunk: &[u8],
+        end: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let Some(plan) = self.plan(bundle) else { return Flow::Continue };
+        let Some(screen) = &mut self.screen else { return Flow::Continue };
         let was_cut = screen.is_cut();
         let mut said = Vec::new();
-        let out = screen.push(chunk, end, plan, self.dialect, &self.id, now, &mut said);
+        let mut out = self.held.take().unwrap_or_default();
+        out.extend(screen.push(chunk, end, plan, self.dialect, &self.id, now, &mut said));
+        let holds = !end && screen.holds_text();
+        if holds {
+            self.held = Some(std::mem::take(&mut out));
+        }
         if out != chunk {
             effects.push(Effect::ReplaceChunk(out));
         }
@@ -71,6 +100,17 @@ impl Passing {
             self.breaks = true;
             effects.push(Effect::WakeAt(now.mono_ms));
         }
+        if holds { Flow::Hold } else { Flow::Continue }
+    }
+
+    /// Its answer ended by trailers: what is held leaves before them, as soon as it can be written.
+    pub fn response_trailers(&mut self, bundle: &Bundle, now: Now, effects: &mut Vec<Effect>) -> Flow {
+        let (Some(plan), Some(screen)) = (self.plan(bundle), &mut self.screen) else { return Flow::Continue };
+        let Some(held) = &mut self.held else { return Flow::Continue };
+        held.extend(screen.push(&[], true, plan, self.dialect, &self.id, now, effects));
+        self.ended = true;
+        effects.push(Effect::WakeAt(now.mono_ms));
+        Flow::Hold
     }
 
     /// Nothing more of it comes.
@@ -80,10 +120,20 @@ impl Passing {
         }
     }
 
-    /// It is time to break off.
-    pub fn woken(&mut self, effects: &mut Vec<Effect>) {
+    /// It is time to break off, or to let go what trailers wait behind.
+    pub fn woken(&mut self, effects: &mut Vec<Effect>) -> Flow {
         if std::mem::take(&mut self.breaks) {
             effects.push(Effect::Break);
+            return Flow::Continue;
         }
+        if self.held.is_some() && !self.ended {
+            return Flow::Hold;
+        }
+        effects.extend(self.held.take().map(Effect::ReplaceChunk));
+        Flow::Continue
     }
 }
+
+#[cfg(test)]
+#[path = "passing_tests.rs"]
+mod tests;

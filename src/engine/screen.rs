@@ -13,7 +13,7 @@ use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan};
 use crate::scan::{Action, Finding, Mask, Quotes, Redactor, Restorer, Rule, Scanner, Topic};
-pub(super) use prompt::{Prompt, prompt, unmetered};
+pub(super) use prompt::{Content, Prompt, prompt, unmetered};
 
 /// The most texts of one answer that are filtered side by side; the meter gives up before.
 const MOST_TEXTS: usize = 1_024;
@@ -150,6 +150,12 @@ impl Answer {
     /// Whether it is a stream, of which much more may come.
     pub fn is_stream(&self) -> bool {
         self.rewriter.is_stream()
+    }
+
+    /// Whether something of a text is held back that only more of it, or its end, brings out.
+    pub fn holds_text(&self) -> bool {
+        let held = || self.texts.open.iter().any(|text| text.redactor.as_ref().is_some_and(|it| it.held() > 0));
+        !self.cut && !self.failed && self.rewriter.carries().is_some_and(|carries| carries || held())
     }
 
     /// What leaves in the place of a chunk.

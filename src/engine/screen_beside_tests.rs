@@ -30,6 +30,11 @@ fn requests() -> Vec<(Dialect, Value)> {
             "conversation": n, "include": [n], "reasoning": {"summary": n}}),
         ),
         (
+            Dialect::OpenAiResponses,
+            json!({"model": "m", "input": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi",
+            "annotations": [{"type": "url_citation", "title": n, "url": n, "start_index": 0}], "logprobs": [{"token": n, "logprob": -0.5}]}]}]}),
+        ),
+        (
             Dialect::OpenAiCompletions,
             json!({"model": "m", "prompt": "hi", "stop": n, "user": n, "metadata": {"of": n}}),
         ),
@@ -41,6 +46,12 @@ fn requests() -> Vec<(Dialect, Value)> {
         (
             Dialect::AnthropicMessages,
             json!({"model": "m", "max_tokens": 9, "messages": words, "metadata": {"user_id": n}, "stop_sequences": [n]}),
+        ),
+        (
+            Dialect::AnthropicMessages,
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [{"type": "text", "text": "hi",
+            "citations": [{"type": "char_location", "cited_text": n, "document_title": n, "start_char_index": 0}]}]},
+            {"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "hi"}, "citations": {"enabled": true, "of": n}}]}]}),
         ),
         (
             Dialect::AnthropicComplete,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Tally, prompt, unmetered};
+use super::{Answer, Content, Tally, prompt, unmetered};
 use crate::engine::effect::Effect;
 use crate::meter::call::{read_call, splice};
 use crate::meter::dialect::Dialect;
@@ -565,11 +565,37 @@ fn what_goes_through_unmetered_is_screened_as_one_text() {
 }
 
 #[test]
+fn what_turns_out_to_be_no_text_loses_no_byte() {
+    let through = |security: &str, chunks: &[&[u8]]| {
+        let bundle = bundle(security);
+        let mut answer = Answer::unmetered(plan(&bundle), &bundle, None, None, None).unwrap();
+        let mut push = |(at, chunk): (usize, &&[u8])| {
+            answer.push(chunk, at + 1 == chunks.len(), plan(&bundle), None, "id", NOW, &mut Vec::new())
+        };
+        chunks.iter().enumerate().flat_map(&mut push).collect::<Vec<u8>>()
+    };
+    let pass = "{output: {email: redact, on_error: pass}}";
+    for chunks in [
+        [b"%PDF-1.7\nabc".as_slice(), b"\xff\xfe more", b" and abc"],
+        [b"abc\xe4", b"\xb8 def", b"\xff"],
+        [b"abc", b"def\xff", b"\xe4\xb8"],
+        [b"abc", b"def", b"\xe4\xb8"],
+    ] {
+        assert_eq!(through(pass, &chunks), chunks.concat(), "{chunks:?}");
+    }
+    let out = through(pass, &[b"to a@b", b".cn and \xff", b"x"]);
+    assert_eq!(out, b"to [redacted] and \xffx", "what could be read was screened");
+    let out = through("{output: {email: deny, on_error: pass}}", &[b"to a@b", b".cn and \xff", b"x"]);
+    assert!(!String::from_utf8_lossy(&out).contains("a@b"), "{out:?}");
+}
+
+#[test]
 fn what_is_asked_unmetered_is_screened_as_one_text() {
     let of = |security: &str, body: Option<&[u8]>| {
         let bundle = bundle(security);
         let (mut tally, mut effects) = (Tally::default(), Vec::new());
-        let vetted = unmetered(plan(&bundle), &bundle, body, &mut tally);
+        let content = Content::of(Some(b"multipart/form-data; boundary=b"));
+        let vetted = unmetered(plan(&bundle), &bundle, body, content, &mut tally);
         tally.show("input", "findings", &mut effects);
         let unread = counted(&effects, "unread_total").into_iter().next().map(|(labels, _)| labels[1].clone());
         (vetted.map(|told| told.map(|told| String::from_utf8(told).unwrap())).map_err(|denial| denial.rule), unread)
@@ -589,4 +615,36 @@ fn what_is_asked_unmetered_is_screened_as_one_text() {
     assert_eq!(of("{input: {email: redact}}", None), (Err("on_error".into()), Some("deny".into())));
     assert_eq!(of("{input: {email: redact, on_error: pass}}", None), (Ok(None), Some("pass".into())));
     assert_eq!(of("{input: {email: observe}}", None), (Ok(None), Some("pass".into())));
+}
+
+#[test]
+fn a_text_in_other_letters_goes_by_on_error_and_what_is_no_text_passes() {
+    let of = |security: &str, content_type: &str, body: &[u8]| {
+        let bundle = bundle(security);
+        let (mut tally, content) = (Tally::default(), Content::of(Some(content_type.as_bytes())));
+        let vetted = unmetered(plan(&bundle), &bundle, Some(body), content, &mut tally);
+        assert_ne!(vetted, Ok(Some(Vec::new())));
+        (vetted.is_ok(), tally.unread)
+    };
+    let utf16: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_le_bytes).chain([0, 0xd8]).collect();
+    let marked = [b"\xff\xfe".as_slice(), &utf16].concat();
+    let latin = b"caf\xe9 of nobody\n".as_slice();
+    let picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff".as_slice();
+    for (kind, body, text) in [
+        ("text/plain; charset=utf-16", utf16.as_slice(), true),
+        ("application/json", &utf16, true),
+        ("Application/Vnd.x+JSON", latin, true),
+        ("application/x-www-form-urlencoded", latin, true),
+        ("", &marked, true),
+        ("application/octet-stream", latin, true),
+        ("application/octet-stream", picture, false),
+        ("", picture, false),
+        ("multipart/form-data; boundary=b", latin, false),
+    ] {
+        let told = |security| of(security, kind, body);
+        assert_eq!(told("{input: {email: deny}}"), (!text, text.then_some("deny")), "{kind} {body:?}");
+        assert_eq!(told("{input: {email: deny, on_error: pass}}"), (true, text.then_some("pass")), "{kind} {body:?}");
+        assert_eq!(told("{input: {email: observe}}"), (true, text.then_some("pass")), "{kind} {body:?}");
+        assert_eq!(told("{}"), (true, None));
+    }
 }

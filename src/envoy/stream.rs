@@ -137,7 +137,7 @@ pub struct Passage {
     body_bytes: usize,
     /// The body that takes its place at the next tick.
     swollen: Option<Vec<u8>>,
-    /// Somebody else has answered while the request was held: nothing of its body left.
+    /// It was answered while the request was held: nothing of its body left, and nothing does.
     unsent: bool,
     /// The response's announced length, while nobody removed it.
     content_length: bool,
@@ -225,6 +225,11 @@ impl Passage {
         match &mut self.stage {
             Stage::Reading { silent } => *silent = None,
             Stage::Waiting | Stage::Swelling | Stage::Answered => return Action::Pause,
+            // It was answered before anybody looked at it: nothing of it leaves, and the host is not to gather it.
+            Stage::Open if self.unsent => {
+                complain("drop the rest of a request", host::set_buffer(Buffer::Request, &[]));
+                return Action::Pause;
+            }
             Stage::New | Stage::Open | Stage::Untouched => return Action::Continue,
         }
         let most = self.exchange.as_ref().map_or(u64::MAX, Exchange::most_body_bytes);
@@ -336,7 +341,8 @@ impl Passage {
     fn response_headers(&mut self, station: &Station, end: bool) -> Action {
         match self.stage {
             Stage::New | Stage::Answered => return Action::Continue,
-            // Somebody else has answered a request that is still held here: too large, or timed out.
+            // Somebody else has answered a request that is still held here: too large, or timed out; or, where headers leave
+            // first, its upstream has.
             Stage::Reading { .. } | Stage::Waiting | Stage::Swelling => {
                 self.stage = Stage::Open;
                 self.unsent = true;

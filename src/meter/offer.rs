@@ -40,27 +40,71 @@ pub(super) fn offers(body: &str) -> Vec<Offer> {
     found.0
 }
 
-/// The raw values that a body hands to its provider as credentials for servers of tools: a token, or headers of calls to
-/// them. Nothing but the fields that are there for it, in the entries of such servers.
-pub(super) fn credentials(body: &str) -> Vec<&str> {
-    let mut found = Vec::new();
+/// What a body hands to its provider as credentials for servers of tools.
+#[derive(Default)]
+pub(super) struct Credentials<'a> {
+    /// The raw values of the fields that are there for it, in the entries of such servers and nowhere else: a token, or
+    /// headers of calls to them.
+    pub fields: Vec<&'a str>,
+    /// Whether the address of one has a user in it, as in `https://user:password@host`.
+    pub in_address: bool,
+}
+
+/// Read wherever [`offers`] reads.
+pub(super) fn credentials(body: &str) -> Credentials<'_> {
+    let mut found = Credentials::default();
     json::entries(body, |key, raw| match plain(key).as_slice() {
-        b"mcpservers" => each(raw, |server| handed(server, &mut found)),
-        b"tools" => each(raw, |tool| {
-            let mut serves = false;
-            json::entries(tool, |key, value| match plain(key).as_slice() {
-                b"type" => serves |= json::text(value).is_some_and(|kind| is_server(&kind)),
-                // Google's.
-                b"mcpservers" => each(value, |server| handed(server, &mut found)),
-                _ => {}
+        b"mcpservers" => each(raw, |server| found.handed(server)),
+        b"tools" | b"functions" => found.list(raw, DEEPEST),
+        b"toolconfig" | b"parameters" => {
+            json::entries(raw, |key, value| {
+                if matches!(plain(key).as_slice(), b"tools" | b"functions") {
+                    found.list(value, DEEPEST);
+                }
             });
-            if serves {
-                handed(tool, &mut found);
-            }
-        }),
+        }
         _ => {}
     });
     found
+}
+
+impl<'a> Credentials<'a> {
+    /// A list of tools, or one tool in its place.
+    fn list(&mut self, raw: &'a str, depth: u8) {
+        let Some(below) = depth.checked_sub(1) else { return };
+        each(raw, |tool| {
+            let mut serves = false;
+            json::entries(tool, |key, value| match plain(key).as_slice() {
+                b"type" => serves |= json::text(value).is_some_and(|kind| is_server(&kind)),
+                b"serverlabel" | b"mcpservername" | b"serverurl" | b"connectorid" => serves |= !json::is_null(value),
+                b"tools" | b"functiondeclarations" => self.list(value, below),
+                // Google's.
+                b"mcpservers" => each(value, |server| self.handed(server)),
+                _ => {}
+            });
+            if serves {
+                self.handed(tool);
+            }
+        });
+    }
+
+    /// What the entry of a server has of them.
+    fn handed(&mut self, server: &'a str) {
+        json::entries(server, |key, value| match plain(key).as_slice() {
+            b"authorization" | b"authorizationtoken" | b"headers" if json::says(value) => self.fields.push(value),
+            b"serverurl" | b"url" => self.in_address |= json::text(value).is_some_and(|url| has_user(&url)),
+            b"streamablehttptransport" => self.handed(value),
+            _ => {}
+        });
+    }
+}
+
+/// Whether an address has a user in it, however its slashes are written.
+fn has_user(url: &str) -> bool {
+    let slash = |c: char| matches!(c, '/' | '\\');
+    let behind = url.split_once(':').filter(|(scheme, _)| !scheme.contains(slash)).map_or(url, |(_, behind)| behind);
+    let host = behind.trim_start_matches(slash).split(|c| slash(c) || matches!(c, '?' | '#')).next();
+    host.is_some_and(|host| host.contains('@'))
 }
 
 /// The elements of a list, or what stands in its place.
@@ -68,15 +112,6 @@ fn each<'a>(raw: &'a str, mut one: impl FnMut(&'a str)) {
     if json::elements(raw, &mut one).is_none() {
         one(raw);
     }
-}
-
-/// What the entry of a server has of credentials.
-fn handed<'a>(server: &'a str, found: &mut Vec<&'a str>) {
-    json::entries(server, |key, value| match plain(key).as_slice() {
-        b"authorization" | b"authorizationtoken" | b"headers" if json::says(value) => found.push(value),
-        b"streamablehttptransport" => handed(value, found),
-        _ => {}
-    });
 }
 
 /// Whether a tool of this kind is a server of tools.
@@ -298,7 +333,7 @@ pub fn undated(kind: &str) -> &str {
 mod tests {
     use proptest::prelude::proptest;
 
-    use super::{Offer, offers, undated};
+    use super::{Offer, credentials, offers, undated};
 
     fn told(body: &str) -> Vec<String> {
         let one = |offer: Offer| match offer {
@@ -372,6 +407,47 @@ mod tests {
                 ["server mail connector_gmail"],
             ]
         );
+    }
+
+    #[test]
+    fn credentials_are_read_wherever_servers_are() {
+        let server = r#"{"type":"mcp","authorization":"S"}"#;
+        for body in [
+            format!(r#"{{"parameters":{{"tools":[{server}]}}}}"#),
+            format!(r#"{{"toolConfig":{{"tools":{server}}}}}"#),
+            format!(r#"{{"functions":[{server}]}}"#),
+            format!(r#"{{"tools":[{{"type":"namespace","name":"n","tools":[{server}]}}]}}"#),
+            r#"{"tools":[{"server_label":"a","Authorization":"S"}]}"#.to_owned(),
+            r#"{"tools":[{"name":"f","connector_id":"c","authorization":"S"}]}"#.to_owned(),
+            r#"{"tools":[{"type":"mcp_toolset","mcp_server_name":"a","headers":"S"}]}"#.to_owned(),
+        ] {
+            assert_eq!(credentials(&body).fields, ["\"S\""], "{body}");
+        }
+        let deep = (0..9).fold(server.to_owned(), |tool, _| format!(r#"{{"tools":[{tool}]}}"#));
+        assert!(credentials(&deep).fields.is_empty() && told(&deep).contains(&"? tools within tools".to_owned()));
+        assert!(credentials(r#"{"tools":[{"type":"function","name":"f","authorization":"S"}]}"#).fields.is_empty());
+    }
+
+    #[test]
+    fn credentials_in_an_address_are_seen() {
+        for (url, has) in [
+            ("https://user:pass@a.test/x", true),
+            ("https://token@a.test", true),
+            ("HTTPS:\\\\\\\\u@a.test\\\\x", true),
+            ("u:p@a.test", true),
+            ("//u@a.test", true),
+            ("https://a.test/@scope/x?to=a@b.cn#@", false),
+            ("https://a.test:8443\\\\@x", false),
+            ("connector_gmail", false),
+        ] {
+            for body in [
+                format!(r#"{{"tools":[{{"type":"mcp","server_url":"{url}"}}]}}"#),
+                format!(r#"{{"mcp_servers":[{{"url":"{url}"}}]}}"#),
+                format!(r#"{{"tools":[{{"mcpServers":[{{"streamableHttpTransport":{{"url":"{url}"}}}}]}}]}}"#),
+            ] {
+                assert_eq!(credentials(&body).in_address, has, "{body}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::engine::bill::Size;
 use crate::engine::denial::Denial;
 use crate::engine::effect::{Effect, Flow};
 use crate::engine::guard::{self, Body, Trace};
-use crate::engine::screen::{self, Prompt, Tally};
+use crate::engine::screen::{self, Content, Prompt, Tally};
 use crate::engine::stuck;
 use crate::engine::vm::Vm;
 use crate::meter::call::{self, Call, Input, Malformed};
@@ -63,7 +63,10 @@ impl Exchange {
         match self.prepare(seat, body, now, vm, effects) {
             Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
             Err(turn) => match (turn, self.plan()) {
-                (Turn::Pass, Some(plan)) => self.vet(plan, Some(body), now, vm, cells, effects),
+                (Turn::Pass, Some(plan)) => {
+                    let content = if self.form.is_some() { Content::Files } else { Content::Text };
+                    self.vet(plan, Some(body), content, now, vm, cells, effects)
+                }
                 (turn, _) => self.turn(turn, now, vm, cells, effects),
             },
         }

@@ -69,9 +69,11 @@ impl Exchange {
         if let Some(tier) = &plan.connectivity.tier {
             effects.push(Effect::SetRequestHeader(TIER_HEADER.to_owned(), tier.clone()));
         }
-        // What we must read must not be compressed, and some clients ask for it by habit.
-        if field("accept-encoding").is_some() && (self.dialect.is_some() || plan.security.output.is_some()) {
-            effects.push(Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+        // What we must read must not be compressed, and some clients ask for it by habit. What is not metered is read by
+        // screens alone.
+        let mut packed = field("accept-encoding").map(|_| Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+        if plan.security.output.is_some() {
+            effects.extend(packed.take());
         }
         let dialect = match self.dialect {
             Some(dialect) => dialect,
@@ -85,6 +87,7 @@ impl Exchange {
         if field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity")) {
             return Err(unreadable(&bundle, "a compressed request body"));
         }
+        effects.extend(packed);
         // It is read here as JSON in UTF-8. Said to be something else (a form, another charset), an upstream might read
         // another call in the same bytes.
         // A form with files is read as a form.

@@ -102,7 +102,7 @@ pub fn tools(body: &Body<'_>) -> Judged {
         return Err(Found::forbidden(outside.clone(), outside));
     }
     offers.iter().try_for_each(|offer| offered(body.plan, rule, offer))?;
-    if rule.no_credentials && !body.call.credentials().is_empty() {
+    if rule.no_credentials && body.call.hands_credentials() {
         let outside = "the plan does not allow credentials for servers of tools in a call; leave them out";
         let inside = format!("`tools.servers.credentials` of plan `{}` denies them", body.plan.name);
         return Err(Found::forbidden(outside, inside));

@@ -67,6 +67,9 @@ fn credentials_for_servers_are_for_the_policy_to_allow() {
         let bundle = bundle(&format!("security: {{tools: {{servers: {servers}}}}}"));
         assert_eq!(chat(&bundle, tools, with.clone()), allowed, "{servers}");
         assert!(chat(&bundle, tools, without.clone()), "{servers}");
+        let address = json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://user:x@a.test"}]});
+        let allowed = allowed && !servers.contains("allow");
+        assert_eq!(chat(&bundle, tools, address), allowed, "{servers}");
     }
 }
 

@@ -190,25 +190,20 @@ fn retell(
 
 /// Screens the body of a call that goes through unmetered, as one text. `None`: it leaves as it is.
 ///
-/// Bytes that are no text (a picture in a form) are passed over. Where something must be changed beside them, or nothing can
-/// be read because the body is compressed or never ends, the plan's `on_error` decides. Names for what is hidden are not
-/// given, because nobody could put them back.
+/// Bytes that are no text (a picture, perhaps in a form) are passed over. Where something must be changed beside them, or
+/// nothing can be read because the body is compressed, never ends, or is a text in other letters than UTF-8, the plan's
+/// `on_error` decides. Names for what is hidden are not given, because nobody could put them back.
 pub(in crate::engine) fn unmetered(
     plan: &Plan,
     bundle: &Bundle,
     body: Option<&[u8]>,
+    content: Content,
     tally: &mut Tally,
 ) -> Result<Option<Vec<u8>>, Denial> {
     let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(None) };
     let Some(body) = body else {
-        if scanner.rules().iter().all(|rule| rule.action == Action::Observe) || *on_error == OnUnknown::Pass {
-            tally.unread = Some("pass");
-            return Ok(None);
-        }
-        tally.unread = Some("deny");
-        let what = "the body cannot be screened";
-        let inside = format!("{what}: it is compressed, or has no end; `on_error` of plan `{}` denies", plan.name);
-        return Err(Denial::guard(Kind::Forbidden, "on_error", format!("{what}; send it plainly"), inside));
+        let unread = unread(plan, scanner, *on_error, "it is compressed, or has no end", tally);
+        return unread.map(|()| None);
     };
     let text = String::from_utf8_lossy(body);
     let found = scanner.find(&text);
@@ -225,7 +220,9 @@ pub(in crate::engine) fn unmetered(
         }
     }
     if !whole {
-        return Ok(None);
+        let read =
+            if content.is_text(body) { unread(plan, scanner, *on_error, "it is no UTF-8", tally) } else { Ok(()) };
+        return read.map(|()| None);
     }
     let mut mask = Mask::new(bundle.mask_key);
     let told = retell(&text, &found, scanner, &mut |rule, hidden| match rule.action {
@@ -233,6 +230,58 @@ pub(in crate::engine) fn unmetered(
         _ => mask.replace(rule, hidden, |_| false),
     });
     Ok(told.map(String::into_bytes))
+}
+
+/// What a body says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Content {
+    Text,
+    /// A form, with files in it.
+    Files,
+    /// Nothing that tells whether it is text.
+    Unsaid,
+}
+
+impl Content {
+    /// By the header of this name.
+    pub fn of(content_type: Option<&[u8]>) -> Self {
+        let kind = content_type.unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let has = |word: &[u8]| memchr::memmem::find(&kind, word).is_some();
+        match &kind {
+            kind if kind.starts_with(b"multipart/") => Self::Files,
+            kind if kind.starts_with(b"text/") => Self::Text,
+            _ if [b"json".as_slice(), b"xml", b"yaml", b"javascript", b"urlencoded", b"charset="]
+                .iter()
+                .any(|it| has(it)) =>
+            {
+                Self::Text
+            }
+            _ => Self::Unsaid,
+        }
+    }
+
+    /// Whether a body that is no UTF-8 is a text all the same. Where nothing says so, its first bytes do, or that it has
+    /// none of the controls that are in everything but texts.
+    fn is_text(self, body: &[u8]) -> bool {
+        let control = |byte: &u8| matches!(byte, 0..=8 | 14..=26 | 28..=31 | 127);
+        match self {
+            Self::Text => true,
+            Self::Files => false,
+            Self::Unsaid => body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") || !body.iter().any(control),
+        }
+    }
+}
+
+/// What becomes of a body that cannot be read, because of `why`.
+fn unread(plan: &Plan, scanner: &Scanner, on_error: OnUnknown, why: &str, tally: &mut Tally) -> Result<(), Denial> {
+    if scanner.rules().iter().all(|rule| rule.action == Action::Observe) || on_error == OnUnknown::Pass {
+        tally.unread = Some("pass");
+        return Ok(());
+    }
+    tally.unread = Some("deny");
+    let what = "the body cannot be screened";
+    let inside = format!("{what}: {why}; `on_error` of plan `{}` denies", plan.name);
+    Err(Denial::guard(Kind::Forbidden, "on_error", format!("{what}; send it plainly, in UTF-8"), inside))
 }
 
 /// A form in which something must be changed.

@@ -158,6 +158,12 @@ impl Rewriter {
         matches!(self.body, Body::Stream(_) | Body::Plain(_))
     }
 
+    /// Of text as it is: whether a character has begun that is not whole yet. `None`: it is anything else.
+    pub fn carries(&self) -> Option<bool> {
+        let Body::Plain(carry) = &self.body else { return None };
+        Some(!carry.is_empty())
+    }
+
     /// The next chunk, and whether it is the last: what leaves in its place.
     pub fn push(&mut self, chunk: &[u8], end: bool, filter: &mut dyn Filter) -> Vec<u8> {
         if self.failed.is_some() {
@@ -278,23 +284,30 @@ fn behind(chunk: &[u8]) -> Left {
     (chunk.to_vec(), (!blank).then_some(Unfiltered("something follows the JSON answer")))
 }
 
-/// More text as it is, cut where a character begins that is not whole yet.
+/// More text as it is, cut where a character begins that is not whole yet. What is no UTF-8 leaves as it is, behind all
+/// that was held back.
 fn plain(carry: &mut Vec<u8>, chunk: &[u8], end: bool, filter: &mut dyn Filter) -> Left {
     let place = Place::whole(false, false);
     carry.extend_from_slice(chunk);
-    let valid = match std::str::from_utf8(carry) {
-        Ok(_) => carry.len(),
-        Err(error) if error.error_len().is_none() && !end => error.valid_up_to(),
-        Err(_) => return (std::mem::take(carry), Some(Unfiltered("the answer is no UTF-8"))),
+    let (valid, readable) = match std::str::from_utf8(carry) {
+        Ok(_) => (carry.len(), true),
+        Err(error) => (error.valid_up_to(), error.error_len().is_none() && !end),
     };
     let rest = carry.split_off(valid);
     let text = String::from_utf8(std::mem::replace(carry, rest)).unwrap_or_default();
     let mut out = String::new();
     filter.push(&place, &text, &mut out);
-    if end && !filter.stopped() {
+    if (end || !readable) && !filter.stopped() {
         filter.finish(&place, &mut out);
     }
-    (if filter.stopped() { Vec::new() } else { out.into_bytes() }, None)
+    if filter.stopped() {
+        return (Vec::new(), None);
+    }
+    let mut out = out.into_bytes();
+    if !readable {
+        out.append(carry);
+    }
+    (out, (!readable).then_some(Unfiltered("the answer is no UTF-8")))
 }
 
 #[cfg(test)]

@@ -87,7 +87,9 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
             parts.goes_on = true;
             parts.add(Kind::Label, value);
         }
-        b"cache_control" | b"is_error" | b"citations" => {}
+        b"cache_control" | b"is_error" => {}
+        // Quotations, which stand in the documents too.
+        b"citations" => parts.beside(value),
         b"thinking" => parts.signed(value),
         b"text" | b"name" | b"title" | b"context" => parts.text(value),
         b"input" => parts.add(Kind::Json, value),

@@ -125,7 +125,9 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
     match key {
-        b"type" | b"detail" | b"annotations" | b"logprobs" | b"prompt_cache_breakpoint" => {}
+        b"type" | b"detail" | b"prompt_cache_breakpoint" => {}
+        // What the answer said beside its words, when it was one.
+        b"annotations" | b"logprobs" => parts.beside(raw),
         b"text" | b"refusal" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),

@@ -1,0 +1,182 @@
+//! What goes through unmetered, event by event.
+
+use std::rc::Rc;
+
+use crate::engine::effect::{Effect, Flow};
+use crate::engine::event::{Event, Header};
+use crate::engine::exchange::Exchange;
+use crate::engine::vm::Vm;
+use crate::now::Now;
+use crate::policy;
+use crate::sim::SharedData;
+use crate::sim::call::header;
+
+const NOW: Now = Now { wall_ms: 1_795_608_000_000, mono_ms: 5 };
+
+/// One stream, and the VM that it runs in.
+struct Stage {
+    exchange: Exchange,
+    vm: Vm,
+    shared: Rc<SharedData>,
+}
+
+impl Stage {
+    /// Under a policy whose one plan has this `security`, and in which `more` stands.
+    fn of(security: &str, more: &str) -> Self {
+        let text = format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n{more}\n\
+             models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{security: {security}}}}}\n\
+             seats: {{ann: {{org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}}}\n\
+             assign: [{{otherwise: p}}]\n"
+        );
+        let bundle = Rc::new(policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}")));
+        let vm = Vm::new(Rc::clone(&bundle), 7, [7; 2]);
+        Self { exchange: Exchange::new(bundle, 1), vm, shared: Rc::new(SharedData::new()) }
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> (Flow, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let flow = self.exchange.handle(event, NOW, &mut self.vm, &mut self.shared.cells(0), &mut effects);
+        (flow, effects)
+    }
+
+    /// A request's headers.
+    fn ask(&mut self, path: &str, more: &[(&str, &str)], end: bool) -> (Flow, Vec<Effect>) {
+        let mut headers = vec![header(":method", "POST"), header(":path", path)];
+        headers.push(header("authorization", "Bearer key-ann"));
+        headers.extend(more.iter().map(|(name, value)| header(name, value)));
+        self.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end })
+    }
+
+    fn send(&mut self, body: &[u8], end: bool) -> (Flow, Vec<Effect>) {
+        self.tell(Event::RequestBody { body, end })
+    }
+
+    /// An upstream begins to answer.
+    fn begin(&mut self) -> (Flow, Vec<Effect>) {
+        let headers: [Header; 2] = [header(":status", "200"), header("content-length", "9")];
+        self.tell(Event::ResponseHeaders { headers: &headers, upstream: true, attempts: 1, end: false })
+    }
+
+    /// What leaves in the place of a piece of the answer, and whether it is held.
+    fn hear(&mut self, chunk: &str, end: bool) -> (String, bool) {
+        let (flow, effects) = self.tell(Event::ResponseBody { chunk: chunk.as_bytes(), end });
+        (replaced(&effects).unwrap_or_else(|| chunk.to_owned()), flow == Flow::Hold)
+    }
+}
+
+fn replaced(effects: &[Effect]) -> Option<String> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::ReplaceChunk(bytes) => Some(String::from_utf8(bytes.clone()).unwrap()),
+        _ => None,
+    })
+}
+
+#[test]
+fn nothing_is_lost_of_an_answer_that_ends_by_trailers() {
+    for (chunks, whole) in [
+        (vec!["hello"], "hello"),
+        (vec!["so: hel", "lo"], "so: hello"),
+        (vec!["to a@b", ".cn"], "to [redacted]"),
+        (vec!["{\"a\": 1}\n"], "{\"a\": 1}\n"),
+        (vec![], ""),
+    ] {
+        let mut stage = Stage::of("{output: {email: redact}}", "unknown: {path: pass}");
+        assert_eq!(stage.ask("/v1/files", &[], true).0, Flow::Continue);
+        stage.begin();
+        let (mut out, mut held) = (String::new(), false);
+        for chunk in &chunks {
+            let (piece, holds) = stage.hear(chunk, false);
+            assert!(!holds || piece.is_empty(), "a host keeps what it holds: {piece}");
+            out += &piece;
+            held = holds;
+        }
+        let (flow, effects) = stage.tell(Event::ResponseTrailers);
+        assert_eq!((flow, replaced(&effects)), (if held { Flow::Hold } else { Flow::Continue }, None), "{chunks:?}");
+        if held {
+            assert!(effects.contains(&Effect::WakeAt(NOW.mono_ms)), "{effects:?}");
+            let (flow, effects) = stage.tell(Event::Woken { body: &[] });
+            assert_eq!(flow, Flow::Continue);
+            out += &replaced(&effects).unwrap_or_default();
+        }
+        assert_eq!(out, whole, "{chunks:?}");
+    }
+}
+
+#[test]
+fn an_answer_is_held_no_longer_than_something_of_it_is() {
+    let mut stage = Stage::of("{output: {email: redact}}", "unknown: {path: pass}");
+    stage.ask("/v1/files", &[], true);
+    stage.begin();
+    assert_eq!(stage.hear("data: {\"n\": 1}\n\n", false), ("data: {\"n\": 1}\n\n".to_owned(), false));
+    assert_eq!(stage.hear("to a@b", false), (String::new(), true));
+    let woken = stage.tell(Event::Woken { body: &[] });
+    assert_eq!(woken, (Flow::Hold, vec![]), "woken for nothing");
+    assert_eq!(stage.hear(".cn. \n", false), ("to [redacted]. \n".to_owned(), false));
+    assert_eq!(stage.hear("so", false), (String::new(), true));
+    assert_eq!(stage.hear("", true), ("so".to_owned(), false));
+}
+
+#[test]
+fn an_early_answer_gets_past_no_screen() {
+    let more = "envoy: {headers: first}\nunknown: {path: pass}";
+    for path in ["/v1/files", "/v1/chat/completions"] {
+        let mut stage = Stage::of("{input: {secrets: deny}, output: {email: redact}}", more);
+        assert_eq!(stage.ask(path, &[], false).0, Flow::Hold);
+        assert_eq!(stage.send(b"it is ", false).0, Flow::Hold);
+        let (flow, effects) = stage.begin();
+        assert_eq!(flow, Flow::Continue);
+        let length = Effect::RemoveResponseHeader("content-length".to_owned());
+        assert!(effects.contains(&length), "{path}: {effects:?}");
+        assert!(stage.exchange.looks_at_answer());
+        for end in [false, true] {
+            assert_eq!(stage.send(b"it is nothing", end), (Flow::Hold, vec![]), "{path}: nobody has looked at it");
+        }
+        let chunk = match path {
+            "/v1/files" => "to a@b.cn ".to_owned(),
+            _ => r#"{"choices": [{"index": 0, "message": {"content": "to a@b.cn "}}]}"#.to_owned(),
+        };
+        let (out, held) = stage.hear(&chunk, true);
+        assert_eq!((out, held), (chunk.replace("a@b.cn", "[redacted]"), false), "{path}");
+    }
+}
+
+#[test]
+fn what_is_read_is_not_asked_for_in_packs_and_what_is_not_stays() {
+    let chat = "/v1/chat/completions";
+    for (path, more, metered) in [
+        ("/v1/files", None, false),
+        (chat, Some(("upgrade", "websocket")), false),
+        (chat, Some(("content-encoding", "gzip")), false),
+        (chat, None, true),
+    ] {
+        for (security, screened) in
+            [("{}", false), ("{input: {email: deny}}", false), ("{output: {email: deny}}", true)]
+        {
+            let mut stage = Stage::of(security, "unknown: {path: pass, body: pass}");
+            let asked: Vec<_> = [("accept-encoding", "gzip")].into_iter().chain(more).collect();
+            let (_, effects) = stage.ask(path, &asked, false);
+            let removed = effects.contains(&Effect::RemoveRequestHeader("accept-encoding".to_owned()));
+            assert_eq!(removed, metered || screened, "{path} {more:?} {security}");
+        }
+    }
+}
+
+#[test]
+fn no_content_type_gets_an_llm_call_past_its_screen() {
+    let more = "unknown: {path: pass, body: pass}";
+    let asked = |path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let mut stage = Stage::of("{input: {secrets: deny}}", more);
+        match stage.ask(path, headers, false).0 {
+            Flow::Hold => stage.send(body, true).0 == Flow::Continue,
+            flow => flow == Flow::Continue,
+        }
+    };
+    let (chat, picture) = ("/v1/chat/completions", ("content-type", "image/png"));
+    assert!(asked("/v1/files", &[picture], b"\xff"), "what is no text is not looked at");
+    assert!(asked("/v1/files", &[picture, ("content-encoding", "x")], b"\xff"));
+    assert!(!asked(chat, &[picture, ("content-encoding", "x")], b"\xff"));
+    assert!(!asked(chat, &[picture, ("upgrade", "websocket")], b"\xff"));
+    assert!(!asked(chat, &[picture], b"no json: \xff\0"), "its upstream would read a text");
+    assert!(asked(chat, &[picture], b"no json"));
+}
