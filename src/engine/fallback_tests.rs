@@ -4,7 +4,6 @@ use super::*;
 use crate::policy;
 use crate::sim::call::{Call, Ending};
 use crate::sim::world::{At, World};
-use crate::upstream::ask::Api;
 use crate::upstream::script::Script;
 
 /// Its one key is `key-ann`.
