@@ -506,17 +506,15 @@ impl Reader {
             self.body = Body::Text(Vec::new());
             return 0;
         }
-        if self.dialect.sends_frames() && chunk.first() == Some(&0) {
-            self.body = self.stream(Framing::Messages(eventstream::Frames::default()));
-            return 0;
-        }
-        if self.declared == Declared::Sound && !chunk.is_empty() {
+        let frames = self.dialect.sends_frames();
+        if self.declared == Declared::Sound && chunk.first().is_some_and(|first| !frames || *first != 0) {
             self.body = Body::Sound;
             return 0;
         }
         // A byte order mark is three bytes that no JSON or stream begins with.
         let lead = chunk.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, 0xef | 0xbb | 0xbf)).count();
         self.body = match chunk.get(lead) {
+            Some(0) if frames => self.stream(Framing::Messages(eventstream::Frames::default())),
             Some(b'{' | b'[') if self.dialect.sends_objects() => {
                 self.stream(Framing::Objects(values::Values::default()))
             }

@@ -251,6 +251,16 @@ fn what_cannot_be_read_is_told() {
 }
 
 #[test]
+fn white_space_before_a_frame_means_the_same_in_a_piece_of_its_own() {
+    let new = || Reader::new(Dialect::BedrockConverse, Encoding::O200kBase, 200, None, None, false);
+    for body in [&b"\r\0\x91"[..], b"\n\0{\"a\":1}", b" \t\0\0\0\x10"] {
+        let (whole, pieces) = (read(new(), [body]).0, read(new(), body.chunks(1)).0);
+        assert!(whole.unreadable().is_some());
+        assert_eq!(pieces.unreadable(), whole.unreadable());
+    }
+}
+
+#[test]
 fn large_and_deep_answers_are_bounded() {
     let mut large = reader(Dialect::OpenAiChat, true);
     assert_eq!(large.push(b"{\"choices\":[{\"message\":{\"content\":\"", false), Forward::Same);
