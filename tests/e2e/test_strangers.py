@@ -383,7 +383,12 @@ def test_http_1_0(stack):
 def curl(whole, body, *more):
     command = ["curl", "-sS", "--http2-prior-knowledge", "--max-time", "60", "-w", "\n%{http_code} %{http_version}", f"{whole.url}{CHAT}"]
     command += ["-H", f"authorization: Bearer {key('alice')}", "--data-binary", "@-", *more]
-    said = subprocess.run(command, input=body, capture_output=True, timeout=90)
+    for _ in range(5):
+        said = subprocess.run(command, input=body, capture_output=True, timeout=90)
+        # An answer that comes before the body has arrived is followed by a reset without an error (RFC 9113, 8.1), for
+        # which this curl forgets the answer now and then, some three times in a hundred.
+        if b"(92)" not in said.stderr:
+            break
     text, status = said.stdout.rsplit(b"\n", 1)
     return status.decode(), text
 
