@@ -73,7 +73,7 @@ replay: tools wasm native ## the same recorded traffic through a real Envoy: byt
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## any bytes into the readers of answers and requests, and into the counter beside tiktoken-rs (FUZZ_SECONDS=n for each, FUZZ=sse for that alone)
+fuzz: ## any bytes into the readers of answers and requests, and into the counter beside tiktoken-rs (FUZZ_SECONDS=n for each, FUZZ=sse for that alone, FUZZ_SEED=0 for another run each time)
 	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz $(FUZZ)
 
 .PHONY: e2e
