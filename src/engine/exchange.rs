@@ -159,12 +159,12 @@ impl Exchange {
             }
             Event::RequestBody { body, end } => match self.state {
                 State::Vetting { plan, content } if end => self.vet(plan, Some(body), content, now, vm, cells, effects),
-                State::Vetting { plan, .. } => match self.vetted_so_far(plan, body.len() as u64) {
+                State::Vetting { plan, .. } => match self.so_far(Some(plan), body.len() as u64) {
                     Ok(()) => Flow::Hold,
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
                 State::Reading { .. } if end => self.request_body(body, now, vm, cells, effects),
-                State::Reading { seat } => match self.so_far(seat, body.len() as u64) {
+                State::Reading { .. } => match self.so_far(self.plan(), body.len() as u64) {
                     Ok(()) => Flow::Hold,
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),
                 },
@@ -342,21 +342,17 @@ impl Exchange {
     /// The most bytes of the request body that are waited for. A host that shows only whole bodies shows what it has as
     /// soon as there is more.
     pub fn most_body_bytes(&self) -> u64 {
-        match self.state {
-            State::Reading { seat } => {
-                seat_plan(&self.bundle, seat).map_or(u64::MAX, |(_, plan, _)| guard::most_bytes(plan))
-            }
-            State::Vetting { plan, .. } => self.bundle.plans.get(plan).map_or(u64::MAX, guard::most_bytes),
-            _ => u64::MAX,
-        }
+        let plan = match self.state {
+            State::Reading { .. } => self.plan(),
+            State::Vetting { plan, .. } => Some(plan),
+            _ => None,
+        };
+        plan.and_then(|plan| self.bundle.plans.get(plan)).map_or(u64::MAX, guard::most_bytes)
     }
 
-    fn so_far(&self, seat: usize, bytes: u64) -> Result<(), Denial> {
-        seat_plan(&self.bundle, seat).map_or(Ok(()), |(_, plan, _)| guard::so_far(plan, bytes))
-    }
-
-    fn vetted_so_far(&self, plan: usize, bytes: u64) -> Result<(), Denial> {
-        self.bundle.plans.get(plan).map_or(Ok(()), |plan| guard::so_far(plan, bytes))
+    /// Whether so much of a body is not too much for this plan.
+    fn so_far(&self, plan: Option<usize>, bytes: u64) -> Result<(), Denial> {
+        plan.and_then(|plan| self.bundle.plans.get(plan)).map_or(Ok(()), |plan| guard::so_far(plan, bytes))
     }
 
     /// Answers for the upstream: how the quotas of the seat stand.

@@ -54,7 +54,11 @@ impl Stage {
 
     /// An upstream begins to answer.
     fn begin(&mut self) -> (Flow, Vec<Effect>) {
-        let headers: [Header; 2] = [header(":status", "200"), header("content-length", "9")];
+        self.begin_with(header("content-length", "9"))
+    }
+
+    fn begin_with(&mut self, more: Header) -> (Flow, Vec<Effect>) {
+        let headers: [Header; 2] = [header(":status", "200"), more];
         self.tell(Event::ResponseHeaders { headers: &headers, upstream: true, attempts: 1, end: false })
     }
 
@@ -115,6 +119,31 @@ fn an_answer_is_held_no_longer_than_something_of_it_is() {
     assert_eq!(stage.hear(".cn. \n", false), ("to [redacted]. \n".to_owned(), false));
     assert_eq!(stage.hear("so", false), (String::new(), true));
     assert_eq!(stage.hear("", true), ("so".to_owned(), false));
+}
+
+#[test]
+fn an_answer_of_words_is_not_held_to_its_end() {
+    for (more, most) in [(("x", "y"), 300), (("trailer", "etag"), 70_000)] {
+        let mut stage = Stage::of("{output: {email: redact}}", "unknown: {path: pass}");
+        stage.ask("/v1/files", &[], true);
+        stage.begin_with(header(more.0, more.1));
+        let (mut said, mut left, mut longest) = (0, 0, 0);
+        for _ in 0..20_000 {
+            said += " word".len();
+            left += stage.hear(" word", false).0.len();
+            longest = longest.max(said - left);
+        }
+        assert!(longest > most / 2 && longest <= most, "{more:?}: {longest}");
+        assert_eq!(left + stage.hear("", true).0.len(), said);
+    }
+    // What is longer than that is not held at all, so that its last word cannot be saved; which is said.
+    let mut stage = Stage::of("{output: {email: redact}}", "unknown: {path: pass}");
+    stage.ask("/v1/files", &[], true);
+    stage.begin();
+    assert_eq!(stage.hear(&"word ".repeat(100), false), ("word ".repeat(100), false));
+    assert_eq!(stage.hear(&"more ".repeat(100).trim_end(), false), ("more ".repeat(99), false));
+    let (flow, effects) = stage.tell(Event::ResponseTrailers);
+    assert!(flow == Flow::Continue && matches!(&effects[..], [Effect::Log(..)]), "{effects:?}");
 }
 
 #[test]

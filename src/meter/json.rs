@@ -230,7 +230,7 @@ impl<'a> Iterator for Leaves<'a> {
 }
 
 /// Whether a number may have this byte.
-pub fn is_of_number(byte: u8) -> bool {
+fn is_of_number(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
 }
 

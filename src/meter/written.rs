@@ -98,7 +98,8 @@ impl Call {
                     if json::member(&self.body, raw) == Some("seed")
                         && seeds
                             .get_or_insert_with(|| seeds_of(&self.body))
-                            .contains(&json::offset(&self.body, raw)) =>
+                            .binary_search(&json::offset(&self.body, raw))
+                            .is_ok() =>
                 {
                     return None;
                 }
@@ -127,7 +128,8 @@ impl Call {
     }
 }
 
-/// Where what requests draw their chance from stands: beside the prompt, or among the settings of a dialect.
+/// Where what requests draw their chance from stands, in the order of the body: beside the prompt, or among the settings of
+/// a dialect.
 fn seeds_of(body: &str) -> Vec<usize> {
     let mut seeds = Vec::new();
     json::entries(body, |key, raw| match key {

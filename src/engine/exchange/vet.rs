@@ -57,7 +57,7 @@ impl Exchange {
     ) -> Flow {
         let bundle = Rc::clone(&self.bundle);
         let mut found = Tally::default();
-        let so_far = self.vetted_so_far(plan, body.map_or(0, |body| body.len() as u64));
+        let so_far = self.so_far(Some(plan), body.map_or(0, |body| body.len() as u64));
         let mut screened = || {
             bundle.plans.get(plan).map_or(Ok(None), |plan| screen::unmetered(plan, &bundle, body, content, &mut found))
         };
