@@ -3,12 +3,11 @@ and what answers of each dialect say, as documents: allowed, hidden and refused.
 
 import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+from server import Handler, Server
 from whole import Whole, key, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
@@ -131,19 +130,16 @@ POLICY = policy("guards", plans(), {plan: ("acme", plan) for plan in plans()}, m
 POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
 
 
-class Answers:
+class Answers(Server):
     """An upstream that answers every call with one document, and counts them."""
 
     def __init__(self):
         self.said, self.calls, self.delay, self.announced = b"{}", 0, 0, True
         answers = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Says(Handler):
             def do_POST(self):
-                length = int(self.headers.get("content-length", 0))
-                self.rfile.read(length)
+                self.body()
                 answers.calls += 1
                 time.sleep(answers.delay)
                 self.send_response(200)
@@ -157,17 +153,7 @@ class Answers:
                 except OSError:
                     self.close_connection = True
 
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Says)
 
 
 @pytest.fixture(scope="module")

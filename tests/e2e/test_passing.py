@@ -3,12 +3,11 @@
 import gzip
 import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+from server import Handler, Server
 from whole import Whole, key, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
@@ -25,16 +24,14 @@ SAID = {"to": "alice@example.com", "call": [13812345678, "138-1234-5678"], "more
 SAFE = {"to": "[redacted]", "call": ["[phone]", "[phone]"], "more": "x" * 5000}
 
 
-class Store:
+class Store(Server):
     """An upstream that answers what it is told to, in small pieces, and remembers what it heard."""
 
     def __init__(self):
         self.answer, self.kind, self.headers, self.heard, self.asked = b"", "application/json", {}, None, None
         store = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Keeps(Handler):
             def do_POST(self):
                 store.heard, store.asked = self.body(), dict(self.headers.items())
                 self.send_response(200)
@@ -50,27 +47,7 @@ class Store:
 
             do_GET = do_POST
 
-            def body(self):
-                if self.headers.get("transfer-encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("content-length", 0)))
-                pieces = []
-                while size := int(self.rfile.readline(), 16):
-                    pieces.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(pieces)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Keeps)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import base64
 import json
 import re
 import struct
-import threading
 import time
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from server import Handler, Server
 
 INPUT = 9
 WORD = " word"
@@ -227,16 +227,14 @@ TONGUES = [
 ]
 
 
-class Tongues:
+class Tongues(Server):
     """The upstream, on a port of its own. Its answers have so many `words`, or are what is `said` in pieces; `heard` is the last request."""
 
     def __init__(self, words, said=None):
         self.words, self.said, self.heard = words, said, None
         upstream = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Speaks(Handler):
             def do_POST(self):
                 body = upstream.heard = json.loads(self.body())
                 kind, tongue = next((kind, tongue) for path, kind, tongue in TONGUES if re.search(path, self.path))
@@ -252,16 +250,6 @@ class Tongues:
                 except OSError:
                     self.close_connection = True
 
-            def body(self):
-                if "content-length" in self.headers:
-                    return self.rfile.read(int(self.headers["content-length"]))
-                chunks = []
-                while size := int(self.rfile.readline(), 16):
-                    chunks.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(chunks)
-
             def stream(self, events):
                 for place, event in enumerate(events):
                     data = event if isinstance(event, bytes) else event.encode()
@@ -270,16 +258,4 @@ class Tongues:
                         time.sleep(0.01)
                 self.wfile.write(b"0\r\n\r\n")
 
-            def log_message(self, *_):
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Speaks)
