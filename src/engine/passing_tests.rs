@@ -141,9 +141,23 @@ fn an_answer_of_words_is_not_held_to_its_end() {
     stage.ask("/v1/files", &[], true);
     stage.begin();
     assert_eq!(stage.hear(&"word ".repeat(100), false), ("word ".repeat(100), false));
-    assert_eq!(stage.hear(&"more ".repeat(100).trim_end(), false), ("more ".repeat(99), false));
+    assert_eq!(stage.hear("more ".repeat(100).trim_end(), false), ("more ".repeat(99), false));
     let (flow, effects) = stage.tell(Event::ResponseTrailers);
     assert!(flow == Flow::Continue && matches!(&effects[..], [Effect::Log(..)]), "{effects:?}");
+}
+
+#[test]
+fn a_body_that_is_too_large_is_not_waited_for() {
+    for path in ["/v1/files", "/v1/chat/completions"] {
+        let plan = "{input: {secrets: deny}}, connectivity: {request: {largest: 1 KiB}}";
+        let mut stage = Stage::of(plan, "unknown: {path: pass}");
+        assert_eq!(stage.exchange.most_body_bytes(), u64::MAX);
+        assert_eq!(stage.ask(path, &[], false).0, Flow::Hold);
+        assert_eq!(stage.exchange.most_body_bytes(), 1_024, "{path}");
+        assert_eq!(stage.send(&[b' '; 1_024], false), (Flow::Hold, vec![]), "{path}");
+        let (flow, _) = stage.send(&[b' '; 1_025], false);
+        assert!(matches!(flow, Flow::Reply(ref reply) if reply.status == 413), "{path}: {flow:?}");
+    }
 }
 
 #[test]
