@@ -11,6 +11,8 @@ WASM := $(TARGET)/wasm/farebox.wasm
 WASM_HOOKS := $(TARGET)/wasm/farebox-hooks.wasm
 BIN := $(TARGET)/debug/farebox
 PYTEST = $(VENV)/bin/python -m pytest -q -p no:cacheprovider
+# End-to-end tests wait most of the time: so many files run beside each other.
+E2E_JOBS ?= $(shell expr 2 \* $$(nproc))
 
 # What `farebox run` and the end-to-end tests look for.
 export WASM_TARGET_DIR := $(TARGET)/wasm-build
@@ -77,8 +79,8 @@ fuzz: ## any bytes into the readers of answers and requests, and into the counte
 	@.ci/fuzz $(FUZZ_SECONDS) $(TARGET)/fuzz $(FUZZ)
 
 .PHONY: e2e
-e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks)
-	$(PYTEST) tests/e2e $(ARGS)
+e2e: tools wasm wasm-hooks native ## only the end-to-end tests (ARGS="-k name" picks, E2E_JOBS=1 one after the other)
+	$(PYTEST) --numprocesses $(E2E_JOBS) --dist loadfile tests/e2e $(ARGS)
 
 .PHONY: torture
 torture: tools wasm wasm-hooks native ## the heavy end-to-end tests at their full size, some minutes
@@ -113,7 +115,7 @@ figures: ## how well and how fast secrets and personal data are detected, and fa
 ENVOY_IMAGE ?= farebox-envoy:local
 
 .PHONY: search
-search: ## every interleaving of the accounts' store operations, the full case, some twenty minutes of two cores (SEARCH=hostile: only cases with that in their name)
+search: ## every interleaving of the accounts' store operations, the full cases, some ten minutes of two cores (SEARCH=hostile: only cases with that in their name)
 	SEARCH="$(SEARCH)" CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --locked --lib no_interleaving_of_the_full_case -- --ignored --nocapture
 
 .PHONY: laws

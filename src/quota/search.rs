@@ -4,26 +4,31 @@
 //! and claimers that take a VM slot over whenever they like, also from an owner that lives and from each other. An
 //! actor that is never scheduled again is a dead one, so every prefix of every schedule is a crash. Accounts are
 //! missing at the start, so that both VMs race to create them. Beside it there are three VMs, streams that use more than
-//! they hold, clocks that step, windows that pass on what they have left, and answers that come late and twice.
+//! they hold, clocks that step, windows that pass on what they have left, and answers that come late and twice; all of
+//! these at once with two claimers is the largest. What keeps that within minutes is in [`reduction`] and [`moves`].
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 
 use super::fault;
-use super::{Claim, ExchangeId, Expect, GrantLine, Keys, Level, Line, Outcome, Quota, Window, first_claimable, grant};
+use super::{Claim, ExchangeId, GrantLine, Keys, Level, Line, Outcome, Quota, Window, first_claimable, grant};
 use crate::now::Now;
 
 mod actor;
 mod cases;
 mod invariant;
+mod moves;
 mod reduction;
 mod store;
 
 use actor::{Actor, Doing, Rescue, charge_all};
-use store::{PRESENT, Part, Shelf, Wide};
+use moves::{Move, Moves};
+use store::{Part, Prints, Shelf, Wide};
 
 const NOW: Now = Now { wall_ms: 1_790_000_000_000, mono_ms: 0 };
+/// Says after so many states each that the search goes on.
+const MANY: usize = 10_000_000;
 const SUBJECTS: [&str; 2] = ["seat/a", "org/a"];
 
 /// What the seeded store or driver does wrong, beside the faults in shipped code.
@@ -100,35 +105,51 @@ struct Searcher {
     steps: usize,
     /// Whether steps that nobody else can see are taken at once. See [`reduction`].
     reduced: bool,
+    /// What is known of steps.
+    moves: Moves,
+    /// Accounts in which all holds, by level and fingerprint, whatever else there is.
+    sound: Prints<(usize, u128)>,
     /// Fingerprints of both accounts, as they were together at some time; where that is asked for.
-    accounts: Option<HashSet<[u128; 2]>>,
+    accounts: Option<Prints<[u128; 2]>>,
 }
 
 impl Searcher {
     fn new(case: &Case) -> Self {
         let (keys, reached) = (Keys::new("search"), RefCell::default());
-        Self { keys, case: case.clone(), reached, steps: 0, reduced: true, accounts: None }
+        Self {
+            keys,
+            case: case.clone(),
+            reached,
+            steps: 0,
+            reduced: true,
+            moves: Moves::default(),
+            sound: Prints::default(),
+            accounts: None,
+        }
     }
 
     /// Every state that can be reached, or the first in which something is wrong.
     fn search(mut self) -> (Seen, Result<(), String>) {
         fault::underflowed();
-        // Fingerprints are hashes already.
-        let mut known = HashSet::new();
+        let mut known = Prints::default();
         let result = self.visit(&mut known);
         (Seen { states: known.len(), steps: self.steps, reached: self.reached.into_inner() }, result)
     }
 
-    fn visit(&mut self, known: &mut HashSet<u128>) -> Result<(), String> {
+    fn visit(&mut self, known: &mut Prints<u128>) -> Result<(), String> {
         let start = self.onward(self.start())?;
         known.insert(start.print());
         let mut todo = vec![start];
         while let Some(state) = todo.pop() {
             for index in 0..state.actors.len() {
                 let Some(next) = self.checked(&state, index)? else { continue };
+                let next = self.written(&state, next, index)?;
                 let next = self.onward(next)?;
                 if known.insert(next.print()) {
                     todo.push(next);
+                    if known.len().is_multiple_of(MANY) {
+                        println!("… {} states, {} to go on from, {:?}", known.len(), todo.len(), self.case.claims);
+                    }
                 }
             }
         }
@@ -137,14 +158,19 @@ impl Searcher {
 
     /// One step of actor `index`, and whether all holds after it.
     fn checked(&mut self, state: &State, index: usize) -> Result<Option<State>, String> {
-        let Some(next) = self.step(state, index) else { return Ok(None) };
-        let next = next?;
+        let Some(taken) = self.step(state, index)? else { return Ok(None) };
+        self.take(state, index, &taken).map(Some)
+    }
+
+    /// The state after that step, if all holds in it.
+    fn take(&mut self, state: &State, index: usize, taken: &Move) -> Result<State, String> {
+        let next = self.after(state, index, taken);
         self.steps += 1;
         if let Some(accounts) = &mut self.accounts {
             accounts.insert(next.shelf.values.last_chunk::<2>().unwrap().each_ref().map(|value| value.print));
         }
         self.check(&next)?;
-        Ok(Some(next))
+        Ok(next)
     }
 
     fn start(&self) -> State {
@@ -154,7 +180,16 @@ impl Searcher {
         names.extend(vms.clone().map(|vm| keys.slot(vm, 0)));
         names.extend(SUBJECTS.map(|subject| keys.account(subject)));
         let values = names.iter().map(|_| Part::new(None)).collect();
-        let mut shelf = Shelf { keys: names.into(), values, broken: None, written: None, touched: None, calls: 0 };
+        let mut shelf = Shelf {
+            keys: names.into(),
+            values,
+            broken: None,
+            written: None,
+            touched: None,
+            missed: false,
+            deaf: false,
+            calls: 0,
+        };
         let mut actors = Vec::new();
         for vm in vms {
             let mut recovery = first_claimable(keys, 7, true, NOW, &mut shelf).unwrap().unwrap();
@@ -214,73 +249,20 @@ impl Searcher {
         shelf.calls = 1;
     }
 
-    /// One step of actor `index`: the state after it, or `None` when it has nothing to do.
-    fn step(&self, state: &State, index: usize) -> Option<Result<State, String>> {
-        let mut next = state.clone();
-        (next.shelf.written, next.shelf.touched, next.shelf.calls) = (None, None, 0);
-        let mut actor = Actor::clone(&state.actors[index].value);
-        let moved = match &mut actor {
-            Actor::Owner { by, job, doing } => self.own(*by, job, doing, &mut next),
-            Actor::Claimer { vm, by, doing } => self.rescue(*vm, by, doing, &mut next),
+    /// One step of `actor`; `false` when it has nothing to do.
+    fn act(&self, actor: &mut Actor, state: &mut State) -> Result<bool, String> {
+        match actor {
+            Actor::Owner { by, job, doing } => self.own(*by, job, doing, state),
+            Actor::Claimer { vm, by, doing } => self.rescue(*vm, by, doing, state),
             Actor::Ledger { said } => match self.case.says.get(*said) {
                 Some((level, granted)) => {
-                    self.grant(*level, *granted, &mut next.shelf);
+                    self.grant(*level, *granted, &mut state.shelf);
                     *said += 1;
                     Ok(true)
                 }
                 None => Ok(false),
             },
-            Actor::Ack { by, left, doing } => self.acknowledge(*by, left, doing, &mut next),
-        };
-        match moved {
-            Err(fault) => return Some(Err(fault)),
-            Ok(false) => return None,
-            Ok(true) => {}
-        }
-        assert!(next.shelf.calls <= 1, "one store call a step");
-        if let Err(fault) = self.lawful(state, &next) {
-            return Some(Err(fault));
-        }
-        if let Actor::Claimer { by: Some(by), doing: Rescue::Done, .. } = actor
-            && !self.case.after.is_empty()
-        {
-            actor = Actor::Owner { by, job: 0, doing: Box::new(Doing::Begin) };
-        }
-        next.actors[index] = Part::new(actor);
-        self.normalise(&mut next, index);
-        Some(Ok(next))
-    }
-
-    /// What actors expect of keys, under names that do not count how often they were written.
-    fn normalise(&self, state: &mut State, moved: usize) {
-        let Shelf { keys, values, broken, written, .. } = &state.shelf;
-        // A step that wrote has loaded nothing, so that whatever its own actor expects of that key is old as well.
-        let relabel = {
-            move |key: &[u8], expect: Expect| {
-                let position = keys.iter().position(|known| known == key).unwrap();
-                let overwritten = *written == Some(position);
-                let fresh = match expect {
-                    Expect::Absent => values[position].value.is_none(),
-                    Expect::Version(version) => version == PRESENT && !overwritten,
-                };
-                let blind = *broken == Some(Broken::BlindWrite) && position >= keys.len() - 2
-                    || *broken == Some(Broken::InsertRace) && expect == Expect::Absent;
-                match (fresh, blind) {
-                    (true, _) => Some(expect),
-                    (false, true) => Some(if expect == Expect::Absent { expect } else { super::edit::NEVER }),
-                    (false, false) => None,
-                }
-            }
-        };
-        for (index, actor) in state.actors.iter_mut().enumerate() {
-            if index != moved && written.is_none() {
-                continue;
-            }
-            let mut normal = Actor::clone(&actor.value);
-            normal.normalise(&relabel);
-            if normal != *actor.value {
-                *actor = Part::new(normal);
-            }
+            Actor::Ack { by, left, doing } => self.acknowledge(*by, left, doing, state),
         }
     }
 

@@ -45,7 +45,7 @@ impl Searcher {
     }
 
     /// What must hold in every state.
-    pub(super) fn check(&self, state: &State) -> Result<(), String> {
+    pub(super) fn check(&mut self, state: &State) -> Result<(), String> {
         if fault::underflowed() {
             return Err("more was released than was held".to_owned());
         }
@@ -54,38 +54,45 @@ impl Searcher {
         if calm && vms.clone().any(|vm| !matches!(self.slot(state, vm), Slot::Free)) {
             return Err("at rest a slot is not free".to_owned());
         }
+        for index in 0..SUBJECTS.len() {
+            let print = state.shelf.values[state.shelf.values.len() - SUBJECTS.len() + index].print;
+            if self.sound.insert((index, print)) || calm {
+                self.check_account(state, index, calm)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold of an account in every state; and when all rest, that it has what the ledger has.
+    fn check_account(&self, state: &State, index: usize, calm: bool) -> Result<(), String> {
+        let subject = SUBJECTS[index];
         let sent: u64 = state.ledger.value.values().map(|record| u64::from(record[0])).sum();
-        for (index, subject) in SUBJECTS.iter().enumerate() {
-            let bytes = state.shelf.value(&self.keys.account(subject));
-            let Some(account) = bytes.map(|bytes| Account::decode(subject, bytes).unwrap()) else {
-                if calm && sent > 0 {
-                    return Err(format!("at rest {subject} is missing"));
+        let bytes = state.shelf.value(&self.keys.account(subject));
+        let Some(account) = bytes.map(|bytes| Account::decode(subject, bytes).unwrap()) else {
+            return if calm && sent > 0 { Err(format!("at rest {subject} is missing")) } else { Ok(()) };
+        };
+        for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
+            let Some(entry) = account.entry(quota.id, Kind::of(&quota.window)) else { continue };
+            let bound = self.bound() * factor.max(1);
+            for period in periods(entry) {
+                let most = if quota.granted { quota.limit } else { allowance(&quota, &period) } + bound;
+                if period.used + period.held > most {
+                    return Err(format!("{subject}: used {} and held {} of {most}", period.used, period.held));
                 }
-                continue;
-            };
-            for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
-                let Some(entry) = account.entry(quota.id, Kind::of(&quota.window)) else { continue };
-                let bound = self.bound() * factor.max(1);
-                for period in periods(entry) {
-                    let most = if quota.granted { quota.limit } else { allowance(&quota, &period) } + bound;
-                    if period.used + period.held > most {
-                        return Err(format!("{subject}: used {} and held {} of {most}", period.used, period.held));
-                    }
-                }
-                let held: u64 = periods(entry).iter().map(|period| period.held).sum();
-                let used: u64 = periods(entry).iter().map(|period| period.used).sum();
-                let sum = used + held;
-                if sum > 2 * quota.limit + bound {
-                    return Err(format!("{subject}: {sum} in two windows of {}", quota.limit));
-                }
-                let used = used + entry.slices.sum();
-                if used > quota.limit * 2 + bound {
-                    return Err(format!("{subject}: {used} of {}", quota.limit));
-                }
-                let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
-                if calm && (used, held) != (wanted, 0) {
-                    return Err(format!("at rest {subject} has {entry:?}, the ledger says {wanted}"));
-                }
+            }
+            let held: u64 = periods(entry).iter().map(|period| period.held).sum();
+            let used: u64 = periods(entry).iter().map(|period| period.used).sum();
+            let sum = used + held;
+            if sum > 2 * quota.limit + bound {
+                return Err(format!("{subject}: {sum} in two windows of {}", quota.limit));
+            }
+            let used = used + entry.slices.sum();
+            if used > quota.limit * 2 + bound {
+                return Err(format!("{subject}: {used} of {}", quota.limit));
+            }
+            let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
+            if calm && (used, held) != (wanted, 0) {
+                return Err(format!("at rest {subject} has {entry:?}, the ledger says {wanted}"));
             }
         }
         Ok(())

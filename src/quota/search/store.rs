@@ -1,16 +1,22 @@
 //! The store of the search, and fingerprints of what was seen.
 
-use std::hash::{Hash, Hasher};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
 use super::Broken;
 use crate::quota::{Cell, Cells, Expect, StoreError};
 
 /// A value with its fingerprint, so that only what changed is hashed again.
-#[derive(Clone)]
 pub(super) struct Part<T> {
     pub(super) value: Rc<T>,
     pub(super) print: u128,
+}
+
+impl<T> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), print: self.print }
+    }
 }
 
 impl<T: Hash> Part<T> {
@@ -21,7 +27,14 @@ impl<T: Hash> Part<T> {
     }
 }
 
+/// What is known by its fingerprint, which takes no more than a quick hash.
+pub(super) type Known<K, V> = HashMap<K, V, BuildHasherDefault<Wide>>;
+
+/// Fingerprints that were seen.
+pub(super) type Prints<K> = HashSet<K, BuildHasherDefault<Wide>>;
+
 /// A 128-bit hash: with 10^8 states a collision has a chance of some 10^-23.
+#[derive(Default)]
 pub(super) struct Wide(pub(super) u64, pub(super) u64);
 
 impl Wide {
@@ -55,15 +68,22 @@ impl Hasher for Wide {
     }
 }
 
+/// What a key has.
+pub(super) type Value = Part<Option<Vec<u8>>>;
+
 /// The store: two keys a VM and the two accounts, each either missing or present. Versions need no numbers: see [`Relabel`].
 #[derive(Clone)]
 pub(super) struct Shelf {
     pub(super) keys: Rc<Vec<Vec<u8>>>,
-    pub(super) values: Vec<Part<Option<Vec<u8>>>>,
+    pub(super) values: Vec<Value>,
     pub(super) broken: Option<Broken>,
     pub(super) written: Option<usize>,
     /// Which key was called for last.
     pub(super) touched: Option<usize>,
+    /// The last call was a swap that changed nothing.
+    pub(super) missed: bool,
+    /// No swap changes anything, as if somebody were always faster.
+    pub(super) deaf: bool,
     pub(super) calls: u32,
 }
 
@@ -99,6 +119,8 @@ impl Cells for Shelf {
                 version == PRESENT && present || account && self.broken == Some(Broken::BlindWrite)
             }
         };
+        let fits = fits && !self.deaf;
+        self.missed = !fits;
         if fits {
             self.values[position] = Part::new(Some(value.to_vec()));
             self.written = Some(position);
