@@ -1,9 +1,11 @@
 """One Envoy a test (or module) on free ports, rendered from envoy/envoy.yaml, and stopped by the one who started it."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -45,10 +47,18 @@ KEY = {"authorization": "Bearer demo-alice"}
 CHAT = "/v1/chat/completions"
 
 
+# Those who run tests beside each other have a thousand ports each, below those that the kernel gives to whoever wants any:
+# between the moment when a port is found free and that when a server listens there, nobody else may get it.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = itertools.count(random.randrange(1_000))
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    while True:
+        port = 12_000 + WORKER % 20 * 1_000 + next(PORTS) % 1_000
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def stop_listening(listener):

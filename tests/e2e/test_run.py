@@ -13,6 +13,7 @@ import subprocess
 import threading
 
 import pytest
+from conftest import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORTS = ["PORT", "ADMIN_PORT", "COLLECTOR_PORT", "UPSTREAM_PORT"]
@@ -23,20 +24,12 @@ def farebox():
     return os.environ.get("FAREBOX", str(target / "debug" / "farebox"))
 
 
-def free_ports():
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    ports = {name: str(s.getsockname()[1]) for name, s in zip(PORTS, sockets)}
-    for s in sockets:
-        s.close()
-    return ports
-
-
 class Run:
     """A running `farebox run`; `said` is what it printed up to the last line of its guide."""
 
     def __init__(self, state, **variables):
         self.state = state
-        self.env = os.environ | free_ports() | {"STATE_DIR": str(state), "CONCURRENCY": "1"} | variables
+        self.env = os.environ | {name: str(free_port()) for name in PORTS} | {"STATE_DIR": str(state), "CONCURRENCY": "1"} | variables
         self.process = subprocess.Popen(
             [farebox(), "run"], cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
