@@ -126,7 +126,7 @@ pub(super) fn times(written: &str) -> Parsed<(u16, u16)> {
 pub(super) fn moment(written: &str, zone: &str) -> Parsed<u64> {
     let day = || {
         let date: jiff::civil::Date = written.parse().ok()?;
-        let zone = jiff::tz::TimeZone::get(zone).ok()?;
+        let zone = crate::zone::get(zone)?;
         Some(date.to_zoned_datetime(zone).ok()?.timestamp())
     };
     let moment = || written.parse::<jiff::Timestamp>().ok();
