@@ -153,6 +153,11 @@ fn by_key(headers: &[Header], credentials: &[String], keys: &[Key]) -> Result<us
     Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, "unknown key").into())
 }
 
+/// The key that a call is made with, once it is known whose it is. `None`: it has none.
+pub fn sent_key<'a>(headers: &'a [Header], bundle: &Bundle) -> Option<&'a [u8]> {
+    bundle.credentials.iter().find_map(|name| key_in(headers, name).ok().flatten())
+}
+
 /// The key in the header `name`; `None` when the header is absent or empty.
 fn key_in<'a>(headers: &'a [Header], name: &str) -> Result<Option<&'a [u8]>, Denial> {
     let mut values = headers.iter().filter(|(at, _)| at.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value);

@@ -120,6 +120,7 @@
 //!                                      # request that names two hosts needs both
 //!       paths: ["/v1/*"]               # without query, case counts; however a server may read it, decoded or resolved
 //!       methods: [POST, GET]
+//!       keys: [tp-]                    # optional, any: what the key of a call begins with; one without a key is refused then
 //!       request: {largest: 1 MiB}      # optional: by content-length before the body is read, else as soon as it is more
 //!       response:                      # optional, as are its keys
 //!         largest: 4 MiB               # in bytes as they come: a stream ends as at a length limit, a document is an error
@@ -162,6 +163,9 @@
 //!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and
 //!                                      # other (paths that no dialect knows)
 //!       modalities: [text, image]      # optional, any: what a prompt may hold; also audio, video, file
+//!       images: {most: 20, largest: 5 MiB, pixels: 16000000}   # optional, as are its keys: how many a call may have, those
+//!                                      # that it only points at too; bytes, and width times height, of each. How large one
+//!                                      # is that is not in the body, or tells no size, goes by `on_error`
 //!       tools:                         # optional, as are its keys: functions by name, tools of the provider's by kind
 //!                                      # (`web_search`, with or without its date). `deny` beats `allow`, in any case. Binds
 //!                                      # what a call offers and what the answer calls: a stream ends before such a call, a
@@ -185,8 +189,8 @@
 //!                                      # often in the conversation that is sent
 //!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
 //!                                      # to honest clients, and no wall
-//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
-//!                                      # calls; or pass
+//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, the size of
+//!                                      # `images`, or an answer's calls; or pass
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind, and in what is
@@ -206,8 +210,10 @@
 //!                                        # `tool_choice` and `service_tier`
 //!         on_error: deny                 # optional, deny: where something must be changed in a form, which cannot be,
 //!                                        # or text comes as numbers of tokens; or pass
-//!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
-//!                                        # of an answer that cannot be screened: deny, the default, or pass
+//!       output: {longest: 8000 tokens, secrets: redact, on_error: deny}   # the same in answers, without pseudonyms;
+//!                                        # `longest`: a call that asks for more is refused (`longest_output`), one that
+//!                                        # states no limit is given one; `on_error`, what becomes of an answer that
+//!                                        # cannot be screened: deny, the default, or pass
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
@@ -288,6 +294,7 @@ mod funding;
 mod guard;
 mod hold;
 mod identity;
+mod images;
 mod keys;
 mod models;
 mod names;

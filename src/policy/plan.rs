@@ -46,6 +46,8 @@ pub(super) struct PlanText {
     pub connectivity: Connectivity,
     /// Where the tier is stated.
     pub tier_at: Mark,
+    /// Where it says what keys begin with.
+    pub keys_at: Option<Mark>,
     /// The regions that its calls stay in, as written.
     pub regions: Vec<Spanned<String>>,
     /// Rules of `connectivity`, whose models are resolved later.
@@ -112,6 +114,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         failed_try_at: None,
         connectivity: Connectivity::default(),
         tier_at: entry.at,
+        keys_at: None,
         regions: Vec::new(),
         fallback: Vec::new(),
         models: Vec::new(),
@@ -151,14 +154,12 @@ pub(super) fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
 /// An amount of tokens, in whole tokens.
 pub(super) fn tokens_only(written: &str) -> Result<u64, Complaint> {
     match amount(written)? {
-        (0, _) => Err(Complaint::new(
-            Code::BadValue,
-            "the longest input must be above zero",
-            "write for example `128000 tokens`",
-        )),
+        (0, _) => {
+            Err(Complaint::new(Code::BadValue, "the longest must be above zero", "write for example `128000 tokens`"))
+        }
         (micro, Unit::Tokens | Unit::InputTokens) => Ok(micro / crate::quota::MICRO),
         (_, unit) => {
-            let message = format!("the longest input is stated in tokens, not in {}", unit.words());
+            let message = format!("the longest is stated in tokens, not in {}", unit.words());
             Err(Complaint::new(Code::BadValue, message, "write for example `128000 tokens`"))
         }
     }

@@ -141,6 +141,14 @@ pub(super) fn moment(written: &str, zone: &str) -> Parsed<u64> {
     })
 }
 
+/// A size above nothing.
+pub(super) fn some_bytes(written: &str) -> Parsed<u64> {
+    match size(written)? {
+        0 => Err(Complaint::new(Code::BadValue, "the largest size must be above zero", "write for example `1 MiB`")),
+        bytes => Ok(bytes),
+    }
+}
+
 /// Why a number is none.
 enum Fault {
     Form,

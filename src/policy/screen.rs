@@ -51,7 +51,8 @@ const INPUT: [&str; 13] = [
     "on_error",
 ];
 
-const OUTPUT: [&str; 12] = [
+const OUTPUT: [&str; 13] = [
+    "longest",
     "secrets",
     "email",
     "phone",

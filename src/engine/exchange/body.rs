@@ -123,7 +123,7 @@ impl Exchange {
                 }
             };
         let bound = bound.max(ceiling);
-        let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
+        let declared = call.output_limit.unwrap_or_else(|| guard::unstated_output(plan));
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let size = Size {

@@ -58,7 +58,8 @@ impl Exchange {
         let asks_balance =
             method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
         let address = source::client_address(peer, headers, bundle.trusted_proxies);
-        let head = Head { plan, now, headers, method, path, address, dialect: self.dialect, asks_balance };
+        let key = identity::sent_key(headers, &bundle);
+        let head = Head { plan, now, headers, key, method, path, address, dialect: self.dialect, asks_balance };
         guard::head(&head, &mut self.trace, effects)?;
         if asks_balance {
             return Err(Turn::Balance(seat));
