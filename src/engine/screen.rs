@@ -60,6 +60,9 @@ const ANSWER: &str = "answer";
 
 /// What was found, in words that do not tell it.
 fn described(rule: &Rule, finding: &Finding) -> String {
+    if rule.name.starts_with("injection.") {
+        return format!("what looks like an instruction to the model ({})", rule.name);
+    }
     match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
         (true, _) => format!("what looks like a secret ({})", finding.shape),
         (false, false) => format!("what looks like personal data ({})", finding.shape),

@@ -205,6 +205,11 @@
 //!         bank_card: redact
 //!         passport: observe              # behind the word
 //!         ssn: redact
+//!         injection: {markup: deny}      # words by which a text becomes an instruction to the model: `override` (earlier
+//!                                        # ones no longer count), `reveal` (tell them), `unbind` (there are no rules), and
+//!                                        # `markup` (of chat templates). deny, redact, tag or observe, for those not named
+//!                                        # too; or one word for all. By their usual wording alone, mostly English and
+//!                                        # Chinese: what is said otherwise is not found, and what only quotes it is
 //!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
 //!         keywords: {words: [project falcon], action: deny}         # any case; not in the words of settings, such as
 //!                                        # `tool_choice` and `service_tier`

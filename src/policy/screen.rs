@@ -4,8 +4,8 @@ use super::bundle::{Mode, OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, text};
 use super::plan::PlanText;
-use super::tree::{Mark, Node};
-use crate::scan::{Action, LONGEST_MATCH, Refused, Scanner, Selection, Topic, check_pattern};
+use super::tree::{Mark, Node, Value};
+use crate::scan::{Action, Injection, LONGEST_MATCH, Refused, Scanner, Selection, Topic, check_pattern};
 
 /// The most patterns of a side, and the most keywords.
 const MOST: usize = 64;
@@ -35,7 +35,7 @@ pub(super) struct Screens {
     pub output: Option<Screen>,
 }
 
-const INPUT: [&str; 13] = [
+const INPUT: [&str; 14] = [
     "longest",
     "secrets",
     "email",
@@ -46,6 +46,7 @@ const INPUT: [&str; 13] = [
     "bank_card",
     "passport",
     "ssn",
+    "injection",
     "patterns",
     "keywords",
     "on_error",
@@ -94,6 +95,9 @@ pub(super) fn read<'a>(
         let action = action(node, &fields.path(topic.name()), side, faults);
         selection.topics.extend(action.map(|action| (topic, action)));
     }
+    if let Some(node) = fields.optional("injection") {
+        selection.injection = injection(node, &fields.path("injection"), faults);
+    }
     if let Some(node) = fields.optional("patterns") {
         selection.patterns = patterns(node, &fields.path("patterns"), side, faults);
     }
@@ -127,9 +131,31 @@ fn action(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Option<Ac
     choice(node, what, known, faults)
 }
 
+/// One word for all of them, or one for some, by name: the others observe. A text cannot be hidden that is meant to be read,
+/// so there are no hashes and names for it.
+fn injection(node: &Node, what: &str, faults: &mut Faults) -> Vec<(Injection, Action)> {
+    const WORDS: [(&str, Action); 4] =
+        [("deny", Action::Deny), ("redact", Action::Redact), ("tag", Action::Tag), ("observe", Action::Observe)];
+    if !matches!(node.value, Value::Map(_)) {
+        let action = choice(node, what, &WORDS, faults);
+        return action.map(|action| Injection::ALL.map(|each| (each, action)).to_vec()).unwrap_or_default();
+    }
+    let names = Injection::ALL.map(Injection::name);
+    let Some(fields) = Fields::of(node, what, &names, faults) else { return Vec::new() };
+    if names.iter().all(|name| fields.optional(name).is_none()) {
+        let help = "write `observe`, or for example `{markup: deny}`";
+        faults.add(node.at, Code::MissingKey, "this rule says nothing of injected instructions", help);
+    }
+    let action = |each: Injection, faults: &mut Faults| {
+        let Some(node) = fields.optional(each.name()) else { return Some(Action::Observe) };
+        choice(node, &fields.path(each.name()), &WORDS, faults)
+    };
+    Injection::ALL.into_iter().filter_map(|each| Some((each, action(each, faults)?))).collect()
+}
+
 fn patterns(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Vec<(String, String, Action)> {
     let entries = map(node, what, faults).unwrap_or_default();
-    if entries.is_empty() && matches!(node.value, super::tree::Value::Map(_)) {
+    if entries.is_empty() && matches!(node.value, Value::Map(_)) {
         faults.add(node.at, Code::BadValue, format!("{what} names no pattern"), "name one, or leave the key out");
     }
     few(entries.get(MOST).map(|entry| entry.at), what, faults);
