@@ -276,7 +276,8 @@ fn method(written: &str) -> Result<String, Complaint> {
     Err(Complaint::new(Code::BadValue, format!("{} is no method", shown(written)), help))
 }
 
-fn networks(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> Vec<IpNet> {
+/// A list of networks and addresses.
+pub(super) fn networks(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> Vec<IpNet> {
     let Some(node) = fields.optional(key) else { return Vec::new() };
     let items = list(node, &fields.path(key), faults).unwrap_or_default();
     items.iter().filter_map(|item| form(item, &fields.path(key), faults, network)).map(|net| net.value).collect()

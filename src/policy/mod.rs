@@ -28,6 +28,9 @@
 //!   - {san: uri, seat: "spiffe://acme.test/seat/*", unreadable: deny}   # optional: the first URI (or `dns` name) of the
 //!                                      # peer's certificate, of which `*` is the seat; another one says nothing. Envoy must
 //!                                      # verify it (`trusted_ca`). `unreadable`, for `jwt` too: deny, the default, or ignore
+//!   - {header: x-user, seat: "*", from: [10.0.0.5]}   # optional: a header in which a proxy in front names the seat. It is
+//!                                      # believed on connections from there, by the address of the connection itself, and
+//!                                      # goes no further; what comes from elsewhere, or twice, is `unreadable`
 //! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
 //! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for

@@ -36,7 +36,8 @@ impl Exchange {
         }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
         self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
-        let seat = match identity::identify(headers, vouched, &bundle) {
+        let vouched = identity::heard(&bundle, vouched, headers, peer);
+        let seat = match identity::identify(headers, &vouched, &bundle) {
             Ok(Caller { seat, passed_over }) => {
                 unread_identities("pass", passed_over, effects);
                 seat
