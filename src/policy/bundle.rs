@@ -9,6 +9,7 @@ use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
 pub use super::agents::{Loops, Repeats};
+pub use super::audit::Audit;
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming, Timeouts};
 pub use super::fallback::{Fallback, LONGEST_REST_MS};

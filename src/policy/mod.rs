@@ -222,6 +222,11 @@
 //!                                        # `longest`: a call that asks for more is refused (`longest_output`), one that
 //!                                        # states no limit is given one; `on_error`, what becomes of an answer that
 //!                                        # cannot be screened: deny, the default, or pass
+//!       audit: metadata                # optional, none: what records keep beside figures. `metadata`: the caller's address,
+//!                                      # `user-agent`, path and what was found; `bodies`: also what was asked and answered,
+//!                                      # as it left here, the last 16 KiB of each: without anything that `input` could look
+//!                                      # for by name, and without the plan's own patterns and keywords. Refused calls, those
+//!                                      # that go through unmetered, and those whose VM died leave none; it needs a collector
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
@@ -292,6 +297,7 @@ pub mod unit;
 
 mod agents;
 mod assign;
+mod audit;
 mod band;
 mod compile;
 mod connectivity;

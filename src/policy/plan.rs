@@ -1,5 +1,6 @@
 //! Plans as written: tokens, connectivity, security.
 
+use super::audit::AuditText;
 use super::bundle::{HoldRule, PriceOf, Warn};
 use super::connectivity::{self, Connectivity};
 use super::diagnostic::{Code, Complaint, Faults};
@@ -59,6 +60,7 @@ pub(super) struct PlanText {
     pub security: Security,
     pub input: Option<ScreenText>,
     pub output: Option<ScreenText>,
+    pub audit: Option<AuditText>,
 }
 
 impl PlanText {
@@ -122,6 +124,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         security: Security::default(),
         input: None,
         output: None,
+        audit: None,
     };
     let what = format!("plans.{}", entry.key);
     let Some(fields) = Fields::of(&entry.value, what, &["was", "tokens", "connectivity", "security"], faults) else {

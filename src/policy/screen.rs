@@ -1,5 +1,6 @@
 //! What texts are screened for, as written and as compiled.
 
+use super::audit::{self, Audit, AuditText, Level};
 use super::bundle::{Mode, OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, text};
@@ -33,6 +34,8 @@ pub(super) struct ScreenText {
 pub(super) struct Screens {
     pub input: Option<Screen>,
     pub output: Option<Screen>,
+    /// What records keep.
+    pub audit: Audit,
 }
 
 const INPUT: [&str; 14] = [
@@ -236,31 +239,56 @@ fn keywords(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Option<
     Some((words, action?)).filter(|(words, _)| !words.is_empty())
 }
 
-/// Compiles the screens of all plans; those that look for the same share their detectors. A policy that only observes
-/// only counts what is found.
-pub(super) fn compile(plans: &[PlanText], mode: Mode, faults: &mut Faults) -> Vec<Screens> {
-    let mut known: Vec<(Selection, Scanner)> = Vec::new();
-    let mut one = |written: &Option<ScreenText>, faults: &mut Faults| {
-        let ScreenText { at, selection, on_error } = written.as_ref()?;
-        let (selection, on_error) = match mode {
-            Mode::Enforce => (selection.clone(), *on_error),
-            Mode::Observe => (selection.observed(), OnUnknown::Pass),
-        };
-        if let Some((_, scanner)) = known.iter().find(|(other, _)| *other == selection) {
-            return Some(Screen { scanner: scanner.clone(), on_error });
+impl ScreenText {
+    /// What it looks for.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+}
+
+/// Detectors that are compiled; those that look for the same are one.
+#[derive(Default)]
+struct Known(Vec<(Selection, Scanner)>);
+
+impl Known {
+    fn scanner(&mut self, selection: Selection, at: Mark, faults: &mut Faults) -> Option<Scanner> {
+        if let Some((_, scanner)) = self.0.iter().find(|(other, _)| *other == selection) {
+            return Some(scanner.clone());
         }
-        match Scanner::new(&selection) {
-            Ok(scanner) => {
-                known.push((selection, scanner.clone()));
-                Some(Screen { scanner, on_error })
-            }
+        let Ok(scanner) = Scanner::new(&selection) else {
             // Each pattern by itself has been looked at.
-            Err(_) => {
-                let help = "keep fewer patterns and keywords, or smaller ones";
-                faults.add(*at, Code::TooLarge, "what is looked for here is too large when compiled together", help);
-                None
+            let help = "keep fewer patterns and keywords, or smaller ones";
+            faults.add(at, Code::TooLarge, "what is looked for here is too large when compiled together", help);
+            return None;
+        };
+        self.0.push((selection, scanner.clone()));
+        Some(scanner)
+    }
+}
+
+/// Compiles the screens of all plans. A policy that only observes only counts what is found; its records keep no more of a
+/// call for that.
+pub(super) fn compile(plans: &[PlanText], mode: Mode, faults: &mut Faults) -> Vec<Screens> {
+    let mut known = Known::default();
+    let mut one = |plan: &PlanText, faults: &mut Faults| {
+        let mut side = |written: &Option<ScreenText>, faults: &mut Faults| {
+            let ScreenText { at, selection, on_error } = written.as_ref()?;
+            let (selection, on_error) = match mode {
+                Mode::Enforce => (selection.clone(), *on_error),
+                Mode::Observe => (selection.observed(), OnUnknown::Pass),
+            };
+            Some(Screen { scanner: known.scanner(selection, *at, faults)?, on_error })
+        };
+        let (input, output) = (side(&plan.input, faults), side(&plan.output, faults));
+        let audit = match plan.audit {
+            None | Some(AuditText { level: Level::None, .. }) => Audit::None,
+            Some(AuditText { level: Level::Metadata, .. }) => Audit::Metadata,
+            Some(AuditText { level: Level::Bodies, at }) => {
+                let hidden = audit::hidden(&[&plan.input, &plan.output]);
+                known.scanner(hidden, at, faults).map_or(Audit::None, Audit::Bodies)
             }
-        }
+        };
+        Screens { input, output, audit }
     };
-    plans.iter().map(|plan| Screens { input: one(&plan.input, faults), output: one(&plan.output, faults) }).collect()
+    plans.iter().map(|plan| one(plan, faults)).collect()
 }

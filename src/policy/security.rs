@@ -3,6 +3,7 @@
 use globset::GlobMatcher;
 
 use super::agents::{self, Loops, Repeats};
+use super::audit::{self, Audit};
 use super::bundle::{OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, listed, shown};
 use super::document::is_header_name;
@@ -52,6 +53,8 @@ pub struct Security {
     pub input: Option<Screen>,
     /// What the texts of answers are screened for. `None`: nothing.
     pub output: Option<Screen>,
+    /// What records keep of calls beside their figures.
+    pub audit: Audit,
     /// What happens where a guard cannot read what it is to judge.
     pub on_error: OnUnknown,
     /// Guards that only observe. Screens say so by their actions.
@@ -77,6 +80,7 @@ impl Default for Security {
             longest_output: None,
             input: None,
             output: None,
+            audit: Audit::None,
             on_error: OnUnknown::Deny,
             observe: Vec::new(),
         }
@@ -127,7 +131,7 @@ const GUARDS: [Guard; 12] = [
     Guard::LongestOutput,
 ];
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "models",
     "force_model",
     "endpoints",
@@ -141,6 +145,7 @@ const KEYS: [&str; 15] = [
     "loops",
     "input",
     "output",
+    "audit",
     "on_error",
     "observe",
 ];
@@ -162,6 +167,7 @@ pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Fa
     let (input, longest_at, longest_input) = side("input", Side::Input, faults).unwrap_or_default();
     let (output, longest_output_at, longest_output) = side("output", Side::Output, faults).unwrap_or_default();
     (plan.input, plan.output) = (input, output);
+    plan.audit = audit::read(&fields, faults);
     plan.security.longest_input = longest_input;
     plan.security.longest_output = longest_output;
     let security = &mut plan.security;

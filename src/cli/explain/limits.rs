@@ -1,7 +1,10 @@
 //! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{FailedTry, Fallback, Guard, HostMode, Images, Loops, Plan, Repeats, Retry, Timeouts};
+use crate::engine::audit::LONGEST;
+use crate::policy::bundle::{
+    Audit, FailedTry, Fallback, Guard, HostMode, Images, Loops, Plan, Repeats, Retry, Timeouts,
+};
 
 /// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
@@ -43,6 +46,16 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         said.push(format!("calls ask for {longest} output tokens at most (longest_output), {then}"));
     }
     said.extend(plan.security.images.map(|images| pictures(images, noted(Guard::Images))));
+    match plan.security.audit {
+        Audit::None => {}
+        Audit::Metadata => {
+            said.push("records keep from where and by what a call came, and what was found (audit)".to_owned())
+        }
+        Audit::Bodies(_) => said.push(format!(
+            "records keep from where and by what a call came, what was found, and the last {LONGEST} bytes of what was \
+             asked and answered, without secrets and personal data (audit)"
+        )),
+    }
     let regions = &plan.connectivity.regions;
     if !regions.is_empty() {
         said.push(format!("calls stay in {} (regions), {}", regions.join(", "), noted(Guard::Regions)));
@@ -121,9 +134,10 @@ models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base
 plans:
   p:
     connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], retry: {on: [connect-failure, reset, 429], tries: 3, each: 10s}, fallback: [{models: [m, n-*], to: o}], keys: [tp-, cp-], observe: [idle, keys]}
-    security: {clients: {allow: [codex*]}, images: {most: 20, largest: 5 MiB}, output: {longest: 8000 tokens}, repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
+    security: {audit: bodies, clients: {allow: [codex*]}, images: {most: 20, largest: 5 MiB}, output: {longest: 8000 tokens}, repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
+collector: {cluster: c}
 ";
         let bundle = policy::compile(text, "p").unwrap();
         let of = |host| lines(bundle.plans.first().unwrap(), host);
@@ -141,6 +155,7 @@ assign: [{otherwise: p}]
                 "clients are those that the plan takes (clients), as they say themselves, else they are refused",
                 "calls ask for 8000 output tokens at most (longest_output), else they are refused",
                 "calls have 20 images, 5242880 bytes an image at most (images), else they are refused",
+                "records keep from where and by what a call came, what was found, and the last 16384 bytes of what was asked and answered, without secrets and personal data (audit)",
                 "calls stay in eu, us (regions), else they are refused",
                 "a call is tried up to 3 times (retry), after connect-failure, reset, 429: each within 10s, all within 30s and Envoy's pauses between them; one that fails costs nothing",
                 "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",

@@ -48,6 +48,8 @@ pub(in crate::engine) struct Prepared {
     pub retold: bool,
     /// Who knows what was replaced by names.
     pub mask: Mask,
+    /// What was found in its texts.
+    pub findings: Vec<String>,
 }
 
 impl Exchange {
@@ -155,6 +157,7 @@ impl Exchange {
             not_before_ms: if slow_ms > 0 { now.mono_ms.saturating_add(slow_ms) } else { 0 },
             retold,
             mask,
+            findings: found.list(),
         })
     }
 

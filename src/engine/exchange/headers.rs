@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Exchange, JSON, TIER_HEADER, Turn, no_plan};
+use crate::engine::audit::Trail;
 use crate::engine::bill::session_account;
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow};
@@ -65,6 +66,7 @@ impl Exchange {
         if asks_balance {
             return Err(Turn::Balance(seat));
         }
+        self.trail = Trail::of(plan, headers, path, address).map(Box::new);
         for name in identity::names(headers, |name| plan.security.strips(name)) {
             effects.push(Effect::RemoveRequestHeader(name));
         }
