@@ -48,7 +48,7 @@ def test_how_a_call_came_and_what_was_found_in_it(stack, stream):
 @pytest.mark.parametrize("stream", [False, True])
 def test_texts_are_kept_without_what_has_a_name(stack, path, stream):
     got, audit = kept(stack, "cat", path, stream=stream)
-    assert "IOSFODNN7" in got.replace('"}', "") or stream, "the plan itself hides nothing of it"
+    assert stream or SECRET in got, "the plan itself hides nothing of it"
     assert audit["findings"] == ["email:pseudonym:1"]
     assert audit["prompt"].endswith("The key [redacted] is of [EMAIL_1], phone [redacted]; that is all."), audit
     assert audit["answer"] == "The key [redacted] is of [redacted], phone [redacted]; that is all.", audit
