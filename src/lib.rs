@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`now`] | time, as a parameter |
 //! | `order` | sorting, in little code |
+//! | `zone` | the time zones of the IANA database |
 //! | [`policy`] | YAML or JSON in, a compiled [`Bundle`](policy::Bundle) out; its docs are the language's reference |
 //! | [`meter`] | bytes in, [`Usage`](meter::usage::Usage) out: dialects, framing, counting |
 //! | [`scan`] | text in, findings out: secrets and personal data, in whole texts and in streams |
@@ -90,6 +91,7 @@
 
 pub mod now;
 mod order;
+mod zone;
 
 pub mod meter;
 pub mod policy;

@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("now", &[]),
     ("order", &[]),
+    ("zone", &[]),
     ("meter", &["meter", "order"]),
     ("scan", &["scan", "order"]),
-    ("quota", &["quota", "now"]),
+    ("quota", &["quota", "now", "zone"]),
     ("report", &["report", "meter", "quota", "now"]),
-    ("policy", &["policy", "meter", "scan", "quota", "now", "order"]),
+    ("policy", &["policy", "meter", "scan", "quota", "now", "order", "zone"]),
     ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now", "order"]),
     ("envoy", &["envoy", "engine", "policy", "meter", "quota", "now"]),
     ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
-    ("collector", &["collector", "report", "meter", "quota", "now"]),
+    ("collector", &["collector", "report", "meter", "quota", "now", "zone"]),
     ("upstream", &["upstream"]),
 ];
 

@@ -14,7 +14,9 @@ use crate::collector::amount::Amount;
 use crate::engine::bill::Bill;
 use crate::engine::overshoot::{self, Bound};
 use crate::policy;
-use crate::policy::bundle::{Bundle, HoldSize, Model, Pack, Plan, PlanQuota, Relief, Role, Seat, StreamHold};
+use crate::policy::bundle::{
+    Bundle, By, HoldSize, Model, OnUnknown, Pack, Plan, PlanQuota, Relief, Role, Seat, StreamHold, Voucher,
+};
 use crate::policy::price::{FactorLine, Rates};
 use crate::quota::{AnniversaryPeriod, CalendarPeriod, Window};
 
@@ -221,6 +223,16 @@ fn relief(relief: &Relief) -> String {
 /// What holds for every plan.
 fn everywhere(bundle: &Bundle) -> String {
     let mut said = String::new();
+    for Voucher { by, unreadable, .. } in &bundle.vouchers {
+        let By::Header { name, from } = by else { continue };
+        let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+        let then = if *unreadable == OnUnknown::Deny { "refused" } else { "passed over, and counted" };
+        let _ = writeln!(
+            said,
+            "the header `{name}` says who calls on connections from {}; from elsewhere it is {then}",
+            from.join(", ")
+        );
+    }
     if bundle.collector.is_none() {
         said.push_str("there is no collector: every Envoy has all limits for itself, and its counters end with it\n");
     }

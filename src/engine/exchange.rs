@@ -11,6 +11,7 @@ mod vet;
 
 use std::rc::Rc;
 
+use super::audit::Trail;
 use crate::engine::accounts::Accounts;
 use crate::engine::bill::Bill;
 use crate::engine::denial::{Denial, Kind};
@@ -58,6 +59,8 @@ pub struct Exchange {
     named: Option<Vec<u8>>,
     /// What guards have found that only observe.
     trace: Trace,
+    /// What its record keeps beside its figures.
+    trail: Option<Box<Trail>>,
 }
 
 enum State {
@@ -112,6 +115,7 @@ impl Exchange {
             session: 0,
             named: None,
             trace: Trace::default(),
+            trail: None,
         }
     }
 
@@ -288,6 +292,7 @@ impl Exchange {
         open.judge_calls(&self.bundle, effects);
         open.screen(&self.bundle, chunk, &course, now, before, effects);
         let kept = open.keep(chunk, &course, before, effects);
+        open.listen(chunk, &course, before, effects);
         match course {
             Course::On if kept => Flow::Hold,
             Course::On => Flow::Continue,

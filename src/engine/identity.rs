@@ -7,12 +7,15 @@
 //! A key reaches us in the clear and is never kept, logged or sent on. The policy holds hashes only, and the
 //! comparison visits every known hash whatever it finds, so that its time tells nothing about which one was near.
 
+use std::net::IpAddr;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::denial::{Denial, Kind};
 use super::event::{Header, Vouched};
-use crate::policy::bundle::{Bundle, Key, OnUnknown, Voucher};
+use super::source;
+use crate::policy::bundle::{Bundle, By, Key, OnUnknown, Voucher};
 
 /// Headers that providers read keys from. They are taken off every metered call, whether or not this policy
 /// reads them: the provider's key is put in behind the filter, and one of the client's own would spend past it.
@@ -31,6 +34,25 @@ pub struct Caller {
     pub seat: usize,
     /// Vouchers that said something unreadable, and were passed over as the policy says.
     pub passed_over: u64,
+}
+
+/// What all vouchers say: those that the host has asked, and proxies in front, which speak by a header. Such a header is
+/// believed where the connection's own `peer` is one of them; of any other, or of one whose address is not known, it is as
+/// unreadable as one that is there twice.
+pub fn heard(bundle: &Bundle, told: &[Vouched], headers: &[Header], peer: Option<IpAddr>) -> Vec<Vouched> {
+    let one = |(at, voucher): (usize, &Voucher)| {
+        let By::Header { name, from } = &voucher.by else { return told.get(at).cloned().unwrap_or_default() };
+        let mut values = headers.iter().filter(|(at, _)| at.eq_ignore_ascii_case(name.as_bytes()));
+        match (values.next(), values.next()) {
+            (None, _) => Vouched::Nothing,
+            (Some((_, value)), None) if value.trim_ascii().is_empty() => Vouched::Nothing,
+            (Some((_, value)), None) if !from.is_empty() && source::allowed(peer, from) => {
+                Vouched::Says(value.trim_ascii().to_vec())
+            }
+            _ => Vouched::Unreadable,
+        }
+    };
+    bundle.vouchers.iter().enumerate().map(one).collect()
 }
 
 /// Whose call it is: by the keys in `headers`, and by what is `vouched`.
@@ -102,7 +124,12 @@ fn stranger(voucher: &Voucher) -> Denial {
 }
 
 fn unreadable(voucher: &Voucher) -> Denial {
-    let text = format!("what the {} says of the caller cannot be read", voucher.name());
+    let text = match &voucher.by {
+        By::Header { name, .. } => {
+            format!("the header `{name}` is not believed here; send it once, through the proxy that sets it")
+        }
+        By::Jwt { .. } | By::San(_) => format!("what the {} says of the caller cannot be read", voucher.name()),
+    };
     Denial::guard(Kind::Unauthenticated, RULE, text.clone(), text)
 }
 
@@ -111,6 +138,9 @@ fn nobody(credentials: &[String], vouchers: &[Voucher]) -> Denial {
     let by_key = format!("no key was sent; send one in `{names}` (`authorization` as `Bearer <key>`)");
     let (outside, inside) = match (credentials, vouchers) {
         (_, []) => (by_key, "no key"),
+        ([], _) if vouchers.iter().all(|voucher| voucher.header().is_some()) => {
+            ("nobody says who calls; call through the proxy that does".to_owned(), "no identity")
+        }
         ([], _) => ("nobody says who calls; send a token, or show a client certificate".to_owned(), "no identity"),
         _ => (format!("{by_key}, a token, or show a client certificate"), "no identity"),
     };
@@ -151,6 +181,11 @@ fn by_key(headers: &[Header], credentials: &[String], keys: &[Key]) -> Result<us
         return Err(conflict("more than one key was sent; send one").into());
     }
     Err(Denial::guard(Kind::Unauthenticated, RULE, UNKNOWN, "unknown key").into())
+}
+
+/// The key that a call is made with, once it is known whose it is. `None`: it has none.
+pub fn sent_key<'a>(headers: &'a [Header], bundle: &Bundle) -> Option<&'a [u8]> {
+    bundle.credentials.iter().find_map(|name| key_in(headers, name).ok().flatten())
 }
 
 /// The key in the header `name`; `None` when the header is absent or empty.
@@ -199,10 +234,12 @@ pub fn seat_by_key(key: &[u8], keys: &[Key]) -> Option<usize> {
 }
 
 /// The request headers to take off before the request goes upstream: whatever may carry a credential of the
-/// client, and whatever begins with `x-farebox-`; with `_` for `-` too, because servers of the CGI family read both as the
+/// client or say who it is, and whatever begins with `x-farebox-`; with `_` for `-` too, because servers of the CGI family read both as the
 /// same header. Each name once, in lower case.
 pub fn credential_headers(headers: &[Header], bundle: &Bundle) -> Vec<String> {
-    strip_list(headers, &bundle.credentials)
+    let told = bundle.vouchers.iter().filter_map(Voucher::header);
+    let known: Vec<&String> = bundle.credentials.iter().chain(told).collect();
+    strip_list(headers, &known)
 }
 
 /// The names of the headers that are `wanted`, also with `_` for `-`, pseudo-headers left out: each once, in lower case.
@@ -218,7 +255,7 @@ pub fn names(headers: &[Header], wanted: impl Fn(&str) -> bool) -> Vec<String> {
     names
 }
 
-fn strip_list(headers: &[Header], credentials: &[String]) -> Vec<String> {
+fn strip_list(headers: &[Header], credentials: &[&String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headers {
         let carries = |known: &str| same_name(name, known.as_bytes());
@@ -247,7 +284,7 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use sha2::{Digest, Sha256};
 
-    use super::{Unkeyed, by_key, identify, nobody, seat_by_key, strip_list};
+    use super::{Unkeyed, by_key, credential_headers, heard, identify, nobody, seat_by_key, strip_list};
     use crate::engine::denial::{Denial, Kind};
     use crate::engine::event::{Header, Vouched};
     use crate::policy::bundle::{Bundle, Key};
@@ -429,6 +466,61 @@ mod tests {
         }
     }
 
+    /// As above, with a proxy in front at 10.0.0.5 in place of the token.
+    fn behind_a_proxy(unreadable: &str) -> Bundle {
+        let hash: String = Sha256::digest("demo-alice").iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [x-api-key]}}, {{header: X-User, seat: \"u-*\", \
+             from: [10.0.0.5, \"fd00::/8\"], unreadable: {unreadable}}}]\n\
+             models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{}}}}\n\
+             seats: {{alice: {{org: o, keys: [\"sha256:{hash}\"]}}, bob: {{org: o}}}}\nassign: [{{otherwise: p}}]\n"
+        );
+        crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    fn through(bundle: &Bundle, peer: &str, pairs: &[(&str, &str)]) -> Result<(usize, u64), Kind> {
+        let sent = headers(pairs);
+        let said = heard(bundle, &[], &sent, peer.parse().ok());
+        identify(&sent, &said, bundle).map(|who| (who.seat, who.passed_over)).map_err(|denial| denial.kind)
+    }
+
+    #[test]
+    fn a_header_is_believed_behind_its_proxy_alone() {
+        let bundle = behind_a_proxy("deny");
+        assert_eq!(through(&bundle, "10.0.0.5", &[("x-user", "u-bob")]), Ok((1, 0)));
+        assert_eq!(through(&bundle, "::ffff:10.0.0.5", &[("X-USER", " u-bob ")]), Ok((1, 0)));
+        assert_eq!(through(&bundle, "fd00::7", &[("x-user", "u-alice"), ("x-api-key", "demo-alice")]), Ok((0, 0)));
+        for elsewhere in ["10.0.0.6", "127.0.0.1", "nobody knows"] {
+            let forged = [("x-user", "u-bob"), ("x-forwarded-for", "10.0.0.5")];
+            assert_eq!(through(&bundle, elsewhere, &forged), Err(Kind::Unauthenticated), "{elsewhere}");
+            let beside = [("x-user", "u-alice"), ("x-api-key", "demo-alice")];
+            assert_eq!(through(&bundle, elsewhere, &beside), Err(Kind::Unauthenticated), "{elsewhere}");
+            let ignored = behind_a_proxy("ignore");
+            assert_eq!(through(&ignored, elsewhere, &beside), Ok((0, 1)), "{elsewhere}");
+            assert_eq!(through(&ignored, elsewhere, &forged), Err(Kind::Unauthenticated), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_says_is_one_name_and_contradicts_nobody() {
+        let bundle = behind_a_proxy("deny");
+        let at = |pairs: &[(&str, &str)]| through(&bundle, "10.0.0.5", pairs);
+        assert_eq!(at(&[("x-user", "u-bob"), ("x-user", "u-bob")]), Err(Kind::Unauthenticated));
+        assert_eq!(at(&[("x-user", "u-bob"), ("x-api-key", "demo-alice")]), Err(Kind::Conflict));
+        assert_eq!(at(&[("x-user", "u-mallory")]), Err(Kind::Unauthenticated));
+        assert_eq!(at(&[("x-user", "u-"), ("x-api-key", "demo-alice")]), Err(Kind::Unauthenticated));
+        assert_eq!(at(&[("x-user", "bob")]), Err(Kind::Unauthenticated), "it is none of that proxy's names");
+        assert_eq!(at(&[("x-user", ""), ("x-api-key", "demo-alice")]), Ok((0, 0)), "it says nothing");
+        assert_eq!(at(&[("x_user", "u-bob")]), Err(Kind::Unauthenticated));
+    }
+
+    #[test]
+    fn the_header_of_a_proxy_goes_no_further() {
+        let bundle = behind_a_proxy("deny");
+        let sent = headers(&[("x-user", "u-bob"), ("X_User", "u-bob"), ("x-users", "stays")]);
+        assert_eq!(credential_headers(&sent, &bundle), ["x-user", "x_user"]);
+    }
+
     #[test]
     fn what_cannot_be_read_is_refused_or_passed_over_as_the_policy_says() {
         // A number comes as the eight bytes of a float, a list as lengths and texts.
@@ -455,7 +547,7 @@ mod tests {
             ("x-team-key", "k"),
             ("anthropic-version", "2023-06-01"),
         ]);
-        let strip = strip_list(&sent, &[String::from("x-team-key")]);
+        let strip = strip_list(&sent, &[&String::from("x-team-key")]);
         let ours = ["authorization", "x-farebox-tier", "x-farebox-", "x-goog-api-key", "x_farebox_tier"];
         assert_eq!(strip, [&ours[..], &["x_team-key", "x-team-key"]].concat());
     }
@@ -466,7 +558,7 @@ mod tests {
             let mut sent = sent;
             sent.push((b"authorization".to_vec(), value));
             prop_assert!(seat_of(&sent, &all(), &keys(&[("demo-alice", 0)])).is_err());
-            strip_list(&sent, &all());
+            strip_list(&sent, &all().iter().collect::<Vec<_>>());
         }
 
         #[test]

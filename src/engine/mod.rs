@@ -67,6 +67,7 @@
 
 mod accounts;
 pub mod admission;
+pub mod audit;
 pub mod balance;
 pub mod bill;
 pub mod charter;

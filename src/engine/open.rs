@@ -9,6 +9,7 @@ mod timing;
 use std::collections::BTreeMap;
 
 use crate::engine::admission::{How, Passed};
+use crate::engine::audit::Trail;
 use crate::engine::bill::{Bill, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
@@ -79,6 +80,8 @@ pub(super) struct Open {
     timing: timing::Timing,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
+    /// What its record keeps beside its figures.
+    trail: Option<Box<Trail>>,
     /// Tries upstream, as the response headers said.
     attempts: u32,
     /// For how long its upstream is not to be asked again, in milliseconds, where it says so.
@@ -195,6 +198,7 @@ impl Open {
             guarded: None,
             timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
+            trail: None,
             attempts: 0,
             retry_after_ms: None,
             noted: 0,
@@ -233,6 +237,11 @@ impl Open {
     /// How far its input is known.
     pub(super) fn gauges(&mut self, gauge: Gauge) {
         self.gauge = gauge;
+    }
+
+    /// What its record is to keep.
+    pub(super) fn leaves(&mut self, trail: Box<Trail>) {
+        self.trail = Some(trail);
     }
 
     /// What it sends, where its session has a name.

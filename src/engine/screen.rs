@@ -36,6 +36,11 @@ impl Tally {
         *count = count.saturating_add(1);
     }
 
+    /// Each rule with what was done, and how often.
+    pub fn list(&self) -> Vec<String> {
+        self.found.iter().map(|((rule, action), by)| format!("{rule}:{action}:{by}")).collect()
+    }
+
     /// Counts and notes what was found; `direction` is `input` or `output`.
     pub fn show(&self, direction: &'static str, note: &'static str, effects: &mut Vec<Effect>) {
         for ((rule, action), by) in &self.found {
@@ -44,9 +49,7 @@ impl Tally {
             effects.push(Effect::Count { metric: "findings_total", labels, by: *by });
         }
         if !self.found.is_empty() {
-            let list: Vec<String> =
-                self.found.iter().map(|((rule, action), by)| format!("{rule}:{action}:{by}")).collect();
-            effects.push(Effect::Note(note, list.join(",")));
+            effects.push(Effect::Note(note, self.list().join(",")));
         }
         if let Some(action) = self.unread {
             let labels = vec![("by", direction.to_owned()), ("action", action.to_owned())];
@@ -60,6 +63,9 @@ const ANSWER: &str = "answer";
 
 /// What was found, in words that do not tell it.
 fn described(rule: &Rule, finding: &Finding) -> String {
+    if rule.name.starts_with("injection.") {
+        return format!("what looks like an instruction to the model ({})", rule.name);
+    }
     match (rule.name == Topic::Secrets.name(), finding.shape.is_empty()) {
         (true, _) => format!("what looks like a secret ({})", finding.shape),
         (false, false) => format!("what looks like personal data ({})", finding.shape),
@@ -140,6 +146,11 @@ impl Answer {
     fn with(rewriter: Rewriter, scanner: Option<Scanner>, mask: Mask, on_error: OnUnknown) -> Self {
         let texts = Texts { scanner, mask, open: Vec::new(), tally: Tally::default(), denied: None };
         Self { rewriter, texts, on_error, failed: false, cut: false, shown: false }
+    }
+
+    /// What was found in it so far.
+    pub fn findings(&self) -> Vec<String> {
+        self.texts.tally.list()
     }
 
     /// Whether it was refused while it came.

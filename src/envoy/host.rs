@@ -254,6 +254,8 @@ pub fn vouched(voucher: &Voucher) -> Vouched {
         }
         By::San(San::Uri) => "connection\0uri_san_peer_certificate".to_owned(),
         By::San(San::Dns) => "connection\0dns_san_peer_certificate".to_owned(),
+        // The engine has the headers.
+        By::Header { .. } => return Vouched::Nothing,
     };
     // SAFETY: see `bytes`; the path's pointer and length are one string's.
     match bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }) {

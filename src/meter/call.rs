@@ -99,6 +99,8 @@ pub struct Call {
     pub asked: Usage,
     /// What it has in it besides text, each kind once.
     pub media: Vec<Media>,
+    /// Images that it points at, or hands over in a form: how large they are cannot be told.
+    pub elsewhere: u64,
     /// Some of its text is in numbers of tokens, so that nobody here can read it.
     pub numbered: bool,
     /// It came as a form, of which the body that was read is only a picture: nothing of it can be changed.
@@ -289,6 +291,12 @@ impl Call {
     /// The calls of tools that its conversation tells, in their order.
     pub fn told_calls(&self, each: &mut dyn FnMut(Told<'_>)) {
         told::calls(&self.body, each);
+    }
+
+    /// The images that are in the body, raw, as [`Picture::of`](super::image::Picture::of) reads them.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let images = self.parts.iter().filter(|part| part.kind == Kind::Image && !self.form);
+        images.map(|part| part.raw(&self.body))
     }
 
     /// Its instructions, above the conversation.
@@ -597,6 +605,7 @@ impl<'a> Head<'a> {
             floor,
             asked: parts.asked,
             media: parts.media,
+            elsewhere: parts.elsewhere,
             in_pieces: parts.in_pieces,
             numbered: parts.numbered,
             form: false,

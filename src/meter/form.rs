@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::call::{Call, Malformed, read_call};
 use super::dialect::Dialect;
+use super::part::Kind;
 
 /// Bytes of a file in which sound lasts a second at least: 4 kbit/s, below what any codec speaks in.
 const LEAST_A_SECOND: u64 = 500;
@@ -44,6 +45,8 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     call.fixed = call.fixed.saturating_add(seconds.saturating_mul(TOKENS_A_SECOND));
     call.asked.seconds = seconds;
     call.form = true;
+    let images = call.parts.iter().filter(|part| part.kind == Kind::Image).count();
+    call.elsewhere = call.elsewhere.saturating_add(images as u64);
     Ok(call)
 }
 

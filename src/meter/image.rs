@@ -10,10 +10,13 @@
 //! | Mistral (“Vision”) | a token for 28 × 28 pixels and one a row, the longer edge 1,540 at most |
 //! | others | as Claude |
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
+use super::json;
 use super::name::Name;
 
 /// A middling picture, where its size cannot be told: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by
@@ -28,6 +31,26 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// An image in a body, as far as it can be told without unfolding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// How many bytes it has, at most.
+    pub bytes: u64,
+    /// Width times height, if its head tells them.
+    pub pixels: Option<u64>,
+}
+
+impl Picture {
+    /// Of a raw JSON string: a `data:` URL, or base64 by itself.
+    pub fn of(raw: &str) -> Self {
+        let text = json::text(raw).unwrap_or(Cow::Borrowed(raw));
+        let data = text.split_once(";base64,").map_or(&*text, |(_, data)| data).trim_end_matches('=');
+        // Four characters are three bytes.
+        let bytes = (data.len() as u64).saturating_mul(3) / 4;
+        Self { bytes, pixels: size(&text).map(|(width, height)| width.saturating_mul(height)) }
+    }
+}
 
 /// The most that any image can cost: 2833 + 5667 × 8 tiles, gpt-4o-mini (OpenAI, "Images and vision").
 const MOST_GPT_4O_MINI: u64 = 48_169;
@@ -177,7 +200,7 @@ mod tests {
 
     use proptest::prelude::{any, prop_assert, proptest};
 
-    use super::{MIDDLING, most, size, tokens};
+    use super::{MIDDLING, Picture, most, size, tokens};
 
     fn picture(bytes: &[u8]) -> String {
         format!("\"data:image/x;base64,{}\"", STANDARD.encode(bytes))
@@ -201,6 +224,16 @@ mod tests {
             assert_eq!(size(raw), None, "{raw}");
             assert_eq!(tokens(raw, "gpt-4o"), MIDDLING);
         }
+    }
+
+    #[test]
+    fn a_picture_tells_its_bytes_and_pixels() {
+        let raw = png(640, 480);
+        assert_eq!(Picture::of(&raw), Picture { bytes: 29, pixels: Some(640 * 480) });
+        // Some write every slash with an escape.
+        assert_eq!(Picture::of(&raw.replace('/', "\\/")), Picture::of(&raw));
+        assert_eq!(Picture::of("\"iVBORw0K\""), Picture { bytes: 6, pixels: None });
+        assert_eq!(Picture::of("{\"bytesBase64Encoded\": 1}").pixels, None);
     }
 
     #[test]

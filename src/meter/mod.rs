@@ -25,6 +25,7 @@ pub mod call;
 pub mod count;
 pub mod dialect;
 pub mod form;
+pub mod image;
 #[cfg(feature = "bench")]
 pub mod measure;
 pub mod media;
@@ -45,7 +46,6 @@ mod cut;
 mod estimate;
 mod eventstream;
 mod framing;
-mod image;
 mod json;
 mod loose;
 mod manner;

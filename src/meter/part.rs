@@ -159,6 +159,8 @@ pub struct Parts<'a> {
     pub in_pieces: bool,
     /// What there is besides text, each kind once.
     pub media: Vec<Media>,
+    /// Images that are not in the body.
+    pub elsewhere: u64,
 }
 
 impl<'a> Parts<'a> {
@@ -181,6 +183,7 @@ impl<'a> Parts<'a> {
             asked: Usage::default(),
             in_pieces: false,
             media: Vec::new(),
+            elsewhere: 0,
         }
     }
 
@@ -238,6 +241,7 @@ impl<'a> Parts<'a> {
     /// It points at something besides text, or has it in a form that must be unfolded: its size cannot be told.
     pub fn open_media(&mut self, media: &[Media], why: &'static str) {
         media.iter().for_each(|media| self.holds(*media));
+        self.elsewhere = self.elsewhere.saturating_add(u64::from(media.contains(&Media::Image)));
         self.open(why);
     }
 

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::diagnostic::Faults;
 use super::fields::{Fields, choice, form, list};
 use super::scalar::times;
+use crate::zone;
 
 /// A band of hours, on all days or some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Band {
         if self.times.is_none() && any_day {
             return Some(true);
         }
-        let zone = TimeZone::get(&self.zone).unwrap_or(TimeZone::UTC);
+        let zone = zone::get(&self.zone).unwrap_or(TimeZone::UTC);
         let at = Timestamp::from_millisecond(i64::try_from(wall_ms).ok()?).ok()?.to_zoned_datetime(zone);
         let minute = u16::try_from(i32::from(at.hour()) * 60 + i32::from(at.minute())).ok()?;
         let (from, until) = self.times.unwrap_or((0, 24 * 60));

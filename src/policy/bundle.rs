@@ -9,11 +9,13 @@ use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
 pub use super::agents::{Loops, Repeats};
+pub use super::audit::Audit;
 pub use super::band::Band;
 pub use super::connectivity::{Connectivity, Streaming, Timeouts};
 pub use super::fallback::{Fallback, LONGEST_REST_MS};
 pub use super::guard::Guard;
 pub use super::identity::{By, San, Voucher};
+pub use super::images::Images;
 pub use super::names::{Names, matches};
 pub use super::retry::Retry;
 pub use super::security::{Security, SystemRule, Tools};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+use super::audit::{AuditText, Level};
 use super::bundle::{Bundle, Connectivity, HostMode, Key, Model, Models, Plan, Seat, Security, Subscription};
 use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
@@ -26,6 +27,8 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     for plan in &document.plans {
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
+        keys_can_come(plan, document, faults);
+        records_are_kept(plan, document, faults);
         downgrades_are_served(plan, document, faults);
         for rule in &plan.fallback {
             is_served(rule.to.at, &rule.to.value, document, faults);
@@ -131,6 +134,23 @@ pub(super) fn model_text<'d>(document: &'d Document, name: &str) -> Option<&'d M
     let globs = document.models.iter().rev().filter(|row| row.glob.as_ref().is_some_and(|glob| glob.is_match(name)));
     // The longest, and of those the first: the last of the reversed ones.
     exact.or_else(|| globs.max_by_key(|row| row.pattern.value.len()))
+}
+
+/// Without a collector nobody reads records.
+fn records_are_kept(plan: &PlanText, document: &Document, faults: &mut Faults) {
+    let Some(AuditText { at, level }) = plan.audit else { return };
+    if document.collector.is_none() && level != Level::None {
+        let message = "`audit` says what records keep, but there is no `collector` that gets them";
+        faults.add(at, Code::Conflict, message, "add `collector: {cluster: …}`, or leave it out");
+    }
+}
+
+/// Where no header carries a key, none begins with anything.
+fn keys_can_come(plan: &PlanText, document: &Document, faults: &mut Faults) {
+    if let (Some(at), true) = (plan.keys_at, document.credentials.is_empty()) {
+        let message = "`keys` says what keys begin with, but no line of `identity` names headers that carry one";
+        faults.add(at, Code::Conflict, message, "add `{key: [authorization]}` to `identity`, or leave it out");
+    }
 }
 
 fn tier_can_be_set(plan: &PlanText, document: &Document, faults: &mut Faults) {
@@ -308,6 +328,7 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
             models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
             input: screens.input,
             output: screens.output,
+            audit: screens.audit,
             ..plan.security.clone()
         },
     }

@@ -13,7 +13,7 @@ use super::guard::{self, Guard};
 use super::names::{Case, patterns};
 use super::plan::{MOST_LINES, PlanText, few};
 use super::retry::{self, Retry};
-use super::scalar::{duration_within, size};
+use super::scalar::{duration_within, some_bytes};
 use super::tree::Node;
 
 /// The connectivity third of a plan.
@@ -31,6 +31,8 @@ pub struct Connectivity {
     pub paths: Vec<GlobMatcher>,
     /// Methods that may be used; empty: any.
     pub methods: Vec<String>,
+    /// What the key of a call may begin with; empty: anything, and there need not be one.
+    pub keys: Vec<String>,
     /// The largest request body, in bytes.
     pub largest_request: Option<u64>,
     /// The largest answer, in bytes as they come from upstream.
@@ -71,13 +73,14 @@ pub enum Streaming {
     Forbidden,
 }
 
-const GUARDS: [Guard; 13] = [
+const GUARDS: [Guard; 14] = [
     Guard::Sources,
     Guard::DeniedSources,
     Guard::Hours,
     Guard::Hosts,
     Guard::Paths,
     Guard::Methods,
+    Guard::Keys,
     Guard::Request,
     Guard::Response,
     Guard::FirstToken,
@@ -87,13 +90,14 @@ const GUARDS: [Guard; 13] = [
     Guard::Regions,
 ];
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "sources",
     "denied_sources",
     "hours",
     "hosts",
     "paths",
     "methods",
+    "keys",
     "request",
     "response",
     "streaming",
@@ -125,6 +129,10 @@ pub(super) fn read(node: &Node, what: &str, zone: &str, plan: &mut PlanText, fau
         let items = list(node, &what, faults).unwrap_or_default();
         let methods = items.iter().filter_map(|item| form(item, &what, faults, method));
         connectivity.methods = methods.map(|method| method.value).collect();
+    }
+    if let Some(node) = fields.optional("keys") {
+        plan.keys_at = Some(node.at);
+        connectivity.keys = prefixes(node, &fields.path("keys"), faults);
     }
     if let Some(request) = inner(&fields, "request", &["largest"], faults) {
         let node = request.required("largest", "say how large it may be, for example `largest: 1 MiB`", faults);
@@ -233,6 +241,32 @@ fn hours(node: &Node, what: &str, zone: &str, faults: &mut Faults) -> Vec<Band> 
     bands
 }
 
+/// What keys begin with, each once.
+fn prefixes(node: &Node, what: &str, faults: &mut Faults) -> Vec<String> {
+    let items = list(node, what, faults).unwrap_or_default();
+    few(items.get(MOST_LINES).map(|item| item.at), what, faults);
+    let mut found: Vec<String> = Vec::new();
+    for item in items.iter().take(MOST_LINES) {
+        let Some(prefix) = form(item, what, faults, prefix) else { continue };
+        if found.contains(&prefix.value) {
+            let message = format!("{} is listed twice in {what}", shown(&prefix.value));
+            faults.add(prefix.at, Code::Duplicate, message, "keep one of them");
+        } else {
+            found.push(prefix.value);
+        }
+    }
+    found
+}
+
+/// Short, so that nobody writes a whole key into the policy.
+fn prefix(written: &str) -> Result<String, Complaint> {
+    if (1..=16).contains(&written.len()) && written.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(written.to_owned());
+    }
+    let message = format!("{} is nothing that a key begins with", shown(written));
+    Err(Complaint::new(Code::BadValue, message, "write up to 16 visible ASCII characters, for example `tp-`"))
+}
+
 /// RFC 9110, 9.1: a token, in which case counts.
 fn method(written: &str) -> Result<String, Complaint> {
     if (1..=32).contains(&written.len()) && written.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
@@ -242,15 +276,8 @@ fn method(written: &str) -> Result<String, Complaint> {
     Err(Complaint::new(Code::BadValue, format!("{} is no method", shown(written)), help))
 }
 
-/// A size above nothing.
-fn some_bytes(written: &str) -> Result<u64, Complaint> {
-    match size(written)? {
-        0 => Err(Complaint::new(Code::BadValue, "the largest size must be above zero", "write for example `1 MiB`")),
-        bytes => Ok(bytes),
-    }
-}
-
-fn networks(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> Vec<IpNet> {
+/// A list of networks and addresses.
+pub(super) fn networks(fields: &Fields<'_>, key: &str, faults: &mut Faults) -> Vec<IpNet> {
     let Some(node) = fields.optional(key) else { return Vec::new() };
     let items = list(node, &fields.path(key), faults).unwrap_or_default();
     items.iter().filter_map(|item| form(item, &fields.path(key), faults, network)).map(|net| net.value).collect()

@@ -180,11 +180,9 @@ fn version(written: &str) -> Result<String, Complaint> {
 
 /// The zone's name as the database spells it.
 pub(super) fn zone(written: &str) -> Result<String, Complaint> {
-    let found = jiff::tz::TimeZone::get(written).ok();
-    let name = found.and_then(|zone| zone.iana_name().map(str::to_owned));
+    let name = crate::zone::get(written).and_then(|zone| zone.iana_name().map(str::to_owned));
     name.ok_or_else(|| {
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
-        let help = meant(written, known.iter().map(String::as_str), "time zones");
+        let help = meant(written, crate::zone::names(), "time zones");
         Complaint::new(Code::UnknownZone, format!("unknown time zone {}", shown(written)), help)
     })
 }

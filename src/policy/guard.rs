@@ -13,6 +13,8 @@ pub enum Guard {
     Hosts,
     /// The path is one of these.
     Paths,
+    /// The key begins with one of these.
+    Keys,
     /// The caller is in none of these networks.
     DeniedSources,
     /// The caller is in one of these networks.
@@ -47,6 +49,10 @@ pub enum Guard {
     Models,
     /// There is nothing but this besides text.
     Modalities,
+    /// The images are no more and no larger than this.
+    Images,
+    /// No more output is asked for than this.
+    LongestOutput,
     /// The tools that are offered, and those that are called.
     Tools,
     /// The instructions are there, or are these.
@@ -62,6 +68,7 @@ impl Guard {
             Self::Methods => "methods",
             Self::Hosts => "hosts",
             Self::Paths => "paths",
+            Self::Keys => "keys",
             Self::DeniedSources => "denied_sources",
             Self::Sources => "sources",
             Self::Hours => "hours",
@@ -79,6 +86,8 @@ impl Guard {
             Self::Loops => "loops",
             Self::Models => "models",
             Self::Modalities => "modalities",
+            Self::Images => "images",
+            Self::LongestOutput => "longest_output",
             Self::Tools => "tools",
             Self::SystemPrompt => "system_prompt",
             Self::Longest => "longest",

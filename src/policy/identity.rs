@@ -1,6 +1,9 @@
-//! Who vouches for a caller: keys in headers, and what a filter or the connection has proved.
+//! Who vouches for a caller: keys in headers, what a filter or the connection has proved, and what a proxy in front says.
+
+use ipnet::IpNet;
 
 use super::bundle::OnUnknown;
+use super::connectivity::networks;
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::document::header;
 use super::fields::{Fields, choice, form, list};
@@ -29,6 +32,13 @@ pub enum By {
     },
     /// The first URI in the subject alternative names of the peer's certificate, such as a SPIFFE id.
     San(San),
+    /// A proxy in front, which has found out who calls.
+    Header {
+        /// The header in which it names the seat, in lower case.
+        name: String,
+        /// Where its connections come from. What comes from elsewhere is not believed.
+        from: Vec<IpNet>,
+    },
 }
 
 /// A kind of subject alternative name.
@@ -51,11 +61,20 @@ impl Voucher {
         format!("{}{seat}{}", self.around.0, self.around.1)
     }
 
+    /// The header that it speaks by, if it does.
+    pub fn header(&self) -> Option<&String> {
+        match &self.by {
+            By::Header { name, .. } => Some(name),
+            By::Jwt { .. } | By::San(_) => None,
+        }
+    }
+
     /// Its name in messages.
     pub fn name(&self) -> &'static str {
         match &self.by {
             By::Jwt { .. } => "token",
             By::San(_) => "client certificate",
+            By::Header { .. } => "trusted header",
         }
     }
 }
@@ -76,31 +95,53 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Identity {
     let mut read = Identity::default();
     let Identity { headers, vouchers, keyless } = &mut read;
     for entry in list(node, "identity", faults).unwrap_or_default() {
-        let Some(fields) = Fields::of(entry, "identity", &["key", "jwt", "san", "seat", "unreadable"], faults) else {
-            continue;
-        };
-        let kinds: Vec<&str> = ["key", "jwt", "san"].into_iter().filter(|key| fields.optional(key).is_some()).collect();
+        let known = ["key", "jwt", "san", "header", "seat", "from", "unreadable"];
+        let Some(fields) = Fields::of(entry, "identity", &known, faults) else { continue };
+        let kinds = ["key", "jwt", "san", "header"].into_iter().filter(|key| fields.optional(key).is_some());
+        let kinds: Vec<&str> = kinds.collect();
+        if fields.optional("from").is_some() && kinds.iter().any(|kind| *kind != "header") {
+            let help = "it is for `header`; networks of callers are `sources` of a plan";
+            faults.add(
+                fields.key_at("from"),
+                Code::Conflict,
+                "only a header is believed for where it comes from",
+                help,
+            );
+        }
         *keyless |= kinds.iter().any(|kind| *kind != "key");
         match kinds.as_slice() {
             ["key"] => keys(&fields, headers, faults),
             ["jwt"] => vouchers.extend(jwt(&fields, faults)),
             ["san"] => vouchers.extend(san(&fields, faults)),
+            ["header"] => vouchers.extend(trusted(&fields, faults)),
             [] => {
                 let help = "name the headers that may carry a key, for example `key: [authorization, x-api-key]`";
                 fields.required("key", help, faults);
             }
             _ => {
-                let help = "write one of `key`, `jwt` and `san`, and the others on lines of their own";
+                let help = "write one of `key`, `jwt`, `san` and `header`, and the others on lines of their own";
                 faults.add(entry.at, Code::Conflict, "one line names one source of identity", help);
             }
         }
     }
+    apart(node, &read, faults);
     read
+}
+
+/// A header that carries keys, or a name that a proxy gives, does not do both, or twice.
+fn apart(node: &Node, read: &Identity, faults: &mut Faults) {
+    let trusted: Vec<&String> = read.vouchers.iter().filter_map(Voucher::header).collect();
+    for (at, name) in trusted.iter().enumerate() {
+        if read.headers.contains(name) || trusted.iter().take(at).any(|before| before == name) {
+            let message = format!("the header {} stands on two lines of identity", shown(name));
+            faults.add(node.at, Code::Duplicate, message, "keep one of them");
+        }
+    }
 }
 
 fn keys(fields: &Fields<'_>, names: &mut Vec<String>, faults: &mut Faults) {
     for key in ["seat", "unreadable"].into_iter().filter(|key| fields.optional(key).is_some()) {
-        let help = "it is for `jwt` and `san`; remove it";
+        let help = "it is for `jwt`, `san` and `header`; remove it";
         faults.add(fields.key_at(key), Code::Conflict, format!("keys have no `{key}`: the policy lists them"), help);
     }
     let listed = fields.optional("key").and_then(|node| list(node, "identity.key", faults)).unwrap_or_default();
@@ -135,6 +176,22 @@ fn san(fields: &Fields<'_>, faults: &mut Faults) -> Option<Voucher> {
     let unreadable = unreadable(fields, faults);
     let Spanned { value: around, .. } = around?;
     Some(Voucher { by: By::San(kind?), around, unreadable })
+}
+
+/// `{header: x-user, from: [10.0.0.5]}`.
+fn trusted(fields: &Fields<'_>, faults: &mut Faults) -> Option<Voucher> {
+    let name = fields.optional("header").and_then(|node| form(node, "identity.header", faults, header));
+    let help = "say where the proxy that sets it connects from, for example `from: [10.0.0.5]`";
+    let node = fields.required("from", help, faults)?;
+    let from = networks(fields, "from", faults);
+    if let Some(all) = from.iter().find(|network| network.prefix_len() == 0) {
+        let message = format!("{} trusts everybody who connects", shown(&all.to_string()));
+        faults.add(node.at, Code::BadValue, message, "name the addresses of the proxy that sets the header");
+    }
+    let around = fields.optional("seat").map(|node| form(node, "identity.seat", faults, around));
+    let around = around.unwrap_or_else(|| Some(Spanned { at: node.at, value: Default::default() }));
+    let unreadable = unreadable(fields, faults);
+    Some(Voucher { by: By::Header { name: name?.value, from }, around: around?.value, unreadable })
 }
 
 fn unreadable(fields: &Fields<'_>, faults: &mut Faults) -> OnUnknown {

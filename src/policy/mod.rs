@@ -28,6 +28,9 @@
 //!   - {san: uri, seat: "spiffe://acme.test/seat/*", unreadable: deny}   # optional: the first URI (or `dns` name) of the
 //!                                      # peer's certificate, of which `*` is the seat; another one says nothing. Envoy must
 //!                                      # verify it (`trusted_ca`). `unreadable`, for `jwt` too: deny, the default, or ignore
+//!   - {header: x-user, seat: "*", from: [10.0.0.5]}   # optional: a header in which a proxy in front names the seat. It is
+//!                                      # believed on connections from there, by the address of the connection itself, and
+//!                                      # goes no further; what comes from elsewhere, or twice, is `unreadable`
 //! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
 //! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
@@ -120,6 +123,7 @@
 //!                                      # request that names two hosts needs both
 //!       paths: ["/v1/*"]               # without query, case counts; however a server may read it, decoded or resolved
 //!       methods: [POST, GET]
+//!       keys: [tp-]                    # optional, any: what the key of a call begins with; one without a key is refused then
 //!       request: {largest: 1 MiB}      # optional: by content-length before the body is read, else as soon as it is more
 //!       response:                      # optional, as are its keys
 //!         largest: 4 MiB               # in bytes as they come: a stream ends as at a length limit, a document is an error
@@ -162,6 +166,9 @@
 //!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and
 //!                                      # other (paths that no dialect knows)
 //!       modalities: [text, image]      # optional, any: what a prompt may hold; also audio, video, file
+//!       images: {most: 20, largest: 5 MiB, pixels: 16000000}   # optional, as are its keys: how many a call may have, those
+//!                                      # that it only points at too; bytes, and width times height, of each. How large one
+//!                                      # is that is not in the body, or tells no size, goes by `on_error`
 //!       tools:                         # optional, as are its keys: functions by name, tools of the provider's by kind
 //!                                      # (`web_search`, with or without its date). `deny` beats `allow`, in any case. Binds
 //!                                      # what a call offers and what the answer calls: a stream ends before such a call, a
@@ -185,8 +192,8 @@
 //!                                      # often in the conversation that is sent
 //!       clients: {allow: ["claude-cli/*", "codex*"]}   # optional: or `deny`; by user-agent, which anybody can set: advice
 //!                                      # to honest clients, and no wall
-//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, or an answer's
-//!                                      # calls; or pass
+//!       on_error: deny                 # optional, deny: where `tools` or `system_prompt` cannot be read, the size of
+//!                                      # `images`, or an answer's calls; or pass
 //!       input:                           # optional, as are its keys
 //!         longest: 128000 tokens
 //!         secrets: deny                  # or redact, hash, tag, observe; what is found in prompts, by kind, and in what is
@@ -201,13 +208,25 @@
 //!         bank_card: redact
 //!         passport: observe              # behind the word
 //!         ssn: redact
+//!         injection: {markup: deny}      # words by which a text becomes an instruction to the model: `override` (earlier
+//!                                        # ones no longer count), `reveal` (tell them), `unbind` (there are no rules), and
+//!                                        # `markup` (of chat templates). deny, redact, tag or observe, for those not named
+//!                                        # too; or one word for all. By their usual wording alone, mostly English and
+//!                                        # Chinese: what is said otherwise is not found, and what only quotes it is
 //!         patterns: {badge: {match: "EMP-[0-9]{6}", action: tag}}   # no match longer than 1,024 bytes
 //!         keywords: {words: [project falcon], action: deny}         # any case; not in the words of settings, such as
 //!                                        # `tool_choice` and `service_tier`
 //!         on_error: deny                 # optional, deny: where something must be changed in a form, which cannot be,
 //!                                        # or text comes as numbers of tokens; or pass
-//!       output: {secrets: redact, on_error: deny}   # the same in answers, without pseudonyms; `on_error`, what becomes
-//!                                        # of an answer that cannot be screened: deny, the default, or pass
+//!       output: {longest: 8000 tokens, secrets: redact, on_error: deny}   # the same in answers, without pseudonyms;
+//!                                        # `longest`: a call that asks for more is refused (`longest_output`), one that
+//!                                        # states no limit is given one; `on_error`, what becomes of an answer that
+//!                                        # cannot be screened: deny, the default, or pass
+//!       audit: metadata                # optional, none: what records keep beside figures. `metadata`: the caller's address,
+//!                                      # `user-agent`, path and what was found; `bodies`: also what was asked and answered,
+//!                                      # as it left here, the last 16 KiB of each: without anything that `input` could look
+//!                                      # for by name, and without the plan's own patterns and keywords. Refused calls, those
+//!                                      # that go through unmetered, and those whose VM died leave none; it needs a collector
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:
@@ -278,6 +297,7 @@ pub mod unit;
 
 mod agents;
 mod assign;
+mod audit;
 mod band;
 mod compile;
 mod connectivity;
@@ -288,6 +308,7 @@ mod funding;
 mod guard;
 mod hold;
 mod identity;
+mod images;
 mod keys;
 mod models;
 mod names;

@@ -1,5 +1,6 @@
 //! Plans as written: tokens, connectivity, security.
 
+use super::audit::AuditText;
 use super::bundle::{HoldRule, PriceOf, Warn};
 use super::connectivity::{self, Connectivity};
 use super::diagnostic::{Code, Complaint, Faults};
@@ -46,6 +47,8 @@ pub(super) struct PlanText {
     pub connectivity: Connectivity,
     /// Where the tier is stated.
     pub tier_at: Mark,
+    /// Where it says what keys begin with.
+    pub keys_at: Option<Mark>,
     /// The regions that its calls stay in, as written.
     pub regions: Vec<Spanned<String>>,
     /// Rules of `connectivity`, whose models are resolved later.
@@ -57,6 +60,7 @@ pub(super) struct PlanText {
     pub security: Security,
     pub input: Option<ScreenText>,
     pub output: Option<ScreenText>,
+    pub audit: Option<AuditText>,
 }
 
 impl PlanText {
@@ -112,6 +116,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         failed_try_at: None,
         connectivity: Connectivity::default(),
         tier_at: entry.at,
+        keys_at: None,
         regions: Vec::new(),
         fallback: Vec::new(),
         models: Vec::new(),
@@ -119,6 +124,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         security: Security::default(),
         input: None,
         output: None,
+        audit: None,
     };
     let what = format!("plans.{}", entry.key);
     let Some(fields) = Fields::of(&entry.value, what, &["was", "tokens", "connectivity", "security"], faults) else {
@@ -151,14 +157,12 @@ pub(super) fn few(beyond: Option<Mark>, what: &str, faults: &mut Faults) {
 /// An amount of tokens, in whole tokens.
 pub(super) fn tokens_only(written: &str) -> Result<u64, Complaint> {
     match amount(written)? {
-        (0, _) => Err(Complaint::new(
-            Code::BadValue,
-            "the longest input must be above zero",
-            "write for example `128000 tokens`",
-        )),
+        (0, _) => {
+            Err(Complaint::new(Code::BadValue, "the longest must be above zero", "write for example `128000 tokens`"))
+        }
         (micro, Unit::Tokens | Unit::InputTokens) => Ok(micro / crate::quota::MICRO),
         (_, unit) => {
-            let message = format!("the longest input is stated in tokens, not in {}", unit.words());
+            let message = format!("the longest is stated in tokens, not in {}", unit.words());
             Err(Complaint::new(Code::BadValue, message, "write for example `128000 tokens`"))
         }
     }

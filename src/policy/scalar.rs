@@ -126,7 +126,7 @@ pub(super) fn times(written: &str) -> Parsed<(u16, u16)> {
 pub(super) fn moment(written: &str, zone: &str) -> Parsed<u64> {
     let day = || {
         let date: jiff::civil::Date = written.parse().ok()?;
-        let zone = jiff::tz::TimeZone::get(zone).ok()?;
+        let zone = crate::zone::get(zone)?;
         Some(date.to_zoned_datetime(zone).ok()?.timestamp())
     };
     let moment = || written.parse::<jiff::Timestamp>().ok();
@@ -139,6 +139,14 @@ pub(super) fn moment(written: &str, zone: &str) -> Parsed<u64> {
             "write a day such as `2026-11-03`, or a moment such as `2026-11-03T10:00:00+08:00`",
         )
     })
+}
+
+/// A size above nothing.
+pub(super) fn some_bytes(written: &str) -> Parsed<u64> {
+    match size(written)? {
+        0 => Err(Complaint::new(Code::BadValue, "the largest size must be above zero", "write for example `1 MiB`")),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Why a number is none.

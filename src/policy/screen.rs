@@ -1,11 +1,12 @@
 //! What texts are screened for, as written and as compiled.
 
+use super::audit::{self, Audit, AuditText, Level};
 use super::bundle::{Mode, OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, shown};
 use super::fields::{Fields, choice, form, list, map, name, text};
 use super::plan::PlanText;
-use super::tree::{Mark, Node};
-use crate::scan::{Action, LONGEST_MATCH, Refused, Scanner, Selection, Topic, check_pattern};
+use super::tree::{Mark, Node, Value};
+use crate::scan::{Action, Injection, LONGEST_MATCH, Refused, Scanner, Selection, Topic, check_pattern};
 
 /// The most patterns of a side, and the most keywords.
 const MOST: usize = 64;
@@ -33,9 +34,11 @@ pub(super) struct ScreenText {
 pub(super) struct Screens {
     pub input: Option<Screen>,
     pub output: Option<Screen>,
+    /// What records keep.
+    pub audit: Audit,
 }
 
-const INPUT: [&str; 13] = [
+const INPUT: [&str; 14] = [
     "longest",
     "secrets",
     "email",
@@ -46,12 +49,14 @@ const INPUT: [&str; 13] = [
     "bank_card",
     "passport",
     "ssn",
+    "injection",
     "patterns",
     "keywords",
     "on_error",
 ];
 
-const OUTPUT: [&str; 12] = [
+const OUTPUT: [&str; 13] = [
+    "longest",
     "secrets",
     "email",
     "phone",
@@ -93,6 +98,9 @@ pub(super) fn read<'a>(
         let action = action(node, &fields.path(topic.name()), side, faults);
         selection.topics.extend(action.map(|action| (topic, action)));
     }
+    if let Some(node) = fields.optional("injection") {
+        selection.injection = injection(node, &fields.path("injection"), faults);
+    }
     if let Some(node) = fields.optional("patterns") {
         selection.patterns = patterns(node, &fields.path("patterns"), side, faults);
     }
@@ -126,9 +134,31 @@ fn action(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Option<Ac
     choice(node, what, known, faults)
 }
 
+/// One word for all of them, or one for some, by name: the others observe. A text cannot be hidden that is meant to be read,
+/// so there are no hashes and names for it.
+fn injection(node: &Node, what: &str, faults: &mut Faults) -> Vec<(Injection, Action)> {
+    const WORDS: [(&str, Action); 4] =
+        [("deny", Action::Deny), ("redact", Action::Redact), ("tag", Action::Tag), ("observe", Action::Observe)];
+    if !matches!(node.value, Value::Map(_)) {
+        let action = choice(node, what, &WORDS, faults);
+        return action.map(|action| Injection::ALL.map(|each| (each, action)).to_vec()).unwrap_or_default();
+    }
+    let names = Injection::ALL.map(Injection::name);
+    let Some(fields) = Fields::of(node, what, &names, faults) else { return Vec::new() };
+    if names.iter().all(|name| fields.optional(name).is_none()) {
+        let help = "write `observe`, or for example `{markup: deny}`";
+        faults.add(node.at, Code::MissingKey, "this rule says nothing of injected instructions", help);
+    }
+    let action = |each: Injection, faults: &mut Faults| {
+        let Some(node) = fields.optional(each.name()) else { return Some(Action::Observe) };
+        choice(node, &fields.path(each.name()), &WORDS, faults)
+    };
+    Injection::ALL.into_iter().filter_map(|each| Some((each, action(each, faults)?))).collect()
+}
+
 fn patterns(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Vec<(String, String, Action)> {
     let entries = map(node, what, faults).unwrap_or_default();
-    if entries.is_empty() && matches!(node.value, super::tree::Value::Map(_)) {
+    if entries.is_empty() && matches!(node.value, Value::Map(_)) {
         faults.add(node.at, Code::BadValue, format!("{what} names no pattern"), "name one, or leave the key out");
     }
     few(entries.get(MOST).map(|entry| entry.at), what, faults);
@@ -209,31 +239,56 @@ fn keywords(node: &Node, what: &str, side: Side, faults: &mut Faults) -> Option<
     Some((words, action?)).filter(|(words, _)| !words.is_empty())
 }
 
-/// Compiles the screens of all plans; those that look for the same share their detectors. A policy that only observes
-/// only counts what is found.
-pub(super) fn compile(plans: &[PlanText], mode: Mode, faults: &mut Faults) -> Vec<Screens> {
-    let mut known: Vec<(Selection, Scanner)> = Vec::new();
-    let mut one = |written: &Option<ScreenText>, faults: &mut Faults| {
-        let ScreenText { at, selection, on_error } = written.as_ref()?;
-        let (selection, on_error) = match mode {
-            Mode::Enforce => (selection.clone(), *on_error),
-            Mode::Observe => (selection.observed(), OnUnknown::Pass),
-        };
-        if let Some((_, scanner)) = known.iter().find(|(other, _)| *other == selection) {
-            return Some(Screen { scanner: scanner.clone(), on_error });
+impl ScreenText {
+    /// What it looks for.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+}
+
+/// Detectors that are compiled; those that look for the same are one.
+#[derive(Default)]
+struct Known(Vec<(Selection, Scanner)>);
+
+impl Known {
+    fn scanner(&mut self, selection: Selection, at: Mark, faults: &mut Faults) -> Option<Scanner> {
+        if let Some((_, scanner)) = self.0.iter().find(|(other, _)| *other == selection) {
+            return Some(scanner.clone());
         }
-        match Scanner::new(&selection) {
-            Ok(scanner) => {
-                known.push((selection, scanner.clone()));
-                Some(Screen { scanner, on_error })
-            }
+        let Ok(scanner) = Scanner::new(&selection) else {
             // Each pattern by itself has been looked at.
-            Err(_) => {
-                let help = "keep fewer patterns and keywords, or smaller ones";
-                faults.add(*at, Code::TooLarge, "what is looked for here is too large when compiled together", help);
-                None
+            let help = "keep fewer patterns and keywords, or smaller ones";
+            faults.add(at, Code::TooLarge, "what is looked for here is too large when compiled together", help);
+            return None;
+        };
+        self.0.push((selection, scanner.clone()));
+        Some(scanner)
+    }
+}
+
+/// Compiles the screens of all plans. A policy that only observes only counts what is found; its records keep no more of a
+/// call for that.
+pub(super) fn compile(plans: &[PlanText], mode: Mode, faults: &mut Faults) -> Vec<Screens> {
+    let mut known = Known::default();
+    let mut one = |plan: &PlanText, faults: &mut Faults| {
+        let mut side = |written: &Option<ScreenText>, faults: &mut Faults| {
+            let ScreenText { at, selection, on_error } = written.as_ref()?;
+            let (selection, on_error) = match mode {
+                Mode::Enforce => (selection.clone(), *on_error),
+                Mode::Observe => (selection.observed(), OnUnknown::Pass),
+            };
+            Some(Screen { scanner: known.scanner(selection, *at, faults)?, on_error })
+        };
+        let (input, output) = (side(&plan.input, faults), side(&plan.output, faults));
+        let audit = match plan.audit {
+            None | Some(AuditText { level: Level::None, .. }) => Audit::None,
+            Some(AuditText { level: Level::Metadata, .. }) => Audit::Metadata,
+            Some(AuditText { level: Level::Bodies, at }) => {
+                let hidden = audit::hidden(&[&plan.input, &plan.output]);
+                known.scanner(hidden, at, faults).map_or(Audit::None, Audit::Bodies)
             }
-        }
+        };
+        Screens { input, output, audit }
     };
-    plans.iter().map(|plan| Screens { input: one(&plan.input, faults), output: one(&plan.output, faults) }).collect()
+    plans.iter().map(|plan| one(plan, faults)).collect()
 }

@@ -3,11 +3,13 @@
 use globset::GlobMatcher;
 
 use super::agents::{self, Loops, Repeats};
+use super::audit::{self, Audit};
 use super::bundle::{OnUnknown, Screen};
 use super::diagnostic::{Code, Complaint, Faults, listed, shown};
 use super::document::is_header_name;
 use super::fields::{Fields, choice, form, list, text, whole};
 use super::guard::{self, Guard};
+use super::images::{self, Images};
 use super::names::{Case, Names, allow_and_deny, matches};
 use super::plan::{MOST_LINES, PlanText, few, tokens_only};
 use super::screen::{self, Side};
@@ -27,6 +29,8 @@ pub struct Security {
     pub endpoints: Vec<Endpoint>,
     /// What a prompt may have in it besides text. `None`: anything.
     pub modalities: Option<Vec<Media>>,
+    /// What the images of a prompt may be.
+    pub images: Option<Images>,
     /// Which tools may be offered and called.
     pub tools: Option<Tools>,
     /// What the instructions must be.
@@ -43,10 +47,14 @@ pub struct Security {
     pub loops: Option<Loops>,
     /// Longest input in tokens.
     pub longest_input: Option<u64>,
+    /// The most output tokens that an answer may be asked to have.
+    pub longest_output: Option<u64>,
     /// What the texts of prompts are screened for. `None`: nothing.
     pub input: Option<Screen>,
     /// What the texts of answers are screened for. `None`: nothing.
     pub output: Option<Screen>,
+    /// What records keep of calls beside their figures.
+    pub audit: Audit,
     /// What happens where a guard cannot read what it is to judge.
     pub on_error: OnUnknown,
     /// Guards that only observe. Screens say so by their actions.
@@ -60,6 +68,7 @@ impl Default for Security {
             force_model: None,
             endpoints: Vec::new(),
             modalities: None,
+            images: None,
             tools: None,
             system_prompt: None,
             strip: Vec::new(),
@@ -68,8 +77,10 @@ impl Default for Security {
             repeats: None,
             loops: None,
             longest_input: None,
+            longest_output: None,
             input: None,
             output: None,
+            audit: Audit::None,
             on_error: OnUnknown::Deny,
             observe: Vec::new(),
         }
@@ -105,10 +116,11 @@ pub enum SystemRule {
     Pinned(String),
 }
 
-const GUARDS: [Guard; 10] = [
+const GUARDS: [Guard; 12] = [
     Guard::Models,
     Guard::Endpoints,
     Guard::Modalities,
+    Guard::Images,
     Guard::Tools,
     Guard::SystemPrompt,
     Guard::Headers,
@@ -116,13 +128,15 @@ const GUARDS: [Guard; 10] = [
     Guard::Repeats,
     Guard::Loops,
     Guard::Longest,
+    Guard::LongestOutput,
 ];
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "models",
     "force_model",
     "endpoints",
     "modalities",
+    "images",
     "tools",
     "system_prompt",
     "headers",
@@ -131,6 +145,7 @@ const KEYS: [&str; 14] = [
     "loops",
     "input",
     "output",
+    "audit",
     "on_error",
     "observe",
 ];
@@ -143,23 +158,22 @@ pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Fa
     }
     plan.forced = fields.optional("force_model").and_then(|node| forced(node, &fields, faults));
     plan.security.force_model = plan.forced.as_ref().map(|forced| forced.value.clone());
-    if let Some(node) = fields.optional("output") {
-        plan.output = screen::read(node, &fields.path("output"), Side::Output, faults).and_then(|(_, screen)| screen);
-    }
-    let mut longest_at = None;
-    let input =
-        fields.optional("input").and_then(|node| screen::read(node, &fields.path("input"), Side::Input, faults));
-    if let Some((input, screen)) = input {
-        plan.input = screen;
-        if let Some(node) = input.optional("longest") {
-            longest_at = Some(node.at);
-            let longest = form(node, &input.path("longest"), faults, tokens_only);
-            plan.security.longest_input = longest.map(|longest| longest.value);
-        }
-    }
+    let side = |key: &str, side: Side, faults: &mut Faults| {
+        let (texts, screen) = screen::read(fields.optional(key)?, &fields.path(key), side, faults)?;
+        let node = texts.optional("longest");
+        let longest = node.and_then(|node| form(node, &texts.path("longest"), faults, tokens_only));
+        Some((screen, node.map(|node| node.at), longest.map(|longest| longest.value)))
+    };
+    let (input, longest_at, longest_input) = side("input", Side::Input, faults).unwrap_or_default();
+    let (output, longest_output_at, longest_output) = side("output", Side::Output, faults).unwrap_or_default();
+    (plan.input, plan.output) = (input, output);
+    plan.audit = audit::read(&fields, faults);
+    plan.security.longest_input = longest_input;
+    plan.security.longest_output = longest_output;
     let security = &mut plan.security;
     security.endpoints = endpoints(&fields, faults);
     security.modalities = fields.optional("modalities").map(|node| modalities(node, &fields, faults));
+    security.images = images::read(&fields, faults);
     security.tools = fields.optional("tools").and_then(|node| tools(node, &fields, faults));
     security.system_prompt = fields.optional("system_prompt").and_then(|node| system_rule(node, &fields, faults));
     let required = headers(&fields, security, faults);
@@ -172,6 +186,7 @@ pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Fa
     on_error(&fields, security, faults);
     let there = |guard: Guard| match guard {
         Guard::Longest => longest_at,
+        Guard::LongestOutput => longest_output_at,
         Guard::Headers if !required => None,
         guard => fields.optional(guard.name()).map(|node| node.at),
     };
@@ -343,14 +358,14 @@ fn on_error(fields: &Fields<'_>, security: &mut Security, faults: &mut Faults) {
     let Some(node) = fields.optional("on_error") else { return };
     let words = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];
     security.on_error = choice(node, &fields.path("on_error"), &words, faults).unwrap_or(OnUnknown::Deny);
-    if ["tools", "system_prompt"].iter().all(|key| fields.optional(key).is_none()) {
+    if ["tools", "system_prompt", "images"].iter().all(|key| fields.optional(key).is_none()) {
         let message =
             "`on_error` says what happens when a rule cannot read what it judges, but there is none that may fail";
         faults.add(
             node.at,
             Code::Conflict,
             message,
-            "it is for `tools` and `system_prompt`; write one, or leave it out",
+            "it is for `tools`, `system_prompt` and `images`; write one, or leave it out",
         );
     }
 }

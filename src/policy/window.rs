@@ -160,7 +160,7 @@ impl MomentText {
         match self {
             Self::At(ms) => ms,
             Self::Day(day) => {
-                let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+                let zone = crate::zone::get(zone).unwrap_or(TimeZone::UTC);
                 let first = day.to_zoned_datetime(zone).map(|first| first.timestamp().as_millisecond());
                 first.ok().and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)
             }

@@ -13,6 +13,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::{AnniversaryPeriod, CalendarPeriod, Window};
 use crate::now::Now;
+use crate::zone;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -90,7 +91,7 @@ pub(super) fn outside(window: &Window, wall_ms: u64) -> Option<Outside> {
 /// The span around `wall_ms` in an IANA zone. An unknown zone, which `farebox check` refuses, is UTC. Beyond the year
 /// 9999 time ends, and with it the counting of windows.
 fn within(zone: &str, wall_ms: u64, bounds: impl Fn(&ZonedDateTime) -> Option<(Timestamp, Timestamp)>) -> Span {
-    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let zone = zone::get(zone).unwrap_or(TimeZone::UTC);
     let ms = |at: Timestamp| u64::try_from(at.as_millisecond()).unwrap_or(0);
     let at = i64::try_from(wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let span = at.and_then(|at| bounds(&at.to_zoned_datetime(zone)));
@@ -259,7 +260,7 @@ mod tests {
     }
 
     fn first(date: &str, zone: &str) -> String {
-        let tz = jiff::tz::TimeZone::get(zone).unwrap();
+        let tz = crate::zone::get(zone).unwrap();
         super::first_moment(date.parse().unwrap(), &tz).unwrap().to_zoned_datetime(tz).to_string()
     }
 

@@ -136,6 +136,31 @@ pub struct Record {
     /// What was charged, quota by quota.
     #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
     pub charges: Vec<Charge>,
+    /// What is kept of it beside its figures, where its plan says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
+}
+
+/// How a call came, and what was said. Texts are without secrets and personal data, and some 16 KiB at most, the last of
+/// what there was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Audit {
+    /// The caller's address; empty where it is not known.
+    pub address: String,
+    /// What the client says that it is (`user-agent`); anybody can say anything.
+    pub agent: String,
+    /// The path, without its query.
+    pub path: String,
+    /// What was found in the call, then in its answer, each as `rule:action:times`.
+    #[serde(deserialize_with = "at_most::<MAX_QUOTAS, _, _>")]
+    pub findings: Vec<String>,
+    /// What was asked, as it left for the upstream: a line each text. Empty where texts are not kept.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// What was answered, as the caller got it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub answer: String,
 }
 
 /// What few exchanges have costs the others no byte.

@@ -10,11 +10,16 @@ use std::path::PathBuf;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Action, Scanner, Selection, Topic};
+use super::{Action, Injection, Rule, Scanner, Selection, Topic};
 
 fn everything() -> Scanner {
     let topics = Topic::ALL.into_iter().map(|topic| (topic, Action::Redact)).collect();
     Scanner::new(&Selection { topics, ..Selection::default() }).expect("patterns that compile")
+}
+
+fn injected() -> Scanner {
+    let injection = Injection::ALL.map(|each| (each, Action::Redact)).to_vec();
+    Scanner::new(&Selection { injection, ..Selection::default() }).expect("patterns that compile")
 }
 
 /// A small generator (xorshift), so that the set is the same on every run.
@@ -392,6 +397,36 @@ fn false_alarms_on_recorded_exchanges() {
     println!("{:10} {with_any:4} ({:5.1} a thousand)", "any", a_thousand(with_any));
 }
 
+/// How often texts that nobody meant as an attack use the words of one. `markup` is as it is: a corpus may have logged
+/// prompts in which templates are written out.
+#[test]
+fn words_of_injection_in_recorded_exchanges() {
+    let Some(lines) = recorded() else { return };
+    let scanner = injected();
+    let mut found: BTreeMap<String, (u32, BTreeSet<String>)> = BTreeMap::new();
+    for line in &lines {
+        let mut rules = BTreeSet::new();
+        for text in &texts_of(line) {
+            for finding in scanner.find(text) {
+                let rule = scanner.rules()[finding.rule].name.clone();
+                let example = text[finding.range.clone()].chars().take(60).collect();
+                found.entry(rule.clone()).or_default().1.insert(example);
+                rules.insert(rule);
+            }
+        }
+        for rule in rules {
+            found.entry(rule).or_default().0 += 1;
+        }
+    }
+    for Rule { name, .. } in scanner.rules() {
+        let (count, examples) = found.get(name).cloned().unwrap_or_default();
+        let a_thousand = f64::from(count) * 1_000.0 / lines.len() as f64;
+        let examples: Vec<_> = examples.into_iter().take(6).collect();
+        println!("{name:20} {count:4} ({a_thousand:5.1} a thousand) {examples:?}");
+        assert!(a_thousand <= 6.0, "{name}: {a_thousand:.1} a thousand");
+    }
+}
+
 /// What a stream waits for: bytes that are held back when the next token is already there, in ordinary text.
 #[test]
 fn what_is_held_back_of_streams() {
@@ -446,7 +481,9 @@ fn speed() {
     let chinese = "北京时间上午十点，会议开始。请各位同事准备好材料，并在会前发送给组长；谢谢配合！";
     let json = r#"{\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\"count\":17,\"path\":\"/usr/local/lib\"}\n"#;
     let secrets = Scanner::new(&Selection { topics: vec![(Topic::Secrets, Action::Deny)], ..Selection::default() });
-    for (set, scanner) in [("secrets", secrets.expect("patterns")), ("everything", everything())] {
+    for (set, scanner) in
+        [("secrets", secrets.expect("patterns")), ("injection", injected()), ("everything", everything())]
+    {
         for (name, piece) in [("english", english), ("code", code), ("chinese", chinese), ("json in json", json)] {
             for size in [4 << 10, 1 << 20] {
                 let text = piece.repeat(size / piece.len() + 1);

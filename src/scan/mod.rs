@@ -18,6 +18,7 @@
 
 mod check;
 mod fold;
+mod injection;
 mod mask;
 mod quotes;
 mod redactor;
@@ -29,6 +30,7 @@ mod wrapped;
 #[cfg(test)]
 mod figures_tests;
 
+pub use injection::Injection;
 pub(crate) use mask::{HIGHEST_NUMBER, stem};
 pub use mask::{Mask, Restorer};
 pub use quotes::Quotes;

@@ -10,7 +10,7 @@ fn scanner(action: Action) -> Scanner {
     let topics = Topic::ALL.into_iter().map(|topic| (topic, action)).collect();
     let patterns = vec![("badge".to_owned(), "工号[ :：]?[0-9]{6}".to_owned(), action)];
     let keywords = Some((vec!["project falcon".to_owned(), "机密项目".to_owned()], action));
-    Scanner::new(&Selection { topics, patterns, keywords }).expect("patterns that compile")
+    Scanner::new(&Selection { topics, patterns, keywords, injection: Vec::new() }).expect("patterns that compile")
 }
 
 /// The text with everything found in pieces, and the most that was held back.

@@ -13,7 +13,7 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 use super::fold::Folded;
 use super::shapes::{Candidate, SHAPES, Tail};
 use super::tail::Swallowing;
-use super::{Action, TOPICS, Topic, wrapped};
+use super::{Action, Injection, TOPICS, Topic, injection, wrapped};
 use crate::order;
 
 /// The longest match of a pattern, in bytes: what a stream may have to hold back.
@@ -35,6 +35,8 @@ pub struct Selection {
     pub topics: Vec<(Topic, Action)>,
     /// Patterns of the policy: a name and a regular expression each.
     pub patterns: Vec<(String, String, Action)>,
+    /// Words by which a text becomes an instruction.
+    pub injection: Vec<(Injection, Action)>,
     /// Words of the policy, whatever their case.
     pub keywords: Option<(Vec<String>, Action)>,
 }
@@ -46,7 +48,8 @@ impl Selection {
         let topics = observed.topics.iter_mut().map(|(_, action)| action);
         let own = observed.patterns.iter_mut().map(|(.., action)| action);
         let words = observed.keywords.iter_mut().map(|(_, action)| action);
-        topics.chain(own).chain(words).for_each(|action| *action = Action::Observe);
+        let injected = observed.injection.iter_mut().map(|(_, action)| action);
+        topics.chain(own).chain(words).chain(injected).for_each(|action| *action = Action::Observe);
         observed
     }
 }
@@ -54,7 +57,7 @@ impl Selection {
 /// One thing that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name: a topic's, `patterns.<name>` or `keywords`.
+    /// Its name: a topic's, `patterns.<name>`, `injection.<name>` or `keywords`.
     pub name: String,
     /// What is done.
     pub action: Action,
@@ -108,6 +111,8 @@ enum Lexeme {
     Known(usize),
     /// A rule of the policy's own.
     Own(usize),
+    /// A rule that looks for injected instructions.
+    Injected(Injection, usize),
 }
 
 /// A match that has passed its check, in the folded text.
@@ -214,6 +219,13 @@ impl Scanner {
                 lexemes.push(Lexeme::Known(index));
             }
         }
+        for (injection, action) in &selection.injection {
+            for pattern in injection.patterns() {
+                hirs.push(own(&injection::spaced(pattern)).map_err(|refused| (None, refused))?);
+                lexemes.push(Lexeme::Injected(*injection, rules.len()));
+            }
+            rules.push(Rule { name: format!("injection.{}", injection.name()), action: *action });
+        }
         let too_large = || (None, Refused::TooLarge);
         let longest = hirs.iter().filter_map(|hir| hir.properties().maximum_len()).max().unwrap_or(0);
         let config = Regex::config().nfa_size_limit(Some(LARGEST)).hybrid_cache_capacity(KEPT).utf8_empty(false);
@@ -309,6 +321,8 @@ impl Scanner {
     fn judge(&self, hay: &str, pattern: usize, at: Range<usize>) -> Option<Hit> {
         match self.0.lexemes.get(pattern)? {
             Lexeme::Own(rule) => Some(Hit { rule: *rule, shape: "", range: at, tail: None }),
+            Lexeme::Injected(injection, _) if injection.is_forbidden(hay, at.start) => None,
+            Lexeme::Injected(_, rule) => Some(Hit { rule: *rule, shape: "", range: at, tail: None }),
             Lexeme::Known(index) => {
                 let shape = SHAPES.get(*index)?;
                 let (topic, range) = (shape.check)(&Candidate { text: hay, at, wanted: &self.0.wanted })?;

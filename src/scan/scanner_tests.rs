@@ -154,7 +154,7 @@ fn findings_beside_base_64_take_linear_time() {
     assert_eq!(text[found.last().unwrap().range.clone()], wrapped);
     // What a finding has a part of is not found again.
     let patterns = vec![("x".to_owned(), "x=[A-Z]{2}".to_owned(), Action::Redact)];
-    let selection = Selection { topics: vec![(Topic::Secrets, Action::Redact)], patterns, keywords: None };
+    let selection = Selection { topics: vec![(Topic::Secrets, Action::Redact)], patterns, ..Selection::default() };
     let text = format!("{wrapped} x={wrapped} x {wrapped}");
     let found = Scanner::new(&selection).unwrap().find(&text);
     assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [0, 1, 0]);

@@ -1,7 +1,10 @@
 //! What a plan's guards let an answer take, and what they make of agents that are stuck, in words.
 
 use super::span;
-use crate::policy::bundle::{FailedTry, Fallback, Guard, HostMode, Loops, Plan, Repeats, Retry, Timeouts};
+use crate::engine::audit::LONGEST;
+use crate::policy::bundle::{
+    Audit, FailedTry, Fallback, Guard, HostMode, Images, Loops, Plan, Repeats, Retry, Timeouts,
+};
 
 /// A line for each of them.
 pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
@@ -29,10 +32,33 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         Some(format!("{what} {} ({}), {then}", span(ms?), guard.name()))
     };
     let mut said: Vec<String> = all.into_iter().filter_map(line).collect();
+    let noted = |guard: Guard| if plan.observes(guard) { "else that is noted" } else { "else they are refused" };
+    if !plan.connectivity.keys.is_empty() {
+        let (keys, then) = (plan.connectivity.keys.join(" or "), noted(Guard::Keys));
+        said.push(format!("calls carry a key that begins with {keys} (keys), {then}"));
+    }
+    if !plan.security.clients.allow.is_empty() || !plan.security.clients.deny.is_empty() {
+        let then = noted(Guard::Clients);
+        said.push(format!("clients are those that the plan takes (clients), as they say themselves, {then}"));
+    }
+    if let Some(longest) = plan.security.longest_output {
+        let then = noted(Guard::LongestOutput);
+        said.push(format!("calls ask for {longest} output tokens at most (longest_output), {then}"));
+    }
+    said.extend(plan.security.images.map(|images| pictures(images, noted(Guard::Images))));
+    match plan.security.audit {
+        Audit::None => {}
+        Audit::Metadata => {
+            said.push("records keep from where and by what a call came, and what was found (audit)".to_owned())
+        }
+        Audit::Bodies(_) => said.push(format!(
+            "records keep from where and by what a call came, what was found, and the last {LONGEST} bytes of what was \
+             asked and answered, without secrets and personal data (audit)"
+        )),
+    }
     let regions = &plan.connectivity.regions;
     if !regions.is_empty() {
-        let then = if plan.observes(Guard::Regions) { "else that is noted" } else { "else they are refused" };
-        said.push(format!("calls stay in {} (regions), {then}", regions.join(", ")));
+        said.push(format!("calls stay in {} (regions), {}", regions.join(", "), noted(Guard::Regions)));
     }
     said.extend(plan.connectivity.retry.as_ref().map(|retry| retried(retry, plan.hold.failed_try)));
     for Fallback { written, to, rest_ms, longest_ms, .. } in &plan.connectivity.fallback {
@@ -57,6 +83,17 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
         ));
     }
     said
+}
+
+/// What the images of a call may be.
+fn pictures(images: Images, then: &str) -> String {
+    let parts = [
+        images.most.map(|most| format!("{most} images")),
+        images.largest.map(|bytes| format!("{bytes} bytes an image")),
+        images.pixels.map(|pixels| format!("{pixels} pixels an image")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("calls have {} at most (images), {then}", parts.join(", "))
 }
 
 /// How calls are tried again, how long that takes at most, and what it costs.
@@ -96,10 +133,11 @@ envoy: {headers: held}
 models: {m: {count: o200k_base}, n-*: {count: o200k_base}, o: {count: o200k_base, regions: [eu, us]}}
 plans:
   p:
-    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], retry: {on: [connect-failure, reset, 429], tries: 3, each: 10s}, fallback: [{models: [m, n-*], to: o}], observe: [idle]}
-    security: {repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
+    connectivity: {response: {first_token: 60s, idle: 1500ms, duration: 15m}, regions: [eu, us], retry: {on: [connect-failure, reset, 429], tries: 3, each: 10s}, fallback: [{models: [m, n-*], to: o}], keys: [tp-, cp-], observe: [idle, keys]}
+    security: {audit: bodies, clients: {allow: [codex*]}, images: {most: 20, largest: 5 MiB}, output: {longest: 8000 tokens}, repeats: {most: 20, within: 1m, slow: 2s}, loops: {most: 9}}
 seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}
 assign: [{otherwise: p}]
+collector: {cluster: c}
 ";
         let bundle = policy::compile(text, "p").unwrap();
         let of = |host| lines(bundle.plans.first().unwrap(), host);
@@ -113,6 +151,11 @@ assign: [{otherwise: p}]
                 "an answer begins within 1m (first_token), else it is an error 504, or broken off once its headers have left",
                 "an answer under way is never silent for 1500ms (idle), else that is noted",
                 "an answer takes no longer than 15m (duration), else it ends as at a length limit, and what is no stream is broken off",
+                "calls carry a key that begins with tp- or cp- (keys), else that is noted",
+                "clients are those that the plan takes (clients), as they say themselves, else they are refused",
+                "calls ask for 8000 output tokens at most (longest_output), else they are refused",
+                "calls have 20 images, 5242880 bytes an image at most (images), else they are refused",
+                "records keep from where and by what a call came, what was found, and the last 16384 bytes of what was asked and answered, without secrets and personal data (audit)",
                 "calls stay in eu, us (regions), else they are refused",
                 "a call is tried up to 3 times (retry), after connect-failure, reset, 429: each within 10s, all within 30s and Envoy's pauses between them; one that fails costs nothing",
                 "once an upstream of m, n-* was down or throttled, calls go to o for 30s, or as long as it says, up to 5m",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Losses, losses, quantity, stored};
 use crate::collector::amount::Amount;
+use crate::zone;
 
 /// Every zone's midnight is a whole number of these, in milliseconds: days of any zone are summed from quarters.
 const QUARTER_MS: u64 = 15 * 60 * 1000;
@@ -116,7 +117,7 @@ impl Used {
 /// Answers a question about usage.
 pub fn answer(db: &Connection, question: &Question) -> Result<Answer, Error> {
     let name = question.zone.as_deref().unwrap_or("UTC");
-    let zone = TimeZone::get(name).map_err(|_| {
+    let zone = zone::get(name).ok_or_else(|| {
         Error::Question(format!(
             "`{name}` is no time zone that is known here: use an IANA name such as `Asia/Shanghai`"
         ))

@@ -200,6 +200,10 @@ impl Exchange {
     /// Lets an admitted call go on.
     fn open(&mut self, mut open: Open, prepared: Prepared, body: &[u8], vm: &Vm, effects: &mut Vec<Effect>) -> Flow {
         open.announce(&self.bundle, &prepared, body, effects);
+        if let Some(mut trail) = self.trail.take() {
+            trail.admitted(&prepared.call, &prepared.findings);
+            open.leaves(trail);
+        }
         if prepared.counted.is_none() {
             open.gauges(vm.shelf.keep(prepared.call, prepared.size.input));
         }

@@ -48,6 +48,8 @@ pub(in crate::engine) struct Prepared {
     pub retold: bool,
     /// Who knows what was replaced by names.
     pub mask: Mask,
+    /// What was found in its texts.
+    pub findings: Vec<String>,
 }
 
 impl Exchange {
@@ -123,7 +125,7 @@ impl Exchange {
                 }
             };
         let bound = bound.max(ceiling);
-        let declared = call.output_limit.unwrap_or(plan.hold.unstated_output);
+        let declared = call.output_limit.unwrap_or_else(|| guard::unstated_output(plan));
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let size = Size {
@@ -155,6 +157,7 @@ impl Exchange {
             not_before_ms: if slow_ms > 0 { now.mono_ms.saturating_add(slow_ms) } else { 0 },
             retold,
             mask,
+            findings: found.list(),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Exchange, JSON, TIER_HEADER, Turn, no_plan};
+use crate::engine::audit::Trail;
 use crate::engine::bill::session_account;
 use crate::engine::denial::{Denial, Kind};
 use crate::engine::effect::{Effect, Flow};
@@ -36,7 +37,8 @@ impl Exchange {
         }
         self.dialect = self.route.as_ref().map(|route| route.dialect);
         self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
-        let seat = match identity::identify(headers, vouched, &bundle) {
+        let vouched = identity::heard(&bundle, vouched, headers, peer);
+        let seat = match identity::identify(headers, &vouched, &bundle) {
             Ok(Caller { seat, passed_over }) => {
                 unread_identities("pass", passed_over, effects);
                 seat
@@ -58,11 +60,13 @@ impl Exchange {
         let asks_balance =
             method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
         let address = source::client_address(peer, headers, bundle.trusted_proxies);
-        let head = Head { plan, now, headers, method, path, address, dialect: self.dialect, asks_balance };
+        let key = identity::sent_key(headers, &bundle);
+        let head = Head { plan, now, headers, key, method, path, address, dialect: self.dialect, asks_balance };
         guard::head(&head, &mut self.trace, effects)?;
         if asks_balance {
             return Err(Turn::Balance(seat));
         }
+        self.trail = Trail::of(plan, headers, path, address).map(Box::new);
         for name in identity::names(headers, |name| plan.security.strips(name)) {
             effects.push(Effect::RemoveRequestHeader(name));
         }

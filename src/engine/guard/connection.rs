@@ -21,6 +21,18 @@ pub fn methods(head: &Head<'_>) -> Judged {
     Err(Found::forbidden(outside, format!("{method} is none of `methods` of plan `{}`", head.plan.name)))
 }
 
+/// The call is made with a key that begins as those of the plan do. Where its caller is vouched for there may be none.
+pub fn keys(head: &Head<'_>) -> Judged {
+    let allowed = &head.plan.connectivity.keys;
+    let begins = |key: &[u8]| allowed.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
+    if allowed.is_empty() || head.key.is_some_and(begins) {
+        return Ok(());
+    }
+    let is = if head.key.is_some() { "the key of the call begins with" } else { "the call has no key, that is" };
+    let outside = "the plan takes other keys than the one of this call; send the key that was issued for the plan";
+    Err(Found::forbidden(outside, format!("{is} none of `keys` of plan `{}`", head.plan.name)))
+}
+
 /// Every host that the request names is one of the plan's: a second one could be what the upstream goes by.
 pub fn hosts(head: &Head<'_>) -> Judged {
     let allowed = &head.plan.connectivity.hosts;
@@ -223,6 +235,7 @@ mod tests {
             headers: &headers,
             method: field(":method"),
             path: field(":path"),
+            key: values(&headers, "key").next(),
             address: std::str::from_utf8(field("address")).ok().and_then(|text| text.parse().ok()),
             dialect: None,
             asks_balance: false,
@@ -237,6 +250,17 @@ mod tests {
         for odd in ["post", "PUT", "POST ", "", "GETX"] {
             assert!(judge(&bundle, methods, &[(":method", odd)]).is_err(), "{odd}");
         }
+    }
+
+    #[test]
+    fn keys_begin_as_those_of_the_plan() {
+        let bundle = bundle("connectivity: {keys: [tp-, \"cp-\"]}");
+        assert!(judge(&bundle, keys, &[("key", "tp-1")]).is_ok() && judge(&bundle, keys, &[("key", "cp-")]).is_ok());
+        for other in ["TP-1", "sk-tp-1", "tp", ""] {
+            let found = judge(&bundle, keys, &[("key", other)]).expect_err(other);
+            assert!(!found.inside.contains("sk-"), "a key stays unsaid: {found:?}");
+        }
+        assert!(judge(&bundle, keys, &[]).is_err(), "no key at all");
     }
 
     #[test]
@@ -358,10 +382,10 @@ mod tests {
             let bundle = bundle("connectivity: {hosts: [a.test], paths: [/v1/x], methods: [POST], request: {largest: 1 KiB}}");
             let headers = vec![(b":authority".to_vec(), host), (b"content-length".to_vec(), length)];
             let head = Head {
-                plan: plan(&bundle), now: Now { wall_ms: u64::MAX, mono_ms: 0 }, headers: &headers, method: b"\xff",
-                path: &path, address: None, dialect: None, asks_balance: false,
+                plan: plan(&bundle), now: Now { wall_ms: u64::MAX, mono_ms: 0 }, headers: &headers, key: Some(&path),
+                method: b"\xff", path: &path, address: None, dialect: None, asks_balance: false,
             };
-            for ask in [methods, hosts, paths, denied_sources, sources, hours, announced] {
+            for ask in [methods, keys, hosts, paths, denied_sources, sources, hours, announced] {
                 prop_assert!(ask(&head).is_ok() || ask(&head).is_err());
             }
         }

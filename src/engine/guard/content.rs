@@ -4,8 +4,9 @@ use super::connection::{said, values};
 use super::{Body, Found, Head, Judged};
 use crate::engine::denial::{Denial, Kind, quoted};
 use crate::meter::dialect::Endpoint;
+use crate::meter::image::Picture;
 use crate::meter::offer::{Offer, undated};
-use crate::policy::bundle::{Names, Plan, SystemRule, Tools, matches};
+use crate::policy::bundle::{Images, Names, Plan, SystemRule, Tools, matches};
 
 /// What the client says that it is may call. Anybody can say anything: this keeps honest clients to their plan.
 pub fn clients(head: &Head<'_>) -> Judged {
@@ -90,6 +91,53 @@ pub fn modalities(body: &Body<'_>) -> Judged {
             Err(Found::forbidden(outside, format!("`modalities` of plan `{}` leave out `{name}`", body.plan.name)))
         }
     }
+}
+
+/// The images are few enough, and each is small enough.
+pub fn images(body: &Body<'_>) -> Judged {
+    let (plan, call) = (body.plan, body.call);
+    let Some(Images { most, largest, pixels }) = plan.security.images else { return Ok(()) };
+    let count = (call.images().count() as u64).saturating_add(call.elsewhere);
+    if let Some(most) = most.filter(|most| count > *most) {
+        let outside = format!("the call has {count} images, and the plan allows {most}; send fewer");
+        return Err(Found::forbidden(outside.clone(), outside));
+    }
+    let sized = largest.is_some() || pixels.is_some();
+    if sized && call.elsewhere > 0 {
+        let why = "it is not in the body, or in a form";
+        return Err(Found::unread(format!("it cannot be told how large an image of the call is: {why}")));
+    }
+    for picture in call.images().filter(|_| sized).map(Picture::of) {
+        if let Some(largest) = largest.filter(|largest| picture.bytes > *largest) {
+            return Err(too_large(plan, picture.bytes, largest, "bytes"));
+        }
+        match (pixels, picture.pixels) {
+            (Some(most), Some(pixels)) if pixels > most => return Err(too_large(plan, pixels, most, "pixels")),
+            (Some(_), None) => {
+                let why = "its head says nothing of its pixels";
+                return Err(Found::unread(format!("it cannot be told how large an image of the call is: {why}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn too_large(plan: &Plan, has: u64, most: u64, unit: &str) -> Box<Found> {
+    let outside = format!("an image of the call has {has} {unit}, and the plan allows {most}; send a smaller one");
+    Found::forbidden(outside, format!("an image of {has} {unit}, `images` of plan `{}` take {most}", plan.name))
+}
+
+/// No more output is asked for than the plan gives. A call that states no limit is given one.
+pub fn longest_output(body: &Body<'_>) -> Judged {
+    let asked = body.call.output_limit.filter(|_| body.call.dialect.writes_text());
+    let (Some(asked), Some(longest)) = (asked, body.plan.security.longest_output) else { return Ok(()) };
+    if asked <= longest {
+        return Ok(());
+    }
+    let outside = format!("the call asks for {asked} output tokens, and the plan allows {longest}; lower its limit");
+    let inside = format!("{asked} output tokens asked for, plan `{}` takes {longest}", body.plan.name);
+    Err(Found::forbidden(outside, inside))
 }
 
 /// The tools that are offered are few enough, and all of them may be.

@@ -17,8 +17,8 @@ fn head(bundle: &Bundle, ask: fn(&Head<'_>) -> Judged, path: &str, headers: &[(&
     let dialect = Dialect::of(b"POST", path.as_bytes());
     let now = Now { wall_ms: 0, mono_ms: 0 };
     let (method, path) = (b"POST".as_slice(), path.as_bytes());
-    ask(&Head { plan: plan(bundle), now, headers: &headers, method, path, address: None, dialect, asks_balance: false })
-        .is_ok()
+    let (plan, headers, key, address, asks_balance) = (plan(bundle), headers.as_slice(), None, None, false);
+    ask(&Head { plan, now, headers, key, method, path, address, dialect, asks_balance }).is_ok()
 }
 
 fn judge(bundle: &Bundle, ask: fn(&Body<'_>) -> Judged, dialect: Dialect, body: &str) -> Judged {
@@ -53,6 +53,72 @@ fn a_required_header_is_there_once_and_says_something() {
     assert!(has(&[("x-team", "blue")]) && has(&[("X-TEAM", "blue")]));
     assert!(!has(&[]) && !has(&[("x-team", " ")]) && !has(&[("x-team", "blue"), ("x-team", "red")]));
     assert!(!has(&[("x_team", "blue")]), "some servers take it for the same; here it is none");
+}
+
+/// A picture of so many pixels, with so many bytes behind its head.
+fn picture(width: u32, height: u32, more: usize) -> Value {
+    use base64::Engine as _;
+    let head = [&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &width.to_be_bytes(), &height.to_be_bytes()].concat();
+    let bytes = [head, vec![0; more]].concat();
+    let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}})
+}
+
+fn shown(bundle: &Bundle, pictures: &[Value]) -> Judged {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": pictures}]});
+    judge(bundle, images, Dialect::OpenAiChat, &body.to_string())
+}
+
+#[test]
+fn images_are_few_and_small() {
+    let bundle = bundle("security: {images: {most: 2, largest: 1 KiB, pixels: 10000}}");
+    let small = picture(100, 100, 1_000);
+    assert!(shown(&bundle, &[]).is_ok() && shown(&bundle, &[small.clone(), small.clone()]).is_ok());
+    let found = shown(&bundle, &[small.clone(), small.clone(), small.clone()]).expect_err("three");
+    assert_eq!(found.outside, "the call has 3 images, and the plan allows 2; send fewer");
+    let found = shown(&bundle, &[small.clone(), picture(101, 100, 0)]).expect_err("more pixels");
+    assert_eq!(found.outside, "an image of the call has 10100 pixels, and the plan allows 10000; send a smaller one");
+    let found = shown(&bundle, &[picture(1, 1, 1_001)]).expect_err("more bytes");
+    assert_eq!(found.outside, "an image of the call has 1025 bytes, and the plan allows 1024; send a smaller one");
+    let linked = json!({"type": "image_url", "image_url": {"url": "https://a.test/x.png"}});
+    let headless = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+    for odd in [linked.clone(), headless] {
+        assert!(shown(&bundle, std::slice::from_ref(&odd)).expect_err("nobody knows").unread, "{odd}");
+    }
+}
+
+#[test]
+fn images_that_are_not_there_are_counted_with_the_others() {
+    let bundle = bundle("security: {images: {most: 1}}");
+    let linked = json!({"type": "image_url", "image_url": {"url": "https://a.test/x.png"}});
+    assert!(shown(&bundle, std::slice::from_ref(&linked)).is_ok());
+    assert!(!shown(&bundle, &[linked, picture(1, 1, 0)]).expect_err("two").unread);
+    let claude = |source: &str| format!(r#"{{"type": "image", "source": {source}}}"#);
+    let kinds = [
+        claude(r#"{"type": "base64", "media_type": "image/png", "data": "iVBORw0K"}"#),
+        claude(r#"{"type": "url", "url": "https://a.test/x.png"}"#),
+        claude(r#"{"type": "file", "file_id": "f"}"#),
+    ];
+    for kind in &kinds {
+        let asks = |content: &str| {
+            let body = format!(
+                r#"{{"model": "m", "max_tokens": 9, "messages": [{{"role": "user", "content": [{content}]}}]}}"#
+            );
+            judge(&bundle, images, Dialect::AnthropicMessages, &body)
+        };
+        assert!(asks(kind).is_ok() || kind.contains("file_id") || kind.contains("url"), "{kind}");
+        assert!(asks(&format!("{kind}, {kind}")).is_err(), "{kind}");
+    }
+}
+
+#[test]
+fn no_more_output_is_asked_for_than_the_plan_gives() {
+    let bundle = bundle("security: {output: {longest: 100 tokens}}");
+    assert!(chat(&bundle, longest_output, json!({"max_tokens": 100})) && chat(&bundle, longest_output, json!({})));
+    for more in [json!({"max_tokens": 101}), json!({"max_tokens": 1, "max_completion_tokens": 101})] {
+        assert!(!chat(&bundle, longest_output, more.clone()), "{more}");
+    }
+    assert_eq!(crate::engine::guard::unstated_output(plan(&bundle)), 100);
 }
 
 #[test]

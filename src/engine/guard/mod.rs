@@ -152,6 +152,8 @@ pub struct Head<'a> {
     pub now: Now,
     /// All headers, duplicates included.
     pub headers: &'a [Header],
+    /// The key that it is made with, if any.
+    pub key: Option<&'a [u8]>,
     /// The method; empty where there is none.
     pub method: &'a [u8],
     /// The path with its query; empty where there is none.
@@ -182,12 +184,13 @@ type OfHead = fn(&Head<'_>) -> Judged;
 type OfBody = fn(&Body<'_>) -> Judged;
 
 /// Asked when the headers are here, in this order.
-const HEAD: [(Guard, OfHead); 10] = [
+const HEAD: [(Guard, OfHead); 11] = [
     (Guard::Methods, connection::methods),
     (Guard::Endpoints, content::endpoints),
     (Guard::Request, connection::announced),
     (Guard::Headers, content::headers),
     (Guard::Clients, content::clients),
+    (Guard::Keys, connection::keys),
     (Guard::Hosts, connection::hosts),
     (Guard::DeniedSources, connection::denied_sources),
     (Guard::Sources, connection::sources),
@@ -196,12 +199,14 @@ const HEAD: [(Guard, OfHead); 10] = [
 ];
 
 /// Asked when the body is here, in this order.
-const BODY: [(Guard, OfBody); 7] = [
+const BODY: [(Guard, OfBody); 9] = [
     (Guard::Request, connection::request),
     (Guard::Streaming, connection::streaming),
+    (Guard::LongestOutput, content::longest_output),
     (Guard::Models, content::models),
     (Guard::Regions, connection::regions),
     (Guard::Modalities, content::modalities),
+    (Guard::Images, content::images),
     (Guard::Tools, content::tools),
     (Guard::SystemPrompt, content::system_prompt),
 ];
@@ -226,6 +231,12 @@ pub fn head(head: &Head<'_>, trace: &mut Trace, effects: &mut Vec<Effect>) -> Re
 /// Asks the guards that need the body. The first that refuses decides.
 pub fn body(body: &Body<'_>, trace: &mut Trace, effects: &mut Vec<Effect>) -> Result<(), Denial> {
     BODY.iter().try_for_each(|(guard, ask)| trace.take(body.plan, *guard, ask(body), effects))
+}
+
+/// Output tokens that a call is taken to ask for which states no limit.
+pub fn unstated_output(plan: &Plan) -> u64 {
+    let longest = plan.security.longest_output.filter(|_| !plan.observes(Guard::LongestOutput));
+    plan.hold.unstated_output.min(longest.unwrap_or(u64::MAX))
 }
 
 /// Input tokens to be held of a call that points at what cannot be read, `what` (rule `open`): the plan's ceiling. 0 where

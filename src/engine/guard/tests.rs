@@ -38,6 +38,7 @@ fn head<'a>(plan: &'a Plan, address: Option<&str>) -> Head<'a> {
         plan,
         now: Now { wall_ms: 0, mono_ms: 0 },
         headers: &[],
+        key: None,
         method: b"POST",
         path: b"/v1/chat/completions",
         address: address.map(|address| address.parse().expect("an address")),

@@ -198,6 +198,8 @@ impl Open {
             vm.prefixes.remember(prompt.clone(), reported, now.mono_ms);
         }
         let reached = self.reached(&bill, &used, now, vm, cells);
+        let trail = self.trail.take();
+        let findings = self.screen.as_ref().map(|screen| screen.findings()).unwrap_or_default();
         let record = Record {
             reached,
             settled_ms: now.wall_ms,
@@ -214,6 +216,7 @@ impl Open {
             prompts,
             tool_calls,
             charges: bill.charges(&used, &self.held),
+            audit: trail.map(|trail| trail.record(findings)),
             ..self.record(bundle, &bill)
         };
         let bytes = wire::encode_record(&record);

@@ -78,6 +78,9 @@ impl Open {
                 content_encoding: field(b"content-encoding"),
             };
             self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
+            if let Some(trail) = &mut self.trail {
+                trail.expects(&expected);
+            }
             let held = self.guarded.as_ref().is_some_and(Guarded::changes);
             if self.timing.cuts(plan) && self.slices.is_none() && !held {
                 reader.keep_to(Terms { allowance: u64::MAX, unweighed: true, ..self.terms() });
@@ -181,6 +184,18 @@ impl Open {
             // In this callback it would take the last event with it.
             self.breaks = true;
             effects.push(Effect::WakeAt(now.mono_ms));
+        }
+    }
+
+    /// Keeps for the record what leaves now: what the effects from `from` on send, or else the chunk.
+    pub(in crate::engine) fn listen(&mut self, chunk: Option<&[u8]>, course: &Course, from: usize, effects: &[Effect]) {
+        let Some(trail) = self.trail.as_mut().filter(|_| !matches!(course, Course::Fenced)) else { return };
+        let replaced = effects.iter().skip(from).find_map(|effect| match effect {
+            Effect::ReplaceChunk(bytes) => Some(bytes.as_slice()),
+            _ => None,
+        });
+        if let Some(bytes) = replaced.or(chunk) {
+            trail.hears(bytes, self.body_ended && !matches!(course, Course::Waits));
         }
     }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::{
-    AccountReport, Charge, Grant, MAX_RECORDS, Outcome, QuotaReport, Record, Rejection, SyncHead, SyncReply, VERSION,
-    WireError, decode_record, decode_reply, decode_sync, encode_record, encode_reply, encode_sync,
+    AccountReport, Audit, Charge, Grant, MAX_RECORDS, Outcome, QuotaReport, Record, Rejection, SyncHead, SyncReply,
+    VERSION, WireError, decode_record, decode_reply, decode_sync, encode_record, encode_reply, encode_sync,
 };
 use crate::meter::usage::{Source, Usage};
 
@@ -58,6 +58,7 @@ fn record() -> Record {
             window: 1_793_462_400_000,
             amount: 952_000,
         }],
+        audit: None,
     }
 }
 
@@ -247,6 +248,12 @@ fn any_record() -> impl Strategy<Value = Record> {
                 charges,
                 failed_input: settled_ms / 2,
                 stream: status % 2 == 0,
+                audit: (status % 3 == 0).then(|| Audit {
+                    agent: format!("agent {status}"),
+                    findings: vec!["email:redact:1".to_owned(); usize::from(status % 5)],
+                    prompt: "Hi".repeat(usize::from(status % 7)),
+                    ..Audit::default()
+                }),
                 ..record()
             }
         },

@@ -1,4 +1,4 @@
-//! Build script: writes the counter's tables into `OUT_DIR`.
+//! Build script: writes the counter's tables, and the time zones, into `OUT_DIR`.
 //!
 //! The vocabularies come from `tiktoken-rs`, the classes of characters from the tables of `regex-syntax`, which
 //! tiktoken-rs matches with too. The same versions give the same bytes. See the docs of the module `meter::count` for
@@ -17,16 +17,20 @@ mod classes;
 mod layout;
 mod merges;
 mod trie;
+#[path = "../../../zone/build/mod.rs"]
+mod zones;
 
 use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/meter/count/build");
     println!("cargo::rerun-if-changed=src/meter/count/layout.rs");
+    println!("cargo::rerun-if-changed=src/zone/build");
     let write = |name: &str, bytes: Vec<u8>| {
         let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names OUT_DIR"));
         std::fs::write(folder.join(name), bytes).expect("OUT_DIR can be written");
     };
+    write("zones", zones::table());
     write("classes", classes::table());
     let vocabularies = [
         ("o200k", tiktoken_rs::o200k_base()),

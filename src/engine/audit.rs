@@ -1,0 +1,222 @@
+//! What the record of a call keeps beside its figures, where its plan says so: how it came, what was found in it, and
+//! what was said, without what must not be kept.
+//!
+//! What is said is what leaves: the prompt behind its screen, and the texts of the answer as the caller gets them. All
+//! that has a name of its own, secrets and personal data, is taken out of what is kept whether or not the plan looks for
+//! it, across the pieces of a stream too. Of each side the last [`LONGEST`] bytes are kept: an agent sends all of its
+//! conversation again, and what is new stands at the end.
+
+use std::net::IpAddr;
+
+use super::event::Header;
+use crate::meter::call::Call;
+use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
+use crate::policy::bundle::{Audit, Plan};
+use crate::report::wire;
+use crate::scan::{Finding, Redactor, Scanner};
+
+/// What is kept of a prompt, and of an answer, in bytes.
+pub const LONGEST: usize = 16 * 1024;
+
+/// What is kept of a header or a path, in bytes.
+const LONGEST_NAME: usize = 256;
+
+/// The most texts of an answer that are listened to side by side.
+const MOST_TEXTS: usize = 64;
+
+const REDACTED: &str = "[redacted]";
+
+/// What is kept of one call.
+#[derive(Debug)]
+pub(super) struct Trail {
+    kept: wire::Audit,
+    /// What the texts must be rid of; `None`: no texts are kept.
+    scanner: Option<Scanner>,
+    listener: Option<Listener>,
+}
+
+impl Trail {
+    /// How a call came. `None`: its plan keeps nothing.
+    pub fn of(plan: &Plan, headers: &[Header], path: &[u8], address: Option<IpAddr>) -> Option<Self> {
+        let scanner = match &plan.security.audit {
+            Audit::None => return None,
+            Audit::Metadata => None,
+            Audit::Bodies(scanner) => Some(scanner.clone()),
+        };
+        let agent = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"user-agent"));
+        // Some callers send their key in the query.
+        let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let kept = wire::Audit {
+            address: address.as_ref().map(IpAddr::to_string).unwrap_or_default(),
+            agent: short(agent.map(|(_, value)| value.as_slice()).unwrap_or_default()),
+            path: short(path),
+            ..wire::Audit::default()
+        };
+        Some(Self { kept, scanner, listener: None })
+    }
+
+    /// It is admitted, as it leaves, after these findings.
+    pub fn admitted(&mut self, call: &Call, findings: &[String]) {
+        self.kept.findings = findings.to_vec();
+        if let Some(scanner) = &self.scanner {
+            self.kept.prompt = prompt(scanner, call);
+        }
+    }
+
+    /// Its answer begins.
+    pub fn expects(&mut self, expected: &Expected<'_>) {
+        let rewriter = self.scanner.as_ref().and_then(|_| Rewriter::new(expected));
+        let heard = self.scanner.clone().map(Heard::new);
+        self.listener = rewriter.zip(heard).map(|(rewriter, heard)| Listener { rewriter, heard, ended: false });
+    }
+
+    /// Some of the answer leaves.
+    pub fn hears(&mut self, chunk: &[u8], end: bool) {
+        if let Some(listener) = &mut self.listener {
+            listener.push(chunk, end);
+        }
+    }
+
+    /// What the record says, with what was found in the answer.
+    pub fn record(mut self, findings: Vec<String>) -> wire::Audit {
+        self.kept.findings.extend(findings);
+        if let Some(listener) = self.listener {
+            self.kept.answer = listener.said();
+        }
+        self.kept
+    }
+}
+
+/// A stranger's bytes as text, no more of them than is worth keeping.
+fn short(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let end = (0..=LONGEST_NAME.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// The last `most` bytes of a text, or a little less.
+fn last(text: &str, most: usize) -> &str {
+    let start = (text.len().saturating_sub(most)..=text.len()).find(|start| text.is_char_boundary(*start));
+    text.get(start.unwrap_or(0)..).unwrap_or_default()
+}
+
+/// The last texts that a model reads of a call, a line each.
+fn prompt(scanner: &Scanner, call: &Call) -> String {
+    let texts: Vec<_> = call.texts().collect();
+    let (mut kept, mut room): (Vec<String>, usize) = (Vec::new(), LONGEST);
+    for text in texts.iter().rev() {
+        if room == 0 {
+            break;
+        }
+        // All of it is looked at, so that nothing is found too late.
+        let told = without(scanner, text);
+        let told = last(&told, room);
+        room = room.saturating_sub(told.len().saturating_add(1));
+        kept.push(told.to_owned());
+    }
+    kept.reverse();
+    kept.join("\n")
+}
+
+/// A text without what was found in it.
+fn without(scanner: &Scanner, text: &str) -> String {
+    let (mut told, mut from) = (String::with_capacity(text.len()), 0);
+    for Finding { range, .. } in scanner.find(text) {
+        told.push_str(text.get(from..range.start).unwrap_or_default());
+        told.push_str(REDACTED);
+        from = range.end;
+    }
+    told.push_str(text.get(from..).unwrap_or_default());
+    told
+}
+
+/// Reads an answer that leaves, and changes nothing of it.
+#[derive(Debug)]
+struct Listener {
+    rewriter: Rewriter,
+    heard: Heard,
+    ended: bool,
+}
+
+impl Listener {
+    fn push(&mut self, chunk: &[u8], end: bool) {
+        if !self.ended {
+            self.rewriter.push(chunk, end, &mut self.heard);
+            self.ended = end;
+        }
+    }
+
+    /// All that was said. An answer that broke off may end in the middle of something: that is not kept.
+    fn said(mut self) -> String {
+        self.push(&[], true);
+        last(&self.heard.said, LONGEST).to_owned()
+    }
+}
+
+/// The texts of an answer, rid of what must not be kept.
+#[derive(Debug)]
+struct Heard {
+    scanner: Scanner,
+    open: Vec<(Place, Redactor)>,
+    /// Whose text the last one was.
+    speaker: Option<Place>,
+    said: String,
+}
+
+impl Heard {
+    fn new(scanner: Scanner) -> Self {
+        Self { scanner, open: Vec::new(), speaker: None, said: String::new() }
+    }
+
+    fn take(&mut self, place: &Place, text: &str, over: bool) {
+        if place.is_again() {
+            return;
+        }
+        let known = self.open.iter().position(|(at, _)| at == place);
+        if known.is_none() && self.open.len() >= MOST_TEXTS {
+            return;
+        }
+        let at = known.unwrap_or_else(|| {
+            self.open.push((place.clone(), Redactor::new(self.scanner.clone())));
+            self.open.len().saturating_sub(1)
+        });
+        let Some((_, redactor)) = self.open.get_mut(at) else { return };
+        let mut safe = String::new();
+        let mut replace = |_: &Finding, _: &str, safe: &mut String| safe.push_str(REDACTED);
+        redactor.push(text, &mut replace, &mut safe);
+        if over {
+            redactor.finish(&mut replace, &mut safe);
+            self.open.remove(at);
+        }
+        if safe.is_empty() {
+            return;
+        }
+        if self.speaker.as_ref() != Some(place) && !self.said.is_empty() {
+            self.said.push('\n');
+        }
+        self.speaker = Some(place.clone());
+        self.said.push_str(&safe);
+        if self.said.len() > 2 * LONGEST {
+            self.said = last(&self.said, LONGEST).to_owned();
+        }
+    }
+}
+
+impl Filter for Heard {
+    fn push(&mut self, place: &Place, text: &str, out: &mut String) {
+        out.push_str(text);
+        self.take(place, text, false);
+    }
+
+    fn finish(&mut self, place: &Place, _: &mut String) {
+        self.take(place, "", true);
+    }
+
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! What is kept of calls, and what is not.
+
+use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
+use serde_json::json;
+
+use super::{LONGEST, Trail, last, short};
+use crate::engine::event::Header;
+use crate::meter::call::read_call;
+use crate::meter::dialect::Dialect;
+use crate::meter::rewrite::Expected;
+use crate::policy::bundle::{Bundle, Plan};
+use crate::report::wire::Audit;
+
+/// A made-up key, put together here so that no scanner of repositories trips over this file.
+const KEY: &str = concat!("AK", "IAIOSFODNN7EXAMPLE");
+
+fn bundle(security: &str) -> Bundle {
+    let text = format!(
+        "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
+         models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{security: {security}}}}}\n\
+         seats: {{s: {{org: o, keys: [\"sha256:{}\"]}}}}\nassign: [{{otherwise: p}}]\ncollector: {{cluster: c}}\n",
+        "1".repeat(64)
+    );
+    crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn trail(plan: &Plan) -> Option<Trail> {
+    let headers: Vec<Header> = vec![(b"User-Agent".to_vec(), b"codex/1".to_vec())];
+    Trail::of(plan, &headers, b"/v1/chat/completions?key=hunter2", "10.1.2.3".parse().ok())
+}
+
+fn stream(words: &[&str]) -> String {
+    let delta = |text: &&str| {
+        format!("data: {}\n\n", json!({"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}))
+    };
+    words.iter().map(delta).collect::<String>() + "data: [DONE]\n\n"
+}
+
+/// What is kept of a call with this prompt, whose answer comes in these chunks.
+fn kept(bundle: &Bundle, prompt: &str, chunks: &[&[u8]], end: bool) -> Option<Audit> {
+    let mut trail = trail(&bundle.plans[0])?;
+    let body = json!({"model": "m", "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": prompt}]});
+    let call = read_call(Dialect::OpenAiChat, body.to_string().as_bytes()).unwrap();
+    trail.admitted(&call, &["email:redact:1".to_owned()]);
+    let (dialect, stream, in_pieces) = (Dialect::OpenAiChat, true, false);
+    trail.expects(&Expected { dialect, stream, in_pieces, content_type: None, content_encoding: None });
+    for (at, chunk) in chunks.iter().enumerate() {
+        trail.hears(chunk, end && at + 1 == chunks.len());
+    }
+    Some(trail.record(vec!["phone:tag:2".to_owned()]))
+}
+
+#[test]
+fn each_level_keeps_what_it_says() {
+    let answer = stream(&["Hello", " there"]);
+    let kept = |security| kept(&bundle(security), "Hi", &[answer.as_bytes()], true);
+    assert_eq!((kept("{audit: none}"), kept("{models: [m]}")), (None, None));
+    let metadata = kept("{audit: metadata}").unwrap();
+    let texts = (metadata.prompt.as_str(), metadata.answer.as_str());
+    assert_eq!((metadata.address.as_str(), metadata.agent.as_str(), texts), ("10.1.2.3", "codex/1", ("", "")));
+    assert_eq!(metadata.path, "/v1/chat/completions", "a query may carry a key");
+    assert_eq!(metadata.findings, ["email:redact:1", "phone:tag:2"]);
+    let bodies = kept("{audit: bodies}").unwrap();
+    assert_eq!((bodies.prompt.as_str(), bodies.answer.as_str()), ("Be brief\nHi", "Hello there"));
+    assert_eq!((bodies.path, bodies.findings), (metadata.path, metadata.findings));
+}
+
+#[test]
+fn what_has_a_name_is_kept_nowhere_and_what_the_plan_names_neither() {
+    let answer = stream(&["mail alice@exa", "mple.com, EMP-12", "3456, falcon ", &KEY[..9], &KEY[9..], " bye"]);
+    let bundle = bundle(
+        "{audit: bodies, input: {keywords: {words: [falcon], action: observe}}, \
+         output: {patterns: {badge: {match: \"EMP-[0-9]{6}\", action: observe}}}}",
+    );
+    let prompt = format!("a falcon, {KEY}, EMP-654321 and 13812345678");
+    let kept = kept(&bundle, &prompt, &[answer.as_bytes()], true).unwrap();
+    assert_eq!(kept.prompt, "Be brief\na [redacted], [redacted], [redacted] and [redacted]");
+    assert_eq!(kept.answer, "mail [redacted], [redacted], [redacted] [redacted] bye");
+}
+
+#[test]
+fn of_long_texts_the_end_is_kept() {
+    let words = "word ".repeat(LONGEST);
+    let answer = stream(&[&words, "the end"]);
+    let kept = kept(&bundle("{audit: bodies}"), &format!("{words}and then"), &[answer.as_bytes()], true).unwrap();
+    assert!(kept.prompt.len() <= LONGEST && kept.prompt.ends_with("and then"), "{}", kept.prompt.len());
+    assert!(kept.answer.len() <= LONGEST && kept.answer.ends_with("the end"), "{}", kept.answer.len());
+    assert_eq!((last("ééé", 3), last("ab", 9), short("é".repeat(200).as_bytes()).len()), ("é", "ab", 256));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_kept_as_far_as_it_came() {
+    let answer = stream(&["Hello", " there, ", &KEY[..12]]);
+    let came = answer.split("data: [DONE]").next().unwrap();
+    let kept = kept(&bundle("{audit: bodies}"), "Hi", &[came.as_bytes()], false).unwrap();
+    assert!(kept.answer.starts_with("Hello there"), "{}", kept.answer);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn however_an_answer_is_cut_the_same_is_kept(cuts in prop::collection::vec(0usize..600, 0..12)) {
+        let answer = stream(&["key ", &KEY[..5], &KEY[5..], ", 1381234", "5678 and 你好"]);
+        let bundle = bundle("{audit: bodies}");
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % answer.len()).collect();
+        cuts.extend([0, answer.len()]);
+        cuts.sort_unstable();
+        let chunks: Vec<&[u8]> = cuts.windows(2).map(|cut| &answer.as_bytes()[cut[0]..cut[1]]).collect();
+        let found = kept(&bundle, "Hi", &chunks, true).unwrap().answer;
+        prop_assert_eq!(&found, "key [redacted], [redacted] and 你好");
+        prop_assert!(!found.contains(&KEY[..8]));
+    }
+}
