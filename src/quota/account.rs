@@ -123,7 +123,7 @@ impl Period {
 
     /// Whether nothing came of it: nothing is used or held in it, and nothing more can be.
     pub(super) fn is_blank(&self) -> bool {
-        self.is_unused() && self.granted <= self.returned
+        self.is_unused() && !self.late && self.granted <= self.returned
     }
 
     /// Whether nothing was charged to it and nothing is held in it.

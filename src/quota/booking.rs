@@ -91,6 +91,8 @@ impl Account {
         if missing == 0 || *amount == 0 || ignored {
             period.allow(line);
             period.held = period.held.saturating_add(*amount);
+            // It may be charged for all that: by what it calls, or by the model that answers.
+            period.late |= *amount == 0;
             return Ok(window);
         }
         let standing = Standing::of_period(quota, period, ledger_left);

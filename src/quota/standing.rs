@@ -92,7 +92,7 @@ pub(super) fn carry(entry: Option<&Entry>, quota: &Quota, span: Span) -> Carry {
     let carried = more.min(quota.rollover);
     let spare = more.saturating_sub(carried);
     // Of a window that came to nothing no trace is kept, and it could have paid too.
-    let pays = if current.is_unused() { current.can_pay().saturating_sub(passed) } else { 0 };
+    let pays = if current.is_blank() { current.can_pay().saturating_sub(passed) } else { 0 };
     Carry { carried, passed, owed: debt.saturating_sub(unused), spare: spare.saturating_add(pays) }
 }
 
