@@ -111,7 +111,8 @@ pub struct Period {
     /// Whether something was let pass here that the quota, enforced, would have refused: then nothing that is charged here
     /// is debt.
     pub waived: bool,
-    /// Something was charged here when the window was over: it is kept a while, so that this can be reported.
+    /// Something was charged here when the window was over, or may be, because a call that holds nothing was admitted in
+    /// it: it is kept a while, so that this can be charged and reported here.
     pub late: bool,
 }
 
@@ -121,7 +122,7 @@ impl Period {
         self.granted.saturating_sub(self.returned.saturating_add(self.used).saturating_add(self.held))
     }
 
-    /// Whether nothing came of it: nothing is used or held in it, and nothing more can be.
+    /// Whether nothing came of it: nothing is used or held in it, nothing is known to come, and nothing more can be.
     pub(super) fn is_blank(&self) -> bool {
         self.is_unused() && !self.late && self.granted <= self.returned
     }

@@ -224,7 +224,7 @@ impl Open {
     }
 
     /// The answer ended by trailers.
-    pub(in crate::engine) fn response_trailers(&mut self, mut desk: Desk<'_>) -> Course {
+    pub(in crate::engine) fn response_trailers(&mut self, desk: Desk<'_>) -> Course {
         let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
         // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
         reader.push(&[], true);
@@ -235,7 +235,8 @@ impl Open {
             desk.effects.push(Effect::WakeAt(desk.now.mono_ms));
         }
         if self.held_back.is_some() {
-            return if self.is_fenced(&mut desk) { Course::Fenced } else { Course::Waits };
+            // Whether somebody else has ended this exchange is asked when it goes on: here nothing can be replaced.
+            return Course::Waits;
         }
         if reader_waits(&self.answer) {
             self.cut(desk.vm);
