@@ -134,7 +134,8 @@ impl Account {
         let standing = self.standing(&line.quota, now).unwrap_or_default();
         let Some(entry) = self.entry_of(line.quota.id, Kind::Sliding) else { return Err(Lack::Exhausted(standing)) };
         entry.slices.go_to(length_ms, now.wall_ms);
-        if line.amount == 0 || entry.slices.sum().checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
+        let spent = if seeded(Fault::SlidingForgetsSettled) { entry.current.held } else { entry.slices.sum() };
+        if line.amount == 0 || spent.checked_add(line.amount).is_some_and(|wanted| wanted <= most) {
             entry.current.held = entry.current.held.saturating_add(line.amount);
             return Ok(entry.slices.charge(line.amount));
         }
@@ -149,7 +150,7 @@ impl Account {
         let entry = self.entry_of(line.quota.id, Kind::Concurrent);
         let Some(level) = entry.map(|entry| &mut entry.current) else { return Err(Lack::Busy(standing, None)) };
         match level.held.checked_add(line.amount) {
-            Some(held) if held <= line.quota.limit.saturating_add(line.over) => {
+            Some(held) if held <= line.quota.limit.saturating_add(line.over) || seeded(Fault::LiveIsNotCounted) => {
                 level.held = held;
                 Ok(())
             }

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     RollbackForgetsALevel,
     /// Recovery leaves held slots as they are.
     LostNotEnded,
+    /// Recovery ends a held exchange as if it had never been.
+    LostIsForgotten,
     /// Settling forgets what was held.
     SettleKeepsHeld,
     /// Held amounts are not looked at by admission: check, then settle.
@@ -29,6 +31,10 @@ pub(super) enum Fault {
     CarriedIsKept,
     /// What a window was charged beyond what it had ends with it.
     DebtIsForgotten,
+    /// A quota of what runs at once lets everything pass.
+    LiveIsNotCounted,
+    /// A sliding window looks only at what is held.
+    SlidingForgetsSettled,
     /// A sliding window takes back in its latest slice what was charged in an earlier one.
     RefundIsLate,
 }

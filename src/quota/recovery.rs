@@ -213,9 +213,12 @@ impl Recovery {
         match place.read_slot(cells)? {
             Err(Outcome::Fenced) => Ok(Step::Ended(Outcome::Fenced)),
             Ok((_, SlotRecord { slot: Slot::Held(held), .. })) if !seeded(Fault::LostNotEnded) => {
-                let Ending { used, record } = charge(&held);
+                let Ending { mut used, record } = charge(&held);
+                if seeded(Fault::LostIsForgotten) {
+                    used.clear();
+                }
                 let unsent = Unsent { slot, id: held.id, record: record.clone() };
-                let settle = Settle::of_held(place, held.id, used, record, self.keep, self.now);
+                let settle = Settle::of_held(place, held.id, used, record, self.keeps_lost(), self.now);
                 self.goes_to(Phase::End(slot, Box::new(settle), unsent))
             }
             Ok((_, SlotRecord { slot: Slot::Settled { id, record }, .. })) => {
@@ -227,6 +230,10 @@ impl Recovery {
         }
     }
 
+    fn keeps_lost(&self) -> bool {
+        self.keep && !seeded(Fault::LostIsForgotten)
+    }
+
     fn end(&mut self, cells: &mut dyn Cells) -> Result<Step, StoreError> {
         let Phase::End(slot, settle, unsent) = &mut self.phase else { return Ok(Step::Again) };
         match settle.step(cells)? {
@@ -234,7 +241,7 @@ impl Recovery {
             Step::Ended(Outcome::Done | Outcome::WrongSlot) => {
                 let (next, unsent) = (Phase::Scan(slot.saturating_add(1)), unsent.clone());
                 self.ended = self.ended.saturating_add(1);
-                if self.keep {
+                if self.keeps_lost() {
                     self.unsent.push(unsent);
                 }
                 self.goes_to(next)

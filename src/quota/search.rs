@@ -109,8 +109,9 @@ struct Searcher {
     moves: Moves,
     /// Accounts in which all holds, by level and fingerprint, whatever else there is.
     sound: Prints<(usize, u128)>,
-    /// Fingerprints of both accounts, as they were together at some time; where that is asked for.
-    accounts: Option<Prints<[u128; 2]>>,
+    /// What it has passed through, where that is asked for: fingerprints of both accounts together, of each before and after
+    /// a step, and at rest with the ledger's.
+    passed: Option<Prints<[u128; 3]>>,
 }
 
 impl Searcher {
@@ -124,7 +125,7 @@ impl Searcher {
             reduced: true,
             moves: Moves::default(),
             sound: Prints::default(),
-            accounts: None,
+            passed: None,
         }
     }
 
@@ -166,10 +167,14 @@ impl Searcher {
     fn take(&mut self, state: &State, index: usize, taken: &Move) -> Result<State, String> {
         let next = self.after(state, index, taken);
         self.steps += 1;
-        if let Some(accounts) = &mut self.accounts {
-            accounts.insert(next.shelf.values.last_chunk::<2>().unwrap().each_ref().map(|value| value.print));
+        let calm = self.check(&next)?;
+        if let Some(passed) = &mut self.passed {
+            let accounts =
+                |state: &State| state.shelf.values.last_chunk::<2>().unwrap().each_ref().map(|value| value.print);
+            let ([first, second], [before, other]) = (accounts(&next), accounts(state));
+            passed.extend([[first, second, 0], [before, first, 1], [other, second, 2]]);
+            passed.extend(calm.then_some([first, second, next.ledger.print]));
         }
-        self.check(&next)?;
         Ok(next)
     }
 

@@ -32,7 +32,10 @@ pub(super) enum Doing {
     Send,
     Free(Operation),
     Done,
-    Fenced,
+    /// It must stop; whether its exchange had been admitted.
+    Fenced {
+        admitted: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +106,7 @@ impl Searcher {
             _ => "",
         });
         match (&*doing, outcome) {
-            (_, Outcome::Fenced) => *doing = Doing::Fenced,
+            (of, Outcome::Fenced) => *doing = Doing::Fenced { admitted: !matches!(of, Doing::Admit(_)) },
             (Doing::Admit(_), Outcome::Done) if more > 0 => {
                 let more = self.more(more);
                 *doing = Doing::Extend(Operation::extend(keys, by, slot, id, more, 1, now));
@@ -204,6 +207,18 @@ impl Searcher {
 }
 
 impl Actor {
+    /// The exchange of an owner that was admitted and not ended by it: somebody else must have ended it.
+    pub(super) fn left(&self) -> Option<ExchangeId> {
+        let Self::Owner { by, job, doing } = self else { return None };
+        let id = ExchangeId { by: *by, sequence: *job as u64 + 1 };
+        let admitted = match &**doing {
+            Doing::Extend(_) | Doing::Settle(_) | Doing::Send | Doing::Free(_) => true,
+            Doing::Fenced { admitted } => *admitted,
+            Doing::Begin | Doing::Admit(_) | Doing::Done => false,
+        };
+        admitted.then_some(id)
+    }
+
     pub(super) fn normalise(&mut self, relabel: Relabel<'_>) {
         match self {
             Self::Owner { doing, .. } => match &mut **doing {
@@ -211,7 +226,7 @@ impl Actor {
                 | Doing::Extend(operation)
                 | Doing::Settle(operation)
                 | Doing::Free(operation) => operation.normalise(relabel),
-                Doing::Begin | Doing::Send | Doing::Done | Doing::Fenced => {}
+                Doing::Begin | Doing::Send | Doing::Done | Doing::Fenced { .. } => {}
             },
             Self::Claimer { doing, .. } => match doing {
                 Rescue::Claim(claim) => claim.normalise(relabel),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Broken, Case, Job, NOW, Seen, search};
 use crate::now::Now;
+use crate::quota::edit::PATIENCE;
 use crate::quota::fault::{self, Fault};
 use crate::quota::{CalendarPeriod, Quota, QuotaId, Window};
 
@@ -130,12 +131,24 @@ fn hostile(claims: &[u16]) -> Vec<(&'static str, Case)> {
         ),
         ("sliding", Case { quotas: sliding, ..small.clone() }),
         (
+            "sliding in slices",
+            Case {
+                quotas: sliding,
+                clocks: vec![[NOW; 2], [after(120_000); 2], [after(120_000); 2]],
+                jobs: two(job(2, 1), job(1, 0)),
+                ..small.clone()
+            },
+        ),
+        ("one at a time", Case { quotas: one_at_a_time, limits: [4, 4], ..small.clone() }),
+        ("a small bucket", Case { quotas: small_bucket, ..small.clone() }),
+        (
             "grants and acknowledgements that come twice",
             Case {
                 quotas: granted,
                 granted: Some([2, 2]),
                 says: vec![(0, 4), (0, 4), (0, 2)],
                 acknowledged: vec![0],
+                after: vec![job(1, 1)],
                 jobs: vec![vec![job(2, 1), job(1, 1)], vec![job(2, 2)]],
                 ..small
             },
@@ -155,6 +168,25 @@ fn sliding(_: usize, limit: u64) -> Vec<(Quota, u64)> {
     vec![(Quota { id: QuotaId::of("p", "hour"), limit, window, granted: false, rollover: 0 }, 1)]
 }
 
+/// A month a level, which has room for both, and on the second level one exchange at a time.
+fn one_at_a_time(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    let mut quotas = alone(level, limit);
+    if level == 1 {
+        let window = Window::Concurrent;
+        quotas.push((Quota { id: QuotaId::of("p", "live"), limit: 1, window, granted: false, rollover: 0 }, 0));
+    }
+    quotas
+}
+
+/// A bucket on the second level, with room for one of both.
+fn small_bucket(level: usize, limit: u64) -> Vec<(Quota, u64)> {
+    if level == 0 {
+        return alone(level, limit);
+    }
+    let window = Window::Bucket { period_ms: 60_000, burst: limit };
+    vec![(Quota { id: QuotaId::of("p", "bucket"), limit, window, granted: false, rollover: 0 }, 1)]
+}
+
 /// Three VMs, one exchange each, on two levels of which the second has room for two of them.
 fn three(claims: &[u16]) -> Case {
     let job = |hold, uses| Job { slot: 0, hold, more: 0, uses };
@@ -168,11 +200,20 @@ fn alone(_: usize, limit: u64) -> Vec<(Quota, u64)> {
     vec![(Quota { id: QuotaId::of("p", "month"), limit, window, granted: false, rollover: 0 }, 1)]
 }
 
+/// The same without what the second VM runs.
+fn one_vm(case: Case) -> Case {
+    Case { jobs: vec![case.jobs[0].clone(), Vec::new()], ..case }
+}
+
 /// Cases that are small enough to be searched in every order.
 pub(super) fn few() -> Vec<(&'static str, Case)> {
     let months = [("months", small(&[])), ("months, claimed", small(&[0]))];
     let claimed = hostile(&[0]).into_iter().filter(|(_, case)| case.acknowledged.is_empty());
-    months.into_iter().chain(hostile(&[])).chain(claimed).chain([("three VMs", three(&[]))]).collect()
+    let job = Job { slot: 0, hold: 1, more: 0, uses: 1 };
+    let again = [&[0][..], &[0, 0]].map(|claims| ("reuse, one VM", Case { after: vec![job], ..one_vm(small(claims)) }));
+    let late = Case { acknowledged: vec![0], after: vec![job], ..one_vm(small(&[0])) };
+    let more = again.into_iter().chain([("late acknowledgements, one VM", late), ("three VMs", three(&[]))]);
+    months.into_iter().chain(hostile(&[])).chain(claimed).chain(more).collect()
 }
 
 fn holds(name: &str, case: &Case) -> BTreeSet<&'static str> {
@@ -183,7 +224,7 @@ fn holds(name: &str, case: &Case) -> BTreeSet<&'static str> {
     reached
 }
 
-const REACHED: [&str; 11] = [
+const REACHED: [&str; 13] = [
     "a window moves under a hold",
     "a hold is fenced",
     "a hold is taken back",
@@ -195,6 +236,8 @@ const REACHED: [&str; 11] = [
     "an admission is refused",
     "an extension is held",
     "an extension is refused",
+    "an acknowledgement comes too late",
+    "an acknowledgement is faster than its exchange",
 ];
 
 #[test]
@@ -203,7 +246,6 @@ fn no_interleaving_breaks_an_account() {
     for claims in [&[][..], &[0]] {
         reached.append(&mut holds("months", &full(claims)));
     }
-    let one_vm = |case: Case| Case { jobs: vec![case.jobs[0].clone(), Vec::new()], ..case };
     holds("months, one VM", &one_vm(small(&[0, 0])));
     holds("months, small", &small(&[0, 1]));
     for (name, case) in variants(small, &[0]) {
@@ -276,13 +318,14 @@ fn no_interleaving_of_the_full_case_breaks_an_account() {
     });
     println!(
         "not covered: three VMs of which one has more than one exchange, or an extension; more than two exchanges a VM, \
-         or one extension each; more than two levels or claimers; stores that lose what they have acknowledged. \
-         `quota::crowd` tries these at random."
+         one extension each, or two at a time; more than two levels or claimers; what is given back to the ledger under \
+         a hold; operations that give up after {PATIENCE} lost swaps; stores that lose what they have acknowledged. \
+         `quota::crowd` and `make simulate` try these at random."
     );
 }
 
 /// Every fault that can be seeded, and where.
-const FAULTS: [(Option<Fault>, Option<Broken>); 13] = [
+const FAULTS: [(Option<Fault>, Option<Broken>); 14] = [
     (None, Some(Broken::BlindWrite)),
     (Some(Fault::NoGenerationCheck), None),
     (Some(Fault::NoRestampOfSlot), None),
@@ -292,6 +335,7 @@ const FAULTS: [(Option<Fault>, Option<Broken>); 13] = [
     (Some(Fault::CommitBeforeAccounts), None),
     (Some(Fault::RollbackForgetsALevel), None),
     (Some(Fault::LostNotEnded), None),
+    (Some(Fault::LostIsForgotten), None),
     (None, Some(Broken::FreedBeforeSent)),
     (None, Some(Broken::InsertRace)),
     (Some(Fault::SettleKeepsHeld), None),
@@ -310,9 +354,14 @@ fn the_search_is_not_blind() {
         });
         assert!(caught.is_some(), "{fault:?} {broken:?} was not caught");
     }
-    for (fault, name) in
-        [(Fault::CarriedIsKept, "carried"), (Fault::OverCountsAnew, "overage"), (Fault::DebtIsForgotten, "debt")]
-    {
+    for (fault, name) in [
+        (Fault::CarriedIsKept, "carried"),
+        (Fault::OverCountsAnew, "overage"),
+        (Fault::DebtIsForgotten, "debt"),
+        (Fault::LiveIsNotCounted, "one at a time"),
+        (Fault::SlidingForgetsSettled, "sliding"),
+        (Fault::RefundIsLate, "sliding in slices"),
+    ] {
         let (_, case) = hostile(&[]).into_iter().find(|(known, _)| *known == name).unwrap();
         let (seen, result) = fault::with(Some(fault), || search(&case));
         println!("{fault:?}, {name}: {} states, {} steps: {result:?}", seen.states, seen.steps);

@@ -4,7 +4,7 @@ use super::actor::{Actor, Doing, Rescue};
 use super::{SUBJECTS, Searcher, State, fault};
 use crate::quota::account::{Account, Entry, Kind, Period};
 use crate::quota::standing::allowance;
-use crate::quota::{Quota, Slot, mean_length, read_slot};
+use crate::quota::{ExchangeId, Quota, Slot, mean_length, read_slot};
 
 impl Searcher {
     /// A step may hold no more than may be spent and passed. Told from what was written alone.
@@ -44,8 +44,8 @@ impl Searcher {
         self.case.over + jobs.map(|job| job.uses.saturating_sub(job.hold + job.more)).sum::<u64>()
     }
 
-    /// What must hold in every state.
-    pub(super) fn check(&mut self, state: &State) -> Result<(), String> {
+    /// What must hold in every state. Answers whether all VMs rest in it.
+    pub(super) fn check(&mut self, state: &State) -> Result<bool, String> {
         if fault::underflowed() {
             return Err("more was released than was held".to_owned());
         }
@@ -54,13 +54,17 @@ impl Searcher {
         if calm && vms.clone().any(|vm| !matches!(self.slot(state, vm), Slot::Free)) {
             return Err("at rest a slot is not free".to_owned());
         }
+        let unknown = |id: &ExchangeId| calm && !state.ledger.value.contains_key(id);
+        if let Some(id) = state.actors.iter().filter_map(|actor| actor.value.left()).find(unknown) {
+            return Err(format!("at rest nobody was told of {id}"));
+        }
         for index in 0..SUBJECTS.len() {
             let print = state.shelf.values[state.shelf.values.len() - SUBJECTS.len() + index].print;
             if self.sound.insert((index, print)) || calm {
                 self.check_account(state, index, calm)?;
             }
         }
-        Ok(())
+        Ok(calm)
     }
 
     /// What must hold of an account in every state; and when all rest, that it has what the ledger has.
@@ -72,7 +76,12 @@ impl Searcher {
             return if calm && sent > 0 { Err(format!("at rest {subject} is missing")) } else { Ok(()) };
         };
         for (quota, factor) in (self.case.quotas)(index, self.case.limits[index]) {
-            let Some(entry) = account.entry(quota.id, Kind::of(&quota.window)) else { continue };
+            let Some(entry) = account.entry(quota.id, Kind::of(&quota.window)) else {
+                if calm && sent * factor > 0 {
+                    return Err(format!("at rest {subject} knows nothing of {quota:?}"));
+                }
+                continue;
+            };
             let bound = self.bound() * factor.max(1);
             for period in periods(entry) {
                 let most = if quota.granted { quota.limit } else { allowance(&quota, &period) } + bound;
@@ -87,7 +96,9 @@ impl Searcher {
                 return Err(format!("{subject}: {sum} in two windows of {}", quota.limit));
             }
             let used = used + entry.slices.sum();
-            if used > quota.limit * 2 + bound {
+            // All that is searched of a sliding window happens within its length.
+            let windows = if entry.kind == Kind::Sliding { 1 } else { 2 };
+            if used > windows * quota.limit + bound {
                 return Err(format!("{subject}: {used} of {}", quota.limit));
             }
             let wanted = if entry.kind == Kind::Concurrent { 0 } else { sent * factor };
