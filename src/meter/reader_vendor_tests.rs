@@ -1,7 +1,10 @@
 //! What providers make of the formats that they share: each case names whose documentation it follows.
 
 use super::{Dialect, Encoding, Reader, openai, read, reader, usage_of};
+use std::rc::Rc;
+
 use crate::meter::dialect::Host;
+use crate::meter::watch::MayCall;
 
 fn figures(usage: &str) -> [u64; 5] {
     usage_of(usage).map(|u| [u.input, u.cache_read, u.cache_write, u.output, u.reasoning]).unwrap()
@@ -183,4 +186,45 @@ fn summaries_of_the_conversation_are_billed() {
         {"type":"compaction","input_tokens":180000,"output_tokens":3500},
         {"type":"message","input_tokens":23000,"output_tokens":1000}]}"#;
     assert_eq!(message(r#"{"input_tokens":0,"output_tokens":0}"#, &delta.replace('\n', "")), [203_000, 0, 0, 4_500]);
+}
+
+#[test]
+fn a_call_is_heard_wherever_it_is_told() {
+    let interaction = |part: &str| {
+        format!("data: {{\"event_type\":\"interaction.completed\",\"interaction\":{{\"id\":\"i\",{part}}}}}\n\n")
+    };
+    for (dialect, body) in [
+        // Cohere, "Chat with Streaming", version 1: whole calls, with or without chunks before them, and all of it at its end.
+        (Dialect::CohereChat, "{\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"shell\",\"parameters\":{}}]}\n".to_owned()),
+        (Dialect::CohereChat, "{\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"name\":\"look\"}}\n\
+            {\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"look\"},{\"name\":\"shell\"}]}\n".to_owned()),
+        (Dialect::CohereChat, "{\"event_type\":\"stream-end\",\"response\":{\"tool_calls\":[{\"name\":\"shell\"}]}}\n".to_owned()),
+        // Google, "Interactions": what has all steps at its end.
+        (Dialect::GeminiInteractions, interaction(r#""steps":[{"type":"function_call","name":"shell","arguments":{}}]"#)),
+        (Dialect::GeminiInteractions, interaction(r#""outputs":[{"type":"mcp_server_tool_call","name":"shell"}]"#)),
+        // A message that does not begin empty.
+        (Dialect::AnthropicMessages, "data: {\"type\":\"message_start\",\"message\":{\"content\":[{\"type\":\"tool_use\",\"name\":\"shell\"}]}}\n\n".to_owned()),
+    ] {
+        let mut watched = reader(dialect, false);
+        watched.watch(MayCall(Rc::new(|name| name != "shell")), false);
+        let (watched, _) = read(watched, [body.as_bytes()]);
+        assert_eq!(watched.forbidden(), Some("shell"), "{dialect:?}: {body}");
+    }
+}
+
+#[test]
+fn calls_that_are_told_twice_are_counted_once() {
+    // Cohere, "Chat with Streaming", version 1.
+    let chunks = "{\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"name\":\"look\"}}\n\
+        {\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"parameters\":\"{\\\"of\\\":1}\"}}\n";
+    let whole =
+        "{\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"look\",\"parameters\":{\"of\":1}}]}\n";
+    let end = "{\"event_type\":\"stream-end\",\"response\":{\"tool_calls\":[{\"name\":\"look\",\"parameters\":{\"of\":1}}]}}\n";
+    let told = |body: String| {
+        let (reader, _) = read(reader(Dialect::CohereChat, false), [body.as_bytes()]);
+        (reader.tool_calls(), reader.delivered())
+    };
+    let once = told(format!("{chunks}{end}"));
+    assert!(once.0 == 1 && once.1 > 1);
+    assert_eq!([told(format!("{chunks}{whole}{end}")), told(format!("{whole}{end}"))], [once; 2]);
 }
