@@ -289,7 +289,7 @@ impl Exchange {
         open.screen(&self.bundle, chunk, &course, now, before, effects);
         let kept = open.keep(chunk, &course, before, effects);
         match course {
-            Course::On if kept => Flow::Hold,
+            Course::On if kept || open.holds_tail() => Flow::Hold,
             Course::On => Flow::Continue,
             Course::Waits => Flow::Hold,
             Course::Over(cause) => {

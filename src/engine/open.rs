@@ -4,6 +4,7 @@ mod ending;
 mod flow;
 mod guarded;
 mod notice;
+mod screened;
 mod timing;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ pub(super) struct Open {
     timing: timing::Timing,
     /// What looks at the texts of the answer.
     screen: Option<Box<screen::Answer>>,
+    tail: screen::Tail,
     /// Tries upstream, as the response headers said.
     attempts: u32,
     /// For how long its upstream is not to be asked again, in milliseconds, where it says so.
@@ -195,6 +197,7 @@ impl Open {
             guarded: None,
             timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
+            tail: screen::Tail::default(),
             attempts: 0,
             retry_after_ms: None,
             noted: 0,

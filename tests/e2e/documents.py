@@ -65,27 +65,29 @@ CALLS = {
 
 class Answers(Server):
     """An upstream that answers every call with one document, counts them and keeps the last. It is slow by `delay` seconds before its
-    headers and by `stall` behind them; models that are `down` are answered 503."""
+    headers and by `stall` behind them; models that are `down` are answered 503. Where the length is not `announced`, `trailers` may end it."""
 
     def __init__(self):
         self.said, self.calls, self.heard, self.announced = b"{}", 0, None, True
-        self.delay, self.stall, self.down = 0, 0, ()
+        self.delay, self.stall, self.down, self.kind, self.trailers = 0, 0, (), "application/json", b""
         answers = self
 
         class Says(Handler):
             def do_POST(self):
-                heard = answers.heard = json.loads(self.body())
+                body = self.body()
+                # A form is kept as it is.
+                heard = answers.heard = json.loads(body) if body[:1] in b"{[" else {"form": body}
                 answers.calls += 1
                 time.sleep(answers.delay)
                 self.send_response(503 if heard.get("model") in answers.down else 200)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", answers.kind)
                 chunks = not answers.announced
                 self.send_header(*(("transfer-encoding", "chunked") if chunks else ("content-length", str(len(answers.said)))))
                 self.end_headers()
                 time.sleep(answers.stall)
                 # A client that was answered by somebody else has left.
                 try:
-                    self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(answers.said), answers.said) if chunks else answers.said)
+                    self.wfile.write(b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(answers.said), answers.said, answers.trailers) if chunks else answers.said)
                 except OSError:
                     self.close_connection = True
 

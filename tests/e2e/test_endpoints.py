@@ -60,11 +60,21 @@ PLANS = {
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
 
 
+# Envoy leaves trailers of HTTP/1.1 out, unless it is told not to.
+TRAILERS = """  - name: upstream
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http_protocol_options: {enable_trailers: true}}
+"""
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     upstream = Answers()
     try:
-        with Whole(tmp_path_factory.mktemp("endpoints"), POLICY, upstream=upstream.port) as whole:
+        edit = lambda text: text.replace("  - name: upstream\n", TRAILERS)
+        with Whole(tmp_path_factory.mktemp("endpoints"), POLICY, upstream=upstream.port, edit=edit) as whole:
             whole.session = requests.Session()
             yield whole, upstream
     finally:
@@ -126,6 +136,32 @@ def test_what_is_answered_is_hidden_or_refused(stack, work):
     assert answer.json() == ANSWERS[work]("Of [redacted] it is.")
     answer, _ = ask(stack, "output", work, "hi", ANSWERS[work](f"It is {SECRET}."))
     assert SECRET not in answer.text and "secret" in WORK[work][3](answer.json()), answer.text
+
+
+@pytest.mark.parametrize("ends", ["length", "chunks", "trailers"])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_what_was_heard_is_hidden_or_refused(stack, kind, ends):
+    """Sound comes in a form; and its text, which may be no JSON, loses nothing by its end."""
+    whole, upstream = stack
+    upstream.kind, upstream.announced, upstream.trailers = kind, ends == "length", b"x-sum: 5\r\n" if ends == "trailers" else b""
+
+    def transcribe(text):
+        upstream.said = (json.dumps({"text": text}) if kind == "application/json" else text).encode()
+        form = {"data": {"model": "demo", "response_format": "json"}, "files": {"file": ("a.mp3", b"s" * 5000)}}
+        try:
+            answer = requests.post(f"{whole.url}/v1/audio/transcriptions", headers={"authorization": f"Bearer {key('output')}"}, timeout=30, **form)
+        except requests.RequestException:
+            # Of a text that has begun nothing more can be said: it is broken off.
+            return "broken off"
+        return answer.json().get("text", answer.text) if answer.text.startswith("{") else answer.text
+
+    try:
+        for text in ("Of ann@example.com it is.", "It is of ann@example.com", "A word, and no more"):
+            assert transcribe(text) == text.replace("ann@example.com", "[redacted]")
+        refused = transcribe(f"It is {SECRET}.")
+        assert SECRET not in refused and ("secret" in refused or refused == "broken off" and kind == "text/plain"), refused
+    finally:
+        upstream.kind, upstream.announced, upstream.trailers = "application/json", True, b""
 
 
 def test_nothing_passed_unread(stack):
