@@ -140,6 +140,33 @@ fn pieces_that_were_asked_for_repeat_nothing() {
 }
 
 #[test]
+fn thoughts_and_calls_that_are_repeated_are_counted_once() {
+    // Alibaba, "DashScope API reference": without `incremental_output` each event has all so far.
+    let event = |thought: &str, arguments: &str| {
+        let call = format!(r#"{{"index":0,"function":{{"name":"look","arguments":"{arguments}"}}}}"#);
+        let message = format!(r#"{{"content":"","reasoning_content":"{thought}","tool_calls":[{call}]}}"#);
+        format!("data:{{\"output\":{{\"choices\":[{{\"message\":{message},\"finish_reason\":\"null\"}}]}}}}\n\n")
+    };
+    let delivered = |asked: bool, events: [String; 3]| {
+        let mut one = reader(Dialect::DashScope, false);
+        if asked {
+            one.comes_in_pieces();
+        }
+        let (reader, _) = read(one, [events.concat().as_bytes()]);
+        (reader.delivered(), reader.thoughts(), reader.tool_calls())
+    };
+    let pieces = [event("Where", ""), event(" is it", r#"{\"city\":"#), event(" now?", r#" \"Paris\"}"#)];
+    let so_far = [
+        event("Where", ""),
+        event("Where is it", r#"{\"city\":"#),
+        event("Where is it now?", r#"{\"city\": \"Paris\"}"#),
+    ];
+    let once = delivered(true, pieces);
+    assert!(once.0 > once.1 && once.1 > 3 && once.2 == 1, "{once:?}");
+    assert_eq!(delivered(false, so_far), once);
+}
+
+#[test]
 fn the_last_line_of_coheres_generate_repeats_the_answer() {
     // Cohere, "Generate": a line a token, and the whole response with the last one.
     let body = "{\"text\":\"Hello\",\"is_finished\":false}\n{\"is_finished\":true,\"finish_reason\":\"COMPLETE\",\
