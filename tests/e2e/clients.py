@@ -3,6 +3,7 @@
 whatever one had in it."""
 
 import json
+import types
 
 import anthropic
 import boto3
@@ -226,6 +227,21 @@ def dashscope_generation(whole, token, prompt):
             yield "end", choice.finish_reason
 
 
+def dashscope_repeating(whole, token, prompt):
+    """As is usual there: each event has all so far, and the last one that says something is the answer."""
+    dashscope.base_http_api_url = f"{whole.url}/api/v1"
+    text, calls = "", []
+    for answer in dashscope.Generation.call(model="repeating", messages=said(prompt), api_key=token, result_format="message", stream=True):
+        assert answer.status_code == 200 and not answer.code, answer.message
+        yield "event", str(answer)
+        choice = answer.output.choices[0]
+        text, calls = choice.message.content or text, choice.message.get("tool_calls") or calls
+        if choice.finish_reason != "null":
+            yield "text", text
+            yield from functions([types.SimpleNamespace(function=types.SimpleNamespace(**call["function"])) for call in calls])
+            yield "end", choice.finish_reason
+
+
 def bedrock(whole, token):
     """With a key of Farebox's in the place of Amazon's signature, which would ask for TLS were it given as a key."""
     keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
@@ -287,6 +303,7 @@ CLIENTS = {
     ollama_chat: "length",
     ollama_generate: "length",
     dashscope_generation: "length",
+    dashscope_repeating: "length",
     bedrock_converse: "max_tokens",
     bedrock_invoke: "max_tokens",
     tgi_generate: "length",

@@ -204,11 +204,17 @@ def ollama(words, model, said, calls=()):
 
 
 def dashscope(words, model, calls=()):
-    """Alibaba, "DashScope API reference", with `incremental_output`."""
-    said = [{"content": word} for word in words]
+    """Alibaba, "DashScope API reference", with `incremental_output`; the model `repeating` is asked without it."""
+    joined = (lambda pieces, count: "".join(pieces[:count])) if model == "repeating" else lambda pieces, count: pieces[count - 1]
+    said = [{"content": joined(words, count)} for count in range(1, len(words) + 1)]
+    told = {"content": said[-1]["content"] if model == "repeating" else ""}
+    made = []
     for index, (name, pieces) in enumerate(calls):
-        call = lambda name, piece: {"content": "", "tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": piece}}]}
-        said += [call(name if piece == pieces[0] else "", piece) for piece in pieces]
+        for count in range(1, len(pieces) + 1):
+            function = {"name": name if count == 1 or model == "repeating" else "", "arguments": joined(pieces, count)}
+            call = {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+            said.append({**told, "tool_calls": [*made, call]})
+        made += [call] if model == "repeating" else []
     for place, message in enumerate(said, 1):
         end = ("tool_calls" if calls else "stop") if place == len(said) else "null"
         choice = {"message": {"role": "assistant", **message}, "finish_reason": end}
