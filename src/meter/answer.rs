@@ -45,6 +45,8 @@ pub struct Answer {
     pub in_pieces: bool,
     /// The texts so far, where a provider may repeat them with each event. Each is kept to [`LONGEST_REPEATED`].
     so_far: Vec<(Voice, String)>,
+    /// One of its events has repeated what came before.
+    repeats: bool,
 }
 
 /// The most texts of which it is told whether events repeat them: those of one answer, its thoughts and some calls.
@@ -110,6 +112,7 @@ impl Answer {
             items: 0,
             in_pieces: false,
             so_far: Vec::new(),
+            repeats: false,
         }
     }
 
@@ -181,18 +184,16 @@ impl Answer {
     pub fn speak_or_repeat(&mut self, kind: Kind, part: u64, raw: Option<&str>) {
         let Some(text) = raw.and_then(json::text) else { return };
         let voice = Voice { kind, answer: 0, part };
-        if self.in_pieces {
-            return self.tally.push(voice, &text);
-        }
         let known = self.so_far.iter().position(|(of, _)| *of == voice);
         if known.is_none() && self.so_far.len() < MOST_REPEATED {
             self.so_far.push((voice, String::new()));
         }
         let known = self.so_far.iter_mut().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far);
-        let Some(so_far) = known else { return self.tally.push(voice, &text) };
+        let Some(so_far) = known.filter(|_| !self.in_pieces) else { return self.tally.push(voice, &text) };
         let repeated = !so_far.is_empty() && so_far.len() <= LONGEST_REPEATED;
         match text.strip_prefix(so_far.as_str()).filter(|_| repeated) {
             Some(new) => {
+                self.repeats |= !new.is_empty();
                 self.tally.push(voice, new);
                 so_far.clear();
                 so_far.push_str(&text);
@@ -204,6 +205,14 @@ impl Answer {
                 }
             }
         }
+    }
+
+    /// The text of this part so far, which events of this answer repeat: empty where they do not, or it is longer than is
+    /// kept. `None`: the part has not spoken.
+    pub fn repeated(&self, part: u64) -> Option<&str> {
+        let voice = Voice { kind: Kind::Text, answer: 0, part };
+        let so_far = self.so_far.iter().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far.as_str());
+        so_far.map(|so_far| if self.repeats && so_far.len() <= LONGEST_REPEATED { so_far } else { "" })
     }
 
     /// Marks an item as heard; whether it was already. Of items from 64 on nothing is remembered.

@@ -4,6 +4,7 @@ use super::{Dialect, Encoding, Reader, openai, read, reader, usage_of};
 use std::rc::Rc;
 
 use crate::meter::dialect::Host;
+use crate::meter::reader::Terms;
 use crate::meter::watch::MayCall;
 
 fn figures(usage: &str) -> [u64; 5] {
@@ -164,6 +165,33 @@ fn thoughts_and_calls_that_are_repeated_are_counted_once() {
     let once = delivered(true, pieces);
     assert!(once.0 > once.1 && once.1 > 3 && once.2 == 1, "{once:?}");
     assert_eq!(delivered(false, so_far), once);
+}
+
+#[test]
+fn an_ending_repeats_the_text_where_each_event_does() {
+    // Alibaba, "DashScope API reference": the last event is what a client goes by.
+    let message =
+        |text: &str| format!("{{\"choices\":[{{\"message\":{{\"content\":\"{text}\"}},\"finish_reason\":\"null\"}}]}}");
+    let bare = |text: &str| format!("{{\"text\":\"{text}\",\"finish_reason\":\"null\"}}");
+    let ending = |outputs: [String; 3], asked: bool| {
+        let mut one = reader(Dialect::DashScope, false);
+        if asked {
+            one.comes_in_pieces();
+        }
+        one.keep_to(Terms { allowance: 3, choices: 1, tells_usage: false, unweighed: false });
+        outputs.iter().for_each(|output| {
+            one.push(format!("data:{{\"output\":{output}}}\n\n").as_bytes(), false);
+        });
+        assert!(one.waits().is_some());
+        String::from_utf8(one.cut(0)).unwrap()
+    };
+    let so_far = ["The answer", "The answer is", "The answer is two."];
+    assert!(ending(so_far.map(message), false).contains(r#""content":"The answer is","#));
+    let last = ending(so_far.map(bare), false);
+    assert!(last.contains(r#""text":"The answer is"}"#) && !last.contains("choices"), "{last}");
+    let pieces = ["The answer", " is", " two."];
+    assert!(ending(pieces.map(message), true).contains(r#""content":"","#));
+    assert!(ending(pieces.map(bare), true).contains(r#""text":"""#));
 }
 
 #[test]

@@ -235,7 +235,7 @@ def dashscope_repeating(whole, token, prompt):
         assert answer.status_code == 200 and not answer.code, answer.message
         yield "event", str(answer)
         choice = answer.output.choices[0]
-        text, calls = choice.message.content or text, choice.message.get("tool_calls") or calls
+        text, calls = choice.message.content, choice.message.get("tool_calls") or calls
         if choice.finish_reason != "null":
             yield "text", text
             yield from functions([types.SimpleNamespace(function=types.SimpleNamespace(**call["function"])) for call in calls])

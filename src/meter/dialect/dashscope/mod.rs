@@ -13,6 +13,9 @@ use crate::meter::answer::Answer;
 use crate::meter::json;
 use crate::meter::tally::Kind;
 
+/// The part of an answer that is a text without a message around it, as `result_format: text` asks.
+pub(in crate::meter) const BARE: u64 = 1;
+
 /// Reads an event, or a whole answer, which has the same frame. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [output, said, code] = json::fields(raw, ["output", "usage", "code"])?;
@@ -28,7 +31,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 fn output_of(answer: &mut Answer, raw: &str) {
     let names = ["text", "finish_reason", "choices", "results"];
     let Some([text, reason, choices, results]) = json::fields(raw, names) else { return };
-    answer.speak_or_repeat(Kind::Text, 0, text);
+    answer.speak_or_repeat(Kind::Text, BARE, text);
     // While it runs the reason is the text `null`.
     let ends = |reason: Option<&str>| reason.is_some_and(|reason| !matches!(reason, "\"null\"" | "\"\""));
     answer.ended |= ends(reason);
