@@ -83,6 +83,16 @@ HASHED = r"\[phone:[0-9a-f]{12}\]"
 
 
 @each(CALLING)
+def test_an_answer_may_be_nothing_but_a_call(stack, client):
+    came = heard(stack, client, "without", RM, LOOK, said=())
+    assert (came.text, came.calls, came.end) == ("", [], CLIENTS[client]) and "everything" not in came.events, came.events
+    came = heard(stack, client, "without", LOOK, said=())
+    assert (came.text, came.calls) == ("", CALLED[:1]) and came.end not in (None, CLIENTS[client]), came.events
+    came = heard(stack, client, "hide", MAIL, said=())
+    assert came.calls[0][1]["to"] == "[redacted]" and "ann@" not in came.events, came.events
+
+
+@each(CALLING)
 def test_what_a_call_says_is_hidden(stack, client):
     came = heard(stack, client, "hide", LOOK, MAIL)
     (look, (name, arguments)) = came.calls
@@ -109,6 +119,16 @@ def test_a_stream_that_is_too_large_ends_at_a_length_limit(stack, client):
     for plan in ("open", "small-watch"):
         came = heard(stack, client, plan, said=said)
         assert came.text == whole and came.end not in (None, CLIENTS[client]), plan
+
+
+def test_of_a_byte_too_much_nothing_leaves(stack):
+    """Whatever came with it in one piece."""
+    whole, upstream = stack
+    upstream.said, upstream.calls = [f" {n} bottles" for n in range(99)], ()
+    for path, body in (("/v1/chat/completions", {}), ("/v1/messages", {"max_tokens": 500})):
+        asked = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Do it."}], **body}
+        raw = requests.post(whole.url + path, json=asked, headers={"authorization": f"Bearer {key('small')}"}, timeout=30).content
+        assert 7_900 < raw.rindex(b"bottles") <= 8_192, path
 
 
 @each(CALLING)
@@ -154,8 +174,8 @@ def test_all_of_it_is_counted(stack):
     whole, _ = stack
     stats = requests.get(f"{whole.envoy.admin}/stats/prometheus", timeout=10).text
     count = lambda metric, label: sum(int(number) for labels, number in re.findall(rf"farebox_{metric}\{{([^}}]*)\}} (\d+)", stats) if f'"{label}"' in labels)
-    assert count("refused_answers_total", "tools") == 8 * len(CALLING)
-    assert count("refused_answers_total", "response") == 2 * len(CLIENTS)
+    assert count("refused_answers_total", "tools") == 9 * len(CALLING)
+    assert count("refused_answers_total", "response") == 2 * len(CLIENTS) + 2
     assert (count("observed_total", "tools"), count("observed_total", "response")) == (len(CALLING), len(CLIENTS))
     assert "farebox_unscreened_total{" not in stats
     whole.unharmed()

@@ -207,7 +207,7 @@ def dashscope(words, model, calls=()):
     """Alibaba, "DashScope API reference", with `incremental_output`; the model `repeating` is asked without it."""
     joined = (lambda pieces, count: "".join(pieces[:count])) if model == "repeating" else lambda pieces, count: pieces[count - 1]
     said = [{"content": joined(words, count)} for count in range(1, len(words) + 1)]
-    told = {"content": said[-1]["content"] if model == "repeating" else ""}
+    told = {"content": "".join(words) if model == "repeating" else ""}
     made = []
     for index, (name, pieces) in enumerate(calls):
         for count in range(1, len(pieces) + 1):
