@@ -86,6 +86,20 @@ def block(event):
         yield "end", event["delta"]["stop_reason"]
 
 
+def anthropic_complete(whole, token, prompt):
+    """Anthropic's own client has forgotten these by now."""
+    body = {"model": "demo", "max_tokens_to_sample": 500, "prompt": f"\n\nHuman: {prompt}\n\nAssistant:", "stream": True}
+    text, error = received(f"{whole.url}/v1/complete", body, {"x-api-key": token})
+    for event in (json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")):
+        assert event["type"] != "error", event
+        yield "event", json.dumps(event)
+        yield "text", event["completion"]
+        if event["stop_reason"]:
+            yield "end", event["stop_reason"]
+    if error:
+        raise error
+
+
 def mistral_chat(whole, token, prompt):
     with mistralai.client.Mistral(api_key=token, server_url=whole.url) as client:
         for event in client.chat.stream(model="mistral", messages=said(prompt)):
@@ -253,15 +267,30 @@ def bedrock(whole, token):
 
 
 def bedrock_converse(whole, token, prompt):
-    for event in bedrock(whole, token).converse_stream(modelId="demo", messages=[{"role": "user", "content": [{"text": prompt}]}])["stream"]:
+    messages = [{"role": "user", "content": [{"text": prompt}]}]
+    for event in bedrock(whole, token).converse_stream(modelId="demo", messages=messages)["stream"]:
         yield "event", json.dumps(event)
-        if "contentBlockStart" in event:
-            yield "call", event["contentBlockStart"]["start"]["toolUse"]["name"]
-        delta = event.get("contentBlockDelta", {}).get("delta", {})
-        yield "text", delta.get("text", "")
-        yield "arguments", delta.get("toolUse", {}).get("input", "")
-        if "messageStop" in event:
-            yield "end", event["messageStop"]["stopReason"]
+        yield from conversed(event)
+
+
+def conversed(event):
+    """Converse's events, also those of Nova."""
+    if "contentBlockStart" in event:
+        yield "call", event["contentBlockStart"]["start"]["toolUse"]["name"]
+    delta = event.get("contentBlockDelta", {}).get("delta", {})
+    yield "text", delta.get("text", "")
+    yield "arguments", delta.get("toolUse", {}).get("input", "")
+    if "messageStop" in event:
+        yield "end", event["messageStop"]["stopReason"]
+
+
+def bedrock_nova(whole, token, prompt):
+    body = {"messages": [{"role": "user", "content": [{"text": prompt}]}], "inferenceConfig": {"maxTokens": 500}}
+    answer = bedrock(whole, token).invoke_model_with_response_stream(modelId="amazon.nova-lite-v1:0", body=json.dumps(body))
+    for event in answer["body"]:
+        event = json.loads(event["chunk"]["bytes"])
+        yield "event", json.dumps(event)
+        yield from conversed(event)
 
 
 def bedrock_invoke(whole, token, prompt):
@@ -294,6 +323,7 @@ CLIENTS = {
     openai_responses: "max_output_tokens",
     openai_completions: "length",
     anthropic_messages: "max_tokens",
+    anthropic_complete: "max_tokens",
     mistral_chat: "length",
     google_generate: "MAX_TOKENS",
     google_array: "MAX_TOKENS",
@@ -306,10 +336,11 @@ CLIENTS = {
     dashscope_repeating: "length",
     bedrock_converse: "max_tokens",
     bedrock_invoke: "max_tokens",
+    bedrock_nova: "max_tokens",
     tgi_generate: "length",
 }
 # Those of dialects that have no tools.
-TOOLLESS = {openai_completions, ollama_generate, tgi_generate}
+TOOLLESS = {openai_completions, anthropic_complete, ollama_generate, tgi_generate}
 # Cohere's clients pass over an event that they do not know, and with it the error; the stream ends all the same.
 SILENT = {cohere_v2, cohere_v1}
 

@@ -1,6 +1,7 @@
 """Work that is no conversation: embeddings, judgements, rankings, pictures, sound, counts, and what Bedrock and Vertex pass on. What such a
 call says is hidden, observed or refused as in any other, and its refusal is an error of its provider."""
 
+import concurrent.futures
 import json
 import re
 
@@ -55,6 +56,8 @@ PLANS = {
     "refuse": "{security: {input: {email: deny, secrets: deny, keywords: {words: [falcon], action: deny}}}}",
     "models": '{security: {models: ["other*"]}}',
     **{f"no-{kind}": f"{{security: {{endpoints: {{deny: [{kind}]}}}}}}" for kind in KINDS},
+    "small": "{connectivity: {response: {largest: 1 KiB}}}",
+    "late": "{connectivity: {response: {first_token: 500ms}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
 }
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
@@ -128,6 +131,33 @@ def test_what_is_not_allowed_is_refused_in_its_tongue(stack, work):
         assert why in words(answer.json()) and SECRET not in answer.text, f"{plan}, {prompt}: {answer.text}"
     answer, heard = ask(stack, "refuse", work, "hi")
     assert answer.status_code == 200 and heard, answer.text
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_is_too_large_is_an_error_in_its_place(stack, work):
+    few, many = ({"data": ["x" * size]} for size in (500, 1500))
+    _, upstream = stack
+    for announced in (True, False):
+        upstream.announced = announced
+        try:
+            answer, _ = ask(stack, "small", work, "hi", many)
+            assert "xxx" not in answer.text and "larger" in WORK[work][3](answer.json()), answer.text
+            answer, _ = ask(stack, "small", work, "hi", few)
+            assert answer.json() == few
+        finally:
+            upstream.announced = True
+
+
+def test_what_does_not_come_is_an_error(stack):
+    _, upstream = stack
+    upstream.delay = 2
+    try:
+        with concurrent.futures.ThreadPoolExecutor(len(WORK)) as pool:
+            answers = dict(zip(WORK, pool.map(lambda work: ask(stack, "late", work, "hi")[0], WORK)))
+    finally:
+        upstream.delay = 0
+    for work, answer in answers.items():
+        assert answer.status_code == 504 and "did not begin" in WORK[work][3](answer.json()), f"{work}: {answer.text}"
 
 
 @pytest.mark.parametrize("work", ANSWERS)

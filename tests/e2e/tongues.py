@@ -243,26 +243,38 @@ def frame(kind, payload):
     return message + struct.pack(">I", zlib.crc32(message))
 
 
-def converse(words, model, calls=()):
-    """Amazon, "ConverseStream"."""
-    yield frame("messageStart", {"role": "assistant"})
+def converse_events(words, calls):
+    """Amazon, "ConverseStream": its events, which Nova's own stream has, too."""
+    yield ("messageStart", {"role": "assistant"})
     for word in words:
-        yield frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}})
-    yield frame("contentBlockStop", {"contentBlockIndex": 0})
+        yield ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}})
+    yield ("contentBlockStop", {"contentBlockIndex": 0})
     for place, (name, pieces) in enumerate(calls, 1):
-        yield frame("contentBlockStart", {"contentBlockIndex": place, "start": {"toolUse": {"toolUseId": f"t{place}", "name": name}}})
+        yield ("contentBlockStart", {"contentBlockIndex": place, "start": {"toolUse": {"toolUseId": f"t{place}", "name": name}}})
         for piece in pieces:
-            yield frame("contentBlockDelta", {"contentBlockIndex": place, "delta": {"toolUse": {"input": piece}}})
-        yield frame("contentBlockStop", {"contentBlockIndex": place})
-    yield frame("messageStop", {"stopReason": "tool_use" if calls else "end_turn"})
+            yield ("contentBlockDelta", {"contentBlockIndex": place, "delta": {"toolUse": {"input": piece}}})
+        yield ("contentBlockStop", {"contentBlockIndex": place})
+    yield ("messageStop", {"stopReason": "tool_use" if calls else "end_turn"})
     usage = {"inputTokens": INPUT, "outputTokens": len(words), "totalTokens": INPUT + len(words)}
-    yield frame("metadata", {"usage": usage, "metrics": {"latencyMs": 1}})
+    yield ("metadata", {"usage": usage, "metrics": {"latencyMs": 1}})
+
+
+def converse(words, model, calls=()):
+    """… each in a frame."""
+    for kind, payload in converse_events(words, calls):
+        yield frame(kind, payload)
+
+
+def nova(words, calls):
+    """Amazon, "Complete request schema" of Nova."""
+    for kind, payload in converse_events(words, calls):
+        yield {kind: payload, **({"amazon-bedrock-invocationMetrics": {}} if kind == "metadata" else {})}
 
 
 def invoke(words, model, calls=()):
-    """Amazon, "InvokeModelWithResponseStream", of a model of Anthropic's."""
-    for event in anthropic_events(words, model, calls):
-        if event["type"] == "message_stop":
+    """Amazon, "InvokeModelWithResponseStream", of a model of Anthropic's or Nova."""
+    for event in nova(words, calls) if "nova" in model else anthropic_events(words, model, calls):
+        if event.get("type") == "message_stop":
             event["amazon-bedrock-invocationMetrics"] = {"inputTokenCount": INPUT, "outputTokenCount": len(words)}
         yield frame("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode()})
 
