@@ -168,28 +168,50 @@ def test_what_is_answered_is_hidden_or_refused(stack, work):
     assert SECRET not in answer.text and "secret" in WORK[work][3](answer.json()), answer.text
 
 
+def events(text):
+    """OpenAI, "Audio: streaming events"."""
+    told = [{"type": "transcript.text.delta", "delta": text[at : at + 5]} for at in range(0, len(text), 5)]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in [*told, {"type": "transcript.text.done", "text": text}])
+
+
+def heard_of(stream):
+    """What a client strings together of them; what is told whole at the end is the same."""
+    told = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
+    text = "".join(event.get("delta", "") for event in told)
+    assert told[-1].get("text", text) == text, stream
+    return told[-1]["error"]["message"] if "error" in told[-1] else text
+
+
+# What was heard may come as any of these.
+SPOKEN = {
+    "application/json": (lambda text: json.dumps({"text": text}), lambda told: json.loads(told)["text"]),
+    "text/plain": (lambda text: text, lambda told: told),
+    "text/event-stream": (events, heard_of),
+}
+
+
 @pytest.mark.parametrize("ends", ["length", "chunks", "trailers"])
-@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize("kind", SPOKEN)
 def test_what_was_heard_is_hidden_or_refused(stack, kind, ends):
     """Sound comes in a form; and its text, which may be no JSON, loses nothing by its end."""
     whole, upstream = stack
     upstream.kind, upstream.announced, upstream.trailers = kind, ends == "length", b"x-sum: 5\r\n" if ends == "trailers" else b""
 
     def transcribe(text):
-        upstream.said = (json.dumps({"text": text}) if kind == "application/json" else text).encode()
+        upstream.said = SPOKEN[kind][0](text).encode()
         form = {"data": {"model": "demo", "response_format": "json"}, "files": {"file": ("a.mp3", b"s" * 5000)}}
         try:
             answer = requests.post(f"{whole.url}/v1/audio/transcriptions", headers={"authorization": f"Bearer {key('output')}"}, timeout=30, **form)
         except requests.RequestException:
             # Of a text that has begun nothing more can be said: it is broken off.
             return "broken off"
-        return answer.json().get("text", answer.text) if answer.text.startswith("{") else answer.text
+        return answer.json()["error"]["message"] if answer.text.startswith('{"error"') else SPOKEN[kind][1](answer.text)
 
     try:
         for text in ("Of ann@example.com it is.", "It is of ann@example.com", "A word, and no more"):
             assert transcribe(text) == text.replace("ann@example.com", "[redacted]")
         refused = transcribe(f"It is {SECRET}.")
-        assert SECRET not in refused and ("secret" in refused or refused == "broken off" and kind == "text/plain"), refused
+        assert SECRET not in refused and ("secret" in refused or refused == "broken off" and kind != "application/json"), refused
     finally:
         upstream.kind, upstream.announced, upstream.trailers = "application/json", True, b""
 
