@@ -294,7 +294,7 @@ impl Exchange {
         let kept = open.keep(chunk, &course, before, effects);
         open.listen(chunk, &course, before, effects);
         match course {
-            Course::On if kept => Flow::Hold,
+            Course::On if kept || open.holds_tail() => Flow::Hold,
             Course::On => Flow::Continue,
             Course::Waits => Flow::Hold,
             Course::Over(cause) => {

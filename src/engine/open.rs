@@ -4,6 +4,7 @@ mod ending;
 mod flow;
 mod guarded;
 mod notice;
+mod screened;
 mod timing;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,7 @@ pub(super) struct Open {
     screen: Option<Box<screen::Answer>>,
     /// What its record keeps beside its figures.
     trail: Option<Box<Trail>>,
+    tail: screen::Tail,
     /// Tries upstream, as the response headers said.
     attempts: u32,
     /// For how long its upstream is not to be asked again, in milliseconds, where it says so.
@@ -199,6 +201,7 @@ impl Open {
             timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,
             trail: None,
+            tail: screen::Tail::default(),
             attempts: 0,
             retry_after_ms: None,
             noted: 0,

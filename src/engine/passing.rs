@@ -5,19 +5,13 @@
 //! archives, by their content type) is not looked at; what says that it is and cannot be read goes by the plan's `on_error`.
 //! Where only the request could not be read, its answer is screened as every other one.
 
-use super::effect::{Effect, Flow, Severity};
+use super::effect::{Effect, Flow};
 use super::event::Header;
 use super::screen;
 use super::vm::Vm;
 use crate::meter::dialect::Dialect;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan};
-
-/// Bytes of an answer that are held at most while something of its text is held back, because trailers may end it that
-/// nobody has announced: some words of a stream. Without a bound a text of words would be held to its end.
-const MOST_HELD: usize = 256;
-/// The same where its headers announce trailers (RFC 9110, 6.6.2).
-const MOST_HELD_ANNOUNCED: usize = 64 << 10;
 
 /// The answer of such a call on its way.
 #[derive(Default)]
@@ -28,14 +22,11 @@ pub(super) struct Passing {
     id: String,
     /// It was refused in its middle, and is to be broken off.
     breaks: bool,
-    /// The host holds it: what is to leave before anything else.
-    held: Option<Vec<u8>>,
-    /// Its headers say that trailers will come.
-    trailers: bool,
+    tail: screen::Tail,
     /// Nobody has looked at its body, and nothing of that leaves.
     unasked: bool,
-    /// It has ended, by trailers.
-    ended: bool,
+    /// It has ended, by trailers: what is to leave before them.
+    ended: Option<Vec<u8>>,
 }
 
 impl Passing {
@@ -77,11 +68,10 @@ impl Passing {
             }
         }
         self.screen = screen;
-        self.trailers = field(b"trailer").is_some();
+        self.tail = screen::Tail::of(field(b"trailer").is_some());
     }
 
-    /// A piece of its answer. While something of its text is held back, a short piece is held whole: should trailers end it,
-    /// only an answer that is held can still be written to.
+    /// A piece of its answer.
     pub fn response_body(
         &mut self,
         bundle: &Bundle,
@@ -94,13 +84,8 @@ impl Passing {
         let Some(screen) = &mut self.screen else { return Flow::Continue };
         let was_cut = screen.is_cut();
         let mut said = Vec::new();
-        let mut out = self.held.take().unwrap_or_default();
-        out.extend(screen.push(chunk, end, plan, self.dialect, &self.id, now, &mut said));
-        let most = if self.trailers { MOST_HELD_ANNOUNCED } else { MOST_HELD };
-        let holds = !end && out.len() <= most && screen.holds_text();
-        if holds {
-            self.held = Some(std::mem::take(&mut out));
-        }
+        let out = screen.push(chunk, end, plan, self.dialect, &self.id, now, &mut said);
+        let out = self.tail.through(out, end, screen);
         if out != chunk {
             effects.push(Effect::ReplaceChunk(out));
         }
@@ -110,21 +95,18 @@ impl Passing {
             self.breaks = true;
             effects.push(Effect::WakeAt(now.mono_ms));
         }
-        if holds { Flow::Hold } else { Flow::Continue }
+        if self.tail.is_held() { Flow::Hold } else { Flow::Continue }
     }
 
     /// Its answer ended by trailers: what is held leaves before them, as soon as it can be written.
     pub fn response_trailers(&mut self, bundle: &Bundle, now: Now, effects: &mut Vec<Effect>) -> Flow {
         let (Some(plan), Some(screen)) = (self.plan(bundle), &mut self.screen) else { return Flow::Continue };
-        let Some(held) = &mut self.held else {
-            if screen.holds_text() {
-                let lost = "trailers that were not announced end an unmetered answer, and its last word is lost";
-                effects.push(Effect::Log(Severity::Warn, lost.to_owned()));
-            }
+        if !self.tail.is_held() {
+            screen.end_unheld(effects);
             return Flow::Continue;
-        };
-        held.extend(screen.push(&[], true, plan, self.dialect, &self.id, now, effects));
-        self.ended = true;
+        }
+        let last = screen.push(&[], true, plan, self.dialect, &self.id, now, effects);
+        self.ended = Some(self.tail.through(last, true, screen));
         effects.push(Effect::WakeAt(now.mono_ms));
         Flow::Hold
     }
@@ -142,10 +124,10 @@ impl Passing {
             effects.push(Effect::Break);
             return Flow::Continue;
         }
-        if self.held.is_some() && !self.ended {
+        if self.tail.is_held() {
             return Flow::Hold;
         }
-        effects.extend(self.held.take().map(Effect::ReplaceChunk));
+        effects.extend(self.ended.take().map(Effect::ReplaceChunk));
         Flow::Continue
     }
 }

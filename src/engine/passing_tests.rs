@@ -107,6 +107,36 @@ fn nothing_is_lost_of_an_answer_that_ends_by_trailers() {
     }
 }
 
+/// A metered text, of which the same is true.
+#[test]
+fn nothing_is_lost_of_a_transcription_that_ends_by_trailers() {
+    for (chunks, whole) in [(vec!["hello"], "hello"), (vec!["to a@b", ".cn"], "to [redacted]"), (vec!["so "], "so ")] {
+        let mut stage = Stage::of("{output: {email: redact}}", "");
+        stage.ask("/v1/audio/transcriptions", &[("content-type", "application/json")], false);
+        let body = br#"{"model": "m", "input_audio": {"data": "AAAA", "format": "wav"}}"#;
+        assert_eq!(stage.send(body, true).0, Flow::Continue);
+        stage.begin_with(header("content-type", "text/plain"));
+        let (mut out, mut held) = (String::new(), false);
+        for chunk in &chunks {
+            let (piece, holds) = stage.hear(chunk, false);
+            out += &piece;
+            held = holds;
+        }
+        assert_eq!(stage.tell(Event::Woken { body: &[] }).0 == Flow::Hold, held, "woken for nothing");
+        let (flow, effects) = stage.tell(Event::ResponseTrailers);
+        assert_eq!((flow, replaced(&effects)), (if held { Flow::Hold } else { Flow::Continue }, None), "{chunks:?}");
+        if held {
+            assert!(effects.contains(&Effect::WakeAt(NOW.mono_ms)), "{effects:?}");
+            let (flow, effects) = stage.tell(Event::Woken { body: &[] });
+            assert_eq!(flow, Flow::Continue);
+            out += &replaced(&effects).unwrap_or_default();
+            let found = effects.iter().any(|effect| matches!(effect, Effect::Note("findings_output", _)));
+            assert_eq!(found, whole.contains("redacted"), "{effects:?}");
+        }
+        assert_eq!(out, whole, "{chunks:?}");
+    }
+}
+
 #[test]
 fn an_answer_is_held_no_longer_than_something_of_it_is() {
     let mut stage = Stage::of("{output: {email: redact}}", "unknown: {path: pass}");

@@ -2,11 +2,12 @@
 
 mod names;
 mod prompt;
+mod tail;
 
 use std::collections::BTreeMap;
 
 use crate::engine::denial::{Denial, Kind};
-use crate::engine::effect::Effect;
+use crate::engine::effect::{Effect, Severity};
 use crate::engine::refusal;
 use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
@@ -14,6 +15,7 @@ use crate::now::Now;
 use crate::policy::bundle::{Bundle, OnUnknown, Plan};
 use crate::scan::{Action, Finding, Mask, Quotes, Redactor, Restorer, Rule, Scanner, Topic};
 pub(super) use prompt::{Content, Prompt, prompt, unmetered};
+pub(super) use tail::Tail;
 
 /// The most texts of one answer that are filtered side by side; the meter gives up before.
 const MOST_TEXTS: usize = 1_024;
@@ -217,6 +219,15 @@ impl Answer {
             self.end(effects);
         }
         out
+    }
+
+    /// Trailers end it, and nothing can be written any more.
+    pub fn end_unheld(&mut self, effects: &mut Vec<Effect>) {
+        if self.holds_text() {
+            let lost = "trailers that were not announced end an answer, and its last word is lost";
+            effects.push(Effect::Log(Severity::Warn, lost.to_owned()));
+        }
+        self.end(effects);
     }
 
     /// Nothing more comes: what was found is counted, once.

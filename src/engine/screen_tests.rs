@@ -213,6 +213,19 @@ fn numbers_in_arguments_of_tools_give_way_to_words_and_durations_stay() {
 }
 
 #[test]
+fn nothing_of_a_number_stays_around_what_stands_for_it() {
+    let hide = bundle("{output: {patterns: {badge: {match: '77[0-9]{4}', action: tag}}}}");
+    let google = |args: Value| json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": args}}]}, "finishReason": "STOP"}]});
+    let args = json!({"a": -1_277_123_456, "b": 77_123_456.5, "c": "12771234 and 5", "d": 78_000_000});
+    let told =
+        json!({"a": "[patterns.badge]", "b": "[patterns.badge]", "c": "12[patterns.badge] and 5", "d": 78_000_000});
+    assert_eq!(document(&hide, Dialect::GeminiGenerate, &google(args.clone())), google(told.clone()));
+    // The same within a text that is JSON.
+    let openai = |args: &Value| json!({"choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": args.to_string()}}]}, "finish_reason": "tool_calls"}]});
+    assert_eq!(document(&hide, Dialect::OpenAiChat, &openai(&args)), openai(&told));
+}
+
+#[test]
 fn arguments_are_screened_whatever_they_are_called() {
     let bundle = bundle("{output: {email: tag, phone: tag}}");
     let arguments = json!({"id": "a@b.cn", "status": 13_812_345_678_u64, "role": [{"type": "b@b.cn"}]});

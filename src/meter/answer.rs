@@ -43,9 +43,14 @@ pub struct Answer {
     pub items: u64,
     /// Each event has what is new alone, whatever its provider may do otherwise.
     pub in_pieces: bool,
-    /// The text so far, where a provider may repeat it with each event. Kept to [`LONGEST_REPEATED`].
-    so_far: String,
+    /// The texts so far, where a provider may repeat them with each event. Each is kept to [`LONGEST_REPEATED`].
+    so_far: Vec<(Voice, String)>,
+    /// One of its events has repeated what came before.
+    repeats: bool,
 }
+
+/// The most texts of which it is told whether events repeat them: those of one answer, its thoughts and some calls.
+const MOST_REPEATED: usize = 16;
 
 /// The longest text for which it is told whether events repeat it, in bytes.
 const LONGEST_REPEATED: usize = 256 * 1024;
@@ -106,7 +111,8 @@ impl Answer {
             input_silent: false,
             items: 0,
             in_pieces: false,
-            so_far: String::new(),
+            so_far: Vec::new(),
+            repeats: false,
         }
     }
 
@@ -173,28 +179,40 @@ impl Answer {
         self.respelt.add(Respelt { json, words: if short { words } else { json }, notation });
     }
 
-    /// The text of an event which may be new, or all that there is so far: some providers do the one, some the other, as
-    /// the request says. Where it says nothing, that all before begins it tells.
-    pub fn speak_or_repeat(&mut self, raw: Option<&str>) {
+    /// The text of an event which may be new, or all that there is of it so far: some providers do the one, some the other,
+    /// as the request says. Where it says nothing, that all before begins it tells.
+    pub fn speak_or_repeat(&mut self, kind: Kind, part: u64, raw: Option<&str>) {
         let Some(text) = raw.and_then(json::text) else { return };
-        let voice = Voice { kind: Kind::Text, answer: 0, part: 0 };
-        if self.in_pieces {
-            return self.tally.push(voice, &text);
+        let voice = Voice { kind, answer: 0, part };
+        let known = self.so_far.iter().position(|(of, _)| *of == voice);
+        if known.is_none() && self.so_far.len() < MOST_REPEATED {
+            self.so_far.push((voice, String::new()));
         }
-        let repeated = !self.so_far.is_empty() && self.so_far.len() <= LONGEST_REPEATED;
-        match text.strip_prefix(self.so_far.as_str()).filter(|_| repeated) {
+        let known = self.so_far.iter_mut().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far);
+        let Some(so_far) = known.filter(|_| !self.in_pieces) else { return self.tally.push(voice, &text) };
+        let repeated = !so_far.is_empty() && so_far.len() <= LONGEST_REPEATED;
+        match text.strip_prefix(so_far.as_str()).filter(|_| repeated) {
             Some(new) => {
+                self.repeats |= !new.is_empty();
                 self.tally.push(voice, new);
-                self.so_far.clear();
-                self.so_far.push_str(&text);
+                so_far.clear();
+                so_far.push_str(&text);
             }
             None => {
                 self.tally.push(voice, &text);
-                if self.so_far.len() <= LONGEST_REPEATED {
-                    self.so_far.push_str(&text);
+                if so_far.len() <= LONGEST_REPEATED {
+                    so_far.push_str(&text);
                 }
             }
         }
+    }
+
+    /// The text of this part so far, which events of this answer repeat: empty where they do not, or it is longer than is
+    /// kept. `None`: the part has not spoken.
+    pub fn repeated(&self, part: u64) -> Option<&str> {
+        let voice = Voice { kind: Kind::Text, answer: 0, part };
+        let so_far = self.so_far.iter().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far.as_str());
+        so_far.map(|so_far| if self.repeats && so_far.len() <= LONGEST_REPEATED { so_far } else { "" })
     }
 
     /// Marks an item as heard; whether it was already. Of items from 64 on nothing is remembered.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::Continue;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
-use super::dialect::{Dialect, Host};
+use super::dialect::{BARE, Dialect, Host};
 use super::framing::{Framing, Piece};
 use super::loose::Ending;
 use super::manner::{Calls, Manner};
@@ -332,6 +332,9 @@ impl Reader {
             return Vec::new();
         }
         let mut loose = self.answer.loose.clone();
+        let (bare, message) = (self.answer.repeated(BARE), self.answer.repeated(0));
+        let so_far = message.or(bare).unwrap_or_default().to_owned();
+        let bare = bare.is_some() && message.is_none();
         self.calls_at_cut = Some(self.answer.tool_calls);
         self.answer.watch.close();
         let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
@@ -348,6 +351,8 @@ impl Reader {
             usage,
             tells_usage: terms.tells_usage,
             choices: terms.choices,
+            so_far: &so_far,
+            bare,
         });
         if over {
             self.end();

@@ -1,7 +1,11 @@
 //! What providers make of the formats that they share: each case names whose documentation it follows.
 
 use super::{Dialect, Encoding, Reader, openai, read, reader, usage_of};
+use std::rc::Rc;
+
 use crate::meter::dialect::Host;
+use crate::meter::reader::Terms;
+use crate::meter::watch::MayCall;
 
 fn figures(usage: &str) -> [u64; 5] {
     usage_of(usage).map(|u| [u.input, u.cache_read, u.cache_write, u.output, u.reasoning]).unwrap()
@@ -137,6 +141,60 @@ fn pieces_that_were_asked_for_repeat_nothing() {
 }
 
 #[test]
+fn thoughts_and_calls_that_are_repeated_are_counted_once() {
+    // Alibaba, "DashScope API reference": without `incremental_output` each event has all so far.
+    let event = |thought: &str, arguments: &str| {
+        let call = format!(r#"{{"index":0,"function":{{"name":"look","arguments":"{arguments}"}}}}"#);
+        let message = format!(r#"{{"content":"","reasoning_content":"{thought}","tool_calls":[{call}]}}"#);
+        format!("data:{{\"output\":{{\"choices\":[{{\"message\":{message},\"finish_reason\":\"null\"}}]}}}}\n\n")
+    };
+    let delivered = |asked: bool, events: [String; 3]| {
+        let mut one = reader(Dialect::DashScope, false);
+        if asked {
+            one.comes_in_pieces();
+        }
+        let (reader, _) = read(one, [events.concat().as_bytes()]);
+        (reader.delivered(), reader.thoughts(), reader.tool_calls())
+    };
+    let pieces = [event("Where", ""), event(" is it", r#"{\"city\":"#), event(" now?", r#" \"Paris\"}"#)];
+    let so_far = [
+        event("Where", ""),
+        event("Where is it", r#"{\"city\":"#),
+        event("Where is it now?", r#"{\"city\": \"Paris\"}"#),
+    ];
+    let once = delivered(true, pieces);
+    assert!(once.0 > once.1 && once.1 > 3 && once.2 == 1, "{once:?}");
+    assert_eq!(delivered(false, so_far), once);
+}
+
+#[test]
+fn an_ending_repeats_the_text_where_each_event_does() {
+    // Alibaba, "DashScope API reference": the last event is what a client goes by.
+    let message =
+        |text: &str| format!("{{\"choices\":[{{\"message\":{{\"content\":\"{text}\"}},\"finish_reason\":\"null\"}}]}}");
+    let bare = |text: &str| format!("{{\"text\":\"{text}\",\"finish_reason\":\"null\"}}");
+    let ending = |outputs: [String; 3], asked: bool| {
+        let mut one = reader(Dialect::DashScope, false);
+        if asked {
+            one.comes_in_pieces();
+        }
+        one.keep_to(Terms { allowance: 3, choices: 1, tells_usage: false, unweighed: false });
+        outputs.iter().for_each(|output| {
+            one.push(format!("data:{{\"output\":{output}}}\n\n").as_bytes(), false);
+        });
+        assert!(one.waits().is_some());
+        String::from_utf8(one.cut(0)).unwrap()
+    };
+    let so_far = ["The answer", "The answer is", "The answer is two."];
+    assert!(ending(so_far.map(message), false).contains(r#""content":"The answer is","#));
+    let last = ending(so_far.map(bare), false);
+    assert!(last.contains(r#""text":"The answer is"}"#) && !last.contains("choices"), "{last}");
+    let pieces = ["The answer", " is", " two."];
+    assert!(ending(pieces.map(message), true).contains(r#""content":"","#));
+    assert!(ending(pieces.map(bare), true).contains(r#""text":"""#));
+}
+
+#[test]
 fn the_last_line_of_coheres_generate_repeats_the_answer() {
     // Cohere, "Generate": a line a token, and the whole response with the last one.
     let body = "{\"text\":\"Hello\",\"is_finished\":false}\n{\"is_finished\":true,\"finish_reason\":\"COMPLETE\",\
@@ -183,4 +241,45 @@ fn summaries_of_the_conversation_are_billed() {
         {"type":"compaction","input_tokens":180000,"output_tokens":3500},
         {"type":"message","input_tokens":23000,"output_tokens":1000}]}"#;
     assert_eq!(message(r#"{"input_tokens":0,"output_tokens":0}"#, &delta.replace('\n', "")), [203_000, 0, 0, 4_500]);
+}
+
+#[test]
+fn a_call_is_heard_wherever_it_is_told() {
+    let interaction = |part: &str| {
+        format!("data: {{\"event_type\":\"interaction.completed\",\"interaction\":{{\"id\":\"i\",{part}}}}}\n\n")
+    };
+    for (dialect, body) in [
+        // Cohere, "Chat with Streaming", version 1: whole calls, with or without chunks before them, and all of it at its end.
+        (Dialect::CohereChat, "{\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"shell\",\"parameters\":{}}]}\n".to_owned()),
+        (Dialect::CohereChat, "{\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"name\":\"look\"}}\n\
+            {\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"look\"},{\"name\":\"shell\"}]}\n".to_owned()),
+        (Dialect::CohereChat, "{\"event_type\":\"stream-end\",\"response\":{\"tool_calls\":[{\"name\":\"shell\"}]}}\n".to_owned()),
+        // Google, "Interactions": what has all steps at its end.
+        (Dialect::GeminiInteractions, interaction(r#""steps":[{"type":"function_call","name":"shell","arguments":{}}]"#)),
+        (Dialect::GeminiInteractions, interaction(r#""outputs":[{"type":"mcp_server_tool_call","name":"shell"}]"#)),
+        // A message that does not begin empty.
+        (Dialect::AnthropicMessages, "data: {\"type\":\"message_start\",\"message\":{\"content\":[{\"type\":\"tool_use\",\"name\":\"shell\"}]}}\n\n".to_owned()),
+    ] {
+        let mut watched = reader(dialect, false);
+        watched.watch(MayCall(Rc::new(|name| name != "shell")), false);
+        let (watched, _) = read(watched, [body.as_bytes()]);
+        assert_eq!(watched.forbidden(), Some("shell"), "{dialect:?}: {body}");
+    }
+}
+
+#[test]
+fn calls_that_are_told_twice_are_counted_once() {
+    // Cohere, "Chat with Streaming", version 1.
+    let chunks = "{\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"name\":\"look\"}}\n\
+        {\"event_type\":\"tool-calls-chunk\",\"tool_call_delta\":{\"index\":0,\"parameters\":\"{\\\"of\\\":1}\"}}\n";
+    let whole =
+        "{\"event_type\":\"tool-calls-generation\",\"tool_calls\":[{\"name\":\"look\",\"parameters\":{\"of\":1}}]}\n";
+    let end = "{\"event_type\":\"stream-end\",\"response\":{\"tool_calls\":[{\"name\":\"look\",\"parameters\":{\"of\":1}}]}}\n";
+    let told = |body: String| {
+        let (reader, _) = read(reader(Dialect::CohereChat, false), [body.as_bytes()]);
+        (reader.tool_calls(), reader.delivered())
+    };
+    let once = told(format!("{chunks}{end}"));
+    assert!(once.0 == 1 && once.1 > 1);
+    assert_eq!([told(format!("{chunks}{whole}{end}")), told(format!("{whole}{end}"))], [once; 2]);
 }

@@ -21,8 +21,12 @@ impl Told<'_> {
 /// Every call that a body tells, in its order. What cannot be read tells none.
 pub fn calls(body: &str, each: &mut dyn FnMut(Told<'_>)) {
     json::entries(body, |key, raw| {
-        if matches!(key, b"messages" | b"input" | b"contents" | b"chat_history") {
-            json::elements(raw, |message| of_message(message, each));
+        if matches!(key, b"messages" | b"input" | b"contents" | b"chat_history")
+            && json::elements(raw, |message| of_message(message, each)).is_none()
+            && let Some([Some(messages)]) = json::fields(raw, ["messages"])
+        {
+            // Alibaba's own, within the input.
+            json::elements(messages, |message| of_message(message, each));
         }
     });
 }
@@ -30,12 +34,12 @@ pub fn calls(body: &str, each: &mut dyn FnMut(Told<'_>)) {
 /// OpenAI's chat, Cohere's, Ollama's: calls beside the text. Anthropic's, Google's and Amazon's: calls among its parts.
 /// OpenAI's responses: the item is the call.
 fn of_message(message: &str, each: &mut dyn FnMut(Told<'_>)) {
-    named(message, each);
+    named(message, None, each);
     json::entries(message, |key, raw| match key {
         b"tool_calls" => {
             json::elements(raw, |call| of_part(call, each));
         }
-        b"function_call" => named(raw, each),
+        b"function_call" => named(raw, NONE, each),
         b"content" | b"parts" => {
             json::elements(raw, |part| of_part(part, each));
         }
@@ -44,19 +48,22 @@ fn of_message(message: &str, each: &mut dyn FnMut(Told<'_>)) {
 }
 
 fn of_part(part: &str, each: &mut dyn FnMut(Told<'_>)) {
-    named(part, each);
+    named(part, None, each);
     json::entries(part, |key, raw| {
         if matches!(key, b"function" | b"custom" | b"functionCall" | b"function_call" | b"toolUse") {
-            named(raw, each);
+            named(raw, NONE, each);
         }
     });
 }
 
-/// An object that has a name and what it was called with.
-fn named(raw: &str, each: &mut dyn FnMut(Told<'_>)) {
+/// What a tool is called with that takes nothing: Google leaves it out.
+const NONE: Option<&str> = Some("{}");
+
+/// An object that has a name and what it was called with, or else what is told of one that says nothing of it.
+fn named(raw: &str, silent: Option<&str>, each: &mut dyn FnMut(Told<'_>)) {
     let names = ["name", "arguments", "input", "args", "parameters"];
     let Some([Some(name), arguments, input, args, parameters]) = json::fields(raw, names) else { return };
-    if let Some(arguments) = arguments.or(input).or(args).or(parameters) {
+    if let Some(arguments) = arguments.or(input).or(args).or(parameters).or(silent) {
         each(Told { name, arguments });
     }
 }
@@ -113,6 +120,15 @@ mod tests {
                 r#"{"chat_history": [{"role": "CHATBOT", "tool_calls": [{"name": "look", "parameters": {"q": 1}}]}]}"#,
                 plain,
             ),
+            (
+                r#"{"input": {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": "{\"q\": 1}"}}]}]}}"#,
+                quoted,
+            ),
+            (
+                r#"{"input": [{"role": "model", "content": [{"type": "function_call", "id": "1", "name": "look", "arguments": {"q": 1}}]}]}"#,
+                plain,
+            ),
+            (r#"{"contents": [{"role": "model", "parts": [{"functionCall": {"name": "look"}}]}]}"#, "{}"),
         ] {
             assert_eq!(told(body), look(arguments), "{body}");
         }

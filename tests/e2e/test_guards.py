@@ -7,43 +7,29 @@ import time
 
 import pytest
 import requests
-from server import Handler, Server
-from whole import Whole, key, policy
+from documents import CALLS, DIALECTS, PROMPT, Answers, ask, complaint, messages
+from whole import Whole, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
-PROMPT = "Sing me a song of " + "many " * 400 + "words."
 TEXT = f'The key {SECRET} is of alice@example.com, "13812345678".'
-SAFE = 'The key [redacted] is of [redacted], "[redacted]".'
-
-
-def messages(prompt):
-    return [{"role": "user", "content": prompt}]
-
-
-def document(text):
-    return {"type": "message", "role": "assistant", "content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
-
-
-CLAUDE = "/model/anthropic.demo/invoke"
-# Of each dialect: the path of a document and of a stream, the body, what makes a stream of it beside, and the document.
-DIALECTS = {
-    "openai chat": ("/v1/chat/completions", None, lambda p: {"model": "demo", "messages": messages(p)}, lambda t: {"choices": [{"index": 0, "message": {"role": "assistant", "content": t}, "finish_reason": "stop"}]}),
-    "openai responses": ("/v1/responses", None, lambda p: {"model": "demo", "input": p}, lambda t: {"output": [{"type": "message", "content": [{"type": "output_text", "text": t}]}], "status": "completed"}),
-    "openai completions": ("/v1/completions", None, lambda p: {"model": "demo", "prompt": p}, lambda t: {"choices": [{"index": 0, "text": t, "finish_reason": "stop"}]}),
-    "anthropic messages": ("/v1/messages", None, lambda p: {"model": "demo", "max_tokens": 50, "messages": messages(p)}, document),
-    "anthropic complete": ("/v1/complete", None, lambda p: {"model": "demo", "max_tokens_to_sample": 50, "prompt": p}, lambda t: {"completion": t, "stop_reason": "stop_sequence"}),
-    "gemini generate": ("/v1beta/models/demo:generateContent", "/v1beta/models/demo:streamGenerateContent?alt=sse", lambda p: {"contents": [{"role": "user", "parts": [{"text": p}]}]}, lambda t: {"candidates": [{"content": {"role": "model", "parts": [{"text": t}]}, "finishReason": "STOP", "index": 0}]}),
-    "gemini interactions": ("/v1beta/interactions", None, lambda p: {"model": "demo", "input": p}, lambda t: {"id": "i", "outputs": [{"type": "text", "text": t}], "status": "completed"}),
-    "bedrock converse": ("/model/demo/converse", "/model/demo/converse-stream", lambda p: {"messages": [{"role": "user", "content": [{"text": p}]}]}, lambda t: {"output": {"message": {"role": "assistant", "content": [{"text": t}]}}, "stopReason": "end_turn"}),
-    "bedrock invoke": (CLAUDE, f"{CLAUDE}-with-response-stream", lambda p: {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": messages(p)}, document),
-    "cohere v2": ("/v2/chat", None, lambda p: {"model": "demo", "messages": messages(p)}, lambda t: {"message": {"role": "assistant", "content": [{"type": "text", "text": t}]}, "finish_reason": "COMPLETE"}),
-    "cohere v1": ("/v1/chat", None, lambda p: {"model": "demo", "message": p}, lambda t: {"text": t, "generation_id": "g", "finish_reason": "COMPLETE"}),
-    "ollama chat": ("/api/chat", None, lambda p: {"model": "demo", "messages": messages(p)}, lambda t: {"model": "demo", "message": {"role": "assistant", "content": t}, "done": True}),
-    "ollama generate": ("/api/generate", None, lambda p: {"model": "demo", "prompt": p}, lambda t: {"model": "demo", "response": t, "done": True}),
-    "dashscope": ("/api/v1/services/aigc/text-generation/generation", None, lambda p: {"model": "demo", "input": {"messages": messages(p)}, "parameters": {"result_format": "message"}}, lambda t: {"output": {"choices": [{"message": {"role": "assistant", "content": t}, "finish_reason": "stop"}]}, "request_id": "r"}),
-    "generate": ("/generate", "/generate_stream", lambda p: {"inputs": p, "parameters": {"max_new_tokens": 50}}, lambda t: {"generated_text": t}),
+# What becomes of it, and of the addresses in a prompt.
+SAFE = {
+    "redact": 'The key [redacted] is of [redacted], "[redacted]".',
+    "tag": 'The key [secrets] is of [email], "[phone]".',
+    "hash": 'The key [secrets:…] is of [email:…], "[phone:…]".',
+    "watch": TEXT,
 }
+WRITE = "Write to {}, and to {}."
+WRITTEN = {action: WRITE.format(word, word) for action, word in (("redact", "[redacted]"), ("tag", "[email]"), ("hash", "[email:…]"))}
+WRITTEN["watch"] = WRITE.format("bob@example.com", "ann@example.com")
+
+
+def legible(told):
+    """The same with hashes that do not depend on a key."""
+    return json.loads(re.sub(r":[0-9a-f]{12}\]", ":…]", json.dumps(told, ensure_ascii=False)))
+
+
 ELSEWHEN = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][(time.gmtime().tm_wday + 3) % 7]
 # What each guard denies, and what it allows; `None`: what would be allowed needs another body.
 GUARDS = {
@@ -149,39 +135,15 @@ def plans():
     made["small"] = "{connectivity: {response: {largest: 1 KiB}}}"
     made["prompt"] = "{connectivity: {response: {first_token: 300ms}}}"
     made["open"] = "{}"
-    made["redact"] = "{security: {output: {secrets: redact, email: redact, phone: redact}}}"
+    for action in SAFE:
+        word = action.replace("watch", "observe")
+        made[action] = f"{{security: {{input: {{email: {word}}}, output: {{secrets: {word}, email: {word}, phone: {word}}}}}}}"
     made["refuse"] = "{security: {output: {secrets: deny}}}"
     return made
 
 
 POLICY = policy("guards", plans(), {plan: ("acme", plan) for plan in plans()}, models='"*": {count: o200k_base, regions: [us]}\n"other": {count: o200k_base, regions: [eu]}')
 POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
-
-
-class Answers(Server):
-    """An upstream that answers every call with one document, and counts them."""
-
-    def __init__(self):
-        self.said, self.calls, self.delay, self.announced = b"{}", 0, 0, True
-        answers = self
-
-        class Says(Handler):
-            def do_POST(self):
-                self.body()
-                answers.calls += 1
-                time.sleep(answers.delay)
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                chunks = not answers.announced
-                self.send_header(*(("transfer-encoding", "chunked") if chunks else ("content-length", str(len(answers.said)))))
-                self.end_headers()
-                # A client that was answered by somebody else has left.
-                try:
-                    self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(answers.said), answers.said) if chunks else answers.said)
-                except OSError:
-                    self.close_connection = True
-
-        super().__init__(Says)
 
 
 @pytest.fixture(scope="module")
@@ -193,32 +155,6 @@ def stack(tmp_path_factory):
             yield whole, upstream
     finally:
         upstream.close()
-
-
-def ask(stack, plan, dialect, stream=False, prompt=PROMPT, said="fine", more=None, whole=None):
-    """The answer, and whether the call reached its upstream. `whole`: the document that answers, if not one that says `said`."""
-    house, upstream = stack
-    path, streamed, body, answer = DIALECTS[dialect]
-    upstream.said, before = json.dumps(whole or answer(said)).encode(), upstream.calls
-    asked, headers = {**body(prompt), **(more or {})}, {"authorization": f"Bearer {key(plan)}"}
-    if dialect == "dashscope":
-        headers |= {"x-dashscope-sse": "enable"} if stream else {}
-    elif streamed is None:
-        asked["stream"] = stream
-    answer = house.session.post(house.url + (streamed if stream and streamed else path), json=asked, headers=headers, timeout=30)
-    return answer, upstream.calls - before
-
-
-def complaint(dialect, answer):
-    """The words of an error, from where this dialect has them."""
-    body = answer.json()
-    if dialect.startswith("openai"):
-        return body["error"]["message"] if body["error"]["code"] and body["error"]["type"] else None
-    if dialect.startswith("anthropic"):
-        return body["error"]["message"] if body["type"] == "error" and body["error"]["type"] else None
-    if dialect.startswith("gemini"):
-        return body["error"]["message"] if "status" in body["error"] or "code" in body["error"] else None
-    return body["error"] if isinstance(body.get("error"), str) else body["message"]
 
 
 @pytest.mark.parametrize("guard", GUARDS)
@@ -282,42 +218,61 @@ def test_streams_are_forbidden_or_required_in_every_dialect(stack, dialect):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_a_prompt_says_is_hidden_or_observed(stack, dialect):
+    for action, told in WRITTEN.items():
+        for stream in (False, True):
+            answer, reached = ask(stack, action, dialect, stream, WRITTEN["watch"])
+            assert (answer.status_code, reached) == (200, 1), f"{action}: {answer.text}"
+            expected = DIALECTS[dialect][2](told)
+            assert holds(legible(stack[1].heard), expected), f"{action}: {stack[1].heard}"
+
+
+def holds(told, expected):
+    """Whether this is told, and nothing else but under other names: limits and such are written into a call."""
+    if isinstance(expected, dict):
+        return all(name in told and holds(told[name], value) for name, value in expected.items())
+    return told == expected
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_a_document_says_passes_is_hidden_or_is_refused(stack, dialect):
     document = DIALECTS[dialect][3]
     answer, _ = ask(stack, "open", dialect, said=TEXT)
     assert answer.json() == document(TEXT)
-    answer, _ = ask(stack, "redact", dialect, said=TEXT)
-    assert (answer.status_code, answer.json()) == (200, document(SAFE))
+    for action, safe in SAFE.items():
+        answer, _ = ask(stack, action, dialect, said=TEXT)
+        assert (answer.status_code, legible(answer.json())) == (200, document(safe)), action
     answer, _ = ask(stack, "refuse", dialect, said=TEXT)
     assert SECRET not in answer.text and "aws_access_key_id" in complaint(dialect, answer), answer.text
     answer, _ = ask(stack, "refuse", dialect, said="nothing")
     assert answer.json() == document("nothing")
 
 
-OPENAIS = [{"id": "t", "type": "function", "function": {"name": "rm", "arguments": "{}"}}]
-CALLED = {"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "rm", "input": {}}], "stop_reason": "tool_use"}
-# A document that calls a tool, in each dialect that has them.
-CALLS = {
-    "openai chat": {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": OPENAIS}, "finish_reason": "tool_calls"}]},
-    "openai responses": {"output": [{"type": "function_call", "call_id": "t", "name": "rm", "arguments": "{}"}], "status": "completed"},
-    "anthropic messages": CALLED,
-    "gemini generate": {"candidates": [{"content": {"role": "model", "parts": [{"functionCall": {"name": "rm", "args": {}}}]}, "finishReason": "STOP"}]},
-    "gemini interactions": {"outputs": [{"type": "function_call", "id": "t", "name": "rm", "arguments": {}}], "status": "requires_action"},
-    "bedrock converse": {"output": {"message": {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "rm", "input": {}}}]}}, "stopReason": "tool_use"},
-    "bedrock invoke": CALLED,
-    "cohere v2": {"message": {"role": "assistant", "tool_calls": OPENAIS}, "finish_reason": "TOOL_CALL"},
-    "cohere v1": {"text": "", "tool_calls": [{"name": "rm", "parameters": {}}], "finish_reason": "COMPLETE"},
-    "ollama chat": {"model": "demo", "message": {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "rm", "arguments": {}}}]}, "done": True},
-    "dashscope": {"output": {"choices": [{"message": {"role": "assistant", "content": "", "tool_calls": OPENAIS}, "finish_reason": "tool_calls"}]}},
-}
+@pytest.mark.parametrize("dialect", CALLS)
+def test_a_tool_that_a_document_calls_is_judged(stack, dialect):
+    called = CALLS[dialect]("rm", {})
+    for plan, passes in (("tools-deny", False), ("tools-allow", True), ("tools-watch", True), ("open", True)):
+        answer, reached = ask(stack, plan, dialect, whole=called)
+        assert reached == 1 and (answer.json() == called) == passes, f"{plan}: {answer.text}"
+        assert passes or "`rm`" in complaint(dialect, answer), answer.text
 
 
 @pytest.mark.parametrize("dialect", CALLS)
-def test_a_tool_that_a_document_calls_is_judged(stack, dialect):
-    for plan, passes in (("tools-deny", False), ("tools-allow", True), ("tools-watch", True), ("open", True)):
-        answer, reached = ask(stack, plan, dialect, whole=CALLS[dialect])
-        assert reached == 1 and (answer.json() == CALLS[dialect]) == passes, f"{plan}: {answer.text}"
-        assert passes or "`rm`" in complaint(dialect, answer), answer.text
+def test_what_a_call_in_a_document_says_is_hidden(stack, dialect):
+    """A number gives way to a string."""
+    with_ = lambda email, phone: CALLS[dialect]("mail", {"to": email, "of": [phone, {"tel": phone}], "by": 5})
+    plain = with_("alice@example.com", 13812345678)
+    for action, words in (("redact", ["[redacted]"] * 2), ("tag", ["[email]", "[phone]"]), ("hash", ["[email:…]", "[phone:…]"]), ("watch", None)):
+        answer, _ = ask(stack, action, dialect, whole=plain)
+        expected = with_(*words) if words else plain
+        assert legible(parsed(answer.json())) == parsed(expected), action
+
+
+def parsed(told):
+    """Arguments that are JSON within a text, without regard to their blanks."""
+    if isinstance(told, dict):
+        return {name: json.loads(value) if name == "arguments" and isinstance(value, str) else parsed(value) for name, value in told.items()}
+    return [parsed(one) for one in told] if isinstance(told, list) else told
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

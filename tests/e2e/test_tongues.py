@@ -3,7 +3,6 @@ finishes without an exception, and what is charged is what was delivered."""
 
 import json
 
-import boto3
 import cohere
 import dashscope
 import google.genai
@@ -12,6 +11,7 @@ import ollama
 import openai
 import pytest
 import requests
+from clients import bedrock
 from conftest import until
 from tongues import WORD, Tongues
 from whole import MICRO, Whole, first, key, policy
@@ -105,15 +105,6 @@ def dashscope_generation(whole, token):
     assert all(answer.status_code == 200 for answer in answers)
     choices = [answer.output.choices[0] for answer in answers]
     return [choice.message.content for choice in choices if choice.message.content], choices[-1].finish_reason
-
-
-def bedrock(whole, token):
-    """With a key of Farebox's in the place of Amazon's signature, which would ask for TLS were it given as a key."""
-    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
-    client = boto3.client("bedrock-runtime", region_name="eu-central-1", endpoint_url=whole.url, **keys)
-    instead = lambda request, **_: request.headers.__setitem__("authorization", f"Bearer {token}")
-    client.meta.events.register("before-send.bedrock-runtime", instead)
-    return client
 
 
 def bedrock_converse(whole, token):

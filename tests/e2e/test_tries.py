@@ -1,12 +1,20 @@
 """How a real Envoy tries calls again that a plan wants tried again, and that nobody else has it do so."""
 
+import contextlib
 import json
 import re
+import socket
+import threading
 import time
 
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
 import pytest
 import requests
-from conftest import free_port
+from conftest import free_port, stop_listening
+from test_endings import HTTP2
 from test_seen import metrics, total
 from whole import MICRO, Whole, chat, first, key, policy
 
@@ -138,11 +146,73 @@ def test_a_route_does_not_change_it_either(tmp_path, upstream):
 
 
 def test_nobody_at_home_is_asked_as_often_and_costs_nothing(tmp_path):
-    text = plan("{on: [connect-failure], tries: 4}").replace("tokens: {", "tokens: {hold: {failed_try: input}, ")
-    with Whole(tmp_path, text, upstream=free_port()) as one:
-        assert one.post("ann", chat("hi", "demo-ann")).status_code == 503
-        (record,) = one.ledger.wait(1)
-    assert (record["attempts"], record["outcome"], sum(charge["amount"] for charge in record["charges"])) == (4, "connect_failure", 0)
+    words = ["connect-failure", "reset-before-request"]
+    with Whole(tmp_path, each(words, 4, "hold: {failed_try: input}, "), upstream=free_port()) as one:
+        for word in words:
+            assert one.post(word, chat("hi", "demo-ann")).status_code == 503
+        for record in one.ledger.wait(2):
+            assert (record["attempts"], record["outcome"], sum(charge["amount"] for charge in record["charges"])) == (4, "connect_failure", 0)
+
+
+def each(words, tries, hold=""):
+    """A plan for each of these words of `on`, and a seat of the same name."""
+    plans = {word: f"{{connectivity: {{retry: {{on: [{word}], tries: {tries}}}}}, tokens: {{{hold}caps: {{all: {{limit: 1b tokens, per: seat, window: first-use 5h}}}}}}}}" for word in words}
+    return policy("tries", plans, {word: ("acme", word) for word in words})
+
+
+def test_a_stream_that_is_refused_is_tried_again(tmp_path):
+    """What only HTTP/2 has: an upstream that has not looked at a request says so. It was sent, so nothing was before it."""
+    attempts = {"refused-stream": 3, "reset-before-request": 1, "reset": 3, "gateway-error": 3, "connect-failure": 1}
+    upstream = Refusing(2)
+    edit = lambda text: text.replace("  - name: upstream\n", HTTP2)
+    try:
+        with Whole(tmp_path, each(attempts, 4), upstream=upstream.port, edit=edit) as one:
+            for calls, (word, tries) in enumerate(attempts.items(), 1):
+                upstream.asked = 0
+                answer = one.post(word, chat("hi", "demo-ann"))
+                (record,) = [record for record in one.ledger.wait(calls) if record["plan"] == word]
+                assert (answer.status_code, record["attempts"], upstream.asked) == (200 if tries == 3 else 503, tries, tries), word
+                # What was sent and never answered is charged as such, whatever the reset said.
+                assert sum(charge["amount"] for charge in record["charges"]) == (9 * MICRO if tries == 3 else 8 * MICRO), record
+    finally:
+        upstream.close()
+
+
+class Refusing:
+    """An upstream that speaks HTTP/2 and refuses its first streams."""
+
+    def __init__(self, streams):
+        self.asked, self._streams = 0, streams
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                conn, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
+
+    def _serve(self, conn):
+        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        state.initiate_connection()
+        with conn, contextlib.suppress(OSError):
+            conn.sendall(state.data_to_send())
+            while data := conn.recv(65536):
+                for event in state.receive_data(data):
+                    if isinstance(event, h2.events.StreamEnded):
+                        self._answer(state, event.stream_id)
+                conn.sendall(state.data_to_send())
+
+    def _answer(self, state, stream):
+        self.asked += 1
+        if self.asked <= self._streams:
+            return state.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        state.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
+        state.send_data(stream, BODY, end_stream=True)
+
+    def close(self):
+        stop_listening(self._listener)
 
 
 def test_records_say_what_of_a_charge_failed_before(tmp_path, upstream):

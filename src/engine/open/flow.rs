@@ -81,6 +81,7 @@ impl Open {
             if let Some(trail) = &mut self.trail {
                 trail.expects(&expected);
             }
+            self.tail = screen::Tail::of(field(b"trailer").is_some());
             let held = self.guarded.as_ref().is_some_and(Guarded::changes);
             if self.timing.cuts(plan) && self.slices.is_none() && !held {
                 reader.keep_to(Terms { allowance: u64::MAX, unweighed: true, ..self.terms() });
@@ -143,50 +144,6 @@ impl Open {
         self.progress(&mut desk)
     }
 
-    /// Puts what leaves now through the screen of the plan, if it has one: the bytes that the effects from `from` on send,
-    /// or else the chunk.
-    pub(in crate::engine) fn screen(
-        &mut self,
-        bundle: &Bundle,
-        chunk: Option<&[u8]>,
-        course: &Course,
-        now: Now,
-        from: usize,
-        effects: &mut Vec<Effect>,
-    ) {
-        let (Some(screen), Some(plan)) = (&mut self.screen, bundle.plans.get(self.plan)) else { return };
-        if matches!(course, Course::Fenced) {
-            return;
-        }
-        let replaced = effects.iter_mut().skip(from).find_map(|effect| match effect {
-            Effect::ReplaceChunk(bytes) => Some(bytes),
-            _ => None,
-        });
-        let bytes: &[u8] = match (&replaced, chunk) {
-            (Some(bytes), _) => bytes,
-            (None, Some(chunk)) => chunk,
-            // Trailers: nothing can be sent behind them.
-            (None, None) if self.body_ended => return screen.end(effects),
-            (None, None) => return,
-        };
-        let was_cut = screen.is_cut();
-        let last = self.body_ended && !matches!(course, Course::Waits);
-        let id = self.place.id.to_string();
-        let mut said = Vec::new();
-        let out = screen.push(bytes, last, plan, Some(self.dialect), &id, now, &mut said);
-        match replaced {
-            Some(bytes) => *bytes = out,
-            None if chunk != Some(&out[..]) => effects.push(Effect::ReplaceChunk(out)),
-            None => {}
-        }
-        effects.append(&mut said);
-        if screen.is_cut() && !was_cut && screen.is_stream() && !self.body_ended {
-            // In this callback it would take the last event with it.
-            self.breaks = true;
-            effects.push(Effect::WakeAt(now.mono_ms));
-        }
-    }
-
     /// Keeps for the record what leaves now: what the effects from `from` on send, or else the chunk.
     pub(in crate::engine) fn listen(&mut self, chunk: Option<&[u8]>, course: &Course, from: usize, effects: &[Effect]) {
         let Some(trail) = self.trail.as_mut().filter(|_| !matches!(course, Course::Fenced)) else { return };
@@ -229,7 +186,7 @@ impl Open {
         // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
         reader.push(&[], true);
         self.body_ended = true;
-        if self.timing.holds() && self.held_back.is_none() {
+        if (self.timing.holds() || self.tail.is_held()) && self.held_back.is_none() {
             // Behind trailers nothing can be sent; before them it can.
             self.held_back = Some((desk.now.mono_ms, Vec::new()));
             desk.effects.push(Effect::WakeAt(desk.now.mono_ms));

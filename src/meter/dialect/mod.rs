@@ -45,6 +45,7 @@ mod reading;
 pub use endpoint::Endpoint;
 pub use path::{Host, Route, readings, suspicious};
 
+pub(super) use dashscope::BARE;
 pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;

@@ -146,15 +146,17 @@ impl Texts {
         self.finish(|_| true, filter)
     }
 
-    /// What leaves in the place of a string that is a whole text, or of a number, which gives way to a string. `None`: it
-    /// stays.
+    /// What leaves in the place of a string that is a whole text, or of a number, which gives way to a string: nothing of it
+    /// stays around the words. `None`: it stays.
     fn whole(&self, mut place: Place, raw: &str, filter: &mut dyn Filter) -> Option<String> {
         place.again &= self.spoken;
-        let text = if raw.starts_with('"') { json::text(raw)? } else { raw.into() };
+        let number = !raw.starts_with('"');
+        let text = if number { raw.into() } else { json::text(raw)? };
         let mut out = String::new();
         filter.push(&place, &text, &mut out);
         filter.finish(&place, &mut out);
-        (out != *text).then_some(out)
+        let stays = |c: char| number && (c.is_ascii_digit() || matches!(c, '-' | '.'));
+        (out != *text).then(|| out.trim_matches(stays).to_owned())
     }
 
     /// Notes that a text has begun; where it is kept.

@@ -62,8 +62,15 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 
 /// The message as it begins: the model, and usage with the output still open.
 fn opening(answer: &mut Answer, message: Option<&str>) {
-    let Some([model, said]) = message.and_then(|raw| json::fields(raw, ["model", "usage"])) else { return };
+    let names = ["model", "usage", "content"];
+    let Some([model, said, content]) = message.and_then(|raw| json::fields(raw, names)) else { return };
     answer.served_by(model);
+    // Anthropic's own begins empty; what is there at others is a part of what clients string together.
+    let mut part = 0;
+    json::elements(content.unwrap_or("[]"), |raw| {
+        block_start(answer, Voice { kind: Kind::Block, answer: 0, part }, Some(raw));
+        part += 1;
+    });
     match said.and_then(usage) {
         Some(Ok(usage)) => answer.opening = Some(Usage { output: 0, reasoning: 0, ..usage }),
         Some(Err(Absurd)) => answer.said = Said::Absurd,

@@ -12,6 +12,7 @@ pub fn frame(answer: &mut Answer, kind: &str, payload: &str) {
         "contentBlockStart" => {
             let [index, start] = json::fields(payload, ["contentBlockIndex", "start"]).unwrap_or_default();
             let index = index.and_then(json::whole).unwrap_or(0);
+            answer.loose.begin(index);
             let tool = start.and_then(|raw| json::fields(raw, ["toolUse"])).and_then(|[tool]| tool);
             if let Some([name]) = tool.and_then(|raw| json::fields(raw, ["name"])) {
                 answer.call(index, 0, name, None);

@@ -70,8 +70,8 @@ fn second_version(answer: &mut Answer, kind: &str, raw: &str) {
 }
 
 fn first_version(answer: &mut Answer, kind: &str, raw: &str) {
-    let names = ["text", "tool_call_delta", "response", "finish_reason"];
-    let Some([text, call, response, reason]) = json::fields(raw, names) else { return };
+    let names = ["text", "tool_call_delta", "response", "finish_reason", "tool_calls"];
+    let Some([text, call, response, reason, calls]) = json::fields(raw, names) else { return };
     match kind {
         "text-generation" => answer.speak(Kind::Text, 0, 0, text),
         "tool-calls-chunk" => {
@@ -80,14 +80,28 @@ fn first_version(answer: &mut Answer, kind: &str, raw: &str) {
             let [index, name, input, _] = call.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
             answer.call(0, index.and_then(json::whole).unwrap_or(0), name, input);
         }
+        "tool-calls-generation" => told_whole(answer, calls),
         "stream-end" => {
             answer.finished = true;
             answer.error |= is_failure(reason);
-            let [meta] = response.and_then(|raw| json::fields(raw, ["meta"])).unwrap_or_default();
+            let [meta, calls] = response.and_then(|raw| json::fields(raw, ["meta", "tool_calls"])).unwrap_or_default();
+            told_whole(answer, calls);
             answer.hear(meta.and_then(usage));
         }
         _ => {}
     }
+}
+
+/// Calls that are told whole: what the chunks before said, where there were some.
+fn told_whole(answer: &mut Answer, calls: Option<&str>) {
+    if answer.tool_calls == 0 {
+        return tool_calls(answer, calls);
+    }
+    json::elements(calls.unwrap_or("[]"), |raw| {
+        if let Some(name) = json::fields(raw, ["name"]).and_then(|[name]| name).and_then(json::text) {
+            answer.watch.hear(None, &name);
+        }
+    });
 }
 
 /// A message, or a delta of one: lists when whole, single things when not.

@@ -4,11 +4,14 @@ use serde_json::json;
 
 use crate::meter::loose::Ending;
 
-/// A last event with `finish_reason: length`. It adds no text; a client that takes each event for all of the text so
-/// far has what it needs from the one before.
+/// A last event with `finish_reason: length`. It adds no text; where each event has all of the text so far, so has this one,
+/// for a client that goes by the last.
 pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
-    let message = json!({"role": "assistant", "content": ""});
-    let output = json!({"choices": [{"message": message, "finish_reason": "length"}], "finish_reason": "length"});
+    let message = json!({"role": "assistant", "content": ending.so_far});
+    let output = match ending.bare {
+        true => json!({"text": ending.so_far, "finish_reason": "length"}),
+        false => json!({"choices": [{"message": message, "finish_reason": "length"}], "finish_reason": "length"}),
+    };
     let usage = json!({"input_tokens": ending.usage.input_total(), "output_tokens": ending.usage.output,
         "total_tokens": ending.usage.total()});
     let data = json!({"output": output, "usage": usage});

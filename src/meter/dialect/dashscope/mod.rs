@@ -13,6 +13,9 @@ use crate::meter::answer::Answer;
 use crate::meter::json;
 use crate::meter::tally::Kind;
 
+/// The part of an answer that is a text without a message around it, as `result_format: text` asks.
+pub(in crate::meter) const BARE: u64 = 1;
+
 /// Reads an event, or a whole answer, which has the same frame. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [output, said, code] = json::fields(raw, ["output", "usage", "code"])?;
@@ -28,7 +31,7 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 fn output_of(answer: &mut Answer, raw: &str) {
     let names = ["text", "finish_reason", "choices", "results"];
     let Some([text, reason, choices, results]) = json::fields(raw, names) else { return };
-    answer.speak_or_repeat(text);
+    answer.speak_or_repeat(Kind::Text, BARE, text);
     // While it runs the reason is the text `null`.
     let ends = |reason: Option<&str>| reason.is_some_and(|reason| !matches!(reason, "\"null\"" | "\"\""));
     answer.ended |= ends(reason);
@@ -49,17 +52,23 @@ fn output_of(answer: &mut Answer, raw: &str) {
 fn message_of(answer: &mut Answer, raw: &str) {
     let names = ["content", "reasoning_content", "tool_calls"];
     let Some([content, thinking, calls]) = json::fields(raw, names) else { return };
-    answer.speak(Kind::Thinking, 0, 0, thinking);
+    answer.speak_or_repeat(Kind::Thinking, 0, thinking);
     let parts = json::elements(content.unwrap_or_default(), |raw| {
         let [text] = json::fields(raw, ["text"]).unwrap_or_default();
-        answer.speak_or_repeat(text);
+        answer.speak_or_repeat(Kind::Text, 0, text);
     });
     if parts.is_none() {
-        answer.speak_or_repeat(content);
+        answer.speak_or_repeat(Kind::Text, 0, content);
     }
     json::elements(calls.unwrap_or("[]"), |raw| {
         let [index, function] = json::fields(raw, ["index", "function"]).unwrap_or_default();
         let [name, arguments] = function.and_then(|raw| json::fields(raw, ["name", "arguments"])).unwrap_or_default();
-        answer.call(0, index.and_then(json::whole).unwrap_or(0), name, arguments);
+        let index = index.and_then(json::whole).unwrap_or(0);
+        let (text, value) = arguments.map_or((None, None), |raw| match raw.starts_with('"') {
+            true => (Some(raw), None),
+            false => (None, Some(raw)),
+        });
+        answer.call(0, index, name, value);
+        answer.speak_or_repeat(Kind::Tool, index, text);
     });
 }

@@ -50,7 +50,11 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 }
 
 fn last(answer: &mut Answer, raw: &str) {
-    let Some([model, said, id]) = json::fields(raw, ["model", "usage", "id"]) else { return };
+    let names = ["model", "usage", "id", "steps", "outputs"];
+    let Some([model, said, id, steps, outputs]) = json::fields(raw, names) else { return };
+    for list in [steps, outputs].into_iter().flatten() {
+        json::elements(list, |step| told_again(answer, step));
+    }
     answer.served_by(model);
     answer.loose.named(id, None);
     answer.hear(said.and_then(usage));
@@ -85,8 +89,21 @@ fn whole_step(answer: &mut Answer, number: u64, raw: &str) {
             answer.speak(told, number, 0, text);
         });
     }
-    if kind == Some("\"function_call\"") {
+    if is_call(kind) {
         answer.call(number, 0, name, arguments);
+    }
+}
+
+/// A function, or a tool of a server: both have a name.
+fn is_call(kind: Option<&str>) -> bool {
+    matches!(kind, Some("\"function_call\"" | "\"mcp_server_tool_call\""))
+}
+
+/// A step of an interaction as it stands at its end: whatever was heard of it before, its tool is called.
+fn told_again(answer: &mut Answer, raw: &str) {
+    let Some([kind, name]) = json::fields(raw, ["type", "name"]) else { return };
+    if let Some(name) = name.filter(|_| is_call(kind)).and_then(json::text) {
+        answer.watch.hear(None, &name);
     }
 }
 

@@ -1,0 +1,223 @@
+"""Work that is no conversation: embeddings, judgements, rankings, pictures, sound, counts, and what Bedrock and Vertex pass on. What such a
+call says is hidden, observed or refused as in any other, and its refusal is an error of its provider."""
+
+import concurrent.futures
+import json
+import re
+
+import pytest
+import requests
+from documents import Answers
+from whole import Whole, key, policy
+
+# Put together here, so that no scanner of repositories trips over this file.
+SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
+GOOGLE = "/v1/projects/p/locations/l/publishers/google/models"
+# The places of the words of an error.
+ERROR, MESSAGE, STATUS = (lambda e: e["error"]["message"]), (lambda e: e["message"]), (lambda e: e["base_resp"]["status_msg"])
+PLAIN = lambda e: e["error"]
+# Of each the kind of work, its path, a body that says something and where the words of an error are.
+WORK = {
+    "openai embeddings": ("embeddings", "/v1/embeddings", lambda p: {"model": "demo", "input": [p, "and more"]}, ERROR),
+    "openai moderations": ("moderations", "/v1/moderations", lambda p: {"model": "demo", "input": p}, ERROR),
+    "openai images": ("images", "/v1/images/generations", lambda p: {"model": "demo", "prompt": p}, ERROR),
+    "openai speech": ("audio", "/v1/audio/speech", lambda p: {"model": "demo", "input": p, "voice": "alloy"}, ERROR),
+    "openai counts": ("count", "/v1/responses/input_tokens", lambda p: {"model": "demo", "input": p}, ERROR),
+    "anthropic counts": ("count", "/v1/messages/count_tokens", lambda p: {"model": "demo", "messages": [{"role": "user", "content": p}]}, ERROR),
+    "gemini embed": ("embeddings", "/v1beta/models/demo:embedContent", lambda p: {"content": {"parts": [{"text": p}]}}, ERROR),
+    "gemini embed many": ("embeddings", "/v1beta/models/demo:batchEmbedContents", lambda p: {"requests": [{"model": "models/demo", "content": {"parts": [{"text": p}]}}]}, ERROR),
+    "gemini counts": ("count", "/v1beta/models/demo:countTokens", lambda p: {"contents": [{"parts": [{"text": p}]}]}, ERROR),
+    "vertex embeddings": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"content": p}]}, ERROR),
+    "vertex images": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"prompt": p}], "parameters": {"sampleCount": 1}}, ERROR),
+    "bedrock titan": ("predict", "/model/amazon.titan-embed-text-v2:0/invoke", lambda p: {"inputText": p}, MESSAGE),
+    "bedrock llama": ("predict", "/model/meta.llama3-8b/invoke", lambda p: {"prompt": p, "max_gen_len": 50}, MESSAGE),
+    "bedrock nova": ("predict", "/model/amazon.nova-lite/invoke", lambda p: {"messages": [{"role": "user", "content": [{"text": p}]}]}, MESSAGE),
+    "bedrock cohere": ("predict", "/model/cohere.command-r/invoke", lambda p: {"message": p, "max_tokens": 50}, MESSAGE),
+    "cohere embed": ("embeddings", "/v2/embed", lambda p: {"model": "demo", "texts": [p], "input_type": "search_query"}, MESSAGE),
+    "cohere embed 1": ("embeddings", "/v1/embed", lambda p: {"model": "demo", "texts": [p]}, MESSAGE),
+    "cohere generate": ("completions", "/v1/generate", lambda p: {"model": "demo", "prompt": p}, MESSAGE),
+    "cohere tokenize": ("count", "/v1/tokenize", lambda p: {"model": "demo", "text": p}, ERROR),
+    "rerank": ("rerank", "/v2/rerank", lambda p: {"model": "demo", "query": "who?", "documents": ["nobody", p]}, ERROR),
+    "rerank query": ("rerank", "/v1/rerank", lambda p: {"model": "demo", "query": p, "documents": [{"text": "nobody"}]}, ERROR),
+    "ollama embed": ("embeddings", "/api/embed", lambda p: {"model": "demo", "input": [p]}, PLAIN),
+    "ollama embeddings": ("embeddings", "/api/embeddings", lambda p: {"model": "demo", "prompt": p}, PLAIN),
+    "dashscope embeddings": ("embeddings", "/api/v1/services/embeddings/text-embedding/text-embedding", lambda p: {"model": "demo", "input": {"texts": [p]}}, MESSAGE),
+    "dashscope rerank": ("rerank", "/api/v1/services/rerank/text-rerank/text-rerank", lambda p: {"model": "demo", "input": {"query": "who?", "documents": [p]}}, MESSAGE),
+    "minimax speech": ("audio", "/v1/t2a_v2", lambda p: {"model": "demo", "text": p, "voice_setting": {"voice_id": "v"}}, STATUS),
+    "minimax images": ("images", "/v1/image_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
+    "minimax films": ("images", "/v1/video_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
+    "minimax music": ("images", "/v1/music_generation", lambda p: {"model": "demo", "lyrics": p}, STATUS),
+    "llama.cpp": ("completions", "/completion", lambda p: {"prompt": p, "n_predict": 50}, PLAIN),
+}
+KINDS = sorted({kind for kind, *_ in WORK.values()})
+SAFE = {"redact": r"\[redacted\]", "tag": r"\[email\]", "hash": r"\[email:[0-9a-f]{12}\]", "observe": r"bob@example\.com"}
+PLANS = {
+    **{action: f"{{security: {{input: {{email: {action}}}}}}}" for action in SAFE},
+    "refuse": "{security: {input: {email: deny, secrets: deny, keywords: {words: [falcon], action: deny}}}}",
+    "models": '{security: {models: ["other*"]}}',
+    **{f"no-{kind}": f"{{security: {{endpoints: {{deny: [{kind}]}}}}}}" for kind in KINDS},
+    "small": "{connectivity: {response: {largest: 1 KiB}}}",
+    "late": "{connectivity: {response: {first_token: 500ms}}}",
+    "output": "{security: {output: {email: redact, secrets: deny}}}",
+}
+POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
+
+
+# Envoy leaves trailers of HTTP/1.1 out, unless it is told not to.
+TRAILERS = """  - name: upstream
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http_protocol_options: {enable_trailers: true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    upstream = Answers()
+    try:
+        edit = lambda text: text.replace("  - name: upstream\n", TRAILERS)
+        with Whole(tmp_path_factory.mktemp("endpoints"), POLICY, upstream=upstream.port, edit=edit) as whole:
+            whole.session = requests.Session()
+            yield whole, upstream
+    finally:
+        upstream.close()
+
+
+# What answers of those say that say something.
+ANSWERS = {
+    "openai images": lambda t: {"created": 1, "data": [{"b64_json": "QUJD", "revised_prompt": t}]},
+    "vertex images": lambda t: {"predictions": [{"bytesBase64Encoded": "QUJD", "prompt": t}]},
+    "bedrock llama": lambda t: {"generation": t, "prompt_token_count": 3, "generation_token_count": 9, "stop_reason": "stop"},
+    "bedrock nova": lambda t: {"output": {"message": {"role": "assistant", "content": [{"text": t}]}}, "stopReason": "end_turn"},
+    "bedrock cohere": lambda t: {"text": t, "finish_reason": "COMPLETE", "chat_history": [{"role": "CHATBOT", "message": t}]},
+    "cohere generate": lambda t: {"id": "g", "generations": [{"id": "1", "text": t, "finish_reason": "COMPLETE"}]},
+    "rerank": lambda t: {"results": [{"index": 1, "relevance_score": 0.9, "document": {"text": t}}]},
+    "dashscope rerank": lambda t: {"output": {"results": [{"index": 0, "relevance_score": 0.9, "document": {"text": t}}]}, "request_id": "r"},
+    "minimax music": lambda t: {"data": {"audio": "00ff", "lyrics": t}, "base_resp": {"status_code": 0, "status_msg": "success"}},
+    "llama.cpp": lambda t: {"content": t, "stop": True, "tokens_predicted": 9, "tokens_evaluated": 3},
+}
+
+
+def ask(stack, plan, work, prompt, said=None):
+    """The answer, and what came to the upstream of the call."""
+    whole, upstream = stack
+    _, path, body, _ = WORK[work]
+    upstream.heard, upstream.said = None, json.dumps(said or {}).encode()
+    answer = whole.session.post(whole.url + path, json=body(prompt), headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
+    return answer, upstream.heard
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_is_asked_is_hidden_or_observed(stack, work):
+    for action, safe in SAFE.items():
+        answer, heard = ask(stack, action, work, "Write to bob@example.com now.")
+        assert answer.status_code == 200, f"{action}: {answer.text}"
+        assert re.search(f'"Write to {safe} now\\.', str(heard).replace("'", '"')), f"{action}: {heard}"
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_is_not_allowed_is_refused_in_its_tongue(stack, work):
+    kind, _, _, words = WORK[work]
+    for plan, prompt, why in (
+        ("refuse", "Write to bob@example.com now.", "personal data"),
+        ("refuse", f"It is {SECRET}.", "secret"),
+        ("refuse", "Falcon, fly!", "keywords"),
+        ("models", "hi", "model"),
+        (f"no-{kind}", "hi", kind),
+    ):
+        answer, heard = ask(stack, plan, work, prompt)
+        assert (answer.status_code, heard) == (403, None), f"{plan}, {prompt}: {answer.status_code} {answer.text}"
+        assert why in words(answer.json()) and SECRET not in answer.text, f"{plan}, {prompt}: {answer.text}"
+    answer, heard = ask(stack, "refuse", work, "hi")
+    assert answer.status_code == 200 and heard, answer.text
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_is_too_large_is_an_error_in_its_place(stack, work):
+    few, many = ({"data": ["x" * size]} for size in (500, 1500))
+    _, upstream = stack
+    for announced in (True, False):
+        upstream.announced = announced
+        try:
+            answer, _ = ask(stack, "small", work, "hi", many)
+            assert "xxx" not in answer.text and "larger" in WORK[work][3](answer.json()), answer.text
+            answer, _ = ask(stack, "small", work, "hi", few)
+            assert answer.json() == few
+        finally:
+            upstream.announced = True
+
+
+def test_what_does_not_come_is_an_error(stack):
+    _, upstream = stack
+    upstream.delay = 2
+    try:
+        with concurrent.futures.ThreadPoolExecutor(len(WORK)) as pool:
+            answers = dict(zip(WORK, pool.map(lambda work: ask(stack, "late", work, "hi")[0], WORK)))
+    finally:
+        upstream.delay = 0
+    for work, answer in answers.items():
+        assert answer.status_code == 504 and "did not begin" in WORK[work][3](answer.json()), f"{work}: {answer.text}"
+
+
+@pytest.mark.parametrize("work", ANSWERS)
+def test_what_is_answered_is_hidden_or_refused(stack, work):
+    answer, _ = ask(stack, "output", work, "hi", ANSWERS[work]("Of ann@example.com it is."))
+    assert answer.json() == ANSWERS[work]("Of [redacted] it is.")
+    answer, _ = ask(stack, "output", work, "hi", ANSWERS[work](f"It is {SECRET}."))
+    assert SECRET not in answer.text and "secret" in WORK[work][3](answer.json()), answer.text
+
+
+def events(text):
+    """OpenAI, "Audio: streaming events"."""
+    told = [{"type": "transcript.text.delta", "delta": text[at : at + 5]} for at in range(0, len(text), 5)]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in [*told, {"type": "transcript.text.done", "text": text}])
+
+
+def heard_of(stream):
+    """What a client strings together of them; what is told whole at the end is the same."""
+    told = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
+    text = "".join(event.get("delta", "") for event in told)
+    assert told[-1].get("text", text) == text, stream
+    return told[-1]["error"]["message"] if "error" in told[-1] else text
+
+
+# What was heard may come as any of these.
+SPOKEN = {
+    "application/json": (lambda text: json.dumps({"text": text}), lambda told: json.loads(told)["text"]),
+    "text/plain": (lambda text: text, lambda told: told),
+    "text/event-stream": (events, heard_of),
+}
+
+
+@pytest.mark.parametrize("ends", ["length", "chunks", "trailers"])
+@pytest.mark.parametrize("kind", SPOKEN)
+def test_what_was_heard_is_hidden_or_refused(stack, kind, ends):
+    """Sound comes in a form; and its text, which may be no JSON, loses nothing by its end."""
+    whole, upstream = stack
+    upstream.kind, upstream.announced, upstream.trailers = kind, ends == "length", b"x-sum: 5\r\n" if ends == "trailers" else b""
+
+    def transcribe(text):
+        upstream.said = SPOKEN[kind][0](text).encode()
+        form = {"data": {"model": "demo", "response_format": "json"}, "files": {"file": ("a.mp3", b"s" * 5000)}}
+        try:
+            answer = requests.post(f"{whole.url}/v1/audio/transcriptions", headers={"authorization": f"Bearer {key('output')}"}, timeout=30, **form)
+        except requests.RequestException:
+            # Of a text that has begun nothing more can be said: it is broken off.
+            return "broken off"
+        return answer.json()["error"]["message"] if answer.text.startswith('{"error"') else SPOKEN[kind][1](answer.text)
+
+    try:
+        for text in ("Of ann@example.com it is.", "It is of ann@example.com", "A word, and no more"):
+            assert transcribe(text) == text.replace("ann@example.com", "[redacted]")
+        refused = transcribe(f"It is {SECRET}.")
+        assert SECRET not in refused and ("secret" in refused or refused == "broken off" and kind != "application/json"), refused
+    finally:
+        upstream.kind, upstream.announced, upstream.trailers = "application/json", True, b""
+
+
+def test_nothing_passed_unread(stack):
+    whole, _ = stack
+    stats = requests.get(f"{whole.envoy.admin}/stats/prometheus", timeout=10).text
+    assert "farebox_unscreened_total{" not in stats and "farebox_unread_total{" not in stats
+    whole.unharmed()
