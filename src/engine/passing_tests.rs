@@ -110,10 +110,17 @@ fn nothing_is_lost_of_an_answer_that_ends_by_trailers() {
 /// A metered text, of which the same is true.
 #[test]
 fn nothing_is_lost_of_a_transcription_that_ends_by_trailers() {
-    for (chunks, whole) in [(vec!["hello"], "hello"), (vec!["to a@b", ".cn"], "to [redacted]"), (vec!["so "], "so ")] {
-        let mut stage = Stage::of("{output: {email: redact}}", "");
+    let (hides, restores) = ("{output: {email: redact}}", "{input: {email: pseudonym}}");
+    for (plan, chunks, whole) in [
+        (hides, vec!["hello"], "hello"),
+        (hides, vec!["to a@b", ".cn"], "to [redacted]"),
+        (hides, vec!["so "], "so "),
+        (restores, vec!["yes ["], "yes ["),
+        (restores, vec!["to [EMAIL", "_1]"], "to a@b.cn"),
+    ] {
+        let mut stage = Stage::of(plan, "");
         stage.ask("/v1/audio/transcriptions", &[("content-type", "application/json")], false);
-        let body = br#"{"model": "m", "input_audio": {"data": "AAAA", "format": "wav"}}"#;
+        let body = br#"{"model": "m", "prompt": "a@b.cn", "input_audio": {"data": "AAAA", "format": "wav"}}"#;
         assert_eq!(stage.send(body, true).0, Flow::Continue);
         stage.begin_with(header("content-type", "text/plain"));
         let (mut out, mut held) = (String::new(), false);

@@ -167,7 +167,11 @@ impl Answer {
 
     /// Whether something of a text is held back that only more of it, or its end, brings out.
     pub fn holds_text(&self) -> bool {
-        let held = || self.texts.open.iter().any(|text| text.redactor.as_ref().is_some_and(|it| it.held() > 0));
+        let holds = |text: &Text| {
+            let hides = text.redactor.as_ref().is_some_and(|redactor| redactor.held() > 0);
+            hides || text.restorer.as_ref().is_some_and(Restorer::holds)
+        };
+        let held = || self.texts.open.iter().any(holds);
         !self.cut && !self.failed && self.rewriter.carries().is_some_and(|carries| carries || held())
     }
 

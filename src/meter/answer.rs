@@ -43,8 +43,9 @@ pub struct Answer {
     pub items: u64,
     /// Each event has what is new alone, whatever its provider may do otherwise.
     pub in_pieces: bool,
-    /// The texts so far, where a provider may repeat them with each event. Each is kept to [`LONGEST_REPEATED`].
-    so_far: Vec<(Voice, String)>,
+    /// The texts so far, where a provider may repeat them with each event: together no longer than [`LONGEST_REPEATED`].
+    /// `None`: one that was, and is not kept any more.
+    so_far: Vec<(Voice, Option<String>)>,
     /// One of its events has repeated what came before.
     repeats: bool,
 }
@@ -52,7 +53,8 @@ pub struct Answer {
 /// The most texts of which it is told whether events repeat them: those of one answer, its thoughts and some calls.
 const MOST_REPEATED: usize = 16;
 
-/// The longest text for which it is told whether events repeat it, in bytes.
+/// The longest texts, together, for which it is told whether events repeat them, in bytes: an event that is tried first
+/// copies them.
 const LONGEST_REPEATED: usize = 256 * 1024;
 
 /// The longest call that is counted in more than one way, in bytes.
@@ -186,24 +188,25 @@ impl Answer {
         let voice = Voice { kind, answer: 0, part };
         let known = self.so_far.iter().position(|(of, _)| *of == voice);
         if known.is_none() && self.so_far.len() < MOST_REPEATED {
-            self.so_far.push((voice, String::new()));
+            self.so_far.push((voice, Some(String::new())));
         }
+        let length =
+            |(of, text): &(Voice, Option<String>)| if *of == voice { 0 } else { text.as_ref().map_or(0, String::len) };
+        let others: usize = self.so_far.iter().map(length).sum();
         let known = self.so_far.iter_mut().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far);
-        let Some(so_far) = known.filter(|_| !self.in_pieces) else { return self.tally.push(voice, &text) };
-        let repeated = !so_far.is_empty() && so_far.len() <= LONGEST_REPEATED;
-        match text.strip_prefix(so_far.as_str()).filter(|_| repeated) {
+        let Some(kept) = known.filter(|_| !self.in_pieces) else { return self.tally.push(voice, &text) };
+        let Some(so_far) = kept else { return self.tally.push(voice, &text) };
+        match text.strip_prefix(so_far.as_str()).filter(|_| !so_far.is_empty()) {
             Some(new) => {
                 self.repeats |= !new.is_empty();
                 self.tally.push(voice, new);
                 so_far.clear();
-                so_far.push_str(&text);
             }
-            None => {
-                self.tally.push(voice, &text);
-                if so_far.len() <= LONGEST_REPEATED {
-                    so_far.push_str(&text);
-                }
-            }
+            None => self.tally.push(voice, &text),
+        }
+        match others.saturating_add(so_far.len()).saturating_add(text.len()) <= LONGEST_REPEATED {
+            true => so_far.push_str(&text),
+            false => *kept = None,
         }
     }
 
@@ -211,8 +214,8 @@ impl Answer {
     /// kept. `None`: the part has not spoken.
     pub fn repeated(&self, part: u64) -> Option<&str> {
         let voice = Voice { kind: Kind::Text, answer: 0, part };
-        let so_far = self.so_far.iter().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far.as_str());
-        so_far.map(|so_far| if self.repeats && so_far.len() <= LONGEST_REPEATED { so_far } else { "" })
+        let so_far = self.so_far.iter().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far.as_deref());
+        so_far.map(|so_far| so_far.filter(|_| self.repeats).unwrap_or_default())
     }
 
     /// Marks an item as heard; whether it was already. Of items from 64 on nothing is remembered.
@@ -259,4 +262,24 @@ pub fn seconds(raw: Option<&str>) -> Option<u64> {
         return None;
     }
     whole.parse::<u64>().ok().filter(|seconds| *seconds <= ABSURD).map(|seconds| seconds.saturating_add(begun))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, LONGEST_REPEATED};
+    use crate::meter::count::Encoding;
+    use crate::meter::tally::Kind;
+
+    #[test]
+    fn what_is_kept_of_repeated_texts_is_bounded_together() {
+        let mut answer = Answer::new(Encoding::O200kBase);
+        let raw = format!("\"{}\"", "a".repeat(LONGEST_REPEATED / 3));
+        for part in 0..40 {
+            for _ in 0..3 {
+                answer.speak_or_repeat(Kind::Tool, part % 20, Some(&raw));
+            }
+            let kept: usize = answer.so_far.iter().filter_map(|(_, text)| text.as_ref()).map(String::len).sum();
+            assert!(kept > 0 && kept <= LONGEST_REPEATED, "{kept}");
+        }
+    }
 }

@@ -118,6 +118,11 @@ pub struct Restorer {
 }
 
 impl Restorer {
+    /// Whether something is held back that may be the beginning of a name.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// The next piece. `json`: the text is JSON itself, so what comes back is escaped. Adds to `out`.
     pub fn push(&mut self, text: &str, json: bool, out: &mut String) {
         self.held.push_str(text);
