@@ -100,9 +100,10 @@ fn last(text: &str, most: usize) -> &str {
     text.get(start.unwrap_or(0)..).unwrap_or_default()
 }
 
-/// The last texts that a model reads of a call, a line each.
+/// The last texts that a model reads of a call, a line each. What defines tools is none: it is the same in every call, and
+/// tells a provider with which credentials to ask their servers.
 fn prompt(scanner: &Scanner, call: &Call) -> String {
-    let texts: Vec<_> = call.texts().collect();
+    let texts: Vec<_> = call.said().collect();
     let (mut kept, mut room): (Vec<String>, usize) = (Vec::new(), LONGEST);
     for text in texts.iter().rev() {
         if room == 0 {

@@ -79,6 +79,26 @@ fn what_has_a_name_is_kept_nowhere_and_what_the_plan_names_neither() {
 }
 
 #[test]
+fn definitions_of_tools_are_kept_nowhere() {
+    let bundle = bundle("{audit: bodies}");
+    let server = json!({
+        "type": "mcp", "server_url": "https://u:pw@a.test", "authorization": "opaque", "headers": {"x-key": "of mine"},
+        "description": "long ".repeat(LONGEST),
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "shape"}});
+    let dialects = [
+        (Dialect::OpenAiChat, "messages", "response_format", format.clone()),
+        (Dialect::OpenAiResponses, "input", "text", json!({"format": format})),
+    ];
+    for (dialect, talk, shape, format) in dialects {
+        let body = json!({"model": "m", talk: [{"role": "user", "content": "Hi"}], "tools": [server], shape: format});
+        let mut trail = trail(&bundle.plans[0]).unwrap();
+        trail.admitted(&read_call(dialect, body.to_string().as_bytes()).unwrap(), &[]);
+        assert_eq!(trail.record(Vec::new()).prompt, "Hi", "{dialect:?}");
+    }
+}
+
+#[test]
 fn of_long_texts_the_end_is_kept() {
     let words = "word ".repeat(LONGEST);
     let answer = stream(&[&words, "the end"]);

@@ -219,6 +219,13 @@ impl Call {
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
+    /// The same but for definitions of tools and of the answer: servers of tools have credentials among theirs.
+    pub fn said(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let defines = |part: &Part| matches!(part.kind, Kind::Tools | Kind::Format);
+        let said = self.parts.iter().filter(move |part| part.is_readable() && !defines(part));
+        said.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
+    }
+
     /// Whether all that a model reads of it is text: no image, no sound, nothing that is sealed.
     pub fn is_text(&self) -> bool {
         self.parts.iter().all(Part::is_readable)
