@@ -30,7 +30,7 @@ const REDACTED: &str = "[redacted]";
 #[derive(Debug)]
 pub(super) struct Trail {
     kept: wire::Audit,
-    /// What the texts must be rid of; `None`: no texts are kept.
+    /// What the texts of the call must be rid of; `None`: no texts are kept.
     scanner: Option<Scanner>,
     listener: Option<Listener>,
 }
@@ -38,21 +38,21 @@ pub(super) struct Trail {
 impl Trail {
     /// How a call came. `None`: its plan keeps nothing.
     pub fn of(plan: &Plan, headers: &[Header], path: &[u8], address: Option<IpAddr>) -> Option<Self> {
-        let scanner = match &plan.security.audit {
+        let (scanner, texts) = match &plan.security.audit {
             Audit::None => return None,
-            Audit::Metadata => None,
-            Audit::Bodies(scanner) => Some(scanner.clone()),
+            Audit::Metadata(scanner) => (scanner, false),
+            Audit::Bodies(scanner) => (scanner, true),
         };
         let agent = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"user-agent"));
         // Some callers send their key in the query.
         let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let kept = wire::Audit {
             address: address.as_ref().map(IpAddr::to_string).unwrap_or_default(),
-            agent: short(agent.map(|(_, value)| value.as_slice()).unwrap_or_default()),
-            path: short(path),
+            agent: short(scanner, agent.map(|(_, value)| value.as_slice()).unwrap_or_default()),
+            path: short(scanner, path),
             ..wire::Audit::default()
         };
-        Some(Self { kept, scanner, listener: None })
+        Some(Self { kept, scanner: texts.then(|| scanner.clone()), listener: None })
     }
 
     /// It is admitted, as it leaves, after these findings.
@@ -87,9 +87,9 @@ impl Trail {
     }
 }
 
-/// A stranger's bytes as text, no more of them than is worth keeping.
-fn short(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+/// A stranger's bytes as text without what was found in it, no more of them than is worth keeping.
+fn short(scanner: &Scanner, bytes: &[u8]) -> String {
+    let text = without(scanner, &String::from_utf8_lossy(bytes));
     let end = (0..=LONGEST_NAME.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 use serde_json::json;
 
-use super::{LONGEST, Trail, last, short};
+use super::{LONGEST, Trail, last};
 use crate::engine::event::Header;
 use crate::meter::call::read_call;
 use crate::meter::dialect::Dialect;
@@ -99,13 +99,26 @@ fn definitions_of_tools_are_kept_nowhere() {
 }
 
 #[test]
+fn neither_agent_nor_path_is_kept_with_what_has_a_name() {
+    for level in ["metadata", "bodies"] {
+        let security = format!("{{audit: {level}, input: {{keywords: {{words: [falcon], action: observe}}}}}}");
+        let bundle = bundle(&security);
+        let (agent, path) = (format!("falcon/1 ({KEY}; a@b.cn) {}", "é".repeat(200)), format!("/{KEY}/v1/chat/completions"));
+        let headers: Vec<Header> = vec![(b"user-agent".to_vec(), agent.into_bytes())];
+        let kept = Trail::of(&bundle.plans[0], &headers, path.as_bytes(), None).unwrap().record(Vec::new());
+        assert!(kept.agent.starts_with("[redacted]/1 ([redacted]; [redacted]) é"), "{}", kept.agent);
+        assert_eq!((kept.agent.len(), kept.path.as_str()), (256, "/[redacted]/v1/chat/completions"));
+    }
+}
+
+#[test]
 fn of_long_texts_the_end_is_kept() {
     let words = "word ".repeat(LONGEST);
     let answer = stream(&[&words, "the end"]);
     let kept = kept(&bundle("{audit: bodies}"), &format!("{words}and then"), &[answer.as_bytes()], true).unwrap();
     assert!(kept.prompt.len() <= LONGEST && kept.prompt.ends_with("and then"), "{}", kept.prompt.len());
     assert!(kept.answer.len() <= LONGEST && kept.answer.ends_with("the end"), "{}", kept.answer.len());
-    assert_eq!((last("ééé", 3), last("ab", 9), short("é".repeat(200).as_bytes()).len()), ("é", "ab", 256));
+    assert_eq!((last("ééé", 3), last("ab", 9)), ("é", "ab"));
 }
 
 #[test]
