@@ -147,9 +147,8 @@ impl Listener {
         }
     }
 
-    /// All that was said. An answer that broke off may end in the middle of something: that is not kept.
-    fn said(mut self) -> String {
-        self.push(&[], true);
+    /// All that was said. An answer that broke off may end in the middle of something: what the redactors hold is not kept.
+    fn said(self) -> String {
         last(&self.heard.said, LONGEST).to_owned()
     }
 }

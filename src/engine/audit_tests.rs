@@ -126,7 +126,7 @@ fn an_answer_that_breaks_off_is_kept_as_far_as_it_came() {
     let answer = stream(&["Hello", " there, ", &KEY[..12]]);
     let came = answer.split("data: [DONE]").next().unwrap();
     let kept = kept(&bundle("{audit: bodies}"), "Hi", &[came.as_bytes()], false).unwrap();
-    assert!(kept.answer.starts_with("Hello there"), "{}", kept.answer);
+    assert_eq!(kept.answer.trim_end(), "Hello there,");
 }
 
 proptest! {

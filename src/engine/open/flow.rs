@@ -151,7 +151,8 @@ impl Open {
             Effect::ReplaceChunk(bytes) => Some(bytes.as_slice()),
             _ => None,
         });
-        if let Some(bytes) = replaced.or(chunk) {
+        // Trailers end it too, and bring nothing.
+        if let Some(bytes) = replaced.or(chunk).or(self.body_ended.then_some(&[])) {
             trail.hears(bytes, self.body_ended && !matches!(course, Course::Waits));
         }
     }
