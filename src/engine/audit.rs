@@ -1,11 +1,13 @@
 //! What the record of a call keeps beside its figures, where its plan says so: how it came, what was found in it, and
 //! what was said, without what must not be kept.
 //!
-//! What is said is what leaves: the prompt behind its screen, and the texts of the answer as the caller gets them. All
-//! that has a name of its own, secrets and personal data, is taken out of what is kept whether or not the plan looks for
+//! What is said is what leaves: the prompt behind its screen, and the texts of the answer as the caller gets them, but for
+//! what was put back in the place of names: that has its name here too, for it may be known by what stood around it only
+//! where it was found. All that has a name of its own, secrets and personal data, is taken out of what is kept whether or not the plan looks for
 //! it, across the pieces of a stream too. Of each side the last [`LONGEST`] bytes are kept: an agent sends all of its
 //! conversation again, and what is new stands at the end.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::event::Header;
@@ -13,7 +15,7 @@ use crate::meter::call::Call;
 use crate::meter::rewrite::{Expected, Filter, Place, Rewriter};
 use crate::policy::bundle::{Audit, Plan};
 use crate::report::wire;
-use crate::scan::{Finding, Redactor, Scanner};
+use crate::scan::{Finding, Mask, Namer, Redactor, Scanner};
 
 /// What is kept of a prompt, and of an answer, in bytes.
 pub const LONGEST: usize = 16 * 1024;
@@ -63,10 +65,10 @@ impl Trail {
         }
     }
 
-    /// Its answer begins.
-    pub fn expects(&mut self, expected: &Expected<'_>) {
+    /// Its answer begins, in which what `mask` has names for is put back.
+    pub fn expects(&mut self, expected: &Expected<'_>, mask: &Mask) {
         let rewriter = self.scanner.as_ref().and_then(|_| Rewriter::new(expected));
-        let heard = self.scanner.clone().map(Heard::new);
+        let heard = self.scanner.clone().map(|scanner| Heard::new(scanner, mask.namer()));
         self.listener = rewriter.zip(heard).map(|(rewriter, heard)| Listener { rewriter, heard, ended: false });
     }
 
@@ -157,35 +159,60 @@ impl Listener {
 #[derive(Debug)]
 struct Heard {
     scanner: Scanner,
-    open: Vec<(Place, Redactor)>,
+    namer: Option<Namer>,
+    open: Vec<Open>,
     /// Whose text the last one was.
     speaker: Option<Place>,
     said: String,
 }
 
+/// A text that has begun.
+#[derive(Debug)]
+struct Open {
+    place: Place,
+    namer: Option<Namer>,
+    redactor: Redactor,
+}
+
+impl Open {
+    /// The next piece; adds to `safe` what may be kept. `over`: it is the last.
+    fn push(&mut self, text: &str, over: bool, safe: &mut String) {
+        let mut named = Cow::Borrowed(text);
+        if let Some(namer) = &mut self.namer {
+            let mut out = String::new();
+            namer.push(text, over, &mut out);
+            named = Cow::Owned(out);
+        }
+        let mut replace = |_: &Finding, _: &str, safe: &mut String| safe.push_str(REDACTED);
+        self.redactor.push(&named, &mut replace, safe);
+        if over {
+            self.redactor.finish(&mut replace, safe);
+        }
+    }
+}
+
 impl Heard {
-    fn new(scanner: Scanner) -> Self {
-        Self { scanner, open: Vec::new(), speaker: None, said: String::new() }
+    fn new(scanner: Scanner, namer: Option<Namer>) -> Self {
+        Self { scanner, namer, open: Vec::new(), speaker: None, said: String::new() }
     }
 
     fn take(&mut self, place: &Place, text: &str, over: bool) {
         if place.is_again() {
             return;
         }
-        let known = self.open.iter().position(|(at, _)| at == place);
+        let known = self.open.iter().position(|open| open.place == *place);
         if known.is_none() && self.open.len() >= MOST_TEXTS {
             return;
         }
         let at = known.unwrap_or_else(|| {
-            self.open.push((place.clone(), Redactor::new(self.scanner.clone())));
+            let (namer, redactor) = (self.namer.clone(), Redactor::new(self.scanner.clone()));
+            self.open.push(Open { place: place.clone(), namer, redactor });
             self.open.len().saturating_sub(1)
         });
-        let Some((_, redactor)) = self.open.get_mut(at) else { return };
+        let Some(open) = self.open.get_mut(at) else { return };
         let mut safe = String::new();
-        let mut replace = |_: &Finding, _: &str, safe: &mut String| safe.push_str(REDACTED);
-        redactor.push(text, &mut replace, &mut safe);
+        open.push(text, over, &mut safe);
         if over {
-            redactor.finish(&mut replace, &mut safe);
             self.open.remove(at);
         }
         if safe.is_empty() {

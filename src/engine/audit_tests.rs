@@ -10,6 +10,7 @@ use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::Expected;
 use crate::policy::bundle::{Bundle, Plan};
 use crate::report::wire::Audit;
+use crate::scan::{Action, Mask, Rule};
 
 /// A made-up key, put together here so that no scanner of repositories trips over this file.
 const KEY: &str = concat!("AK", "IAIOSFODNN7EXAMPLE");
@@ -38,12 +39,17 @@ fn stream(words: &[&str]) -> String {
 
 /// What is kept of a call with this prompt, whose answer comes in these chunks.
 fn kept(bundle: &Bundle, prompt: &str, chunks: &[&[u8]], end: bool) -> Option<Audit> {
+    kept_behind(&Mask::new([7; 32]), bundle, prompt, chunks, end)
+}
+
+/// The same with an answer in which what has names was put back.
+fn kept_behind(mask: &Mask, bundle: &Bundle, prompt: &str, chunks: &[&[u8]], end: bool) -> Option<Audit> {
     let mut trail = trail(&bundle.plans[0])?;
     let body = json!({"model": "m", "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": prompt}]});
     let call = read_call(Dialect::OpenAiChat, body.to_string().as_bytes()).unwrap();
     trail.admitted(&call, &["email:redact:1".to_owned()]);
     let (dialect, stream, in_pieces) = (Dialect::OpenAiChat, true, false);
-    trail.expects(&Expected { dialect, stream, in_pieces, content_type: None, content_encoding: None });
+    trail.expects(&Expected { dialect, stream, in_pieces, content_type: None, content_encoding: None }, mask);
     for (at, chunk) in chunks.iter().enumerate() {
         trail.hears(chunk, end && at + 1 == chunks.len());
     }
@@ -109,6 +115,18 @@ fn neither_agent_nor_path_is_kept_with_what_has_a_name() {
         assert!(kept.agent.starts_with("[redacted]/1 ([redacted]; [redacted]) é"), "{}", kept.agent);
         assert_eq!((kept.agent.len(), kept.path.as_str()), (256, "/[redacted]/v1/chat/completions"));
     }
+}
+
+#[test]
+fn what_was_put_back_is_kept_by_its_name() {
+    let mut mask = Mask::new([7; 32]);
+    let rule = Rule { name: "passport".into(), action: Action::Pseudonym };
+    for text in ["E12345678", "a \"b\""] {
+        mask.replace(&rule, text, |_| false);
+    }
+    let answer = stream(&["Yours is E123", "45678, not E87654321: a \"b\", a \\\"b\\\""]);
+    let kept = kept_behind(&mask, &bundle("{audit: bodies}"), "Hi", &[answer.as_bytes()], true).unwrap();
+    assert_eq!(kept.answer, "Yours is [PASSPORT_1], not E87654321: [PASSPORT_2], [PASSPORT_2]");
 }
 
 #[test]

@@ -51,4 +51,4 @@ def test_texts_are_kept_without_what_has_a_name(stack, path, stream):
     assert stream or SECRET in got, "the plan itself hides nothing of it"
     assert audit["findings"] == ["email:pseudonym:1"]
     assert audit["prompt"].endswith("The key [redacted] is of [EMAIL_1], phone [redacted]; that is all."), audit
-    assert audit["answer"] == "The key [redacted] is of [redacted], phone [redacted]; that is all.", audit
+    assert audit["answer"] == "The key [redacted] is of [EMAIL_1], phone [redacted]; that is all.", audit

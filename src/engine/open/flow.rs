@@ -79,7 +79,7 @@ impl Open {
             };
             self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
             if let Some(trail) = &mut self.trail {
-                trail.expects(&expected);
+                trail.expects(&expected, &self.mask);
             }
             self.tail = screen::Tail::of(field(b"trailer").is_some());
             let held = self.guarded.as_ref().is_some_and(Guarded::changes);
