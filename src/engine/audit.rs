@@ -61,7 +61,7 @@ impl Trail {
     pub fn admitted(&mut self, call: &Call, findings: &[String]) {
         self.kept.findings = findings.to_vec();
         if let Some(scanner) = &self.scanner {
-            self.kept.prompt = prompt(scanner, call);
+            (self.kept.prompt, self.kept.prompt_cut) = prompt(scanner, call);
         }
     }
 
@@ -83,7 +83,7 @@ impl Trail {
     pub fn record(mut self, findings: Vec<String>) -> wire::Audit {
         self.kept.findings.extend(findings);
         if let Some(listener) = self.listener {
-            self.kept.answer = listener.said();
+            (self.kept.answer, self.kept.answer_cut) = listener.said();
         }
         self.kept
     }
@@ -103,22 +103,24 @@ fn last(text: &str, most: usize) -> &str {
 }
 
 /// The last texts that a model reads of a call, a line each. What defines tools is none: it is the same in every call, and
-/// tells a provider with which credentials to ask their servers.
-fn prompt(scanner: &Scanner, call: &Call) -> String {
+/// tells a provider with which credentials to ask their servers. And whether there was more.
+fn prompt(scanner: &Scanner, call: &Call) -> (String, bool) {
     let texts: Vec<_> = call.said().collect();
-    let (mut kept, mut room): (Vec<String>, usize) = (Vec::new(), LONGEST);
+    let (mut kept, mut room, mut cut): (Vec<String>, usize, bool) = (Vec::new(), LONGEST, false);
     for text in texts.iter().rev() {
         if room == 0 {
+            cut = true;
             break;
         }
         // All of it is looked at, so that nothing is found too late.
-        let told = without(scanner, text);
-        let told = last(&told, room);
+        let whole = without(scanner, text);
+        let told = last(&whole, room);
+        cut |= told.len() < whole.len();
         room = room.saturating_sub(told.len().saturating_add(1));
         kept.push(told.to_owned());
     }
     kept.reverse();
-    kept.join("\n")
+    (kept.join("\n"), cut)
 }
 
 /// A text without what was found in it.
@@ -149,9 +151,13 @@ impl Listener {
         }
     }
 
-    /// All that was said. An answer that broke off may end in the middle of something: what the redactors hold is not kept.
-    fn said(self) -> String {
-        last(&self.heard.said, LONGEST).to_owned()
+    /// All that was said, and whether there was more. An answer that broke off may end in the middle of something: what the
+    /// redactors hold is not kept.
+    fn said(self) -> (String, bool) {
+        let Heard { said, open, cut, .. } = &self.heard;
+        let kept = last(said, LONGEST);
+        let holds = open.iter().any(Open::holds);
+        (kept.to_owned(), *cut || holds || kept.len() < said.len() || self.rewriter.failed().is_some())
     }
 }
 
@@ -164,6 +170,8 @@ struct Heard {
     /// Whose text the last one was.
     speaker: Option<Place>,
     said: String,
+    /// Some of it is not in there any more, or never was.
+    cut: bool,
 }
 
 /// A text that has begun.
@@ -175,6 +183,11 @@ struct Open {
 }
 
 impl Open {
+    /// Whether something came that is not kept yet.
+    fn holds(&self) -> bool {
+        self.redactor.held() > 0 || self.namer.as_ref().is_some_and(Namer::holds)
+    }
+
     /// The next piece; adds to `safe` what may be kept. `over`: it is the last.
     fn push(&mut self, text: &str, over: bool, safe: &mut String) {
         let mut named = Cow::Borrowed(text);
@@ -193,7 +206,7 @@ impl Open {
 
 impl Heard {
     fn new(scanner: Scanner, namer: Option<Namer>) -> Self {
-        Self { scanner, namer, open: Vec::new(), speaker: None, said: String::new() }
+        Self { scanner, namer, open: Vec::new(), speaker: None, said: String::new(), cut: false }
     }
 
     fn take(&mut self, place: &Place, text: &str, over: bool) {
@@ -202,6 +215,7 @@ impl Heard {
         }
         let known = self.open.iter().position(|open| open.place == *place);
         if known.is_none() && self.open.len() >= MOST_TEXTS {
+            self.cut |= !text.is_empty();
             return;
         }
         let at = known.unwrap_or_else(|| {
@@ -225,6 +239,7 @@ impl Heard {
         self.said.push_str(&safe);
         if self.said.len() > 2 * LONGEST {
             self.said = last(&self.said, LONGEST).to_owned();
+            self.cut = true;
         }
     }
 }

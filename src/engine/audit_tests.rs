@@ -109,7 +109,8 @@ fn neither_agent_nor_path_is_kept_with_what_has_a_name() {
     for level in ["metadata", "bodies"] {
         let security = format!("{{audit: {level}, input: {{keywords: {{words: [falcon], action: observe}}}}}}");
         let bundle = bundle(&security);
-        let (agent, path) = (format!("falcon/1 ({KEY}; a@b.cn) {}", "é".repeat(200)), format!("/{KEY}/v1/chat/completions"));
+        let (agent, path) =
+            (format!("falcon/1 ({KEY}; a@b.cn) {}", "é".repeat(200)), format!("/{KEY}/v1/chat/completions"));
         let headers: Vec<Header> = vec![(b"user-agent".to_vec(), agent.into_bytes())];
         let kept = Trail::of(&bundle.plans[0], &headers, path.as_bytes(), None).unwrap().record(Vec::new());
         assert!(kept.agent.starts_with("[redacted]/1 ([redacted]; [redacted]) é"), "{}", kept.agent);
@@ -136,6 +137,7 @@ fn of_long_texts_the_end_is_kept() {
     let kept = kept(&bundle("{audit: bodies}"), &format!("{words}and then"), &[answer.as_bytes()], true).unwrap();
     assert!(kept.prompt.len() <= LONGEST && kept.prompt.ends_with("and then"), "{}", kept.prompt.len());
     assert!(kept.answer.len() <= LONGEST && kept.answer.ends_with("the end"), "{}", kept.answer.len());
+    assert_eq!((kept.prompt_cut, kept.answer_cut), (true, true));
     assert_eq!((last("ééé", 3), last("ab", 9)), ("é", "ab"));
 }
 
@@ -144,7 +146,26 @@ fn an_answer_that_breaks_off_is_kept_as_far_as_it_came() {
     let answer = stream(&["Hello", " there, ", &KEY[..12]]);
     let came = answer.split("data: [DONE]").next().unwrap();
     let kept = kept(&bundle("{audit: bodies}"), "Hi", &[came.as_bytes()], false).unwrap();
-    assert_eq!(kept.answer.trim_end(), "Hello there,");
+    assert_eq!((kept.answer.trim_end(), kept.answer_cut), ("Hello there,", true));
+}
+
+#[test]
+fn it_is_said_whether_there_was_more() {
+    let bundle = bundle("{audit: bodies}");
+    let cut = |prompt: &str, answer: &str| {
+        let kept = kept(&bundle, prompt, &[answer.as_bytes()], true).unwrap();
+        (kept.prompt_cut, kept.answer_cut)
+    };
+    assert_eq!(cut("Hi", &stream(&["Hello"])), (false, false));
+    assert_eq!(cut("Hi", &stream(&["Hello", &"w ".repeat(LONGEST / 2)])), (false, true));
+    // The instructions before it, of which nothing is left.
+    assert_eq!(cut(&"w ".repeat(LONGEST / 2), &stream(&["Hello"])), (true, false));
+    assert_eq!(cut("Hi", "no stream"), (false, true), "what cannot be read");
+    let choices = |most: usize| {
+        let delta = |at| json!({"choices": [{"index": at, "delta": {"content": "w"}}]});
+        (0..most).map(|at| format!("data: {}\n\n", delta(at))).collect::<String>() + "data: [DONE]\n\n"
+    };
+    assert_eq!((cut("Hi", &choices(64)), cut("Hi", &choices(65))), ((false, false), (false, true)));
 }
 
 proptest! {
