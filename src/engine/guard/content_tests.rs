@@ -142,6 +142,48 @@ fn documents_are_no_images() {
 }
 
 #[test]
+fn images_are_counted_wherever_a_format_has_them() {
+    let one = bundle("security: {images: {most: 1}}");
+    let sized = bundle("security: {images: {largest: 1 KiB, pixels: 100}}");
+    let data = "iVBORw0K";
+    let inline = json!({"inlineData": {"mimeType": "IMAGE/PNG", "data": data}});
+    let kept = json!({"fileData": {"mimeType": "image/png", "fileUri": "https://a.test/x"}});
+    let gemini = |part: &Value| json!({"contents": [{"role": "user", "parts": [part, part]}]});
+    let guard = json!({"guardContent": {"image": {"format": "png", "source": {"bytes": data}}}});
+    let file = json!({"type": "input_image", "file_id": "f"});
+    let claude = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}});
+    for (dialect, body) in [
+        (Dialect::OllamaChat, json!({"messages": [{"role": "user", "content": "x", "Images": [data, data]}]})),
+        (Dialect::OllamaChat, json!({"messages": [{"role": "user", "content": "x", "image\u{17f}": [data, data]}]})),
+        (Dialect::Generate, json!({"text": "x", "image_data": [data, "https://a.test/x.png"]})),
+        (Dialect::Generate, json!({"text": ["x", "y"], "image_data": [[data], [data]]})),
+        (Dialect::GeminiGenerate, gemini(&inline)),
+        (Dialect::GeminiGenerate, gemini(&kept)),
+        (
+            Dialect::GeminiGenerate,
+            gemini(&json!({"functionResponse": {"name": "f", "response": {}, "parts": [inline]}})),
+        ),
+        (Dialect::OpenAiResponses, json!({"input": [{"role": "user", "content": [file, file]}]})),
+        (Dialect::BedrockConverse, json!({"messages": [{"role": "user", "content": [guard, guard]}]})),
+        (Dialect::OpenAiChat, json!({"messages": [{"role": "user", "content": [claude, claude]}]})),
+        (
+            Dialect::VertexPredict,
+            json!({"instances": [{"image": {"gcsUri": "gs://a/b"}}, {"image": {"gcsUri": "gs://a/c"}}]}),
+        ),
+        (
+            Dialect::VertexPredict,
+            json!({"instances": [{"image": {"bytesBase64Encoded": data}}, {"image": {"bytesBase64Encoded": data}}]}),
+        ),
+    ] {
+        let mut body = body;
+        body["model"] = json!("m");
+        let found = judge(&one, images, dialect, &body.to_string()).map_err(|found| found.outside.clone());
+        assert_eq!(found, Err("the call has 2 images, and the plan allows 1; send fewer".to_owned()), "{body}");
+        assert!(judge(&sized, images, dialect, &body.to_string()).is_err_and(|found| found.unread), "{body}");
+    }
+}
+
+#[test]
 fn a_name_beside_an_image_is_no_second_one() {
     let bundle = bundle("security: {images: {most: 1}}");
     let named = |part: Value| {

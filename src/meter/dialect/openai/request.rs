@@ -167,7 +167,23 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"source" if matches!(json::fields(raw, ["url", "file_id"]), Some([Some(_), _] | [_, Some(_)])) => {
             parts.open_media(&[Media::Image], "an image that is not in the body");
         }
+        b"source" if matches!(json::fields(raw, ["data", "media_type"]), Some([Some(data), _]) if data.starts_with('"')) =>
+        {
+            source(parts, raw);
+        }
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Anthropic's way to send an image or a document: `{"type": "base64", "media_type": …, "data": …}`.
+fn source<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let [data, media] = json::fields(raw, ["data", "media_type"]).unwrap_or_default();
+    let media = media.and_then(json::text);
+    if media.is_none_or(|media| media.to_ascii_lowercase().starts_with("image/")) {
+        data.into_iter().for_each(|data| parts.add(Kind::Image, data));
+    } else {
+        parts.open_media(&[Media::File], "a document that must be unfolded");
+        data.into_iter().for_each(|data| parts.add(Kind::File, data));
     }
 }
 
