@@ -1,26 +1,36 @@
 //! What is kept of calls, and what is not.
 
+use std::rc::Rc;
+
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 use serde_json::json;
 
 use super::{LONGEST, Trail, last};
-use crate::engine::event::Header;
+use crate::engine::event::{Event, Header};
+use crate::engine::exchange::Exchange;
+use crate::engine::vm::Vm;
 use crate::meter::call::read_call;
 use crate::meter::dialect::Dialect;
 use crate::meter::rewrite::Expected;
+use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan};
 use crate::report::wire::Audit;
 use crate::scan::{Action, Mask, Rule};
+use crate::sim::SharedData;
+use crate::sim::call::header;
 
 /// A made-up key, put together here so that no scanner of repositories trips over this file.
 const KEY: &str = concat!("AK", "IAIOSFODNN7EXAMPLE");
+
+/// The hash of `key-ann`.
+const ANN: &str = "a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1";
 
 fn bundle(security: &str) -> Bundle {
     let text = format!(
         "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
          models: {{m: {{count: o200k_base}}}}\nplans: {{p: {{security: {security}}}}}\n\
          seats: {{s: {{org: o, keys: [\"sha256:{}\"]}}}}\nassign: [{{otherwise: p}}]\ncollector: {{cluster: c}}\n",
-        "1".repeat(64)
+        ANN
     );
     crate::policy::compile(&text, "p").unwrap_or_else(|faults| panic!("{faults:?}"))
 }
@@ -147,6 +157,34 @@ fn an_answer_that_breaks_off_is_kept_as_far_as_it_came() {
     let came = answer.split("data: [DONE]").next().unwrap();
     let kept = kept(&bundle("{audit: bodies}"), "Hi", &[came.as_bytes()], false).unwrap();
     assert_eq!((kept.answer.trim_end(), kept.answer_cut), ("Hello there,", true));
+}
+
+#[test]
+fn an_answer_that_ends_by_trailers_is_kept_whole() {
+    let now = Now { wall_ms: 1_795_608_000_000, mono_ms: 5 };
+    let bundle = Rc::new(bundle("{audit: bodies}"));
+    let (mut vm, shared) = (Vm::new(Rc::clone(&bundle), 7, [7; 2]), SharedData::new());
+    vm.tick(now, &mut shared.cells(0), &mut Vec::new());
+    let mut exchange = Exchange::new(bundle, 1);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer key-ann")];
+    let headers = headers.map(|(name, value)| header(name, value));
+    let answered = [header(":status", "200"), header("content-type", "text/event-stream")];
+    let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}).to_string();
+    let answer = stream(&["call 13812345678"]);
+    let chunk = answer.split("data: [DONE]").next().unwrap().as_bytes();
+    for event in [
+        Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end: false },
+        Event::RequestBody { body: body.as_bytes(), end: true },
+        Event::ResponseHeaders { headers: &answered, upstream: true, attempts: 1, end: false },
+        Event::ResponseBody { chunk, end: false },
+        Event::ResponseTrailers,
+    ] {
+        exchange.handle(event, now, &mut vm, &mut shared.cells(0), &mut Vec::new());
+    }
+    let kept = |key: &Vec<u8>| String::from_utf8_lossy(&shared.peek(key).unwrap().value).into_owned();
+    let cells: Vec<_> = shared.keys().iter().map(kept).collect();
+    let whole = |cell: &String| cell.contains("call [redacted]") && !cell.contains("answer_cut");
+    assert!(cells.iter().any(whole), "{cells:?}");
 }
 
 #[test]

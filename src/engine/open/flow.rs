@@ -152,7 +152,8 @@ impl Open {
             _ => None,
         });
         // Trailers end it too, and bring nothing.
-        if let Some(bytes) = replaced.or(chunk).or(self.body_ended.then_some(&[])) {
+        let ended = (self.body_ended && matches!(course, Course::Over(_))).then_some(&[][..]);
+        if let Some(bytes) = replaced.or(chunk).or(ended) {
             trail.hears(bytes, self.body_ended && !matches!(course, Course::Waits));
         }
     }
