@@ -103,7 +103,7 @@ fn bound_part(call: &Call, part: &Part, count: u64, exact: bool) -> u64 {
             loosened(count).saturating_add(rare(part.raw(&call.body))).min(bytes)
         }
         Kind::Schema | Kind::Tools | Kind::Format => bytes.saturating_mul(2),
-        Kind::Image => image::most(&call.model),
+        Kind::Image | Kind::File => image::most(&call.model),
         Kind::Audio => bytes / 8,
         Kind::Sealed => bytes / 2,
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes};
+use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes, generate};
 use super::json;
 use super::media::Media;
 use super::name::Name;
@@ -133,6 +133,8 @@ pub struct Call {
 #[derive(Clone, Debug)]
 struct Limit {
     name: &'static str,
+    /// The settings that it lies in, if not in the body itself.
+    within: Option<&'static str>,
     /// Where its value is.
     at: Range<usize>,
     /// Tokens; `None`: null.
@@ -217,6 +219,13 @@ impl Call {
     pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let readable = self.parts.iter().filter(|part| part.is_readable());
         readable.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
+    }
+
+    /// The same but for definitions of tools and of the answer: servers of tools have credentials among theirs.
+    pub fn said(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let defines = |part: &Part| matches!(part.kind, Kind::Tools | Kind::Format);
+        let said = self.parts.iter().filter(move |part| part.is_readable() && !defines(part));
+        said.flat_map(|part| json::Strings::of(part.raw(&self.body))).filter_map(json::text)
     }
 
     /// Whether all that a model reads of it is text: no image, no sound, nothing that is sealed.
@@ -356,8 +365,12 @@ impl Call {
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
         let hosted = self.host == Host::Azure || Name::of(&self.model).is_at_openai();
-        let heeded = |limit: &&Limit| self.dialect.heeds(limit.name, hosted, &self.model);
-        let field = self.dialect.limit_field(hosted, &self.model);
+        let own = (self.dialect == Dialect::Generate).then(|| generate::limit_field(self.host, &self.body));
+        let heeded = |limit: &&Limit| match own {
+            Some(own) => own == (limit.within, limit.name),
+            None => self.dialect.heeds(limit.name, hosted, &self.model),
+        };
+        let field = own.or_else(|| self.dialect.limit_field(hosted, &self.model));
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
         if let Some(most) = clamp_output.or(self.output_limit).filter(|_| clamp_output.is_some() || !bounded) {
             let above = self.limits.iter().filter(|limit| limit.most.is_none_or(|stated| stated > most));
@@ -490,7 +503,7 @@ impl<'a> Head<'a> {
             self.settings.push(Settings { name: settings, at: SettingsAt::Null(range(self.body, raw)) });
             return Ok(());
         }
-        let (mut seen, mut fault, mut empty) = (0, None, true);
+        let (mut seen, mut fault, mut empty, before) = (0, None, true, self.limits.len());
         json::entries(raw, |key, value| {
             empty = false;
             let read = match governed(keys, &mut seen, key) {
@@ -501,6 +514,7 @@ impl<'a> Head<'a> {
             fault = fault.take().or(read.err());
         })
         .ok_or_else(|| Malformed::new(format!("`{settings}` must be an object")))?;
+        self.limits.iter_mut().skip(before).for_each(|limit| limit.within = Some(settings));
         let inside = range(self.body, raw).start.saturating_add(1);
         self.settings.push(Settings { name: settings, at: SettingsAt::Inside(inside, empty) });
         fault.map_or(Ok(()), Err)
@@ -517,11 +531,11 @@ impl<'a> Head<'a> {
         match meaning {
             // With Ollama and llama.cpp a negative number is no limit.
             Meaning::Limit if is_endless(dialect, raw) => {
-                self.limits.push(Limit { name, at: range(self.body, raw), most: None });
+                self.limits.push(Limit { name, within: None, at: range(self.body, raw), most: None });
             }
             Meaning::Limit => {
                 let limit = optional_whole(name, raw)?;
-                self.limits.push(Limit { name, at: range(self.body, raw), most: limit });
+                self.limits.push(Limit { name, within: None, at: range(self.body, raw), most: limit });
             }
             Meaning::Choices => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
             Meaning::Stream => self.stream = optional_flag(name, raw)?,
@@ -658,7 +672,7 @@ fn is_endless(dialect: Dialect, raw: &str) -> bool {
 }
 
 /// Folds case as Go's `encoding/json` does: ASCII, the long s and the Kelvin sign.
-fn fold(key: &[u8]) -> Vec<u8> {
+pub(super) fn fold(key: &[u8]) -> Vec<u8> {
     let mut folded = key.to_ascii_lowercase();
     if !key.is_ascii() {
         folded = String::from_utf8_lossy(&folded).replace('\u{17f}', "s").replace('\u{212a}', "k").into_bytes();

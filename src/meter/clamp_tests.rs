@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Dialect, Keys, Meaning, read_call, splice};
+use super::{Call, Dialect, Keys, Meaning, Route, read_call, splice};
 
 /// Models whose bodies differ where a dialect has several families of them.
 const MODELS: [&str; 5] = ["gpt-4o", "our-model", "amazon.titan-text-lite", "amazon.nova-lite", "meta.llama3-8b"];
@@ -68,6 +68,49 @@ fn each_limit_of_each_dialect_is_clamped_and_nothing_else_is_changed() {
         }
     }
     assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn open_servers_get_the_field_that_they_read() {
+    let changed = |path: &[u8], body: &str, clamp: Option<u64>| {
+        let route = Route::of(b"POST", path).unwrap();
+        let mut call = read_call(route.dialect, body.as_bytes()).unwrap();
+        call.take_route(&route);
+        let after = splice(body.as_bytes(), &call.edits(clamp, false));
+        (call.output_limit, String::from_utf8(after).unwrap())
+    };
+    let twenty = Some(20);
+    for (path, body, limit, after) in [
+        ("/completion", r#"{"prompt":"x"}"#, None, r#"{"n_predict":20,"prompt":"x"}"#),
+        ("/completion", r#"{"max_tokens":90}"#, Some(90), r#"{"n_predict":20,"max_tokens":20}"#),
+        ("/completion", r#"{"max_completion_tokens":90}"#, Some(90), r#"{"n_predict":20,"max_completion_tokens":20}"#),
+        ("/completion", r#"{"n_predict":-1,"max_tokens":5}"#, Some(5), r#"{"n_predict":20,"max_tokens":5}"#),
+        (
+            "/completion",
+            r#"{"parameters":{"max_new_tokens":5}}"#,
+            Some(5),
+            r#"{"n_predict":20,"parameters":{"max_new_tokens":5}}"#,
+        ),
+        ("/generate", r#"{"inputs":"x"}"#, None, r#"{"parameters":{"max_new_tokens":20},"inputs":"x"}"#),
+        ("/generate", r#"{"text":"x"}"#, None, r#"{"sampling_params":{"max_new_tokens":20},"text":"x"}"#),
+        (
+            "/generate",
+            r#"{"text":"x","sampling_params":{}}"#,
+            None,
+            r#"{"text":"x","sampling_params":{"max_new_tokens":20}}"#,
+        ),
+        (
+            "/generate",
+            r#"{"input_ids":[1],"n_predict":5}"#,
+            Some(5),
+            r#"{"sampling_params":{"max_new_tokens":20},"input_ids":[1],"n_predict":5}"#,
+        ),
+    ] {
+        assert_eq!(changed(path.as_bytes(), body, twenty), (limit, after.to_owned()), "{body}");
+    }
+    // What is stated where the server does not look is told where it does, also without a clamp.
+    assert_eq!(changed(b"/completion", r#"{"max_tokens":5}"#, None).1, r#"{"n_predict":5,"max_tokens":5}"#);
+    assert_eq!(changed(b"/completion", r#"{"n_predict":5}"#, None).1, r#"{"n_predict":5}"#);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn count(
             Definitions::Percent(percent) => share(percent),
             _ => room,
         },
-        Kind::Label | Kind::Thought | Kind::Image | Kind::Audio | Kind::Sealed => u64::MAX,
+        Kind::Label | Kind::Thought | Kind::Image | Kind::Audio | Kind::File | Kind::Sealed => u64::MAX,
     };
     known.count(encoding, form, raw, || match form {
         Form::Plain => encoding.count_up_to(raw, most),
@@ -110,7 +110,7 @@ fn form(part: &Part, manner: &Manner) -> Option<Form> {
             Definitions::Notation => Form::Declared,
             Definitions::Percent(_) => Form::Plain,
         }),
-        Kind::Image | Kind::Audio | Kind::Sealed => None,
+        Kind::Image | Kind::Audio | Kind::File | Kind::Sealed => None,
     }
 }
 
@@ -140,7 +140,7 @@ pub fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
             _ => count,
         },
         Kind::Format => count.saturating_mul(manner.format) / 100,
-        Kind::Image => image::tokens(raw, &call.model),
+        Kind::Image | Kind::File => image::tokens(raw, &call.model),
         Kind::Audio => bytes / 400,
         Kind::Sealed => match manner.sealed {
             Seals::Read => bytes / 6,

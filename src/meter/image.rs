@@ -153,7 +153,8 @@ fn little<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn png(bytes: &[u8]) -> Option<(u64, u64)> {
-    bytes.starts_with(b"\x89PNG").then(|| Some((number::<4>(bytes, 16)?, number::<4>(bytes, 20)?))).flatten()
+    let begins = bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.get(12..16) == Some(b"IHDR");
+    begins.then(|| Some((number::<4>(bytes, 16)?, number::<4>(bytes, 20)?))).flatten()
 }
 
 fn gif(bytes: &[u8]) -> Option<(u64, u64)> {
@@ -174,7 +175,8 @@ fn webp(bytes: &[u8]) -> Option<(u64, u64)> {
     }
 }
 
-/// The first frame header: its segment's marker is from C0 to CF, but for three that mean something else.
+/// The first frame header: its segment's marker is from C0 to CF, but for three that mean something else. Any number of FF
+/// may stand before a marker, and some have no segment behind them (ITU T.81, B.1.1.2 and B.1.1.3).
 fn jpeg(bytes: &[u8]) -> Option<(u64, u64)> {
     if !bytes.starts_with(b"\xff\xd8") {
         return None;
@@ -185,8 +187,18 @@ fn jpeg(bytes: &[u8]) -> Option<(u64, u64)> {
         if matches!(marker, 0xffc0..=0xffcf) && !matches!(marker, 0xffc4 | 0xffc8 | 0xffcc) {
             return Some((number::<2>(bytes, at.checked_add(7)?)?, number::<2>(bytes, at.checked_add(5)?)?));
         }
-        if marker < 0xff00 {
-            return None;
+        match marker {
+            0xffff => {
+                at = at.checked_add(1)?;
+                continue;
+            }
+            0xff01 | 0xffd0..=0xffd8 => {
+                at = at.checked_add(2)?;
+                continue;
+            }
+            // Data, or no picture: its header should have come before.
+            ..=0xff00 | 0xffd9 | 0xffda => return None,
+            _ => {}
         }
         let length = number::<2>(bytes, at.checked_add(2)?)?.max(2);
         at = at.checked_add(2)?.checked_add(usize::try_from(length).ok()?)?;
@@ -217,6 +229,16 @@ mod tests {
         assert_eq!(size(&picture(b"GIF89a\x40\x01\xf0\0\0\0")), Some((320, 240)));
         let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xc4\0\x02\xff\xc2\0\x11\x08\x01\xe0\x02\x80\x03";
         assert_eq!(size(&picture(jpeg)), Some((640, 480)));
+        // Who takes what has no length for a segment, or fill for a marker, reads a smaller one first.
+        let small = b"\xff\xc0\0\x11\x08\0\x01\0\x01\x03";
+        let frame = b"\xff\xc0\0\x11\x08\x01\xe0\x02\x80\x03";
+        for odd in [&b"\xff\xff\xff"[..], b"\xff\x01", b"\xff\xd0", b"\xff\xd7\xff"] {
+            let comment = b"\xff\xfe\0\x0c";
+            let forged = [&b"\xff\xd8"[..], odd, comment, small, frame].concat();
+            assert_eq!(size(&picture(&forged)), Some((640, 480)), "{odd:02x?}");
+        }
+        assert_eq!(size(&picture(&[&b"\xff\xd8\xff\xda\0\x02"[..], frame].concat())), None, "in the data");
+        assert_eq!(size(&picture(b"\x89PNG\r\n\x1a\n\0\0\0\x04aaaa\0\0\0\x01\0\0\0\x01")), None, "no header first");
         let mut webp = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
         webp.extend([0x7f, 2, 0, 0xdf, 1, 0]);
         assert_eq!(size(&picture(&webp)), Some((640, 480)));
@@ -287,7 +309,7 @@ mod tests {
 
         #[test]
         fn no_head_is_beyond_the_most(kind in 0..4usize, rest in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let magic: [&[u8]; 4] = [b"\x89PNG", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8", b"\xff\xd8\xff\xc0\0\x11\x08"];
+            let magic: [&[u8]; 4] = [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8", b"\xff\xd8\xff\xc0\0\x11\x08"];
             let raw = picture(&[magic[kind], &rest].concat());
             for model in FAMILIES {
                 prop_assert!(tokens(&raw, model) <= most(model), "{} {}", model, raw);

@@ -106,6 +106,8 @@ pub enum Kind {
     Image,
     /// Sound in the body.
     Audio,
+    /// A document in the body, which the provider unfolds.
+    File,
     /// Encrypted thinking that the provider unfolds.
     Sealed,
 }
@@ -323,6 +325,6 @@ impl Part {
 
     /// Whether it holds strings that a model reads.
     pub fn is_readable(&self) -> bool {
-        !matches!(self.kind, Kind::Image | Kind::Audio | Kind::Sealed)
+        !matches!(self.kind, Kind::Image | Kind::Audio | Kind::File | Kind::Sealed)
     }
 }

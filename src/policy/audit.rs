@@ -12,8 +12,8 @@ pub enum Audit {
     /// Nothing.
     #[default]
     None,
-    /// How they came, and what was found in them.
-    Metadata,
+    /// How they came, without what this finds, and what was found in them.
+    Metadata(Scanner),
     /// Also what was asked and answered, without what this finds.
     Bodies(Scanner),
 }

@@ -184,14 +184,27 @@ fn trusted(fields: &Fields<'_>, faults: &mut Faults) -> Option<Voucher> {
     let help = "say where the proxy that sets it connects from, for example `from: [10.0.0.5]`";
     let node = fields.required("from", help, faults)?;
     let from = networks(fields, "from", faults);
-    if let Some(all) = from.iter().find(|network| network.prefix_len() == 0) {
-        let message = format!("{} trusts everybody who connects", shown(&all.to_string()));
-        faults.add(node.at, Code::BadValue, message, "name the addresses of the proxy that sets the header");
+    if let Some(wide) = from.iter().find(|network| network.prefix_len() < narrowest(network)) {
+        let message = match wide.prefix_len() {
+            0 => format!("{} trusts everybody who connects", shown(&wide.to_string())),
+            _ => format!("{} is too wide to be a proxy's network", shown(&wide.to_string())),
+        };
+        let help = "name the addresses of the proxy that sets the header, or its network: /8 at most, /7 in IPv6";
+        faults.add(node.at, Code::BadValue, message, help);
     }
     let around = fields.optional("seat").map(|node| form(node, "identity.seat", faults, around));
     let around = around.unwrap_or_else(|| Some(Spanned { at: node.at, value: Default::default() }));
     let unreadable = unreadable(fields, faults);
     Some(Voucher { by: By::Header { name: name?.value, from }, around: around?.value, unreadable })
+}
+
+/// The shortest prefix that may be trusted: the widest that are private (10.0.0.0/8, fc00::/7). Several that are wider
+/// would together be everybody.
+fn narrowest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 7,
+    }
 }
 
 fn unreadable(fields: &Fields<'_>, faults: &mut Faults) -> OnUnknown {

@@ -224,9 +224,10 @@
 //!                                        # cannot be screened: deny, the default, or pass
 //!       audit: metadata                # optional, none: what records keep beside figures. `metadata`: the caller's address,
 //!                                      # `user-agent`, path and what was found; `bodies`: also what was asked and answered,
-//!                                      # as it left here, the last 16 KiB of each: without anything that `input` could look
-//!                                      # for by name, and without the plan's own patterns and keywords. Refused calls, those
-//!                                      # that go through unmetered, and those whose VM died leave none; it needs a collector
+//!                                      # as it left here, the last 16 KiB of each, but no definitions of tools: all of it
+//!                                      # without anything that `input` could look for by name, and without the plan's own
+//!                                      # patterns and keywords. Refused calls, those that go through unmetered, and those
+//!                                      # whose VM died leave none; it needs a collector
 //!       observe: [models, longest, tools]   # optional: as above, for rules of this half
 //! levels: [seat, org]                  # optional: what accounts belong to, in the order in which they are written
 //! seats:

@@ -282,10 +282,10 @@ pub(super) fn compile(plans: &[PlanText], mode: Mode, faults: &mut Faults) -> Ve
         let (input, output) = (side(&plan.input, faults), side(&plan.output, faults));
         let audit = match plan.audit {
             None | Some(AuditText { level: Level::None, .. }) => Audit::None,
-            Some(AuditText { level: Level::Metadata, .. }) => Audit::Metadata,
-            Some(AuditText { level: Level::Bodies, at }) => {
+            Some(AuditText { level, at }) => {
                 let hidden = audit::hidden(&[&plan.input, &plan.output]);
-                known.scanner(hidden, at, faults).map_or(Audit::None, Audit::Bodies)
+                let keeps = if level == Level::Metadata { Audit::Metadata } else { Audit::Bodies };
+                known.scanner(hidden, at, faults).map_or(Audit::None, keeps)
             }
         };
         Screens { input, output, audit }

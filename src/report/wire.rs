@@ -158,9 +158,16 @@ pub struct Audit {
     /// What was asked, as it left for the upstream: a line each text. Empty where texts are not kept.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub prompt: String,
-    /// What was answered, as the caller got it.
+    /// What was answered, as the caller got it, but for what was put back in the place of names.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub answer: String,
+    /// More was asked than is kept of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub prompt_cut: bool,
+    /// More was answered than is kept of it: it was too long, broke off in the middle of what may have been a secret, had
+    /// too many texts side by side, or could not be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub answer_cut: bool,
 }
 
 /// What few exchanges have costs the others no byte.

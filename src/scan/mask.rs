@@ -6,6 +6,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::Action;
+use super::namer::Namer;
 use super::scanner::Rule;
 
 /// The most different texts that get a name in one exchange; what comes beyond is redacted.
@@ -102,6 +103,16 @@ impl Mask {
     /// Puts back what the names stand for. `None`: no name was given.
     pub fn restorer(&self) -> Option<Restorer> {
         (!self.names.is_empty()).then(|| Restorer { names: self.names.clone(), held: String::new() })
+    }
+
+    /// Puts the names again in the place of what was put back. `None`: no name was given.
+    pub fn namer(&self) -> Option<Namer> {
+        let forms = |(name, text): &(String, String)| {
+            let mut escaped = String::new();
+            escape(text, &mut escaped);
+            [(text.clone(), name.clone()), (escaped, name.clone())]
+        };
+        (!self.names.is_empty()).then(|| Namer::of(self.names.iter().flat_map(forms).collect()))
     }
 }
 

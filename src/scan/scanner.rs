@@ -138,8 +138,7 @@ pub fn check_pattern(pattern: &str) -> Result<(), Refused> {
 }
 
 fn own(pattern: &str) -> Result<Hir, Refused> {
-    let mut parser = regex_syntax::ParserBuilder::new().nest_limit(50).build();
-    let hir = parser.parse(pattern).map_err(|error| Refused::Syntax(reason(&error)))?;
+    let hir = parse(pattern)?;
     let longest = hir.properties().maximum_len();
     match (hir.properties().minimum_len(), longest) {
         (None | Some(0), _) => return Err(Refused::Empty),
@@ -147,7 +146,22 @@ fn own(pattern: &str) -> Result<Hir, Refused> {
         (_, Some(longest)) if longest > LONGEST_MATCH => return Err(Refused::Unbounded),
         _ => {}
     }
-    let hir = ascii_words(&hir);
+    small(&hir)
+}
+
+/// A pattern of [`Injection`]. A match may have any length: no stream is searched for it, as prompts are there whole.
+fn injected(pattern: &str) -> Result<Hir, Refused> {
+    small(&parse(&injection::spaced(pattern))?)
+}
+
+fn parse(pattern: &str) -> Result<Hir, Refused> {
+    let mut parser = regex_syntax::ParserBuilder::new().nest_limit(50).build();
+    parser.parse(pattern).map_err(|error| Refused::Syntax(reason(&error)))
+}
+
+/// As the automata take it, unless it is too large.
+fn small(hir: &Hir) -> Result<Hir, Refused> {
+    let hir = ascii_words(hir);
     let limit = thompson::Config::new().nfa_size_limit(Some(LARGEST_PATTERN));
     thompson::Compiler::new().configure(limit).build_from_hir(&hir).map_err(|_| Refused::TooLarge)?;
     Ok(hir)
@@ -221,7 +235,7 @@ impl Scanner {
         }
         for (injection, action) in &selection.injection {
             for pattern in injection.patterns() {
-                hirs.push(own(&injection::spaced(pattern)).map_err(|refused| (None, refused))?);
+                hirs.push(injected(pattern).map_err(|refused| (None, refused))?);
                 lexemes.push(Lexeme::Injected(*injection, rules.len()));
             }
             rules.push(Rule { name: format!("injection.{}", injection.name()), action: *action });

@@ -21,7 +21,7 @@ SAID = f"The key {SECRET} is of alice@example.com, phone 138-1234-5678; that is 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     with Whole(tmp_path_factory.mktemp("audit"), POLICY) as whole:
-        whole.made = 0
+        whole.known = set()
         yield whole
 
 
@@ -30,8 +30,10 @@ def kept(whole, seat, path="/v1/chat/completions", **more):
     headers = {"authorization": f"Bearer {key(seat)}", "x-upstream": "echo pace=3ms", "user-agent": "codex/1"}
     answer = requests.post(f"{whole.url}{path}", json=chat(SAID, max_tokens=100, **more), headers=headers, timeout=30)
     assert answer.status_code == 200, answer.text
-    whole.made += 1
-    return answer.text, whole.ledger.wait(whole.made)[-1].get("audit")
+    # Those of several workers come in any order.
+    new = [record for record in whole.ledger.wait(len(whole.known) + 1) if record["id"] not in whole.known]
+    whole.known.update(record["id"] for record in new)
+    return answer.text, new[0].get("audit")
 
 
 def test_nothing_is_kept_unless_the_plan_says_so(stack):
@@ -51,4 +53,4 @@ def test_texts_are_kept_without_what_has_a_name(stack, path, stream):
     assert stream or SECRET in got, "the plan itself hides nothing of it"
     assert audit["findings"] == ["email:pseudonym:1"]
     assert audit["prompt"].endswith("The key [redacted] is of [EMAIL_1], phone [redacted]; that is all."), audit
-    assert audit["answer"] == "The key [redacted] is of [redacted], phone [redacted]; that is all.", audit
+    assert audit["answer"] == "The key [redacted] is of [EMAIL_1], phone [redacted]; that is all.", audit

@@ -48,7 +48,7 @@ pub(super) fn lines(plan: &Plan, headers: HostMode) -> Vec<String> {
     said.extend(plan.security.images.map(|images| pictures(images, noted(Guard::Images))));
     match plan.security.audit {
         Audit::None => {}
-        Audit::Metadata => {
+        Audit::Metadata(_) => {
             said.push("records keep from where and by what a call came, and what was found (audit)".to_owned())
         }
         Audit::Bodies(_) => said.push(format!(

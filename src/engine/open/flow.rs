@@ -79,7 +79,7 @@ impl Open {
             };
             self.screen = screen::Answer::of(plan, &self.mask, &expected).map(Box::new);
             if let Some(trail) = &mut self.trail {
-                trail.expects(&expected);
+                trail.expects(&expected, &self.mask);
             }
             self.tail = screen::Tail::of(field(b"trailer").is_some());
             let held = self.guarded.as_ref().is_some_and(Guarded::changes);
@@ -151,7 +151,9 @@ impl Open {
             Effect::ReplaceChunk(bytes) => Some(bytes.as_slice()),
             _ => None,
         });
-        if let Some(bytes) = replaced.or(chunk) {
+        // Trailers end it too, and bring nothing.
+        let ended = (self.body_ended && matches!(course, Course::Over(_))).then_some(&[][..]);
+        if let Some(bytes) = replaced.or(chunk).or(ended) {
             trail.hears(bytes, self.body_ended && !matches!(course, Course::Waits));
         }
     }

@@ -241,6 +241,8 @@ const DASHSCOPE: Keys = &[
 /// Text Generation Inference, SGLang and llama.cpp by their own names.
 const GENERATE: Keys = &[
     ("inputs", Part),
+    ("max_completion_tokens", Limit),
+    ("max_tokens", Limit),
     ("model", Model),
     ("n_predict", Limit),
     ("parameters", Within(&[("best_of", Choices), ("max_new_tokens", Limit)])),

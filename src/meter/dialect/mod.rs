@@ -22,7 +22,7 @@
 //! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
 //! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank | SSE | `parameters.max_tokens` |
 //! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/{image,video,music}_generation` | SSE | |
-//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion` (llama.cpp) | SSE | `max_new_tokens`, `n_predict` |
+//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
 //!
 //! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
 //! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
@@ -33,7 +33,7 @@ mod cohere;
 mod dashscope;
 mod endpoint;
 mod gemini;
-mod generate;
+pub(super) mod generate;
 mod keys;
 mod minimax;
 mod ollama;
@@ -279,7 +279,7 @@ impl Dialect {
     }
 
     /// The field that limits the output, written when a request has none that counts: the settings that it lies in, and
-    /// its name. `hosted`: by OpenAI or Azure.
+    /// its name. `hosted`: by OpenAI or Azure. Open servers' own routes have [`generate::limit_field`].
     ///
     /// OpenAI's reasoning models refuse `max_tokens`; others (Ollama, LM Studio, llama.cpp before 2026) pass over
     /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by who serves the model.
@@ -297,7 +297,6 @@ impl Dialect {
             Self::BedrockInvoke if model.contains("llama") => Some((None, "max_gen_len")),
             Self::OllamaChat | Self::OllamaGenerate => within("options", "num_predict"),
             Self::DashScope => within("parameters", "max_tokens"),
-            Self::Generate => within("parameters", "max_new_tokens"),
             _ if self.writes() == Writes::Text => Some((None, "max_tokens")),
             _ => None,
         }
@@ -311,7 +310,7 @@ impl Dialect {
             Self::OpenAiChat | Self::OpenAiCompletions | Self::AnthropicMessages => {
                 field == "max_tokens" || (field == "max_completion_tokens" && self == Self::OpenAiChat && hosted)
             }
-            Self::GeminiGenerate | Self::Generate => true,
+            Self::GeminiGenerate => true,
             Self::BedrockInvoke if model.contains("nova") => matches!(field, "maxTokens" | "max_new_tokens"),
             Self::BedrockInvoke if model.contains("claude") => matches!(field, "max_tokens" | "max_tokens_to_sample"),
             _ => self.limit_field(hosted, model).is_some_and(|(_, name)| name == field),

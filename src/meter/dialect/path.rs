@@ -25,6 +25,8 @@ pub enum Host {
     Azure,
     /// Google's Gemini API, and not Vertex AI, which has the same wire format.
     GeminiApi,
+    /// llama.cpp on a route of its own, which it shares with nobody.
+    LlamaCpp,
 }
 
 impl Route {
@@ -177,6 +179,7 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     let host = match dialect {
         _ if model.is_some() => Host::Azure,
         Dialect::GeminiInteractions => Host::GeminiApi,
+        Dialect::Generate if *end == "/completion" => Host::LlamaCpp,
         // Its OpenAI-compatible route.
         _ if path.get(..GEMINI_OPENAI.len()).is_some_and(|start| compare(start, GEMINI_OPENAI)) => Host::GeminiApi,
         _ => Host::Any,

@@ -252,6 +252,8 @@ fn any_record() -> impl Strategy<Value = Record> {
                     agent: format!("agent {status}"),
                     findings: vec!["email:redact:1".to_owned(); usize::from(status % 5)],
                     prompt: "Hi".repeat(usize::from(status % 7)),
+                    prompt_cut: status % 2 == 0,
+                    answer_cut: status % 4 == 0,
                     ..Audit::default()
                 }),
                 ..record()

@@ -80,8 +80,12 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 }
 
 fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
+    let (mut kinds, mut sources) = (Vec::new(), Vec::new());
     let object = json::entries(raw, |key, value| match key {
-        b"type" => block_type(parts, value),
+        b"type" => {
+            kinds.push(value);
+            block_type(parts, value);
+        }
         b"id" => parts.add(Kind::Label, value),
         b"tool_use_id" => {
             parts.goes_on = true;
@@ -95,12 +99,43 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
         b"input" => parts.add(Kind::Json, value),
         b"signature" | b"data" | b"encrypted_content" => parts.add(Kind::Sealed, value),
         b"content" => content(parts, value, depth),
-        b"source" => source(parts, value, depth),
+        b"source" => sources.push(source(parts, value, depth)),
         b"file_id" => parts.open_media(&[Media::File], "a file that the provider keeps"),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {
         parts.text(raw);
+    }
+    let document = !kinds.is_empty() && kinds.iter().all(|kind| *kind == "\"document\"");
+    for from in sources {
+        given(parts, from, document);
+    }
+}
+
+/// What stands in a block's `source`.
+enum From<'a> {
+    /// Text, or content of its own, which is read.
+    Text,
+    /// Base64 in the body, and whether it says that it is an image.
+    Data(Option<&'a str>, bool),
+    /// Not in the body.
+    Elsewhere,
+}
+
+/// Each source is one image or one document, as the block says; what says neither may be an image.
+fn given<'a>(parts: &mut Parts<'a>, from: From<'a>, document: bool) {
+    match from {
+        From::Text => {}
+        From::Data(data, true) => data.into_iter().for_each(|data| parts.add(Kind::Image, data)),
+        From::Data(data, false) => {
+            parts.open_media(&[Media::File], "a document that must be unfolded");
+            let kind = if document { Kind::File } else { Kind::Image };
+            data.into_iter().for_each(|data| parts.add(kind, data));
+        }
+        From::Elsewhere => {
+            let media: &[Media] = if document { &[Media::File] } else { &[Media::Image, Media::File] };
+            parts.open_media(media, "an image or document that is not in the body");
+        }
     }
 }
 
@@ -114,27 +149,31 @@ fn block_type(parts: &mut Parts<'_>, raw: &str) {
 }
 
 /// Where an image or a document comes from; also the `source` of a search result, which is a string.
-fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
-    let Some([kind, media]) = json::fields(raw, ["type", "media_type"]) else { return parts.text(raw) };
-    let image = media.and_then(json::text).is_some_and(|media| media.starts_with("image/"));
+fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) -> From<'a> {
+    let Some([kind, media]) = json::fields(raw, ["type", "media_type"]) else {
+        parts.text(raw);
+        return From::Text;
+    };
+    let image = media.and_then(json::text).is_some_and(|media| media.to_ascii_lowercase().starts_with("image/"));
     let kind = kind.and_then(json::text);
     let kind = kind.as_deref().unwrap_or_default();
-    match kind {
-        "base64" if image => {}
-        "base64" => parts.open_media(&[Media::File], "a document that must be unfolded"),
-        "text" | "content" => {}
-        _ => parts.open_media(&[Media::Image, Media::File], "an image or document that is not in the body"),
-    }
+    let mut from = match kind {
+        "base64" => From::Data(None, image),
+        "text" | "content" => From::Text,
+        _ => From::Elsewhere,
+    };
     json::entries(raw, |key, value| match (key, kind) {
         (b"type" | b"media_type", _) => {}
-        (b"data", "base64") => parts.add(Kind::Image, value),
+        (b"data", "base64") => match from {
+            From::Data(None, image) => from = From::Data(Some(value), image),
+            _ => parts.add(Kind::Image, value),
+        },
         (b"data", _) => parts.text(value),
         (b"content", _) => content(parts, value, depth),
-        (b"url" | b"file_id", _) => {
-            parts.open_media(&[Media::Image, Media::File], "an image or document that is not in the body")
-        }
+        (b"url" | b"file_id", _) => from = From::Elsewhere,
         _ => parts.add(Kind::Schema, value),
     });
+    from
 }
 
 /// Custom tools, and those of Anthropic's that the caller runs, are closed; all others run at the provider.

@@ -60,11 +60,25 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str) {
                 _ => parts.add(Kind::Sealed, value),
             });
         }
-        b"guardContent" | b"searchResult" | b"citationsContent" => parts.add(Kind::Json, value),
+        b"guardContent" => guarded(parts, value),
+        b"searchResult" | b"citationsContent" => parts.add(Kind::Json, value),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {
         parts.text(raw);
+    }
+}
+
+/// What a guard of the provider's looks at: `{text}` or `{image}`.
+fn guarded<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    match json::fields(raw, ["image"]) {
+        Some([Some(_)]) => {
+            json::entries(raw, |key, value| match key {
+                b"image" => image(parts, value),
+                _ => parts.add(Kind::Json, value),
+            });
+        }
+        _ => parts.add(Kind::Json, raw),
     }
 }
 

@@ -85,11 +85,16 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"thought" | b"videometadata" | b"mediaresolution" => {}
         b"thoughtsignature" => parts.add(Kind::Sealed, value),
         b"inlinedata" => inline(parts, value),
-        b"filedata" => parts.open_media(&[Media::File], "a file"),
-        b"functioncall" | b"functionresponse" => {
+        b"filedata" => file(parts, value),
+        b"functioncall" => {
             parts.call();
-            parts.goes_on = key.starts_with(b"functionR") || key.starts_with(b"function_r");
+            parts.goes_on = false;
             parts.add(Kind::Json, value);
+        }
+        b"functionresponse" => {
+            parts.call();
+            parts.goes_on = true;
+            function_response(parts, value);
         }
         b"executablecode" | b"codeexecutionresult" => parts.add(Kind::Json, value),
         _ => parts.add(Kind::Schema, value),
@@ -99,11 +104,48 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     }
 }
 
+/// `{mimeType, fileUri}`.
+fn file(parts: &mut Parts<'_>, raw: &str) {
+    let mut image = false;
+    json::entries(raw, |key, value| {
+        let says = || json::text(value).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("image/"));
+        image |= plain(key) == b"mimetype" && says();
+    });
+    let media: &[Media] = if image { &[Media::Image, Media::File] } else { &[Media::File] };
+    parts.open_media(media, "a file");
+}
+
+/// `{name, response, parts: [{inlineData}]}`: what is beside its words has parts of its own.
+fn function_response<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let mut shows = false;
+    json::entries(raw, |key, _| shows |= plain(key) == b"parts");
+    if !shows {
+        return parts.add(Kind::Json, raw);
+    }
+    json::entries(raw, |key, value| {
+        if plain(key) != b"parts" || json::elements(value, |raw| shown(parts, raw)).is_none() {
+            parts.add(Kind::Json, value);
+        }
+    });
+}
+
+/// A part of what a function answered.
+fn shown<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let object = json::entries(raw, |key, value| match plain(key).as_slice() {
+        b"inlinedata" => inline(parts, value),
+        b"filedata" => file(parts, value),
+        _ => parts.add(Kind::Json, value),
+    });
+    if object.is_none() {
+        parts.add(Kind::Json, raw);
+    }
+}
+
 /// `{mimeType, data}`. Documents are unfolded page by page, films second by second.
 fn inline<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let (mut kind, mut data) = (None, None);
     json::entries(raw, |key, value| match plain(key).as_slice() {
-        b"mimetype" => kind = json::text(value),
+        b"mimetype" => kind = json::text(value).map(|kind| kind.to_ascii_lowercase()),
         b"data" => data = Some(value),
         _ => {}
     });
@@ -149,10 +191,19 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 prompts(parts, value);
             }
             b"task_type" | b"taskType" => parts.beside(value),
-            b"image" => parts.add(Kind::Image, value),
+            b"image" => instance_image(parts, value),
             _ => parts.add(Kind::Schema, value),
         });
     });
+}
+
+/// `{bytesBase64Encoded | gcsUri, mimeType}`.
+fn instance_image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    match json::fields(raw, ["bytesBase64Encoded", "gcsUri"]) {
+        Some([Some(bytes), None]) => parts.add(Kind::Image, bytes),
+        None => parts.add(Kind::Image, raw),
+        _ => parts.open_media(&[Media::Image], "an image that is not in the body"),
+    }
 }
 
 /// A top-level entry of an interaction.

@@ -9,10 +9,23 @@
 pub mod ending;
 pub mod request;
 
+use super::Host;
 use crate::meter::answer::{Absurd, Answer, count};
 use crate::meter::json;
 use crate::meter::tally::Kind;
 use crate::meter::usage::Usage;
+
+/// The one field that surely limits the output: the settings that it lies in, and its name. llama.cpp reads `n_predict`, and
+/// `max_tokens` only where that is not there; SGLang has a text or ids, or settings that only it knows; the others are read
+/// as Text Generation Inference. Each passes over the fields of the other two in silence.
+pub fn limit_field(host: Host, body: &str) -> (Option<&'static str>, &'static str) {
+    if host == Host::LlamaCpp {
+        return (None, "n_predict");
+    }
+    let sglang = json::fields(body, ["text", "input_ids", "input_embeds", "sampling_params"]);
+    let sglang = sglang.is_some_and(|fields| fields.iter().any(Option::is_some));
+    (Some(if sglang { "sampling_params" } else { "parameters" }), "max_new_tokens")
+}
 
 /// Reads an event, or a whole answer. `None`: neither a JSON object nor an array of them.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {

@@ -15,7 +15,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             }
             parts.answers = prompts(parts, raw);
         }
-        "image_data" => parts.open_media(&[Media::Image], "media that is not in the body"),
+        "image_data" => image_data(parts, raw),
         "video_data" => parts.open_media(&[Media::Video], "media that is not in the body"),
         "audio_data" => parts.open_media(&[Media::Audio], "media that is not in the body"),
         "parameters" | "sampling_params" => {
@@ -26,5 +26,22 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         }
         "json_schema" | "grammar" | "samplers" | "stop" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// One image, a list of them, or a list of such lists: one for each prompt.
+fn image_data(parts: &mut Parts<'_>, raw: &str) {
+    let mut many = 0u64;
+    let mut one = |raw: &str| many = many.saturating_add(u64::from(!json::is_null(raw)));
+    let list = json::elements(raw, |raw| {
+        if json::elements(raw, &mut one).is_none() {
+            one(raw);
+        }
+    });
+    if list.is_none() {
+        one(raw);
+    }
+    for _ in 0..many {
+        parts.open_media(&[Media::Image], "media that is not in the body");
     }
 }

@@ -1,5 +1,6 @@
 //! Reading what is asked of Ollama (Ollama, "API").
 
+use crate::meter::call::fold;
 use crate::meter::dialect::openai;
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
@@ -37,7 +38,8 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let list = json::elements(raw, |message| {
         parts.frame();
         parts.goes_on = false;
-        let object = json::entries(message, |key, value| match key {
+        // Its keys have any case.
+        let object = json::entries(message, |key, value| match fold(key).as_slice() {
             _ if json::is_null(value) => {}
             b"role" => {
                 parts.goes_on |= value == "\"tool\"";

@@ -124,12 +124,31 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
 
 fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |part| {
-        if json::entries(part, |key, value| part_entry(parts, key, value)).is_none() {
+        let (before, held, mut named) = (parts.elsewhere, parts.list.len(), false);
+        let object = json::entries(part, |key, value| match key {
+            b"uuid" => named = true,
+            _ => part_entry(parts, key, value),
+        });
+        if object.is_none() {
             parts.text(part);
+        }
+        if named {
+            let shown = parts.list.iter().skip(held).any(|part| part.kind == Kind::Image);
+            kept_by_name(parts, shown || parts.elsewhere > before);
         }
     });
     if array.is_none() {
         parts.text(raw);
+    }
+}
+
+/// A name by which vLLM keeps what stands beside it, or has kept it before. `shown`: an image stands beside it, which is
+/// counted.
+fn kept_by_name(parts: &mut Parts<'_>, shown: bool) {
+    let before = parts.elsewhere;
+    parts.open_media(&[Media::Image, Media::Audio, Media::Video], "media that is not in the body");
+    if shown {
+        parts.elsewhere = before;
     }
 }
 
@@ -143,15 +162,28 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"video_url" | b"video" => parts.open_media(&[Media::Video], "media that is not in the body"),
         b"audio_url" => parts.open_media(&[Media::Audio], "media that is not in the body"),
         b"image" | b"input_image" => parts.open_media(&[Media::Image], "media that is not in the body"),
-        b"uuid" => {
-            parts.open_media(&[Media::Image, Media::Audio, Media::Video], "media that is not in the body");
-        }
         b"signature" => parts.add(Kind::Sealed, raw),
         // Anthropic's way to point at something.
         b"source" if matches!(json::fields(raw, ["url", "file_id"]), Some([Some(_), _] | [_, Some(_)])) => {
             parts.open_media(&[Media::Image], "an image that is not in the body");
         }
+        b"source" if matches!(json::fields(raw, ["data", "media_type"]), Some([Some(data), _]) if data.starts_with('"')) =>
+        {
+            source(parts, raw);
+        }
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Anthropic's way to send an image or a document: `{"type": "base64", "media_type": …, "data": …}`.
+fn source<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let [data, media] = json::fields(raw, ["data", "media_type"]).unwrap_or_default();
+    let media = media.and_then(json::text);
+    if media.is_none_or(|media| media.to_ascii_lowercase().starts_with("image/")) {
+        data.into_iter().for_each(|data| parts.add(Kind::Image, data));
+    } else {
+        parts.open_media(&[Media::File], "a document that must be unfolded");
+        data.into_iter().for_each(|data| parts.add(Kind::File, data));
     }
 }
 

@@ -114,16 +114,27 @@ fn item_type(parts: &mut Parts<'_>, raw: &str) {
 
 fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |part| {
-        if json::entries(part, |key, value| part_entry(parts, key, value)).is_none() {
+        if json::entries(part, |key, value| part_entry(parts, part, key, value)).is_none() {
             parts.text(part);
         }
     });
-    if array.is_none() && json::entries(raw, |key, value| part_entry(parts, key, value)).is_none() {
+    if array.is_none() && json::entries(raw, |key, value| part_entry(parts, raw, key, value)).is_none() {
         parts.text(raw);
     }
 }
 
-fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
+/// Whether a content says, by any of its types, that it is an image.
+fn is_image(part: &str) -> bool {
+    let mut image = false;
+    json::entries(part, |key, value| {
+        let is = || json::text(value).is_some_and(|kind| matches!(&*kind, "input_image" | "computer_screenshot"));
+        image |= key == b"type" && is();
+    });
+    image
+}
+
+/// An entry of `part`.
+fn part_entry<'a>(parts: &mut Parts<'a>, part: &str, key: &[u8], raw: &'a str) {
     match key {
         b"type" | b"detail" | b"prompt_cache_breakpoint" => {}
         // What the answer said beside its words, when it was one.
@@ -131,6 +142,9 @@ fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"text" | b"refusal" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
+        b"file_id" if !json::is_null(raw) && is_image(part) => {
+            parts.open_media(&[Media::Image, Media::File], "an image that the provider keeps");
+        }
         b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => {
             parts.open_media(&[Media::File], "a file")
         }
