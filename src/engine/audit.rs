@@ -3,9 +3,9 @@
 //!
 //! What is said is what leaves: the prompt behind its screen, and the texts of the answer as the caller gets them, but for
 //! what was put back in the place of names: that has its name here too, for it may be known by what stood around it only
-//! where it was found. All that has a name of its own, secrets and personal data, is taken out of what is kept whether or not the plan looks for
-//! it, across the pieces of a stream too. Of each side the last [`LONGEST`] bytes are kept: an agent sends all of its
-//! conversation again, and what is new stands at the end.
+//! where it was found. All that has a name of its own, secrets and personal data, is taken out of what is kept whether or
+//! not the plan looks for it, across the pieces of a stream too. Of each side the last [`LONGEST`] bytes are kept: an agent
+//! sends all of its conversation again, and what is new stands at the end.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
