@@ -233,9 +233,9 @@ pub fn seat_by_key(key: &[u8], keys: &[Key]) -> Option<usize> {
     if bool::from(hit) { usize::try_from(seat).ok() } else { None }
 }
 
-/// The request headers to take off before the request goes upstream: whatever may carry a credential of the
-/// client or say who it is, and whatever begins with `x-farebox-`; with `_` for `-` too, because servers of the CGI family read both as the
-/// same header. Each name once, in lower case.
+/// The request headers to take off before the request goes upstream: whatever may carry a credential of the client or say
+/// who it is, and whatever begins with `x-farebox-`; with `_` for `-` too, because servers of the CGI family read both as
+/// the same header. Each name once, in lower case.
 pub fn credential_headers(headers: &[Header], bundle: &Bundle) -> Vec<String> {
     let told = bundle.vouchers.iter().filter_map(Voucher::header);
     let known: Vec<&String> = bundle.credentials.iter().chain(told).collect();

@@ -62,10 +62,31 @@ impl Stage {
         self.tell(Event::ResponseHeaders { headers: &headers, upstream: true, attempts: 1, end: false })
     }
 
+    /// A transcription as plain text, which begins.
+    fn transcribe(&mut self) {
+        self.ask("/v1/audio/transcriptions", &[("content-type", "application/json")], false);
+        let body = br#"{"model": "m", "prompt": "a@b.cn", "input_audio": {"data": "AAAA", "format": "wav"}}"#;
+        assert_eq!(self.send(body, true).0, Flow::Continue);
+        self.begin_with(header("content-type", "text/plain"));
+    }
+
     /// What leaves in the place of a piece of the answer, and whether it is held.
     fn hear(&mut self, chunk: &str, end: bool) -> (String, bool) {
         let (flow, effects) = self.tell(Event::ResponseBody { chunk: chunk.as_bytes(), end });
         (replaced(&effects).unwrap_or_else(|| chunk.to_owned()), flow == Flow::Hold)
+    }
+
+    /// Trailers end an answer that is `held`, or is not: what leaves before them, and what else is done then.
+    fn end_by_trailers(&mut self, held: bool) -> (String, Vec<Effect>) {
+        let (flow, effects) = self.tell(Event::ResponseTrailers);
+        assert_eq!((flow, replaced(&effects)), (if held { Flow::Hold } else { Flow::Continue }, None));
+        if !held {
+            return (String::new(), effects);
+        }
+        assert!(effects.contains(&Effect::WakeAt(NOW.mono_ms)), "{effects:?}");
+        let (flow, effects) = self.tell(Event::Woken { body: &[] });
+        assert_eq!(flow, Flow::Continue);
+        (replaced(&effects).unwrap_or_default(), effects)
     }
 }
 
@@ -95,14 +116,7 @@ fn nothing_is_lost_of_an_answer_that_ends_by_trailers() {
             out += &piece;
             held = holds;
         }
-        let (flow, effects) = stage.tell(Event::ResponseTrailers);
-        assert_eq!((flow, replaced(&effects)), (if held { Flow::Hold } else { Flow::Continue }, None), "{chunks:?}");
-        if held {
-            assert!(effects.contains(&Effect::WakeAt(NOW.mono_ms)), "{effects:?}");
-            let (flow, effects) = stage.tell(Event::Woken { body: &[] });
-            assert_eq!(flow, Flow::Continue);
-            out += &replaced(&effects).unwrap_or_default();
-        }
+        out += &stage.end_by_trailers(held).0;
         assert_eq!(out, whole, "{chunks:?}");
     }
 }
@@ -119,10 +133,7 @@ fn nothing_is_lost_of_a_transcription_that_ends_by_trailers() {
         (restores, vec!["to [EMAIL", "_1]"], "to a@b.cn"),
     ] {
         let mut stage = Stage::of(plan, "");
-        stage.ask("/v1/audio/transcriptions", &[("content-type", "application/json")], false);
-        let body = br#"{"model": "m", "prompt": "a@b.cn", "input_audio": {"data": "AAAA", "format": "wav"}}"#;
-        assert_eq!(stage.send(body, true).0, Flow::Continue);
-        stage.begin_with(header("content-type", "text/plain"));
+        stage.transcribe();
         let (mut out, mut held) = (String::new(), false);
         for chunk in &chunks {
             let (piece, holds) = stage.hear(chunk, false);
@@ -130,18 +141,25 @@ fn nothing_is_lost_of_a_transcription_that_ends_by_trailers() {
             held = holds;
         }
         assert_eq!(stage.tell(Event::Woken { body: &[] }).0 == Flow::Hold, held, "woken for nothing");
-        let (flow, effects) = stage.tell(Event::ResponseTrailers);
-        assert_eq!((flow, replaced(&effects)), (if held { Flow::Hold } else { Flow::Continue }, None), "{chunks:?}");
-        if held {
-            assert!(effects.contains(&Effect::WakeAt(NOW.mono_ms)), "{effects:?}");
-            let (flow, effects) = stage.tell(Event::Woken { body: &[] });
-            assert_eq!(flow, Flow::Continue);
-            out += &replaced(&effects).unwrap_or_default();
-            let found = effects.iter().any(|effect| matches!(effect, Effect::Note("findings_output", _)));
-            assert_eq!(found, whole.contains("redacted"), "{effects:?}");
-        }
+        let (last, effects) = stage.end_by_trailers(held);
+        out += &last;
+        let found = effects.iter().any(|effect| matches!(effect, Effect::Note("findings_output", _)));
+        assert_eq!(found, whole.contains("redacted"), "{effects:?}");
         assert_eq!(out, whole, "{chunks:?}");
     }
+}
+
+/// Another VM has ended the call while the end of its answer waited. In the callback of trailers nothing can be replaced.
+#[test]
+fn an_answer_that_somebody_else_has_ended_is_broken_off_behind_its_trailers() {
+    let mut stage = Stage::of("{output: {email: redact}}", "");
+    stage.transcribe();
+    assert!(stage.hear("hello", false).1);
+    stage.vm.fenced(&mut Vec::new());
+    let (flow, effects) = stage.tell(Event::ResponseTrailers);
+    assert_eq!((flow, effects), (Flow::Hold, vec![Effect::WakeAt(NOW.mono_ms)]));
+    let (_, effects) = stage.tell(Event::Woken { body: &[] });
+    assert_eq!((replaced(&effects).as_deref(), effects.contains(&Effect::Break)), (Some(""), true), "{effects:?}");
 }
 
 #[test]

@@ -56,6 +56,33 @@ fn an_exchange_is_charged_in_the_window_it_was_admitted_in() {
     assert_eq!((reported.current.used, reported.current.held), (0, 100));
 }
 
+/// A model that costs nothing holds nothing, and another may answer.
+#[test]
+fn a_window_is_kept_while_a_call_that_holds_nothing_runs_in_it() {
+    for granted in [false, true] {
+        let (mut account, quota) = (Account::new("s"), quota(month(), 100, granted));
+        let grant = |at: Now| {
+            let span = crate::quota::window::opening(&month(), at.wall_ms).unwrap();
+            GrantLine { quota: quota.id, window: span.start, ends: span.ends, granted: 10, left: 90, owed: 0 }
+        };
+        let grants = [november_and(0), november_and(1)].map(grant);
+        if granted {
+            account.merge(&grants[0]);
+        }
+        let nothing = hold(&mut account, &quota, 0, november_and(0)).unwrap();
+        if granted {
+            account.entry_mut(quota.id, crate::quota::account::Kind::Windowed).unwrap().current.returned = 10;
+            account.merge(&grants[1]);
+        }
+        let next = hold(&mut account, &quota, 7, november_and(1)).unwrap();
+        settle(&mut account, &nothing, 5, november_and(1));
+        settle(&mut account, &next, 7, november_and(1));
+        let reported = account.reported(quota.id).unwrap();
+        let before: Vec<_> = reported.before.iter().map(|period| (period.start, period.used)).collect();
+        assert_eq!((before, reported.current.used), (vec![(nothing.window, 5)], 7), "granted: {granted}");
+    }
+}
+
 /// A minute is short, and a stream is long.
 #[test]
 fn a_window_is_kept_while_something_is_held_in_it() {

@@ -113,7 +113,7 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
 }
 
 /// What stands in a block's `source`.
-enum From<'a> {
+enum Origin<'a> {
     /// Text, or content of its own, which is read.
     Text,
     /// Base64 in the body, and whether it says that it is an image.
@@ -123,16 +123,16 @@ enum From<'a> {
 }
 
 /// Each source is one image or one document, as the block says; what says neither may be an image.
-fn given<'a>(parts: &mut Parts<'a>, from: From<'a>, document: bool) {
+fn given<'a>(parts: &mut Parts<'a>, from: Origin<'a>, document: bool) {
     match from {
-        From::Text => {}
-        From::Data(data, true) => data.into_iter().for_each(|data| parts.add(Kind::Image, data)),
-        From::Data(data, false) => {
+        Origin::Text => {}
+        Origin::Data(data, true) => data.into_iter().for_each(|data| parts.add(Kind::Image, data)),
+        Origin::Data(data, false) => {
             parts.open_media(&[Media::File], "a document that must be unfolded");
             let kind = if document { Kind::File } else { Kind::Image };
             data.into_iter().for_each(|data| parts.add(kind, data));
         }
-        From::Elsewhere => {
+        Origin::Elsewhere => {
             let media: &[Media] = if document { &[Media::File] } else { &[Media::Image, Media::File] };
             parts.open_media(media, "an image or document that is not in the body");
         }
@@ -149,28 +149,28 @@ fn block_type(parts: &mut Parts<'_>, raw: &str) {
 }
 
 /// Where an image or a document comes from; also the `source` of a search result, which is a string.
-fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) -> From<'a> {
+fn source<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) -> Origin<'a> {
     let Some([kind, media]) = json::fields(raw, ["type", "media_type"]) else {
         parts.text(raw);
-        return From::Text;
+        return Origin::Text;
     };
     let image = media.and_then(json::text).is_some_and(|media| media.to_ascii_lowercase().starts_with("image/"));
     let kind = kind.and_then(json::text);
     let kind = kind.as_deref().unwrap_or_default();
     let mut from = match kind {
-        "base64" => From::Data(None, image),
-        "text" | "content" => From::Text,
-        _ => From::Elsewhere,
+        "base64" => Origin::Data(None, image),
+        "text" | "content" => Origin::Text,
+        _ => Origin::Elsewhere,
     };
     json::entries(raw, |key, value| match (key, kind) {
         (b"type" | b"media_type", _) => {}
         (b"data", "base64") => match from {
-            From::Data(None, image) => from = From::Data(Some(value), image),
+            Origin::Data(None, image) => from = Origin::Data(Some(value), image),
             _ => parts.add(Kind::Image, value),
         },
         (b"data", _) => parts.text(value),
         (b"content", _) => content(parts, value, depth),
-        (b"url" | b"file_id", _) => from = From::Elsewhere,
+        (b"url" | b"file_id", _) => from = Origin::Elsewhere,
         _ => parts.add(Kind::Schema, value),
     });
     from
