@@ -128,7 +128,7 @@ def replay(corpus, folder):
     wanted = re.compile(rb"\r\nx-replay: ([^\r]+)", re.IGNORECASE)
     upstream.answer = lambda request, conn: by_id[wanted.search(request["head"])[1].decode()].replay(conn)
     seats = {seat(place): ("acme", "all") for place in range(len(known))}
-    text = policy("replay", {"all": "{}"}, seats, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
+    text = policy("replay", {"all": "{}"}, seats, models='"*": {count: o200k_base}')
     became, faults = collections.Counter(), []
     with Whole(folder, text, upstream=upstream.port) as whole:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -8,7 +8,7 @@ import re
 import pytest
 import requests
 from documents import Answers
-from whole import Whole, key, policy
+from whole import behind, key, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
@@ -60,7 +60,7 @@ PLANS = {
     "late": "{connectivity: {response: {first_token: 500ms}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
 }
-POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
+POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
 
 
 # Envoy leaves trailers of HTTP/1.1 out, unless it is told not to.
@@ -74,14 +74,9 @@ TRAILERS = """  - name: upstream
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    upstream = Answers()
-    try:
-        edit = lambda text: text.replace("  - name: upstream\n", TRAILERS)
-        with Whole(tmp_path_factory.mktemp("endpoints"), POLICY, upstream=upstream.port, edit=edit) as whole:
-            whole.session = requests.Session()
-            yield whole, upstream
-    finally:
-        upstream.close()
+    edit = lambda text: text.replace("  - name: upstream\n", TRAILERS)
+    with behind(Answers(), tmp_path_factory.mktemp("endpoints"), POLICY, edit=edit) as stack:
+        yield stack
 
 
 # What answers of those say that say something.

@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 from documents import CALLS, DIALECTS, PROMPT, Answers, ask, complaint, messages
-from whole import Whole, policy
+from whole import behind, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
@@ -143,18 +143,12 @@ def plans():
 
 
 POLICY = policy("guards", plans(), {plan: ("acme", plan) for plan in plans()}, models='"*": {count: o200k_base, regions: [us]}\n"other": {count: o200k_base, regions: [eu]}')
-POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    upstream = Answers()
-    try:
-        with Whole(tmp_path_factory.mktemp("guards"), POLICY, upstream=upstream.port) as whole:
-            whole.session = requests.Session()
-            yield whole, upstream
-    finally:
-        upstream.close()
+    with behind(Answers(), tmp_path_factory.mktemp("guards"), POLICY) as stack:
+        yield stack
 
 
 @pytest.mark.parametrize("guard", GUARDS)

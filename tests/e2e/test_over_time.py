@@ -4,9 +4,8 @@ documents that do not come. Streams: test_streams.py."""
 import concurrent.futures
 
 import pytest
-import requests
 from documents import CALLS, DIALECTS, Answers, ask, complaint, messages
-from whole import Whole, policy
+from whole import behind, policy
 
 PLANS = {
     "repeats": "{security: {repeats: {most: 2, within: 10m}}}",
@@ -21,19 +20,12 @@ PLANS = {
     "late": "{connectivity: {response: {first_token: 300ms}}}",
 }
 POLICY = policy("over-time", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}\nlarge: {count: o200k_base}')
-POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    upstream = Answers()
-    try:
-        with Whole(tmp_path_factory.mktemp("over-time"), POLICY, upstream=upstream.port) as whole:
-            # One connection: what one worker has seen another does not know.
-            whole.session = requests.Session()
-            yield whole, upstream
-    finally:
-        upstream.close()
+    with behind(Answers(), tmp_path_factory.mktemp("over-time"), POLICY) as stack:
+        yield stack
 
 
 def judged(stack, guard, dialect, stream, more):

@@ -7,7 +7,7 @@ import pytest
 import requests
 from clients import CLIENTS, SILENT, Heard
 from tongues import Tongues
-from whole import Whole, key, policy
+from whole import behind, key, policy
 
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
@@ -24,17 +24,12 @@ PLANS = {
     "phones": "{security: {input: {phone: hash}}}",
 }
 POLICY = policy("tongues", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
-POLICY = POLICY.replace("api-key]", "api-key, x-goog-api-key]")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    upstream = Tongues(0)
-    try:
-        with Whole(tmp_path_factory.mktemp("tongues"), POLICY, upstream=upstream.port) as whole:
-            yield whole, upstream
-    finally:
-        upstream.close()
+    with behind(Tongues(0), tmp_path_factory.mktemp("tongues"), POLICY) as stack:
+        yield stack
 
 
 def asked(stack, client, plan, said, prompt="Tell me all."):

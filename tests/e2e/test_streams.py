@@ -8,7 +8,7 @@ import pytest
 import requests
 from clients import CLIENTS, SILENT, TOOLLESS, Heard, cohere_v1
 from tongues import Tongues
-from whole import Whole, key, policy
+from whole import behind, key, policy
 
 PLANS = {
     "open": "{}",
@@ -27,7 +27,7 @@ PLANS = {
     "all": "{connectivity: {response: {largest: 1 MiB}}, security: {tools: {deny: [rm]}, output: {email: redact, phone: hash}}}",
     "all-small": "{connectivity: {response: {largest: 8 KiB}}, security: {tools: {deny: [rm]}, output: {email: redact, phone: hash}}}",
 }
-POLICY = policy("calls", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}').replace("api-key]", "api-key, x-goog-api-key]")
+POLICY = policy("calls", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
 LOOK, RM = ("look", ['{"for": "files', '", "deep": 2}']), ("rm", ['{"path": ', '"/everything"}'])
 CALLED = [("look", {"for": "files", "deep": 2}), ("rm", {"path": "/everything"})]
 CALLING = [client for client in CLIENTS if client not in TOOLLESS]
@@ -37,12 +37,8 @@ TOGETHER = {cohere_v1}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    upstream = Tongues(0, ["Let me", " see."])
-    try:
-        with Whole(tmp_path_factory.mktemp("calls"), POLICY, upstream=upstream.port) as whole:
-            yield whole, upstream
-    finally:
-        upstream.close()
+    with behind(Tongues(0, ["Let me", " see."]), tmp_path_factory.mktemp("calls"), POLICY) as stack:
+        yield stack
 
 
 def heard(stack, client, plan, *calls, said=("Let me", " see.")):

@@ -14,7 +14,7 @@ import requests
 from clients import bedrock
 from conftest import until
 from tongues import WORD, Tongues
-from whole import MICRO, Whole, first, key, policy
+from whole import MICRO, behind, first, key, policy
 
 # Between what the dearest call asks and what the answers have, so that their streams begin and cannot end.
 FUND, WORDS = 3000, 4000
@@ -166,18 +166,14 @@ POLICY = policy(
     {"small": PLAN, "ample": PLAN.replace(str(FUND), "100000")},
     {f"{size}-{client.__name__}": ("acme", size) for client in CLIENTS for size in ("small", "ample")},
     models="demo: {count: o200k_base}\n\"*\": {count: o200k_base}",
-).replace("api-key]", "api-key, x-goog-api-key]")
+)
 
 
 @pytest.fixture(scope="module", params=["held", "first"])
 def stack(tmp_path_factory, request):
-    upstream = Tongues(WORDS)
     text = POLICY if request.param == "held" else first(POLICY)
-    try:
-        with Whole(tmp_path_factory.mktemp("tongues"), text, upstream=upstream.port) as whole:
-            yield whole, upstream
-    finally:
-        upstream.close()
+    with behind(Tongues(WORDS), tmp_path_factory.mktemp("tongues"), text) as stack:
+        yield stack
 
 
 def record(whole, seat):

@@ -1,6 +1,7 @@
 """The whole product on free ports: a model stand-in, a collector and Envoy, each of which can be killed and started again."""
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ MICRO = 1_000_000
 def policy(name, plans, seats, models="demo-*: {count: o200k_base, credits: {input: 1, cache_read: 0.1, output: 4}}", more=""):
     """A policy of `plans` (name -> YAML flow) and `seats` (name -> (org, plan)); the key of a seat is `key-<seat>`."""
     lines = ["farebox: 1", f"bundle: {{name: {name}, version: '1'}}", "identity:"]
-    lines += ["  - {key: [authorization, x-api-key, api-key]}", "models:"]
+    lines += ["  - {key: [authorization, x-api-key, api-key, x-goog-api-key]}", "models:"]
     lines += [f"  {line}" for line in models.splitlines()]
     lines += ["plans:", *(f"  {plan}: {body}" for plan, body in plans.items())]
     lines += ["seats:"]
@@ -145,6 +146,8 @@ class Whole:
         collector = collector or (self.gate or self.ledger) and (self.gate or self.ledger).port
         self.envoy = Stack(envoy, upstream=upstream or self.model.port, policy=policy, collector=collector, **settings)
         self.url = self.envoy.url
+        # One connection: what one worker has seen another does not know.
+        self.session = requests.Session()
 
     def start(self):
         (self.folder / "policy.yaml").write_text(self.policy)
@@ -202,3 +205,13 @@ def charged(records):
         for charge in record["charges"]:
             sums[charge["subject"], charge["quota"]] += charge["amount"]
     return sums
+
+
+@contextlib.contextmanager
+def behind(upstream, folder, policy, **settings):
+    """A `Whole` in front of this upstream, which ends with it."""
+    try:
+        with Whole(folder, policy, upstream=upstream.port, **settings) as whole:
+            yield whole, upstream
+    finally:
+        upstream.close()
