@@ -286,20 +286,20 @@ def conversed(event):
 
 def bedrock_nova(whole, token, prompt):
     body = {"messages": [{"role": "user", "content": [{"text": prompt}]}], "inferenceConfig": {"maxTokens": 500}}
-    answer = bedrock(whole, token).invoke_model_with_response_stream(modelId="amazon.nova-lite-v1:0", body=json.dumps(body))
-    for event in answer["body"]:
-        event = json.loads(event["chunk"]["bytes"])
-        yield "event", json.dumps(event)
-        yield from conversed(event)
+    return invoked(whole, token, "amazon.nova-lite-v1:0", body, conversed)
 
 
 def bedrock_invoke(whole, token, prompt):
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 500, "messages": said(prompt)}
-    answer = bedrock(whole, token).invoke_model_with_response_stream(modelId="anthropic.demo", body=json.dumps(body))
+    return invoked(whole, token, "anthropic.demo", body, block)
+
+
+def invoked(whole, token, model, body, read):
+    answer = bedrock(whole, token).invoke_model_with_response_stream(modelId=model, body=json.dumps(body))
     for event in answer["body"]:
         event = json.loads(event["chunk"]["bytes"])
         yield "event", json.dumps(event)
-        yield from block(event)
+        yield from read(event)
 
 
 def tgi_generate(whole, token, prompt):
