@@ -5,11 +5,12 @@
 
 mod child;
 mod config;
+mod ports;
 mod upstream;
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use child::Child;
 pub use child::Died;
 pub use config::{Remote, Template};
+use ports::bind;
+pub use ports::{Claim, Ports};
 pub use upstream::Upstream;
 
 /// Longest wait for one process to serve. Envoy compiles the filter first; llama.cpp reads its weights.
@@ -48,32 +51,6 @@ pub struct Settings {
     pub upstream: Upstream,
     /// For tests: the file that tells the collector what time it is.
     pub clock: Option<PathBuf>,
-}
-
-/// Ports on 127.0.0.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// Envoy's listener for LLM calls.
-    pub http: u16,
-    /// Envoy's admin interface.
-    pub admin: u16,
-    /// The collector.
-    pub collector: u16,
-    /// The upstream, where it runs here.
-    pub upstream: u16,
-}
-
-impl Ports {
-    /// Four ports that were free a moment ago.
-    ///
-    /// # Errors
-    /// When the system has none to give.
-    pub fn free() -> io::Result<Ports> {
-        // All are held until the last is known: asked for one by one, the same could come twice.
-        let held = [bind(0)?, bind(0)?, bind(0)?, bind(0)?];
-        let [http, admin, collector, upstream] = held.each_ref().map(|socket| socket.local_addr().map(|at| at.port()));
-        Ok(Ports { http: http?, admin: admin?, collector: collector?, upstream: upstream? })
-    }
 }
 
 /// Why a stack is not running.
@@ -282,10 +259,6 @@ fn local(port: u16) -> String {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()
 }
 
-fn bind(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-}
-
 fn cannot(what: &str, path: &Path, error: &io::Error) -> StackError {
     StackError::Setup(format!("cannot {what} `{}`: {error}", path.display()))
 }
@@ -341,17 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn free_ports_differ() {
-        let Ports { http, admin, collector, upstream } = Ports::free().unwrap();
-        let mut all = vec![http, admin, collector, upstream];
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 4);
-    }
-
-    #[test]
     fn a_port_that_is_taken_names_its_variable() {
-        let ports = Ports::free().unwrap();
+        let claim = Claim::new().unwrap();
+        let ports = claim.ports();
         let _held = bind(ports.collector).unwrap();
         let error = settings(ports).check().unwrap_err().to_string();
         assert!(error.contains("set COLLECTOR_PORT to another"), "{error}");
@@ -359,14 +324,16 @@ mod tests {
 
     #[test]
     fn two_ports_must_differ() {
-        let ports = Ports::free().unwrap();
+        let claim = Claim::new().unwrap();
+        let ports = claim.ports();
         let error = settings(Ports { admin: ports.http, ..ports }).check().unwrap_err().to_string();
         assert!(error.starts_with("PORT and ADMIN_PORT are both"), "{error}");
     }
 
     #[test]
     fn what_is_missing_is_named_with_the_cure() {
-        let settings = Settings { filter: PathBuf::from("no/farebox.wasm"), ..settings(Ports::free().unwrap()) };
+        let claim = Claim::new().unwrap();
+        let settings = Settings { filter: PathBuf::from("no/farebox.wasm"), ..settings(claim.ports()) };
         let error = settings.check().unwrap_err().to_string();
         assert!(error.contains("`no/farebox.wasm`") && error.contains("make build"), "{error}");
     }

@@ -16,7 +16,7 @@ use super::request::{caller, quota, quotas, request, unanswerable, unseen};
 use super::verdict::{Observed, codes, recorded, text};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
-use crate::cli::stack::{self, Ports, Stack, Template, Upstream};
+use crate::cli::stack::{self, Claim, Ports, Stack, Template, Upstream};
 use crate::collector::store::reader;
 use crate::now::Now;
 use crate::policy::Bundle;
@@ -76,6 +76,8 @@ pub struct Envoy<'s> {
 /// A stack, and whose accounts were used in it.
 struct Running {
     _stack: Stack,
+    /// Let go after the stack has ended.
+    _claim: Claim,
     used: BTreeSet<String>,
     /// What the clocks were last set to.
     clock_ms: Option<u64>,
@@ -150,7 +152,8 @@ impl<'s> Envoy<'s> {
             return Ok(());
         }
         self.running = None;
-        self.settings.ports = Ports::free().map_err(|error| format!("no free ports: {error}"))?;
+        let claim = Claim::new()?;
+        self.settings.ports = claim.ports();
         self.started = self.started.saturating_add(1);
         self.settings.state = self.root.join(self.started.to_string());
         match fs::remove_dir_all(&self.settings.state) {
@@ -162,7 +165,7 @@ impl<'s> Envoy<'s> {
         self.tell_collector("")?;
         let stack =
             Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
-        self.running = Some(Running { _stack: stack, used: BTreeSet::new(), clock_ms: None });
+        self.running = Some(Running { _stack: stack, _claim: claim, used: BTreeSet::new(), clock_ms: None });
         Ok(())
     }
 
