@@ -29,6 +29,8 @@ const CAS_MISMATCH: u32 = 8;
 pub enum Map {
     /// Readable and writable in the request-headers callback and as long as it returned Pause.
     Request = 0,
+    /// Readable and writable in the request-trailers callback.
+    RequestTrailers = 1,
     /// Readable and writable in the response-headers callback.
     Response = 2,
     /// In the callback of a callout that was answered.

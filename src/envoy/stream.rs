@@ -59,9 +59,8 @@ impl HttpContext for Stream {
         self.on(|passage, station| passage.request_body(station, bytes, end))
     }
 
-    // The body's end, when trailers follow: no body callback says so then.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.on(|passage, station| passage.request_body(station, 0, true))
+        self.on(|passage, station| passage.request_trailers(station))
     }
 
     fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
@@ -250,6 +249,17 @@ impl Passage {
             Flow::Hold => self.wait(station),
             Flow::Reply(reply) => self.answer(station, &reply),
         }
+    }
+
+    /// The body's end, when trailers follow: no body callback says so then.
+    fn request_trailers(&mut self, station: &Station) -> Action {
+        if let Some(exchange) = &self.exchange {
+            let trailers = host::headers(Map::RequestTrailers).unwrap_or_default();
+            for name in exchange.unwanted(&trailers) {
+                complain("remove a trailer", host::remove_header(Map::RequestTrailers, &name));
+            }
+        }
+        self.request_body(station, 0, true)
     }
 
     fn wait(&mut self, station: &Station) -> Action {

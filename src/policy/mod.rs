@@ -182,8 +182,8 @@
 //!                                      # be, `input` leaves them as they are and counts `unchanged`
 //!         most: 64                     # how many may be offered
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
-//!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream; and those that
-//!                                      # must be there, once and not empty
+//!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream, and off its
+//!                                      # trailers; and those that must be there, once and not empty
 //!       repeats: {most: 20, within: 1m, slow: 2s}   # optional: of one caller, and session if it names one, the same call byte
 //!                                      # for byte so often from the first on; a further one is slowed down by `slow`, or
 //!                                      # refused where there is none. Each worker of Envoy counts for itself, the last

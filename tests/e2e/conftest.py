@@ -46,6 +46,14 @@ LEDGER = PASSING + "collector: {cluster: farebox-collector, sync: 200ms, patienc
 KEY = {"authorization": "Bearer demo-alice"}
 CHAT = "/v1/chat/completions"
 
+# In front of the rest of the upstream's cluster: Envoy leaves trailers of HTTP/1.1 out, unless it is told not to.
+TRAILERS = """  - name: upstream
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http_protocol_options: {enable_trailers: true}}
+"""
+
 
 # Those who run tests beside each other have a thousand ports each, below those that the kernel gives to whoever wants any:
 # between the moment when a port is found free and that when a server listens there, nobody else may get it.
@@ -116,7 +124,7 @@ class Upstream:
             data += more()
         head, data = data.split(b"\r\n\r\n", 1)
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
-        body = b""
+        body = trailers = b""
         if length:
             while len(data) < int(length[1]):
                 data += more()
@@ -127,12 +135,15 @@ class Upstream:
                     data += more()
                 size, data = data.split(b"\r\n", 1)
                 size = int(size.split(b";")[0], 16)
+                if size == 0:
+                    break
                 while len(data) < size + 2:
                     data += more()
                 body, data = body + data[:size], data[size + 2 :]
-                if size == 0:
-                    break
-        return {"head": head, "body": body}, data
+            while b"\r\n" not in data[:2] and b"\r\n\r\n" not in data:
+                data += more()
+            trailers, data = data.split(b"\r\n", 1) if data[:2] == b"\r\n" else data.split(b"\r\n\r\n", 1)
+        return {"head": head, "body": body, "trailers": trailers}, data
 
     def close(self):
         stop_listening(self._listener)

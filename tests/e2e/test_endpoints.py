@@ -7,6 +7,7 @@ import re
 
 import pytest
 import requests
+from conftest import TRAILERS
 from documents import Answers
 from whole import behind, key, policy
 
@@ -61,15 +62,6 @@ PLANS = {
     "output": "{security: {output: {email: redact, secrets: deny}}}",
 }
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
-
-
-# Envoy leaves trailers of HTTP/1.1 out, unless it is told not to.
-TRAILERS = """  - name: upstream
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {http_protocol_options: {enable_trailers: true}}
-"""
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import h2.connection
 import h2.events
 import pytest
 import requests
-from conftest import CHAT, ENVOY, FAREBOX, KEY, LEDGER, PASSING, WASM, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
+from conftest import CHAT, ENVOY, FAREBOX, KEY, LEDGER, PASSING, TRAILERS, WASM, WASM_HOOKS, Gate, Stack, Upstream, free_port, until
 
 
 def first(policy):
@@ -186,12 +186,12 @@ def test_changed_body_keeps_the_connection_whole(stack, upstream, mode):
     assert upstream.seen[-1]["head"].startswith(b"GET /plain ")
 
 
-def http2(envoy, headers, body, trailers=None):
+def http2(envoy, headers, body, trailers=None, path=CHAT):
     """One request over HTTP/2 without TLS; returns status and body. `trailers` end it, else its last data frame does."""
     with socket.create_connection(("127.0.0.1", envoy.port), timeout=10) as conn:
         state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         state.initiate_connection()
-        fixed = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", CHAT)]
+        fixed = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path)]
         state.send_headers(1, [*fixed, *headers])
         state.send_data(1, body, end_stream=trailers is None)
         if trailers is not None:
@@ -220,6 +220,20 @@ def test_http2_and_request_trailers(stack, upstream, gate, mode, trailers):
     assert json.loads(upstream.seen[0]["body"])["stream_options"] == {"include_usage": True}
     assert http2(envoy, KEY.items(), b"{", trailers)[0] == 200
     assert http2(envoy, [], b"{", trailers)[0] == 401
+
+
+def test_request_trailers_carry_no_credentials(stack, upstream, mode):
+    """Neither of a call that is metered nor of one that passes; others go on."""
+    policy = mode(PASSING).replace("open: {", "open: {security: {headers: {strip: [x-internal-*]}}, ")
+    envoy = stack(policy=policy, edit=lambda text: text.replace("  - name: upstream\n", TRAILERS))
+    trailers = [("authorization", "Bearer x"), ("x-api-key", "x"), ("x-farebox-tier", "gold"), ("x-internal-id", "7"), ("x-sum", "1")]
+    for path in (CHAT, "/somewhere"):
+        body = json.dumps({"model": "demo-small", "messages": []}).encode()
+        assert http2(envoy, KEY.items(), body, trailers, path) == (200, b"hello")
+        # HTTP/1.1 has none behind a body whose length is announced.
+        announced = b"content-length" in upstream.seen[-1]["head"].lower()
+        assert upstream.seen[-1]["trailers"] == (b"" if announced else b"x-sum: 1")
+    assert not announced
 
 
 def test_two_bundles_in_one_vm_do_not_mix(stack, upstream):

@@ -108,6 +108,16 @@ impl Exchange {
         Ok(seat)
     }
 
+    /// The trailers of the request that may not leave, by name: what would be taken out of its headers.
+    pub fn unwanted(&self, trailers: &[Header]) -> Vec<String> {
+        let mut names = identity::credential_headers(trailers, &self.bundle);
+        let plan = self.seat.and_then(|seat| self.bundle.plan_for(self.bundle.seats.get(seat)?));
+        if let Some(plan) = plan {
+            names.extend(identity::names(trailers, |name| plan.security.strips(name)));
+        }
+        names
+    }
+
     pub(super) fn await_body(&self, effects: &mut Vec<Effect>) -> Flow {
         if self.bundle.headers == HostMode::First {
             // The headers leave now, and filters behind us decide now: this says *seen*, not *admitted*.
