@@ -13,6 +13,7 @@ mod bound;
 mod check;
 mod clock;
 mod debts;
+mod era;
 mod every;
 mod opens;
 mod plan;

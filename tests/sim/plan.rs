@@ -9,6 +9,8 @@ use farebox::upstream::vocabulary::Draw;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::era::Era;
+
 /// Seats, by organisation.
 pub const SEATS: [(&str, &str); 4] = [("s0", "o0"), ("s1", "o0"), ("s2", "o1"), ("s3", "o1")];
 
@@ -34,12 +36,15 @@ fn measure(draw: &mut Draw, fund: bool, scale: u64) -> (&'static str, u64) {
     (unit, amount * scale)
 }
 
-fn window(draw: &mut Draw, fund: bool) -> String {
+fn window(draw: &mut Draw, era: &Era, fund: bool) -> String {
     match draw.below(if fund { 7 } else { 10 }) {
-        0 | 1 => format!("calendar {}", one(draw, &["month", "month", "week", "day", "hour", "minute"])),
+        0 | 1 => {
+            let periods = ["month", "month", "week", "week from sunday", "day", "hour", "minute", "year"];
+            format!("calendar {}", one(draw, &periods))
+        }
         2 | 3 => format!("first-use {}", one(draw, &["10m", "1h", "5h", "7d"])),
-        4 => "anniversary month".to_owned(),
-        5 => "term 2026-11-01 until 2026-12-10".to_owned(),
+        4 => format!("anniversary {}", one(draw, &["month", "month", "year"])),
+        5 => format!("term {} until {}", era.term[0], era.term[1]),
         6 => "lifetime".to_owned(),
         7 => format!("sliding {}", one(draw, &["1m", "1h"])),
         _ => format!("bucket {}", one(draw, &["1m", "1h"])),
@@ -60,14 +65,14 @@ fn reliefs(draw: &mut Draw, unit: &str) -> Option<String> {
 }
 
 /// The terms of a cap.
-fn cap(draw: &mut Draw) -> String {
+fn cap(draw: &mut Draw, era: &Era) -> String {
     let per = one(draw, &["seat", "seat", "org", "session"]);
     let scale = if per == "org" { 2 } else { 1 };
     if draw.below(6) == 0 {
         return format!("limit: {} requests, per: {per}, window: concurrent", 1 + draw.below(3) * scale);
     }
     let (unit, limit) = measure(draw, false, scale);
-    let mut text = format!("limit: {limit} {unit}, per: {per}, window: {}", window(draw, false));
+    let mut text = format!("limit: {limit} {unit}, per: {per}, window: {}", window(draw, era, false));
     if draw.below(6) == 0 {
         text.push_str(", hold: expected");
     }
@@ -81,11 +86,11 @@ fn cap(draw: &mut Draw) -> String {
 }
 
 /// The funds of a plan, and the packs of its organisations.
-fn funds(draw: &mut Draw, tokens: &mut String) -> String {
+fn funds(draw: &mut Draw, era: &Era, tokens: &mut String) -> String {
     let expected = if draw.below(6) == 0 { ", hold: expected" } else { "" };
     let (unit, amount) = measure(draw, true, 1);
     let fund = |draw: &mut Draw, name: &str, unit: &str, amount: u64| {
-        let (per, window) = (one(draw, &["seat", "org"]), window(draw, true));
+        let (per, window) = (one(draw, &["seat", "org"]), window(draw, era, true));
         let begins_anew = !window.starts_with("term") && window != "lifetime";
         let rollover = if begins_anew && draw.below(4) == 0 {
             format!(", rollover: {} {unit}", amount / 2 + 1)
@@ -116,12 +121,12 @@ fn funds(draw: &mut Draw, tokens: &mut String) -> String {
         return String::new();
     }
     let mut text = String::from("packs:\n");
-    for (at, (org, until)) in [("o0", "2026-11-29"), ("o0", "2026-12-09"), ("o1", "2026-12-30")].into_iter().enumerate()
-    {
+    for (at, (org, until)) in ["o0", "o0", "o1"].into_iter().zip(era.packs_until).enumerate() {
         let amount = 1 + amount / (1 + draw.below(4));
         let _ = writeln!(
             text,
-            "  pack{at}: {{for: {{org: {org}}}, amount: {amount} {unit}, from: 2026-11-02, until: {until}}}"
+            "  pack{at}: {{for: {{org: {org}}}, amount: {amount} {unit}, from: {}, until: {until}}}",
+            era.packs_from
         );
     }
     text
@@ -130,14 +135,15 @@ fn funds(draw: &mut Draw, tokens: &mut String) -> String {
 /// The policy of a seed.
 pub fn policy(seed: u64) -> String {
     let draw = &mut Draw::new(seed, 1);
-    let zone = one(draw, &["UTC", "Asia/Shanghai", "America/New_York"]);
+    let era = Era::of(seed);
+    let zone = one(draw, &era.zones);
     let tool = one(draw, &["", ", tool_call: 0.2"]);
     let factor = one(draw, &["", ", factor: [{factor: 1.5}]", ", factor: [{factor: 3, above: 20 tokens}]"]);
     let mut tokens = String::new();
-    let packs = if draw.below(3) > 0 { funds(draw, &mut tokens) } else { String::new() };
+    let packs = if draw.below(3) > 0 { funds(draw, era, &mut tokens) } else { String::new() };
     tokens.push_str("      caps:\n");
     for at in 0..=draw.below(4) {
-        let _ = writeln!(tokens, "        cap{at}: {{{}}}", cap(draw));
+        let _ = writeln!(tokens, "        cap{at}: {{{}}}", cap(draw, era));
     }
     let price = one(draw, &["requested", "requested", "served", "dearer"]);
     let _ = writeln!(tokens, "      price: {price}");

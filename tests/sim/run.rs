@@ -10,6 +10,7 @@ use farebox::sim::network::Weather;
 use farebox::sim::world::{At, End, Trouble, World};
 use farebox::upstream::vocabulary::Draw;
 
+use super::era::Era;
 use super::{check, plan};
 
 /// 2026-11-25 12:00 UTC.
@@ -107,8 +108,8 @@ pub fn run(seed: u64) -> Result<Figures, String> {
     let bundle = policy::compile(&plan::policy(seed), "sim.yaml")
         .map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())?;
     let mut draw = Draw::new(seed, 2);
-    let (processes, vms) = (1 + draw.below(2) as usize, 1 + draw.below(3) as usize);
-    let world = World::new(bundle, processes, vms, START_MS + draw.below(5 * 86_400_000), seed)
+    let (processes, vms) = (1 + draw.below(2) as usize, 1 + draw.below(4) as usize);
+    let world = World::new(bundle, processes, vms, Era::of(seed).from_ms + draw.below(5 * 86_400_000), seed)
         .map_err(|error| error.to_string())?;
     if draw.below(3) == 0 {
         world.set_weather(Weather::STORM);
