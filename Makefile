@@ -93,7 +93,6 @@ llama: tools wasm wasm-hooks native ## records against what a real model server 
 .PHONY: bench
 bench: tools wasm wasm-hooks native ## what Farebox adds to a bare Envoy: latency, requests/s, processor time, side by side; then bench-count
 	@command -v wrk >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
-	@cargo bench --locked --bench chunk
 	@$(VENV)/bin/python tests/e2e/bench.py
 	@$(MAKE) --no-print-directory bench-count
 

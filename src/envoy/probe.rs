@@ -11,6 +11,7 @@ use crate::engine::effect::Reply;
 use crate::engine::event::Header;
 use crate::engine::vm::Vm;
 use crate::meter::count::Encoding;
+use crate::meter::deltas::{Cost, Delta, Way};
 use crate::quota::measure::{Calls, measure};
 use crate::quota::population::Population;
 use crate::quota::{Cells, Expect};
@@ -93,6 +94,7 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "peer" => format!("{:?}", host::peer()),
         "calls" => numbers(&CALLS.take()),
         "cost" => cost(argument, parts.next()),
+        "delta" => delta(argument, parts.next()),
         "population" => population(argument, parts.next()),
         "count" => count(argument, headers),
         _ => return None,
@@ -172,6 +174,17 @@ fn cost(levels: &str, rounds: Option<&str>) -> String {
         Ok(costs) => costs.map(|cost| format!("{} {}", cost.nanoseconds, numbers(&cost.calls))).join("\n"),
         Err(error) => error.to_string(),
     }
+}
+
+/// What reading a delta of this name costs in this VM, in nanoseconds, in each way.
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn delta(name: &str, rounds: Option<&str>) -> String {
+    let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
+    let begun = Instant::now();
+    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let Some((_, delta)) = Delta::ALL.into_iter().find(|(known, _)| *known == name) else { return String::new() };
+    let costs = Way::ALL.iter().filter_map(|way| delta.cost(*way, rounds, clock));
+    costs.map(|Cost { nanoseconds, .. }| nanoseconds.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 thread_local!(static POPULATION: RefCell<Option<Population>> = const { RefCell::new(None) });

@@ -23,6 +23,8 @@
 pub mod calibration;
 pub mod call;
 pub mod count;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod deltas;
 pub mod dialect;
 pub mod form;
 pub mod image;

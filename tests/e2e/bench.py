@@ -129,10 +129,26 @@ def guards(one):
 OPERATIONS = ("hold", "extend", "settle", "free")
 
 
+def native(bench):
+    """What one of the native benches prints."""
+    command = ["cargo", "bench", "--quiet", "--locked", "--features", "bench", "--bench", bench]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def deltas(ask):
+    """What reading a delta of a stream costs: in a chunk of its own, where eight share one, and kept to an allowance."""
+    print("\nns a delta of a stream, natively and in Envoy")
+    print(f"{'':<18}{'bytes':>6}{'one each':>10}{'in Envoy':>10}{'by eight':>10}{'in Envoy':>10}{'kept':>10}{'in Envoy':>10}")
+    for line in native("chunk"):
+        name, size, *outside = line.split()
+        inside = ask(f"delta/{name}/25").split()
+        figures = "".join(f"{here:>10}{there:>10}" for here, there in zip(outside, inside, strict=True))
+        print(f"{name:<18}{size:>6}{figures}", flush=True)
+
+
 def accounts(folder):
     """What an exchange costs its accounts: time and calls of the store, natively and in Envoy's shared data."""
-    command = ["cargo", "bench", "--quiet", "--locked", "--features", "bench", "--bench", "accounts"]
-    native = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    outside = native("accounts")
     print("\nwhat an exchange costs its accounts, of four quotas each; loads and swaps in all, and swaps of accounts")
     print(f"{'levels':<9}{'':<10}{'native ns':>10}{'in Envoy ns':>13}{'loads':>8}{'swaps':>8}{'of accounts':>13}")
     # With one worker all calls are of one VM, whose counts can be asked for.
@@ -141,7 +157,7 @@ def accounts(folder):
         for levels in range(1, 5):
             inside = ask(f"cost/{levels}/2000").splitlines()
             swaps = 0
-            for operation, here, there in zip(OPERATIONS, native[4 * levels - 4 :], inside, strict=False):
+            for operation, here, there in zip(OPERATIONS, outside[4 * levels - 4 :], inside, strict=False):
                 (ns, *_), (envoy_ns, *calls) = (list(map(int, line.split())) for line in (here, there))
                 swaps += calls[1] if operation != "extend" else 0
                 figures = f"{ns:>10,}{envoy_ns:>13,}{sum(calls[::2]):>8}{sum(calls[1::2]):>8}{calls[1]:>13}"
@@ -157,6 +173,7 @@ def accounts(folder):
             print(f"calls with {name}: {seen[0] + seen[2] + seen[4]:.1f} loads and {seen[1] + seen[3] + seen[5]:.1f} swaps each, ", end="")
             print(f"{seen[1]:.1f} of them of accounts; heartbeats, syncs and acknowledgements among them", flush=True)
         population(one, ask)
+        deltas(ask)
 
 
 def population(one, ask):
