@@ -122,6 +122,7 @@ impl<'s> Envoy<'s> {
             clock: Some(state.join("clock")),
             state,
             ports: Ports { http: 0, admin: 0, collector: 0, upstream: 0 },
+            discovered: false,
             concurrency: Some(1),
             upstream: Upstream::StandIn { pace: Some(Duration::ZERO), seed: Some(0) },
         };
