@@ -1,8 +1,10 @@
 //! A real Envoy as a host of cases: a stack of its own, started anew whenever a case needs accounts that are fresh.
 
+mod call;
+mod clock;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -24,7 +26,6 @@ use crate::policy::bundle::HostMode;
 use crate::policy::case::{Asked, Case, Ends, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
-use crate::sim::call::Call;
 use crate::sim::ledger;
 
 /// The collector's cluster in the template.
@@ -33,8 +34,6 @@ const CLUSTER: &str = "farebox-collector";
 const RECORD_LATE: Duration = Duration::from_secs(8);
 /// After so long a record that is not expected would have come: a sync's interval, and some more.
 const SETTLED: Duration = Duration::from_millis(500);
-/// How long a client waits that goes away before there is an answer.
-const HANGS_UP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What to start, and where to keep its state.
@@ -56,9 +55,6 @@ pub struct Settings {
     #[arg(long, env = "FAREBOX")]
     pub farebox: Option<PathBuf>,
 }
-
-/// Where a filter with test hooks has its clock set: `/farebox-test/clock/1795608000000`, or `…/real`.
-const CLOCK: &str = "/farebox-test/clock/";
 
 /// Carries out cases through Envoy.
 pub struct Envoy<'s> {
@@ -170,45 +166,6 @@ impl<'s> Envoy<'s> {
         Ok(())
     }
 
-    /// Whether the filter's clock can be set: only that of a build with test hooks.
-    fn has_clock(&mut self) -> bool {
-        if self.has_clock.is_none() && self.start(&BTreeSet::new()).is_ok() {
-            self.has_clock = Some(self.set_filter("real").is_ok());
-        }
-        // What does not start says why when the case is carried out.
-        self.has_clock.unwrap_or(true)
-    }
-
-    fn set_filter(&self, moment: &str) -> Result<(), String> {
-        let path = format!("{CLOCK}{moment}");
-        let said = self.text(self.settings.ports.http, &path)?;
-        if said == moment { Ok(()) } else { Err("the filter has no clock that can be set".to_owned()) }
-    }
-
-    fn tell_collector(&self, moment: &str) -> Result<(), String> {
-        let Some(clock) = &self.settings.clock else { return Ok(()) };
-        let folder = clock.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = folder.and_then(|()| fs::write(clock, moment));
-        written.map_err(|error| format!("cannot write `{}`: {error}", clock.display()))
-    }
-
-    /// Sets both clocks: the collector's stands there, and the filter's goes on from there with its next call. A moment
-    /// that both are at or beyond already is left alone: time does not go back within a case. Before its `first` call the
-    /// clocks are those of another case.
-    fn set_clocks(&mut self, at_ms: Option<u64>, first: bool) -> Result<(), String> {
-        let known = self.running.as_ref().and_then(|running| running.clock_ms);
-        if !self.has_clock() || at_ms == known && !first {
-            return Ok(());
-        }
-        let moment = at_ms.map(|at_ms| at_ms.to_string());
-        self.tell_collector(moment.as_deref().unwrap_or_default())?;
-        self.set_filter(moment.as_deref().unwrap_or("real"))?;
-        if let Some(running) = &mut self.running {
-            running.clock_ms = at_ms;
-        }
-        Ok(())
-    }
-
     fn used(&mut self, case: &Case, observed: &Observed) {
         let by_quota =
             observed.by.as_ref().is_some_and(|by| quota(&case.who, &case.call, by, &self.suite.bundle).is_some());
@@ -275,62 +232,6 @@ impl<'s> Envoy<'s> {
             }
         }
     }
-
-    fn send(&self, call: &Call, ends: Ends) -> Result<Answered, String> {
-        let value = |name: &[u8]| {
-            let found = call.headers.iter().find(|(at, _)| at == name);
-            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-        };
-        let url = format!("http://127.0.0.1:{}{}", self.settings.ports.http, value(b":path"));
-        let mut post = ureq::http::Request::builder().method(value(b":method").as_str()).uri(url);
-        for (name, value) in call.headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
-            post = post.header(name.as_slice(), value.as_slice());
-        }
-        post = post.header("host", value(b":authority"));
-        let post = post.body(call.body.clone()).map_err(|error| format!("the call cannot be sent: {error}"))?;
-        let patience = (ends == Ends::HungUp(0)).then_some(HANGS_UP);
-        let post = self.agent.configure_request(post).timeout_recv_response(patience).build();
-        let mut answer = match self.agent.run(post) {
-            Err(ureq::Error::Timeout(_)) if ends == Ends::HungUp(0) => return Ok(Answered::default()),
-            answer => answer.map_err(|error| format!("Envoy does not answer: {error}"))?,
-        };
-        let retry_after = answer.headers().get("retry-after");
-        let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        let broke = read_answer(&mut answer.body_mut().as_reader(), status, ends, &mut body).err();
-        Ok(Answered { status, retry_after, body, broke: broke.map(|error| error.to_string()) })
-    }
-}
-
-/// Reads what a caller reads who leaves as the case says; what is no answer of a model is read to its end.
-fn read_answer(reader: &mut impl Read, status: u16, ends: Ends, body: &mut Vec<u8>) -> std::io::Result<()> {
-    match ends {
-        Ends::HungUp(tokens) if status == 200 => read_tokens(reader, tokens, body),
-        _ => reader.read_to_end(body).map(drop),
-    }
-}
-
-/// Reads a stream as far as its first `tokens` tokens.
-fn read_tokens(reader: &mut impl Read, tokens: u64, body: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut piece = [0; 4096];
-    while super::answered::read(body).tokens < tokens {
-        match reader.read(&mut piece)? {
-            0 => return Err(std::io::Error::other(format!("it ended before {tokens} tokens"))),
-            length => body.extend_from_slice(piece.get(..length).unwrap_or_default()),
-        }
-    }
-    Ok(())
-}
-
-/// What the caller got.
-#[derive(Default)]
-struct Answered {
-    status: u16,
-    retry_after: Option<String>,
-    body: Vec<u8>,
-    /// Why the body ended before its end.
-    broke: Option<String>,
 }
 
 impl Host for Envoy<'_> {
@@ -512,18 +413,7 @@ impl std::fmt::Debug for Envoy<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ends, read_answer, refusals};
-
-    #[test]
-    fn a_refusal_is_read_to_its_end_whoever_would_hang_up() {
-        let refusal = br#"{"error":{"code":"farebox_exhausted"}}"#;
-        let read = |status| {
-            let mut body = Vec::new();
-            read_answer(&mut &refusal[..], status, Ends::HungUp(5), &mut body).map(|()| body)
-        };
-        assert_eq!(read(429).expect("a refusal has no tokens"), refusal);
-        assert!(read(200).expect_err("an answer has some").to_string().contains("before 5 tokens"));
-    }
+    use super::refusals;
 
     #[test]
     fn refusals_are_summed_by_rule() {
