@@ -1,7 +1,8 @@
-//! A real Envoy as a host of cases: a stack of its own, started anew whenever a case needs accounts that are fresh.
+//! A real Envoy as a host of cases: a stack of its own, in which accounts are fresh whenever a case needs them.
 
 mod call;
 mod clock;
+mod fresh;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,13 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::order::{self, subjects};
+use super::order;
 use super::preload;
 use super::request::{caller, quota, quotas, request, unanswerable, unseen};
 use super::verdict::{Observed, codes, recorded, text};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
-use crate::cli::stack::{self, Claim, Ports, Stack, Template, Upstream};
+use crate::cli::stack::{self, Ports, Template, Upstream};
 use crate::collector::store::reader;
 use crate::now::Now;
 use crate::policy::Bundle;
@@ -27,6 +28,8 @@ use crate::policy::case::{Asked, Case, Ends, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
 use crate::sim::ledger;
+
+use fresh::Running;
 
 /// The collector's cluster in the template.
 const CLUSTER: &str = "farebox-collector";
@@ -69,16 +72,6 @@ pub struct Envoy<'s> {
     has_clock: Option<bool>,
 }
 
-/// A stack, and whose accounts were used in it.
-struct Running {
-    _stack: Stack,
-    /// Let go after the stack has ended.
-    _claim: Claim,
-    used: BTreeSet<String>,
-    /// What the clocks were last set to.
-    clock_ms: Option<u64>,
-}
-
 /// What can be counted before and after a call.
 struct Counts {
     refusals: BTreeMap<String, u64>,
@@ -118,7 +111,7 @@ impl<'s> Envoy<'s> {
             clock: Some(state.join("clock")),
             state,
             ports: Ports { http: 0, admin: 0, collector: 0, upstream: 0 },
-            discovered: false,
+            discovered: true,
             concurrency: Some(1),
             upstream: Upstream::StandIn { pace: Some(Duration::ZERO), seed: Some(0) },
         };
@@ -137,50 +130,12 @@ impl<'s> Envoy<'s> {
         })
     }
 
-    /// A stack in which nobody has used the accounts of this case.
-    fn ready(&mut self, case: &Case) -> Result<(), String> {
-        let needed = subjects(case, &self.suite.bundle);
-        self.start(&needed)
-    }
-
-    /// A stack in which nobody has used these accounts.
-    fn start(&mut self, needed: &BTreeSet<String>) -> Result<(), String> {
-        if self.running.as_ref().is_some_and(|running| running.used.is_disjoint(needed)) {
-            return Ok(());
-        }
-        self.running = None;
-        let claim = Claim::new()?;
-        self.settings.ports = claim.ports();
-        self.started = self.started.saturating_add(1);
-        self.settings.state = self.root.join(self.started.to_string());
-        match fs::remove_dir_all(&self.settings.state) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("cannot empty `{}`: {error}", self.settings.state.display()));
-            }
-            _ => {}
-        }
-        self.tell_collector("")?;
-        let stack =
-            Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
-        self.running = Some(Running { _stack: stack, _claim: claim, used: BTreeSet::new(), clock_ms: None });
-        Ok(())
-    }
-
-    fn used(&mut self, case: &Case, observed: &Observed) {
-        let by_quota =
-            observed.by.as_ref().is_some_and(|by| quota(&case.who, &case.call, by, &self.suite.bundle).is_some());
-        if (observed.admitted || by_quota || !case.used.is_empty() || !case.before.is_empty())
-            && let Some(running) = &mut self.running
-        {
-            running.used.append(&mut subjects(case, &self.suite.bundle));
-        }
-    }
-
     /// Uses what the case says was used before a call.
     fn preload(&self, place: usize, asked: &Asked<'_>) -> Result<(), String> {
         let said = self.running.as_ref().and_then(|running| running.clock_ms);
         let now = Now { wall_ms: said.unwrap_or_else(wall_ms), mono_ms: 0 };
-        let Some(sync) = preload::for_ledger(place, asked, &self.suite.bundle, now) else { return Ok(()) };
+        let bundle = &self.suite.bundle;
+        let Some(sync) = preload::for_ledger(place, asked, bundle, self.bundle_name(), now) else { return Ok(()) };
         let url = format!("http://127.0.0.1:{}/v1/sync", self.settings.ports.collector);
         let sent = self.agent.post(url).header("content-type", "application/msgpack").send(&sync[..]);
         match sent.map_err(|error| format!("the collector does not answer: {error}"))?.status().as_u16() {
@@ -207,9 +162,17 @@ impl<'s> Envoy<'s> {
         Ok(Counts { refusals: refusals(&stats), heard, records })
     }
 
+    /// What the bundle is called by now.
+    fn bundle_name(&self) -> &str {
+        self.running.as_ref().map_or(&self.suite.bundle.name, |running| &running.name)
+    }
+
     fn records(&self) -> Result<Vec<Record>, String> {
         let database = reader(&self.settings.state.join("collector.db"));
-        database.and_then(|database| ledger::records(&database)).map_err(|error| format!("the ledger: {error}"))
+        let records = database.and_then(|database| ledger::records(&database));
+        let mut records = records.map_err(|error| format!("the ledger: {error}"))?;
+        records.retain(|record| record.bundle == self.bundle_name());
+        Ok(records)
     }
 
     /// The records that a call made, once they are there. `asserted`: their number matters, also when there are none.
