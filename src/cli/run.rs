@@ -126,6 +126,7 @@ impl Args {
             },
             concurrency: self.concurrency,
             clock: None,
+            discovered: false,
         })
     }
 

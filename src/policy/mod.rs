@@ -315,6 +315,7 @@ mod models;
 mod names;
 mod plan;
 mod regions;
+mod rename;
 mod retry;
 mod scalar;
 mod screen;
@@ -326,6 +327,7 @@ mod window;
 pub use bundle::Bundle;
 pub use case::Case;
 pub use diagnostic::Diagnostic;
+pub use rename::renamed;
 pub use tree::{DEEPEST, LARGEST};
 
 use diagnostic::Faults;

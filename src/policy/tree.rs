@@ -5,6 +5,7 @@
 //! functions over a tree may recurse.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
@@ -125,6 +126,17 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
         faults.add(start, Code::Syntax, "the file is empty", "start with `farebox: 1`");
     }
     builder.root
+}
+
+/// Where a single value stands in the text, in bytes, quotes and all: the one that begins at a place of the tree.
+pub(super) fn place_of(text: &str, at: Mark) -> Option<Range<usize>> {
+    let byte = |marker: Marker| text.char_indices().nth(marker.index()).map_or(text.len(), |(byte, _)| byte);
+    let mut events = Parser::new_from_str(text).map_while(Result::ok);
+    let is_it = |(event, span): &(Event<'_>, Span)| matches!(event, Event::Scalar(..)) && Mark::from(span.start) == at;
+    let (_, span) = events.find(is_it)?;
+    let (start, end) = (byte(span.start), byte(span.end));
+    // Behind closing quotes the parser counts the blanks too.
+    Some(start..start.saturating_add(text.get(start..end)?.trim_end().len()))
 }
 
 /// The parser's words say what it met; these say what the author most likely meant.

@@ -66,10 +66,15 @@ impl Child {
         &self.log
     }
 
+    /// The end of its log.
+    pub(super) fn last_lines(&self) -> String {
+        last_lines(&self.log)
+    }
+
     pub(super) fn look(&mut self) -> Result<(), Died> {
         match self.process.try_wait() {
             Ok(Some(status)) => {
-                Err(Died { name: self.name, status, last_lines: last_lines(&self.log), log: self.log.clone() })
+                Err(Died { name: self.name, status, last_lines: self.last_lines(), log: self.log.clone() })
             }
             Ok(None) | Err(_) => Ok(()),
         }

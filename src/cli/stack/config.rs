@@ -106,7 +106,8 @@ impl Text {
     }
 }
 
-fn lost(piece: &str) -> StackError {
+/// The template lacks this.
+pub(super) fn lost(piece: &str) -> StackError {
     StackError::Setup(format!("the Envoy template must contain `{piece}` exactly once"))
 }
 
@@ -196,7 +197,7 @@ const KEY: &str = r#"typed_extension_protocol_options:
 "#;
 
 /// A YAML scalar in double quotes, whatever is in it: JSON's strings are YAML's.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -288,8 +289,11 @@ clusters:
         }
         let text = std::fs::read_to_string(folder.join("envoy.yaml")).unwrap();
         let remote = Remote::parse("https://api.example.com", true, || Some(PathBuf::from("/ca.pem"))).unwrap();
-        render(&text, "farebox: 1", None).unwrap();
+        let filled = render(&text, "farebox: 1", None).unwrap();
         render(&text, "farebox: 1", Some(&remote)).unwrap();
+        let (rest, own) = super::super::discovery::apart(&filled, Path::new("/x/filter.yaml")).unwrap();
+        assert!(own.contains("farebox: 1") && own.contains("vm_id: farebox") && !own.contains("rbac"), "{own}");
+        assert!(!rest.contains("vm_id: farebox") && rest.contains("envoy.filters.http.rbac"), "{rest}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod child;
 mod config;
+mod discovery;
 mod ports;
 mod upstream;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use child::Child;
 pub use child::Died;
 pub use config::{Remote, Template};
+use discovery::Judged;
 use ports::bind;
 pub use ports::{Claim, Ports};
 pub use upstream::Upstream;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// For tests: the file that tells the collector what time it is.
     pub clock: Option<PathBuf>,
+    /// For tests: Envoy finds the policy by discovery, so that a running stack [can have another](Stack::renew).
+    pub discovered: bool,
 }
 
 /// Why a stack is not running.
@@ -106,24 +110,34 @@ impl Stack {
         let mut stack = Stack { ports: settings.ports, children: Vec::new() };
         let collector = settings.collector();
         stack.add("collector", collector, &settings.state, progress)?;
-        let remote = match &settings.upstream {
-            Upstream::At(remote) => Some(remote),
-            here => {
-                let command = here.command(settings, progress)?;
-                stack.add("upstream", command, &settings.state, progress)?;
-                None
-            }
-        };
+        let here = settings.remote().is_none();
+        if here {
+            let command = settings.upstream.command(settings, progress)?;
+            stack.add("upstream", command, &settings.state, progress)?;
+        }
         stack.await_serving("collector", settings.ports.collector, "/healthz", interrupt)?;
-        if remote.is_none() {
+        if here {
             stack.await_serving("upstream", settings.ports.upstream, settings.upstream.health(), interrupt)?;
         }
-        let config = settings.template.render(&settings.policy, settings.ports, &settings.filter, remote)?;
-        let path = settings.state.join("envoy.yaml");
-        fs::write(&path, config).map_err(|error| cannot("write", &path, &error))?;
+        let path = settings.configure()?;
         stack.add("envoy", settings.envoy(&path), &settings.state, progress)?;
         stack.await_serving("envoy", settings.ports.admin, "/ready", interrupt)?;
+        if settings.discovered {
+            stack.await_judged(Judged::default(), interrupt)?;
+        }
         Ok(stack)
+    }
+
+    /// Gives Envoy the policy that `settings` have by now, and waits until it has taken it. Calls that come then meet
+    /// that one. Envoy goes on, with what it keeps under the name of the bundle.
+    ///
+    /// # Errors
+    /// See [`StackError`]; a policy that Envoy refuses leaves the one before in force.
+    pub fn renew(&mut self, settings: &Settings, interrupt: &AtomicBool) -> Result<(), StackError> {
+        let admin = self.ports.admin;
+        let before = self.wait_for("envoy", interrupt, || Judged::ask(admin))?;
+        settings.configure()?;
+        self.await_judged(before, interrupt)
     }
 
     /// Looks whether all still run.
@@ -179,11 +193,34 @@ impl Stack {
         path: &str,
         interrupt: &AtomicBool,
     ) -> Result<(), StackError> {
+        self.wait_for(name, interrupt, || ask(port, path).ok()).map(drop)
+    }
+
+    /// Waits until Envoy has judged the configuration of the filter that it found last.
+    fn await_judged(&mut self, before: Judged, interrupt: &AtomicBool) -> Result<(), StackError> {
+        let admin = self.ports.admin;
+        let refused = self.wait_for("envoy", interrupt, || Judged::ask(admin)?.since(before))?;
+        match self.children.iter().find(|child| refused && child.name() == "envoy") {
+            Some(envoy) => {
+                let (log, lines) = (envoy.log().display(), envoy.last_lines());
+                Err(StackError::Setup(format!("envoy refuses the filter; the last lines of `{log}`:\n{lines}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for what the process of this name is to bring about.
+    fn wait_for<T>(
+        &mut self,
+        name: &'static str,
+        interrupt: &AtomicBool,
+        found: impl Fn() -> Option<T>,
+    ) -> Result<T, StackError> {
         let start = now();
         loop {
             self.look().map_err(StackError::Died)?;
-            if ask(port, path).is_ok() {
-                return Ok(());
+            if let Some(found) = found() {
+                return Ok(found);
             }
             if interrupt.load(Ordering::Relaxed) {
                 return Err(StackError::Interrupted);
@@ -230,6 +267,27 @@ impl Settings {
             })?;
         }
         Ok(())
+    }
+
+    fn remote(&self) -> Option<&Remote> {
+        match &self.upstream {
+            Upstream::At(remote) => Some(remote),
+            Upstream::StandIn { .. } | Upstream::Llama { .. } => None,
+        }
+    }
+
+    /// Writes Envoy's configuration, and says where. What Envoy has read already is not read again, but for the filter's.
+    fn configure(&self) -> Result<PathBuf, StackError> {
+        let mut config = self.template.render(&self.policy, self.ports, &self.filter, self.remote())?;
+        if self.discovered {
+            let path = self.state.join("filter.yaml");
+            let (rest, own) = discovery::apart(&config, &path)?;
+            discovery::publish(&own, &path)?;
+            config = rest;
+        }
+        let path = self.state.join("envoy.yaml");
+        fs::write(&path, config).map_err(|error| cannot("write", &path, &error))?;
+        Ok(path)
     }
 
     fn collector(&self) -> Command {
@@ -310,6 +368,7 @@ mod tests {
             concurrency: None,
             upstream: Upstream::StandIn { pace: None, seed: None },
             clock: None,
+            discovered: false,
         }
     }
 

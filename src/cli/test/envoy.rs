@@ -1,8 +1,11 @@
-//! A real Envoy as a host of cases: a stack of its own, started anew whenever a case needs accounts that are fresh.
+//! A real Envoy as a host of cases: a stack of its own, in which accounts are fresh whenever a case needs them.
+
+mod call;
+mod clock;
+mod fresh;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -10,13 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::order::{self, subjects};
+use super::order;
 use super::preload;
 use super::request::{caller, quota, quotas, request, unanswerable, unseen};
 use super::verdict::{Observed, codes, recorded, text};
 use super::{Host, Suite};
 use crate::cli::run::Stop;
-use crate::cli::stack::{self, Claim, Ports, Stack, Template, Upstream};
+use crate::cli::stack::{self, Ports, Template, Upstream};
 use crate::collector::store::reader;
 use crate::now::Now;
 use crate::policy::Bundle;
@@ -24,8 +27,9 @@ use crate::policy::bundle::HostMode;
 use crate::policy::case::{Asked, Case, Ends, RetryAfter, Who};
 use crate::quota::Window;
 use crate::report::wire::Record;
-use crate::sim::call::Call;
 use crate::sim::ledger;
+
+use fresh::Running;
 
 /// The collector's cluster in the template.
 const CLUSTER: &str = "farebox-collector";
@@ -33,8 +37,6 @@ const CLUSTER: &str = "farebox-collector";
 const RECORD_LATE: Duration = Duration::from_secs(8);
 /// After so long a record that is not expected would have come: a sync's interval, and some more.
 const SETTLED: Duration = Duration::from_millis(500);
-/// How long a client waits that goes away before there is an answer.
-const HANGS_UP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What to start, and where to keep its state.
@@ -57,9 +59,6 @@ pub struct Settings {
     pub farebox: Option<PathBuf>,
 }
 
-/// Where a filter with test hooks has its clock set: `/farebox-test/clock/1795608000000`, or `…/real`.
-const CLOCK: &str = "/farebox-test/clock/";
-
 /// Carries out cases through Envoy.
 pub struct Envoy<'s> {
     suite: &'s Suite,
@@ -71,16 +70,6 @@ pub struct Envoy<'s> {
     started: u32,
     /// Whether the filter's clock can be set, once that is known.
     has_clock: Option<bool>,
-}
-
-/// A stack, and whose accounts were used in it.
-struct Running {
-    _stack: Stack,
-    /// Let go after the stack has ended.
-    _claim: Claim,
-    used: BTreeSet<String>,
-    /// What the clocks were last set to.
-    clock_ms: Option<u64>,
 }
 
 /// What can be counted before and after a call.
@@ -122,6 +111,7 @@ impl<'s> Envoy<'s> {
             clock: Some(state.join("clock")),
             state,
             ports: Ports { http: 0, admin: 0, collector: 0, upstream: 0 },
+            discovered: true,
             concurrency: Some(1),
             upstream: Upstream::StandIn { pace: Some(Duration::ZERO), seed: Some(0) },
         };
@@ -140,89 +130,12 @@ impl<'s> Envoy<'s> {
         })
     }
 
-    /// A stack in which nobody has used the accounts of this case.
-    fn ready(&mut self, case: &Case) -> Result<(), String> {
-        let needed = subjects(case, &self.suite.bundle);
-        self.start(&needed)
-    }
-
-    /// A stack in which nobody has used these accounts.
-    fn start(&mut self, needed: &BTreeSet<String>) -> Result<(), String> {
-        if self.running.as_ref().is_some_and(|running| running.used.is_disjoint(needed)) {
-            return Ok(());
-        }
-        self.running = None;
-        let claim = Claim::new()?;
-        self.settings.ports = claim.ports();
-        self.started = self.started.saturating_add(1);
-        self.settings.state = self.root.join(self.started.to_string());
-        match fs::remove_dir_all(&self.settings.state) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("cannot empty `{}`: {error}", self.settings.state.display()));
-            }
-            _ => {}
-        }
-        self.tell_collector("")?;
-        let stack =
-            Stack::start(&self.settings, &self.stop.asked, &mut std::io::sink()).map_err(|error| error.to_string())?;
-        self.running = Some(Running { _stack: stack, _claim: claim, used: BTreeSet::new(), clock_ms: None });
-        Ok(())
-    }
-
-    /// Whether the filter's clock can be set: only that of a build with test hooks.
-    fn has_clock(&mut self) -> bool {
-        if self.has_clock.is_none() && self.start(&BTreeSet::new()).is_ok() {
-            self.has_clock = Some(self.set_filter("real").is_ok());
-        }
-        // What does not start says why when the case is carried out.
-        self.has_clock.unwrap_or(true)
-    }
-
-    fn set_filter(&self, moment: &str) -> Result<(), String> {
-        let path = format!("{CLOCK}{moment}");
-        let said = self.text(self.settings.ports.http, &path)?;
-        if said == moment { Ok(()) } else { Err("the filter has no clock that can be set".to_owned()) }
-    }
-
-    fn tell_collector(&self, moment: &str) -> Result<(), String> {
-        let Some(clock) = &self.settings.clock else { return Ok(()) };
-        let folder = clock.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = folder.and_then(|()| fs::write(clock, moment));
-        written.map_err(|error| format!("cannot write `{}`: {error}", clock.display()))
-    }
-
-    /// Sets both clocks: the collector's stands there, and the filter's goes on from there with its next call. A moment
-    /// that both are at or beyond already is left alone: time does not go back within a case. Before its `first` call the
-    /// clocks are those of another case.
-    fn set_clocks(&mut self, at_ms: Option<u64>, first: bool) -> Result<(), String> {
-        let known = self.running.as_ref().and_then(|running| running.clock_ms);
-        if !self.has_clock() || at_ms == known && !first {
-            return Ok(());
-        }
-        let moment = at_ms.map(|at_ms| at_ms.to_string());
-        self.tell_collector(moment.as_deref().unwrap_or_default())?;
-        self.set_filter(moment.as_deref().unwrap_or("real"))?;
-        if let Some(running) = &mut self.running {
-            running.clock_ms = at_ms;
-        }
-        Ok(())
-    }
-
-    fn used(&mut self, case: &Case, observed: &Observed) {
-        let by_quota =
-            observed.by.as_ref().is_some_and(|by| quota(&case.who, &case.call, by, &self.suite.bundle).is_some());
-        if (observed.admitted || by_quota || !case.used.is_empty() || !case.before.is_empty())
-            && let Some(running) = &mut self.running
-        {
-            running.used.append(&mut subjects(case, &self.suite.bundle));
-        }
-    }
-
     /// Uses what the case says was used before a call.
     fn preload(&self, place: usize, asked: &Asked<'_>) -> Result<(), String> {
         let said = self.running.as_ref().and_then(|running| running.clock_ms);
         let now = Now { wall_ms: said.unwrap_or_else(wall_ms), mono_ms: 0 };
-        let Some(sync) = preload::for_ledger(place, asked, &self.suite.bundle, now) else { return Ok(()) };
+        let bundle = &self.suite.bundle;
+        let Some(sync) = preload::for_ledger(place, asked, bundle, self.bundle_name(), now) else { return Ok(()) };
         let url = format!("http://127.0.0.1:{}/v1/sync", self.settings.ports.collector);
         let sent = self.agent.post(url).header("content-type", "application/msgpack").send(&sync[..]);
         match sent.map_err(|error| format!("the collector does not answer: {error}"))?.status().as_u16() {
@@ -249,9 +162,17 @@ impl<'s> Envoy<'s> {
         Ok(Counts { refusals: refusals(&stats), heard, records })
     }
 
+    /// What the bundle is called by now.
+    fn bundle_name(&self) -> &str {
+        self.running.as_ref().map_or(&self.suite.bundle.name, |running| &running.name)
+    }
+
     fn records(&self) -> Result<Vec<Record>, String> {
         let database = reader(&self.settings.state.join("collector.db"));
-        database.and_then(|database| ledger::records(&database)).map_err(|error| format!("the ledger: {error}"))
+        let records = database.and_then(|database| ledger::records(&database));
+        let mut records = records.map_err(|error| format!("the ledger: {error}"))?;
+        records.retain(|record| record.bundle == self.bundle_name());
+        Ok(records)
     }
 
     /// The records that a call made, once they are there. `asserted`: their number matters, also when there are none.
@@ -274,62 +195,6 @@ impl<'s> Envoy<'s> {
             }
         }
     }
-
-    fn send(&self, call: &Call, ends: Ends) -> Result<Answered, String> {
-        let value = |name: &[u8]| {
-            let found = call.headers.iter().find(|(at, _)| at == name);
-            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-        };
-        let url = format!("http://127.0.0.1:{}{}", self.settings.ports.http, value(b":path"));
-        let mut post = ureq::http::Request::builder().method(value(b":method").as_str()).uri(url);
-        for (name, value) in call.headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
-            post = post.header(name.as_slice(), value.as_slice());
-        }
-        post = post.header("host", value(b":authority"));
-        let post = post.body(call.body.clone()).map_err(|error| format!("the call cannot be sent: {error}"))?;
-        let patience = (ends == Ends::HungUp(0)).then_some(HANGS_UP);
-        let post = self.agent.configure_request(post).timeout_recv_response(patience).build();
-        let mut answer = match self.agent.run(post) {
-            Err(ureq::Error::Timeout(_)) if ends == Ends::HungUp(0) => return Ok(Answered::default()),
-            answer => answer.map_err(|error| format!("Envoy does not answer: {error}"))?,
-        };
-        let retry_after = answer.headers().get("retry-after");
-        let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        let broke = read_answer(&mut answer.body_mut().as_reader(), status, ends, &mut body).err();
-        Ok(Answered { status, retry_after, body, broke: broke.map(|error| error.to_string()) })
-    }
-}
-
-/// Reads what a caller reads who leaves as the case says; what is no answer of a model is read to its end.
-fn read_answer(reader: &mut impl Read, status: u16, ends: Ends, body: &mut Vec<u8>) -> std::io::Result<()> {
-    match ends {
-        Ends::HungUp(tokens) if status == 200 => read_tokens(reader, tokens, body),
-        _ => reader.read_to_end(body).map(drop),
-    }
-}
-
-/// Reads a stream as far as its first `tokens` tokens.
-fn read_tokens(reader: &mut impl Read, tokens: u64, body: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut piece = [0; 4096];
-    while super::answered::read(body).tokens < tokens {
-        match reader.read(&mut piece)? {
-            0 => return Err(std::io::Error::other(format!("it ended before {tokens} tokens"))),
-            length => body.extend_from_slice(piece.get(..length).unwrap_or_default()),
-        }
-    }
-    Ok(())
-}
-
-/// What the caller got.
-#[derive(Default)]
-struct Answered {
-    status: u16,
-    retry_after: Option<String>,
-    body: Vec<u8>,
-    /// Why the body ended before its end.
-    broke: Option<String>,
 }
 
 impl Host for Envoy<'_> {
@@ -511,18 +376,7 @@ impl std::fmt::Debug for Envoy<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ends, read_answer, refusals};
-
-    #[test]
-    fn a_refusal_is_read_to_its_end_whoever_would_hang_up() {
-        let refusal = br#"{"error":{"code":"farebox_exhausted"}}"#;
-        let read = |status| {
-            let mut body = Vec::new();
-            read_answer(&mut &refusal[..], status, Ends::HungUp(5), &mut body).map(|()| body)
-        };
-        assert_eq!(read(429).expect("a refusal has no tokens"), refusal);
-        assert!(read(200).expect_err("an answer has some").to_string().contains("before 5 tokens"));
-    }
+    use super::refusals;
 
     #[test]
     fn refusals_are_summed_by_rule() {

@@ -1,4 +1,4 @@
-//! In which order a host carries out cases for which it has to be started anew, because they use the same accounts.
+//! In which order a host carries out cases of which some need accounts anew, because others have used the same.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,16 @@ pub(super) fn subjects(case: &Case, bundle: &Bundle) -> BTreeSet<String> {
     case.calls().iter().flat_map(|asked| quotas(asked.who, asked.call, bundle)).map(|(subject, _)| subject).collect()
 }
 
-/// The places of the cases in such an order that few starts do, which take longest: between two of them as many as
-/// have accounts of their own, those that happen earlier in front. Where what is held depends on the calls before,
-/// cases keep their order.
+/// Whether the text that a case expects has a hash in it, such as `[email:5f0c1a2b3c4d]`.
+pub(super) fn tells_a_hash(case: &Case) -> bool {
+    let found = case.expect.text.iter().flat_map(|text| text.split('['));
+    let mut hashes = found.filter_map(|part| Some(part.split_once(']')?.0.rsplit_once(':')?.1));
+    hashes.any(|hash| hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The places of the cases in such an order that accounts are made anew seldom: between two times as many as have accounts
+/// of their own, those that happen earlier in front. Where what is held depends on the calls before, cases keep their
+/// order.
 pub(super) fn by_accounts(cases: &[&(String, Case)], bundle: &Bundle) -> Vec<usize> {
     let mut quotas = bundle.plans.iter().flat_map(|plan| &plan.quotas);
     if quotas.any(|quota| quota.hold == HoldSize::Expected) {
@@ -41,7 +48,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::Suite;
-    use super::{by_accounts, subjects};
+    use super::{by_accounts, subjects, tells_a_hash};
+    use crate::policy::Case;
 
     fn suite(policy: &str) -> Suite {
         Suite::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(policy)).unwrap()
@@ -64,6 +72,20 @@ mod tests {
             used.append(&mut needed);
         }
         assert!(starts <= 7, "{starts} starts for {} cases", cases.len());
+    }
+
+    #[test]
+    fn a_hash_is_told_from_other_words_in_brackets() {
+        let Suite { cases, .. } = suite("examples/quickstart/policy.yaml");
+        let tells = |text: &str| {
+            let mut case: Case = cases[0].1.clone();
+            case.expect.text = Some(text.to_owned());
+            tells_a_hash(&case)
+        };
+        assert!(tells("see [1] or [patterns.badge:5f0c1a2b3c4d]."));
+        for text in ["", "[email]", "[email:5f0c1a2b3c4]", "[a:not-a-digest", "[at:no hash here]", ":5f0c1a2b3c4d"] {
+            assert!(!tells(text), "{text}");
+        }
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::report::wire::{AccountReport, QuotaReport, SyncHead, VERSION, encode_
 /// What was used before the next call another one has used.
 pub(super) const EPOCH: u64 = 0x7573_6564;
 
-/// The sync by which that Envoy tells the ledger what it used before the call at this `place`; `None`: nothing that the
-/// ledger keeps.
-pub(super) fn for_ledger(place: usize, asked: &Asked<'_>, bundle: &Bundle, now: Now) -> Option<Vec<u8>> {
+/// The sync by which that Envoy tells the ledger what it used before the call at this `place`, under the bundle's `name`;
+/// `None`: nothing that the ledger keeps.
+pub(super) fn for_ledger(place: usize, asked: &Asked<'_>, bundle: &Bundle, name: &str, now: Now) -> Option<Vec<u8>> {
     let used = asked.used.iter().filter_map(|(who, used)| {
         let (subject, quota) = quota(who, asked.call, &used.quota, bundle)?;
         let report = report(quota.ledger.clone(), quota, used.micro, now)?;
@@ -26,7 +26,7 @@ pub(super) fn for_ledger(place: usize, asked: &Asked<'_>, bundle: &Bundle, now: 
     let accounts: Vec<AccountReport> = used.collect();
     let head = SyncHead {
         farebox: VERSION,
-        bundle: bundle.name.clone(),
+        bundle: name.to_owned(),
         epoch: EPOCH.saturating_add(place as u64),
         generation: 1,
         lowest: 1,

@@ -97,7 +97,8 @@ fn wait_until(world: &World, at_ms: Option<u64>) {
 fn use_before(world: &World, place: usize, asked: &Asked<'_>) -> Result<(), String> {
     let shared = world.shared(0).ok_or("the world is empty")?;
     preload::use_local(asked, world.bundle(), &mut shared.cells(u16::MAX), world.now())?;
-    let Some(sync) = preload::for_ledger(place, asked, world.bundle(), world.now()) else { return Ok(()) };
+    let bundle = world.bundle();
+    let Some(sync) = preload::for_ledger(place, asked, bundle, &bundle.name, world.now()) else { return Ok(()) };
     match world.ledger().sync(&sync, world.now().wall_ms) {
         (200, _) => Ok(()),
         (_, said) => Err(format!("the ledger refused what was used before: {}", String::from_utf8_lossy(&said))),
