@@ -10,6 +10,7 @@
 mod ample;
 mod relief;
 mod short;
+mod together;
 
 use crate::engine::bill::{self, Bill, Size};
 use crate::now::Now;
@@ -394,6 +395,7 @@ impl<'a, 'b> Scale<'a, 'b> {
             self.want(at, quota, self.asked(quota, self.size.output), &mut wants);
         }
         wants.extend(of_funds);
+        self.want_together(&mut wants);
         wants
     }
 

@@ -208,6 +208,32 @@ fn a_quota_that_nothing_is_known_of_is_asked_for_and_never_guessed() {
     assert!(matches!(weighed(true), Verdict::Short { short: Short::NeedsGrant { .. }, .. }));
 }
 
+/// Each sync closes the windows that nobody has used: what a call asked for one after the other it would never have together.
+#[test]
+fn first_use_windows_that_a_call_needs_are_asked_for_together() {
+    let own = PlanQuota { role: Role::Fund, ..quota("own", Unit::Requests, SEAT, 100, true) };
+    let of_own = PlanQuota { of: Some(own.quota.id), ..quota("of-own", Unit::Requests, SEAT, 500, true) };
+    let pool = PlanQuota { role: Role::Fund, ..quota("pool", Unit::Requests, ORG, 100, true) };
+    let of_pool = PlanQuota { of: Some(pool.quota.id), ..quota("of-pool", Unit::Requests, SEAT, 500, true) };
+    let plan = plan(vec![own, pool, of_own, of_pool, quota("calls", Unit::Requests, SEAT, 9, true)]);
+    let wanted = |unknown: &[&str], used: &[&str]| {
+        let stands = |quota: &PlanQuota| {
+            let used = u64::from(used.contains(&quota.name.as_str()));
+            (!unknown.contains(&quota.name.as_str())).then_some(stands(5, used, 0, 0))
+        };
+        let Verdict::Wants(wants) = Weighing::of(&plan, size(10, 10)).with(stands) else { return Vec::new() };
+        let name = |id| plan.quotas.iter().find(|quota| quota.quota.id == id).unwrap().name.as_str();
+        let mut names: Vec<&str> = wants.iter().map(|want| name(want.quota)).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(wanted(&["own", "of-own", "of-pool", "calls"], &[]), ["calls", "of-own", "own"]);
+    assert_eq!(wanted(&["of-own"], &[]), ["calls", "of-own", "own"], "what is open and unused would close");
+    assert_eq!(wanted(&["of-own"], &["own", "calls"]), ["of-own"]);
+    assert_eq!(wanted(&["own"], &["own", "calls"]), ["of-own", "own"]);
+    assert_eq!(wanted(&[], &[]), [""; 0], "nothing is missing");
+}
+
 #[test]
 fn credits_are_held_at_the_dearest_rates_and_rounded_up_once() {
     let whole = Size { choices: 2, ..size(3, 2) };
