@@ -284,9 +284,9 @@ fn when(line: &FactorLine) -> String {
     if until < u64::MAX {
         said.push(format!("until {}", moment(until)));
     }
-    let dialects: Vec<&str> = line.dialects.iter().map(|dialect| dialect.name()).collect();
-    if !dialects.is_empty() {
-        said.push(format!("spoken as {}", dialects.join(" or ")));
+    let apis: Vec<String> = line.apis.iter().map(|named| named.name().replace('-', " ")).collect();
+    if !apis.is_empty() {
+        said.push(format!("asked as {}", apis.join(" or ")));
     }
     if let Some(tokens) = line.above {
         said.push(format!("inputs above {tokens} tokens"));

@@ -24,7 +24,7 @@ use crate::engine::rejected::Rejected;
 use crate::engine::screen::Content;
 use crate::engine::vm::Vm;
 use crate::engine::{balance, refusal};
-use crate::meter::dialect::{Dialect, Route};
+use crate::meter::dialect::{Api, Dialect, Route};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Plan, Seat};
 use crate::quota::Cells;
@@ -44,7 +44,7 @@ pub struct Exchange {
     bundle: Rc<Bundle>,
     handle: Handle,
     state: State,
-    dialect: Option<Dialect>,
+    api: Option<Api>,
     /// What the path says.
     route: Option<Route>,
     /// What comes back is told in seconds.
@@ -107,7 +107,7 @@ impl Exchange {
             bundle,
             handle,
             state: State::Fresh,
-            dialect: None,
+            api: None,
             route: None,
             seconds: false,
             form: None,
@@ -243,6 +243,11 @@ impl Exchange {
         }
     }
 
+    /// The wire format that it speaks; `None`: none that is known.
+    fn dialect(&self) -> Option<Dialect> {
+        self.api.map(|api| api.dialect)
+    }
+
     /// The answer is refused before any of it has left.
     fn answer_instead(
         &mut self,
@@ -255,7 +260,7 @@ impl Exchange {
         let State::Open(open) = &self.state else { return Flow::Continue };
         let id = open.id();
         self.ended(Cause::Finished, None, now, vm, cells, effects);
-        Flow::Reply(refusal::reply(self.dialect, denial, &id, now))
+        Flow::Reply(refusal::reply(self.dialect(), denial, &id, now))
     }
 
     /// Something has happened to the answer.
@@ -267,6 +272,7 @@ impl Exchange {
         cells: &mut dyn Cells,
         effects: &mut Vec<Effect>,
     ) -> Flow {
+        let dialect = self.dialect();
         let State::Open(open) = &mut self.state else { return Flow::Continue };
         let (chunk, before) = (turned.chunk(), effects.len());
         let late = match turned {
@@ -277,7 +283,7 @@ impl Exchange {
         };
         if let Some(denial) = late.as_ref().filter(|_| open.is_withheld()) {
             // Settled when the stream is over: only then is it known whether it ever reached an upstream.
-            return Flow::Reply(refusal::reply(self.dialect, denial, &open.id(), now));
+            return Flow::Reply(refusal::reply(dialect, denial, &open.id(), now));
         }
         let mut desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
         let course = match turned {
@@ -314,7 +320,7 @@ impl Exchange {
     fn answered_early(&mut self, vm: &mut Vm) {
         if let State::Vetting { .. } | State::Reading { .. } | State::Waiting { .. } = self.state {
             vm.stop_waiting(self.handle);
-            self.state = State::Passing(Passing::unasked(self.plan(), self.dialect));
+            self.state = State::Passing(Passing::unasked(self.plan(), self.dialect()));
         }
     }
 
@@ -387,7 +393,7 @@ impl Exchange {
             Turn::Pass | Turn::Balance(_) => {
                 effects.push(Effect::Note("admitted", "passed".to_owned()));
                 effects.push(Effect::Count { metric: "passed_total", labels: vec![], by: 1 });
-                self.state = State::Passing(Passing::of(self.plan(), self.dialect));
+                self.state = State::Passing(Passing::of(self.plan(), self.dialect()));
                 Flow::Continue
             }
             Turn::Deny(denial) => {
@@ -397,7 +403,7 @@ impl Exchange {
                     let rejected = Rejected {
                         seat,
                         session: self.session,
-                        dialect: self.dialect,
+                        dialect: self.dialect(),
                         rule: denial.rule.clone(),
                         came_ms: now.wall_ms,
                     };
@@ -413,7 +419,7 @@ impl Exchange {
                     labels: vec![("kind", denial.kind.name().to_owned()), ("by", denial.rule.clone())],
                     by: 1,
                 });
-                Flow::Reply(refusal::reply(self.dialect, &denial, &id, now))
+                Flow::Reply(refusal::reply(self.dialect(), &denial, &id, now))
             }
         }
     }

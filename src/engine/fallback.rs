@@ -52,7 +52,7 @@ pub(super) fn next(
     keys: &Keys,
     cells: &mut dyn Cells,
 ) -> Option<Step> {
-    let Prepared { model, call, dialect, patience, .. } = prepared;
+    let Prepared { model, call, api, patience, .. } = prepared;
     let first = rule(plan, model, &call.model).filter(|_| call.can_be_sent())?;
     if !rests(plan, model, first, now, keys, cells) {
         return None;
@@ -60,7 +60,7 @@ pub(super) fn next(
     let mut seen = vec![line(model)];
     let mut rule = first;
     loop {
-        let to = bundle.models.find(&rule.to).filter(|to| to.speaks(*dialect))?;
+        let to = bundle.models.find(&rule.to).filter(|to| to.speaks(*api))?;
         if seen.contains(&line(to)) || patience.models.contains(&rule.to) {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::bill::{Bill, held_amount};
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Api, Dialect};
 use crate::meter::usage::Source;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Lost};
@@ -38,7 +38,8 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     let sent = if record.sent.is_empty() { &record.model } else { &record.sent };
     let model = bundle.models.find(sent)?;
     let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.name() == record.dialect)?;
-    let price = model.price(record.came_ms, dialect, plan.round);
+    // The record does not say for what it was asked where one wire format serves several ends; what was held bounds it.
+    let price = model.price(record.came_ms, Api::of(dialect, b""), plan.round);
     let session = held.levels.iter().find_map(|level| level.subject.strip_prefix("session/")?.rsplit('/').next());
     let session = session.and_then(|session| session.parse().ok()).unwrap_or(0);
     let bill = Bill::of(bundle, plan, seat, session, sent, record.came_ms);
@@ -95,7 +96,7 @@ mod tests {
     use crate::engine::admission::{Moment, Patience, Verdict, weigh};
     use crate::engine::bill::{Bill, Size};
     use crate::engine::expectation::Expected;
-    use crate::meter::dialect::Dialect;
+    use crate::meter::dialect::{Api, Dialect};
     use crate::meter::usage::Usage;
     use crate::now::Now;
     use crate::policy;
@@ -127,7 +128,7 @@ mod tests {
         let cells: &mut dyn Cells = &mut cells;
         let (plan, seat) = (&bundle.plans[0], &bundle.seats[0]);
         let usage = Usage { output, ..Usage::default() };
-        let price = bundle.models.find("m").unwrap().price(0, Dialect::OpenAiChat, 1);
+        let price = bundle.models.find("m").unwrap().price(0, Api::of(Dialect::OpenAiChat, b""), 1);
         let bill = Bill::of(bundle, plan, seat, 0, "m", 0);
         let size = Size {
             input: 0,

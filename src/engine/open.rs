@@ -21,7 +21,7 @@ use crate::engine::prefix;
 use crate::engine::screen;
 use crate::engine::slices::{self, Slices};
 use crate::engine::vm::{Place, Vm};
-use crate::meter::dialect::{Dialect, Host};
+use crate::meter::dialect::{Api, Host};
 use crate::meter::reader::Reader;
 use crate::meter::usage::Usage;
 use crate::now::Now;
@@ -37,7 +37,7 @@ pub(super) struct Open {
     seat: usize,
     plan: usize,
     session: u8,
-    dialect: Dialect,
+    api: Api,
     host: Host,
     model: Model,
     price: Price,
@@ -149,7 +149,7 @@ impl Open {
             seat,
             plan,
             session,
-            dialect,
+            api,
             call,
             asked_model,
             model,
@@ -170,7 +170,7 @@ impl Open {
             seat: *seat,
             plan: *plan,
             session: *session,
-            dialect: *dialect,
+            api: *api,
             host: call.host,
             model: model.clone(),
             price: *price,
@@ -180,7 +180,7 @@ impl Open {
             trace: trace.clone(),
             prompts: size.prompts,
             streams: call.stream,
-            hides_usage: dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
+            hides_usage: api.dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             in_pieces: call.in_pieces,
             gauge: Gauge::Counted(counted.unwrap_or(size.input)),
@@ -281,7 +281,7 @@ impl Open {
             prompts: self.prompts,
             passed: guards.chain(slowed).chain(quotas).collect(),
             came_ms: self.came_ms,
-            dialect: self.dialect.name().to_owned(),
+            dialect: self.api.dialect.name().to_owned(),
             stream: self.streams,
             admitted_ms: self.admitted_ms,
             ..Record::default()

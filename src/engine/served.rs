@@ -1,6 +1,6 @@
 //! The model that answered where another one was asked, and whose price is paid then.
 
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::Api;
 use crate::order;
 use crate::policy::bundle::{Bundle, Model, Plan, PriceOf};
 use crate::policy::price::Price;
@@ -31,9 +31,9 @@ impl<'b> Served<'b> {
     }
 
     /// The price that a call pays which came at `came_ms` and was admitted at the price `pinned`.
-    pub fn price(self, plan: &Plan, pinned: &Price, came_ms: u64, dialect: Dialect, consumed: &Consumed) -> Price {
+    pub fn price(self, plan: &Plan, pinned: &Price, came_ms: u64, api: Api, consumed: &Consumed) -> Price {
         let Self::Other(row) = self else { return *pinned };
-        let served = row.price(came_ms, dialect, plan.round);
+        let served = row.price(came_ms, api, plan.round);
         let cost = |price: &Price| {
             // By what the plan counts in; credits first, where it counts in both.
             let quotas = plan.quotas.iter().map(|quota| quota.unit);
@@ -54,8 +54,11 @@ impl<'b> Served<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::dialect::{Dialect, Endpoint};
     use crate::meter::usage::Usage;
     use crate::policy;
+
+    const CHAT: Api = Api { dialect: Dialect::OpenAiChat, endpoint: Endpoint::Chat };
 
     fn bundle(price: &str) -> Bundle {
         let text = format!(
@@ -74,11 +77,11 @@ mod tests {
     fn paid(price: &str, named: &str, output: u64) -> u64 {
         let bundle = bundle(price);
         let asked = bundle.models.find("small").unwrap();
-        let pinned = asked.price(0, Dialect::OpenAiChat, 1);
+        let pinned = asked.price(0, CHAT, 1);
         let usage = Usage { input: 1000, output, ..Usage::default() };
         let consumed = Consumed { usage, ..Consumed::default() };
         let served = Served::of(&bundle, asked, "small", named);
-        let price = served.price(&bundle.plans[0], &pinned, 0, Dialect::OpenAiChat, &consumed);
+        let price = served.price(&bundle.plans[0], &pinned, 0, CHAT, &consumed);
         Unit::Credits.amount(&consumed, &price) / 1_000_000
     }
 

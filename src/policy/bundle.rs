@@ -4,7 +4,7 @@ use super::price::{self, FactorLine, Price, Rates};
 use super::succession::Charter;
 use super::unit::Unit;
 use crate::meter::count::Encoding;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Api, Named};
 use crate::quota::{Quota, QuotaId};
 use crate::scan::Scanner;
 
@@ -151,10 +151,10 @@ pub struct Model {
     pub credits: Rates,
     /// What it costs in the bundle's currency.
     pub money: Rates,
-    /// What its calls weigh, by hour, date and wire format: the first line that applies; else once.
+    /// What its calls weigh, by hour, date and API: the first line that applies; else once.
     pub factor: Vec<FactorLine>,
-    /// The wire formats that it is served in; empty: any.
-    pub speaks: Vec<Dialect>,
+    /// The APIs that it is served by; empty: any.
+    pub speaks: Vec<Named>,
     /// Where it is served; empty: nobody says.
     pub regions: Vec<String>,
     /// The name that it is another one of, where that is exact.
@@ -168,8 +168,8 @@ impl Model {
     }
 
     /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
-    pub fn price(&self, wall_ms: u64, dialect: Dialect, round: u64) -> Price {
-        let (factor, long) = price::factor(&self.factor, wall_ms, dialect);
+    pub fn price(&self, wall_ms: u64, api: Api, round: u64) -> Price {
+        let (factor, long) = price::factor(&self.factor, wall_ms, api);
         Price { credits: self.credits, money: self.money, factor, long, round }
     }
 
@@ -183,9 +183,9 @@ impl Model {
         allowed.iter().find(|region| self.regions.contains(region)).map(String::as_str)
     }
 
-    /// Whether it is served in this wire format.
-    pub fn speaks(&self, dialect: Dialect) -> bool {
-        self.speaks.is_empty() || self.speaks.contains(&dialect)
+    /// Whether it is served by this API.
+    pub fn speaks(&self, api: Api) -> bool {
+        self.speaks.is_empty() || self.speaks.iter().any(|named| named.means(api))
     }
 }
 

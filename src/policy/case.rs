@@ -129,6 +129,8 @@ pub enum Api {
     OpenAiSpeech,
     /// `POST /v1/audio/transcriptions`.
     OpenAiTranscription,
+    /// `POST /v1/embeddings`.
+    OpenAiEmbeddings,
 }
 
 impl Api {

@@ -17,7 +17,7 @@ use super::tree::{Mark, Spanned};
 use super::unit::Unit;
 use super::{assign, funding, regions, succession};
 use crate::meter::count::Encoding;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::Api;
 
 /// Checks the whole document, and builds the bundle if no fault is left.
 pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Option<Bundle> {
@@ -116,12 +116,15 @@ fn is_served(at: Mark, name: &str, document: &Document, faults: &mut Faults) {
         let help = faults.meant(name, names, "models");
         return faults.add(at, Code::UnknownName, format!("there is no model {}", shown(name)), help);
     };
-    let spoken =
-        |dialect: &Dialect| document.models.iter().any(|row| row.speaks.is_empty() || row.speaks.contains(dialect));
-    let mute = Dialect::ALL.iter().find(|d| !row.speaks.is_empty() && !row.speaks.contains(d) && spoken(d));
-    if let Some(dialect) = mute {
-        let words = models::DIALECTS.iter().find(|(_, known)| known == dialect).map(|(words, _)| *words);
-        let words = words.unwrap_or(dialect.name());
+    let row = row.alias.as_ref().and_then(|alias| model_text(document, &alias.value)).unwrap_or(row);
+    let speaks = |row: &ModelText, api: Api| row.speaks.is_empty() || row.speaks.iter().any(|named| named.means(api));
+    // Whose line says nothing of it may speak anything.
+    let spoken = |api: Api| document.models.iter().any(|row| row.alias.is_none() && speaks(row, api));
+    let mute = Api::all().find(|api| !speaks(row, *api) && spoken(*api));
+    if let Some(api) = mute {
+        let dialect = api.dialect.name().replace('-', " ");
+        let several = Api::all().filter(|other| other.dialect == api.dialect).count() > 1;
+        let words = if several { format!("{dialect} ({})", api.endpoint.name()) } else { dialect };
         let message = format!("{} does not speak {words}, which callers may use", shown(name));
         let help = "choose a model that speaks it, or say with `speaks` what the other models speak";
         faults.add(at, Code::Conflict, message, help);

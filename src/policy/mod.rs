@@ -41,11 +41,13 @@
 //!                                      # reasoning: optional, as output. By the piece: request, prompt, tool_call,
 //!                                      # image, character, second
 //!     money: {currency: CNY, per: 1m tokens, input: 2, output: 8}   # optional; `per` too: 1, 1000 or 1m tokens
-//!     speaks: [openai chat, anthropic messages]   # optional: the wire formats it is served in; all
+//!     speaks: [openai chat, anthropic messages, embeddings]   # optional: the APIs it is served by; all. An API is named
+//!                                      # by what is asked for (as in `endpoints`) or by its wire format (as in records)
 //!     regions: [eu, us]                # optional: where it is served, for plans that have `regions`
 //!     factor:                          # optional: what its calls weigh in credits, money and weighted units; the first
 //!       - {factor: 3, times: 14:00-18:00, days: [mon, fri], zone: Asia/Shanghai}   # line that applies; else 1
-//!       - {factor: 0.5, from: 2026-11-01, until: 2026-12-01, api: openai chat}     # `until` is outside
+//!       - {factor: 0.5, from: 2026-11-01, until: 2026-12-01, api: openai responses}   # `until` is outside
+//!       - {factor: 1, api: embeddings}   # in whatever wire format
 //!       - {factor: 2, above: 200000 tokens}   # for longer inputs
 //!   demo-latest: {alias: demo-small}   # another name of the same
 //!   demo-*: {count: cl100k_base, credits: 0, money: 0, regions: [eu]}   # free; optional where no quota is in credits or money
@@ -257,7 +259,7 @@
 //!     call: {api: openai chat, model: demo-small, input: 500, max_output: 100, stream: true, from: 10.1.2.3, headers: {x-a: b, x-team: [blue, red]},
 //!            host: llm.acme.test, path: /v1/chat/completions, method: POST, body: {tools: []}}   # `body`: members of it
 //!                                      # `max_tokens`: the older name of the limit beside it. Other apis: `anthropic
-//!                                      # messages`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
+//!                                      # messages`, `openai embeddings`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
 //!                                      # (`seconds: 30` of sound); `open: true`: it points at what cannot be read
 //!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin, and `every:
 //!                                      # 100ms` from token to token of a stream; `images: 1`, `seconds: 12`: in place of

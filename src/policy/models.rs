@@ -4,14 +4,14 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::band::{self, Band};
 use super::bundle::{Model, Models};
-use super::diagnostic::{Code, Complaint, Faults, meant, shown};
+use super::diagnostic::{Code, Complaint, Faults, listed, meant, nearest, shown};
 use super::fields::{Fields, choice, form, list, map, names, text};
 use super::price::{FactorLine, Rates};
 use super::scalar::{PricedPer, moment, number, price};
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 use super::unit;
 use crate::meter::count::Encoding;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::Named;
 use crate::order;
 
 /// The longest catalogue: every call looks through it.
@@ -56,7 +56,7 @@ pub(super) struct ModelText {
     /// What `money` is in, and where that is said.
     pub currency: Option<Spanned<&'static str>>,
     pub factor: Vec<FactorLine>,
-    pub speaks: Vec<Dialect>,
+    pub speaks: Vec<Named>,
     pub regions: Vec<String>,
 }
 
@@ -78,10 +78,6 @@ impl Priced {
         }
     }
 }
-
-/// The wire formats, as policies write them.
-pub(super) const DIALECTS: [(&str, Dialect); 2] =
-    [("openai chat", Dialect::OpenAiChat), ("anthropic messages", Dialect::AnthropicMessages)];
 
 /// Reads the `models` section.
 pub(super) fn read(node: &Node, zone: &str, faults: &mut Faults) -> Vec<ModelText> {
@@ -149,7 +145,7 @@ fn row(entry: &Entry, zone: &str, faults: &mut Faults) -> Option<ModelText> {
     }
     if let Some(node) = fields.optional("speaks") {
         let items = list(node, &fields.path("speaks"), faults).unwrap_or_default();
-        row.speaks = items.iter().filter_map(|item| choice(item, &fields.path("speaks"), &DIALECTS, faults)).collect();
+        row.speaks = items.iter().filter_map(|item| api(item, &fields.path("speaks"), faults)).collect();
     }
     if let Some(node) = fields.optional("regions") {
         row.regions = names(node, &fields.path("regions"), faults).into_iter().map(|region| region.value).collect();
@@ -256,7 +252,7 @@ fn factor(node: &Node, what: &str, zone: &str, faults: &mut Faults) -> Vec<Facto
         factor,
         band: Band { times: None, days: [false; 7], zone: zone.to_owned() },
         dates: (0, u64::MAX),
-        dialects: Vec::new(),
+        apis: Vec::new(),
         above: None,
     };
     if let Value::Plain(_) = &node.value {
@@ -297,12 +293,26 @@ fn factor_line(node: &Node, what: &str, mut line: FactorLine, faults: &mut Fault
         faults.add(fields.key_at("until"), Code::Conflict, message, "`until` is the first moment that is outside");
     }
     if let Some(node) = fields.optional("api") {
-        line.dialects.push(choice(node, &fields.path("api"), &DIALECTS, faults)?);
+        line.apis.push(api(node, &fields.path("api"), faults)?);
     }
     if let Some(node) = fields.optional("above") {
         line.above = Some(form(node, &fields.path("above"), faults, super::plan::tokens_only)?.value);
     }
     Some(line)
+}
+
+/// The name of an API: `embeddings`, or of a wire format, `openai chat`.
+fn api(node: &Node, what: &str, faults: &mut Faults) -> Option<Named> {
+    let written = text(node, what, faults)?;
+    let known = Named::from_name(written);
+    if known.is_none() {
+        let names: Vec<String> = Named::all().map(|named| named.name().replace('-', " ")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let near = nearest(written, &names).map(|near| format!("did you mean `{near}`? "));
+        let help = format!("{}write {}", near.unwrap_or_default(), listed(&names));
+        faults.add(node.at, Code::BadValue, format!("{what} cannot be {}", shown(written)), help);
+    }
+    known
 }
 
 /// Whether a pattern is more than an exact name.

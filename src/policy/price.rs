@@ -2,7 +2,7 @@
 
 use super::band::Band;
 use super::unit::Consumed;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Api, Named};
 use crate::meter::usage::Usage;
 use crate::quota::MICRO;
 
@@ -130,23 +130,29 @@ pub struct FactorLine {
     pub band: Band,
     /// Unix milliseconds, from the first up to and without the second.
     pub dates: (u64, u64),
-    /// The wire formats; empty: any.
-    pub dialects: Vec<Dialect>,
+    /// The APIs; empty: any.
+    pub apis: Vec<Named>,
     /// Inputs of more tokens than this.
     pub above: Option<u64>,
 }
 
 impl FactorLine {
-    fn applies(&self, wall_ms: u64, dialect: Dialect) -> bool {
+    /// Whether it applies to every call.
+    pub(super) fn is_always(&self) -> bool {
+        let any_time = self.band.times.is_none() && !self.band.days.contains(&true);
+        any_time && self.dates == (0, u64::MAX) && self.apis.is_empty() && self.above.is_none()
+    }
+
+    fn applies(&self, wall_ms: u64, api: Api) -> bool {
         let (from, until) = self.dates;
-        let served = self.dialects.is_empty() || self.dialects.contains(&dialect);
+        let served = self.apis.is_empty() || self.apis.iter().any(|named| named.means(api));
         served && from <= wall_ms && wall_ms < until && self.band.has(wall_ms).unwrap_or(false)
     }
 }
 
 /// The factor that a call admitted now has, and the one it has instead with a longer input than so many tokens.
-pub(super) fn factor(lines: &[FactorLine], wall_ms: u64, dialect: Dialect) -> (u64, Option<(u64, u64)>) {
-    let mut applying = lines.iter().filter(|line| line.applies(wall_ms, dialect));
+pub(super) fn factor(lines: &[FactorLine], wall_ms: u64, api: Api) -> (u64, Option<(u64, u64)>) {
+    let mut applying = lines.iter().filter(|line| line.applies(wall_ms, api));
     let long = applying.clone().find_map(|line| line.above.map(|above| (above, line.factor)));
     let plain = applying.find(|line| line.above.is_none()).map_or(MICRO, |line| line.factor);
     (plain, long)
@@ -155,6 +161,9 @@ pub(super) fn factor(lines: &[FactorLine], wall_ms: u64, dialect: Dialect) -> (u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::dialect::{Dialect, Endpoint};
+
+    const CHAT: Api = Api { dialect: Dialect::OpenAiChat, endpoint: Endpoint::Chat };
 
     fn ms(text: &str) -> u64 {
         let at: jiff::Timestamp = text.parse().unwrap();
@@ -166,13 +175,13 @@ mod tests {
             factor: factor * MICRO,
             band: Band { times: None, days: [false; 7], zone: "Asia/Shanghai".to_owned() },
             dates: (0, u64::MAX),
-            dialects: Vec::new(),
+            apis: Vec::new(),
             above: None,
         }
     }
 
     fn at(lines: &[FactorLine], moment: &str) -> u64 {
-        factor(lines, ms(moment), Dialect::OpenAiChat).0 / MICRO
+        factor(lines, ms(moment), CHAT).0 / MICRO
     }
 
     #[test]
@@ -214,7 +223,7 @@ mod tests {
     #[test]
     fn a_long_input_weighs_by_its_own_line_and_the_hold_takes_the_dearer() {
         let lines = [FactorLine { above: Some(200_000), ..line(2) }, line(1)];
-        let (plain, long) = factor(&lines, 0, Dialect::OpenAiChat);
+        let (plain, long) = factor(&lines, 0, CHAT);
         let rates = Rates { input: MICRO * MICRO, ..Rates::default() };
         let price = Price { credits: rates, factor: plain, long, ..Price::default() };
         let charge = |input| {

@@ -5,7 +5,7 @@ use super::case::{Amount, Decision, Prompt, RetryAfter, Who};
 use super::price::{Price, Rates};
 use super::unit::{Consumed, Unit};
 use super::*;
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Api, Dialect};
 use crate::meter::usage::Usage;
 use crate::quota::{CalendarPeriod, MICRO, Quota, QuotaId, Window};
 
@@ -94,12 +94,54 @@ fn prices_come_out_exact() {
     };
     assert_eq!(small.credits, expected);
     let usage = Usage { input: 500, output: 50, ..Usage::default() };
-    let price: Price = small.price(0, Dialect::OpenAiChat, 1);
+    let price: Price = small.price(0, Api::of(Dialect::OpenAiChat, b""), 1);
     assert_eq!(Unit::Credits.amount(&Consumed { usage, ..Consumed::default() }, &price), 700_000);
     // Cached input costs what input costs unless it is said.
     assert_eq!(bundle.models.find("demo-large").unwrap().credits.cache_write, 2_000_000_000);
     assert_eq!(bundle.models.find("gemma3").unwrap().credits, Rates::default());
     assert!(bundle.models.find("unknown").is_none());
+}
+
+#[test]
+fn models_weigh_and_speak_by_every_api() {
+    let weighs = "  weighs: {count: o200k_base, credits: 0, speaks: [openai responses, gemini generate, embeddings],\n    \
+                  factor: [{factor: 1, api: embeddings}, {factor: 3, api: openai responses}, {factor: 2}]}\n  demo-small:";
+    let text = QUICKSTART.replacen("  demo-small:", weighs, 1);
+    let bundle = compiled(&text);
+    let model = bundle.models.find("weighs").unwrap();
+    let at = |path: &[u8]| Api::of(Dialect::of(b"POST", path).unwrap(), path);
+    for (path, factor, speaks) in [
+        (&b"/v1/embeddings"[..], 1, true),
+        (b"/v1beta/models/g:embedContent", 1, true),
+        (b"/api/v1/services/embeddings/text-embedding/text-embedding", 1, true),
+        (b"/v1/responses", 3, true),
+        (b"/v1beta/models/g:generateContent", 2, true),
+        (b"/v1/chat/completions", 2, false),
+        (b"/api/v1/services/aigc/text-generation/generation", 2, false),
+    ] {
+        assert_eq!(model.price(0, at(path), 1).factor, factor * MICRO, "{}", String::from_utf8_lossy(path));
+        assert_eq!(model.speaks(at(path)), speaks, "{}", String::from_utf8_lossy(path));
+    }
+}
+
+/// Models that are served by other APIs than the first two can stand in for one another, if they speak alike.
+#[test]
+fn a_downgrade_speaks_what_the_other_models_speak() {
+    let policy = |small: &str| {
+        format!(
+            "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\nmodels:\n  \
+             large: {{count: o200k_base, speaks: [openai responses, gemini generate]}}\n  \
+             latest: {{alias: large}}\n  small: {{count: o200k_base, speaks: [{small}]}}\n  other: {{alias: small}}\n\
+             plans: {{p: {{tokens: {{caps: {{c: {{limit: 9 requests, per: seat, window: lifetime, \
+             full: [downgrade other]}}}}}}}}}}\nassign: [{{otherwise: p}}]\n\
+             seats: {{s: {{org: o, keys: ['sha256:{:064x}']}}}}\n",
+            1
+        )
+    };
+    compiled(&policy("responses, gemini generate"));
+    let faults = super::compile(&policy("openai-responses"), "p").unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].message, "`other` does not speak gemini generate, which callers may use");
 }
 
 #[test]

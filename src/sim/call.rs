@@ -103,6 +103,11 @@ pub fn speech(model: &str, words: &str) -> Content {
     ("application/json", json!({"model": model, "input": words, "voice": "alloy"}).to_string().into_bytes())
 }
 
+/// A request for the vector of a text.
+pub fn embeddings(model: &str, words: &str) -> Content {
+    ("application/json", json!({"model": model, "input": words}).to_string().into_bytes())
+}
+
 /// A form with sound of so many seconds at most: as many bytes as the slowest codec needs for them.
 pub fn transcription(model: &str, seconds: u64) -> Content {
     let sound = ".".repeat(usize::try_from(seconds).unwrap_or(0).saturating_mul(500));

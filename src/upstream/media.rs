@@ -1,11 +1,14 @@
-//! Answers that are not counted in tokens: images, speech and transcriptions (OpenAI, "Images" and "Audio").
+//! Answers that are no text of a model: images, speech, transcriptions and embeddings (OpenAI, "Images", "Audio" and
+//! "Embeddings").
 
 use serde_json::{Value, json};
 
 use super::script::Script;
+use super::vocabulary;
 
 /// Where they are asked for.
-pub const PATHS: [&str; 3] = ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions"];
+pub const PATHS: [&str; 4] =
+    ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/embeddings"];
 
 /// The most images that one answer brings.
 const MOST_IMAGES: u64 = 100;
@@ -17,7 +20,7 @@ pub struct Wish {
     pub api: &'static str,
     /// As the caller wrote it.
     pub model: String,
-    /// What is to be painted or said.
+    /// What is to be painted, said or embedded.
     pub words: String,
     work: Work,
 }
@@ -27,9 +30,10 @@ enum Work {
     Images(u64),
     Speech,
     Transcription,
+    Embeddings,
 }
 
-/// Reads a request; `None`: the path is none of [`PATHS`].
+/// Reads a request; `None`: the path is none of [`PATHS`], and ends as none of them does behind its version.
 ///
 /// # Errors
 /// A text for the caller.
@@ -40,7 +44,8 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
         "" => Err("`model` is missing".to_owned()),
         _ => Ok(Wish { api, model, words, work }),
     };
-    Some(match path {
+    let known = PATHS.iter().find(|known| path.ends_with(known.trim_start_matches("/v1")))?;
+    Some(match *known {
         "/v1/images/generations" => document().and_then(|body: Value| {
             let many = body.get("n").and_then(Value::as_u64).unwrap_or(1).min(MOST_IMAGES);
             wish("openai images", text(&body, "model"), text(&body, "prompt"), Work::Images(many))
@@ -52,6 +57,9 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
             let field = form.split("name=\"model\"\r\n\r\n").nth(1).and_then(|rest| rest.split("\r\n").next());
             wish("openai transcription", field.unwrap_or_default().to_owned(), String::new(), Work::Transcription)
         }
+        "/v1/embeddings" => document().and_then(|body: Value| {
+            wish("openai embeddings", text(&body, "model"), text(&body, "input"), Work::Embeddings)
+        }),
         _ => return None,
     })
 }
@@ -63,6 +71,12 @@ pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
         Work::Images(many) => {
             let many = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
             document(json!({"created": 0, "data": vec![json!({"b64_json": "iVBORw0KGgo="}); many]}))
+        }
+        Work::Embeddings => {
+            let input = script.input.unwrap_or_else(|| vocabulary::count(&wish.words));
+            let usage = json!({"prompt_tokens": input, "total_tokens": input});
+            let vector = json!({"object": "embedding", "index": 0, "embedding": [0.5]});
+            document(json!({"object": "list", "data": [vector], "model": wish.model, "usage": usage}))
         }
         Work::Speech => ("audio/mpeg", b"\xff\xfb\x90\x00 no sound".to_vec()),
         Work::Transcription => {
@@ -94,6 +108,8 @@ mod tests {
         let form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--x--\r\n";
         let heard = wish("/v1/audio/transcriptions", form).unwrap();
         assert_eq!((heard.model.as_str(), said(&heard, &script)["duration"].as_u64()), ("whisper", Some(12)));
+        let vectors = wish("/api/coding/v3/embeddings", r#"{"model":"m","input":"hello world"}"#).unwrap();
+        assert_eq!(said(&vectors, &script)["usage"]["prompt_tokens"], 2);
     }
 
     #[test]

@@ -260,6 +260,9 @@ async fn nowhere(State(server): State<Shared>, method: Method, uri: Uri, headers
     if let Some(api) = Api::at(uri.path()).filter(|_| method == Method::POST) {
         return exchange(&server, api, &headers, &body).await;
     }
+    if method == Method::POST && media::read(uri.path(), &[]).is_some() {
+        return make(State(server), uri, headers, body).await;
+    }
     let message = format!("the stand-in has no `{method} {}`", uri.path());
     json_response(StatusCode::NOT_FOUND, &dialect::error(Api::OpenAiChat, 404, &message))
 }

@@ -7,7 +7,9 @@ use crate::engine::event::Header;
 use crate::policy::Bundle;
 use crate::policy::bundle::{Plan, PlanQuota, Seat};
 use crate::policy::case::{self, Answer, Api, Asked, Case, Ends, Prompt, Who};
-use crate::sim::call::{Call, Ending, body, go_on, header, images, offer_tool, point, prompt, speech, transcription};
+use crate::sim::call::{
+    Call, Ending, body, embeddings, go_on, header, images, offer_tool, point, prompt, speech, transcription,
+};
 use crate::upstream::ask;
 use crate::upstream::script;
 
@@ -23,6 +25,7 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
         Api::AnthropicMessages => chat(ask::Api::AnthropicMessages, &words, asked, key),
         Api::OpenAiImages => Call::to("/v1/images/generations", key, images(&wanted.model, &words, wanted.images)),
         Api::OpenAiSpeech => Call::to("/v1/audio/speech", key, speech(&wanted.model, &words)),
+        Api::OpenAiEmbeddings => Call::to("/v1/embeddings", key, embeddings(&wanted.model, &words)),
         Api::OpenAiTranscription => {
             Call::to("/v1/audio/transcriptions", key, transcription(&wanted.model, wanted.seconds))
         }

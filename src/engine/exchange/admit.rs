@@ -28,7 +28,7 @@ impl Exchange {
         // Nothing sends it back there.
         prepared.patience.models.push(left);
         let round = prepared.price.round;
-        prepared.price = model.price(prepared.came_ms, prepared.dialect, round);
+        prepared.price = model.price(prepared.came_ms, prepared.api, round);
         prepared.model = model.clone();
         prepared.counted = None;
         count(plan, prepared, vm);
@@ -260,14 +260,14 @@ fn weigh(
     vm: &Vm,
     cells: &mut dyn Cells,
 ) -> Verdict {
-    let Prepared { price, size, patience, deadline_ms, call, dialect, .. } = prepared;
+    let Prepared { price, size, patience, deadline_ms, call, api, .. } = prepared;
     let last = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now.mono_ms);
     let moment = Moment { now, last, observe: bundle.mode == Mode::Observe };
     let mut accounts = Accounts::default();
     let mut standing =
         |subject: &str, quota: &PlanQuota, amount| accounts.standing_for(subject, quota, amount, now, vm, cells);
     let can_go_to =
-        |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*dialect));
+        |model: &str| call.can_be_sent() && bundle.models.find(model).is_some_and(|model| model.speaks(*api));
     admission::weigh(bill, price, size, moment, patience, &mut standing, &can_go_to)
 }
 

@@ -12,7 +12,7 @@ use crate::engine::screen::{self, Content, Prompt, Tally};
 use crate::engine::stuck;
 use crate::engine::vm::Vm;
 use crate::meter::call::{self, Call, Input, Malformed};
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Api, Dialect};
 use crate::meter::form;
 use crate::meter::usage::Usage;
 use crate::now::Now;
@@ -26,7 +26,7 @@ pub(in crate::engine) struct Prepared {
     pub seat: usize,
     pub plan: usize,
     pub session: u8,
-    pub dialect: Dialect,
+    pub api: Api,
     pub call: Call,
     /// The model that was asked for, also after a downgrade.
     pub asked_model: String,
@@ -85,7 +85,8 @@ impl Exchange {
     ) -> Result<Prepared, Turn> {
         let bundle = &self.bundle;
         let (who, plan, plan_index) = seat_plan(bundle, seat).ok_or_else(no_plan)?;
-        let dialect = self.dialect.ok_or_else(Denial::unknown_path)?;
+        let api = self.api.ok_or_else(Denial::unknown_path)?;
+        let dialect = api.dialect;
         // Before it is read, because reading is what a large one costs.
         guard::so_far(plan, body.len() as u64)?;
         let mut call = match self.read(dialect, body) {
@@ -93,7 +94,7 @@ impl Exchange {
             Err(malformed) => return Err(self.unread(&malformed, body)),
         };
         let asked_model = call.model.clone();
-        self.force(plan, dialect, &mut call)?;
+        self.force(plan, api, &mut call)?;
         let model = bundle.models.find(&call.model).ok_or_else(|| Denial::unknown_model(&call.model))?.clone();
         let mut trace = self.trace.clone();
         let bytes = body.len() as u64;
@@ -110,7 +111,7 @@ impl Exchange {
             // What the model reads is what is counted.
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
-            self.force(plan, dialect, &mut call)?;
+            self.force(plan, api, &mut call)?;
         }
         let bounded = vm.shelf.bound(plan, &call, model.encoding, &mut vm.known);
         let (counted, bound) =
@@ -143,10 +144,10 @@ impl Exchange {
             seat,
             plan: plan_index,
             session: self.session,
-            dialect,
+            api,
             asked_model,
             call,
-            price: model.price(now.wall_ms, dialect, plan.round),
+            price: model.price(now.wall_ms, api, plan.round),
             came_ms: now.wall_ms,
             model,
             counted,
@@ -174,11 +175,11 @@ impl Exchange {
     }
 
     /// Sends a call to the plan's one model, if it has one.
-    fn force(&self, plan: &Plan, dialect: Dialect, call: &mut Call) -> Result<(), Denial> {
+    fn force(&self, plan: &Plan, api: Api, call: &mut Call) -> Result<(), Denial> {
         let Some(forced) = plan.security.force_model.as_ref().filter(|forced| **forced != call.model) else {
             return Ok(());
         };
-        let speaks = self.bundle.models.find(forced).is_some_and(|model| model.speaks(dialect));
+        let speaks = self.bundle.models.find(forced).is_some_and(|model| model.speaks(api));
         if speaks && call.send_to(forced) { Ok(()) } else { Err(guard::not_forced(plan, forced)) }
     }
 

@@ -11,7 +11,7 @@ use crate::engine::event::{Header, Vouched};
 use crate::engine::guard::{self, Head};
 use crate::engine::identity::{self, Caller};
 use crate::engine::source;
-use crate::meter::dialect::{self, Route};
+use crate::meter::dialect::{self, Api, Route};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, OnUnknown};
 
@@ -35,8 +35,8 @@ impl Exchange {
         if let Some(route) = &mut self.route {
             headers.iter().for_each(|(name, value)| route.header(name, value));
         }
-        self.dialect = self.route.as_ref().map(|route| route.dialect);
-        self.seconds = self.dialect.is_some_and(|dialect| dialect.tells_seconds(path));
+        self.api = self.route.as_ref().map(|route| Api::of(route.dialect, path));
+        self.seconds = self.dialect().is_some_and(|dialect| dialect.tells_seconds(path));
         let vouched = identity::heard(&bundle, vouched, headers, peer);
         let seat = match identity::identify(headers, &vouched, &bundle) {
             Ok(Caller { seat, passed_over }) => {
@@ -61,7 +61,7 @@ impl Exchange {
             method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
         let address = source::client_address(peer, headers, bundle.trusted_proxies);
         let key = identity::sent_key(headers, &bundle);
-        let head = Head { plan, now, headers, key, method, path, address, dialect: self.dialect, asks_balance };
+        let head = Head { plan, now, headers, key, method, path, address, dialect: self.dialect(), asks_balance };
         guard::head(&head, &mut self.trace, effects)?;
         if asks_balance {
             return Err(Turn::Balance(seat));
@@ -79,7 +79,7 @@ impl Exchange {
         if plan.security.output.is_some() {
             effects.extend(packed.take());
         }
-        let dialect = match self.dialect {
+        let dialect = match self.dialect() {
             Some(dialect) => dialect,
             None if dialect::suspicious(path) => return Err(odd_path().into()),
             None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),

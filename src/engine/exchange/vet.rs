@@ -23,7 +23,7 @@ impl Exchange {
     ) -> Flow {
         let field = |name: &[u8]| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
         // Where a dialect is known its upstream reads text, whatever the caller says of it.
-        let apart = self.dialect.is_none() && field(b"content-type").is_some_and(is_no_text);
+        let apart = self.dialect().is_none() && field(b"content-type").is_some_and(is_no_text);
         let plan = self.plan().filter(|_| !apart);
         let bundle = Rc::clone(&self.bundle);
         match plan.filter(|plan| bundle.plans.get(*plan).is_some_and(|plan| plan.security.input.is_some())) {

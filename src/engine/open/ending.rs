@@ -101,7 +101,7 @@ impl Open {
             seat: crc32fast::hash(seat.name.as_bytes()),
             pattern: &self.model.pattern,
             model: &self.sent_model,
-            dialect: self.dialect,
+            dialect: self.api.dialect,
             tools: self.size.tools,
             calls: self.tool_calls() > 0,
             text: self.text,
@@ -182,7 +182,7 @@ impl Open {
         let consumed = Consumed { usage, prompts, tool_calls, again };
         let named = self.served();
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
-        let price = served.price(plan, &self.price, self.came_ms, self.dialect, &consumed);
+        let price = served.price(plan, &self.price, self.came_ms, self.api, &consumed);
         let used = match is_free {
             true => bill.nothing(&self.held),
             false => bill.used(&consumed, &price, &self.held),

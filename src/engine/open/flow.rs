@@ -49,7 +49,7 @@ impl Open {
             return Ok(());
         }
         let mut reader = Reader::new(
-            self.dialect,
+            self.api.dialect,
             self.model.encoding,
             status,
             field(b"content-type"),
@@ -71,7 +71,7 @@ impl Open {
             let compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity");
             judged = self.guard_answer(plan, &mut reader, field(b"content-length"), compressed, effects);
             let expected = Expected {
-                dialect: self.dialect,
+                dialect: self.api.dialect,
                 stream: self.streams,
                 in_pieces: self.in_pieces,
                 content_type: field(b"content-type"),

@@ -175,7 +175,7 @@ impl Open {
             held.clear();
             reader.push(chunk, self.body_ended);
             let id = self.place.id.to_string();
-            let said = refusal::reply(Some(self.dialect), denial, &id, desk.now).body;
+            let said = refusal::reply(Some(self.api.dialect), denial, &id, desk.now).body;
             desk.effects.push(Effect::ReplaceChunk(said));
             return if self.body_ended { Course::Over(Cause::Finished) } else { Course::On };
         }

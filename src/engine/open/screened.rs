@@ -36,7 +36,7 @@ impl Open {
         let last = self.body_ended && !matches!(course, Course::Waits);
         let id = self.place.id.to_string();
         let mut said = Vec::new();
-        let out = screen.push(bytes, last, plan, Some(self.dialect), &id, now, &mut said);
+        let out = screen.push(bytes, last, plan, Some(self.api.dialect), &id, now, &mut said);
         let out = self.tail.through(out, last, screen);
         match replaced {
             Some(bytes) => *bytes = out,

@@ -28,6 +28,7 @@
 //! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
 
 mod anthropic;
+mod api;
 mod bedrock;
 mod cohere;
 mod dashscope;
@@ -42,6 +43,7 @@ mod path;
 mod prompt;
 mod reading;
 
+pub use api::{Api, Named};
 pub use endpoint::Endpoint;
 pub use path::{Host, Route, readings, suspicious};
 

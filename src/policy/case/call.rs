@@ -44,6 +44,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         ("openai images", Api::OpenAiImages),
         ("openai speech", Api::OpenAiSpeech),
         ("openai transcription", Api::OpenAiTranscription),
+        ("openai embeddings", Api::OpenAiEmbeddings),
     ];
     let api = fields
         .required("api", "write `api: openai chat` or `api: anthropic messages`", faults)
@@ -103,7 +104,9 @@ fn fits(fields: &Fields<'_>, api: Api, faults: &mut Faults) {
     let others: &[&str] = match api {
         Api::OpenAiChat | Api::AnthropicMessages => &["images", "seconds"],
         Api::OpenAiImages => &["seconds", "max_output", "max_tokens", "stream", "continues", "open"],
-        Api::OpenAiSpeech => &["images", "seconds", "max_output", "max_tokens", "stream", "continues", "open"],
+        Api::OpenAiSpeech | Api::OpenAiEmbeddings => {
+            &["images", "seconds", "max_output", "max_tokens", "stream", "continues", "open"]
+        }
         Api::OpenAiTranscription => {
             &["images", "input", "prompt", "max_output", "max_tokens", "stream", "continues", "open"]
         }
@@ -351,7 +354,8 @@ fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults)
     }
     let of_text =
         ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "every", "served"];
-    for key in of_text.iter().filter(|key| fields.optional(key).is_some()) {
+    let told = |key: &str| key == "input" && api == Api::OpenAiEmbeddings;
+    for key in of_text.iter().filter(|key| fields.optional(key).is_some() && !told(key)) {
         let message = format!("an answer without text has no `{key}`");
         faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");
     }
