@@ -89,9 +89,14 @@
 //!         hour:  {limit: 90000 tokens, per: seat, window: sliding 1h}           # never more than this in any hour
 //!         trial: {limit: 30m tokens, per: org, window: term 2026-11-01 until 2027-11-01}   # days, or RFC 3339 moments
 //!         ever:  {limit: 1b tokens, per: org, window: lifetime}                 # one window that never ends
-//!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn
-//!       warn: {at: [50, 80, 100], headers: true}   # optional: percents of a quota that records note when they are reached;
-//!                                      # `headers`: whether answers tell how the quotas stand
+//!       prompts: {continued: 0.05 prompts}   # optional, 0: what a call counts that begins no turn. The call itself says whether
+//!                                      # it does, and not its session or the time since the last: where a vendor takes
+//!                                      # some 15 calls for one prompt, that is `continued: 0.07 prompts`
+//!       warn: {at: [50, 80, 100], headers: true}   # optional: percents of a quota that records note when they are reached,
+//!                                      # in each window once, in a sliding one whenever it fills up to there again; not of
+//!                                      # buckets and running calls. `headers`: whether answers tell how the quotas stand
+//!       prices: sealed                 # optional, of a plan with a version: what it is charged by stays as it was sold, or
+//!                                      # `open`: it follows the price list of `models`
 //!       price: requested               # optional: whose price is paid where another model answers than was asked:
 //!                                      # `requested`, the default, `served`, or the `dearer` one
 //!       round: 0.01                    # optional: credits and money are rounded up to a multiple of this, once a call

@@ -267,8 +267,7 @@ fn factor(node: &Node, what: &str, zone: &str, faults: &mut Faults) -> Vec<Facto
             break;
         }
         let Some(line) = factor_line(item, what, always(0), faults) else { continue };
-        let bare = FactorLine { factor: line.factor, ..always(0) };
-        if line == bare {
+        if line.is_always() {
             last = Some(item.at);
         }
         lines.push(line);

@@ -41,6 +41,8 @@ pub(super) struct PlanText {
     /// In micro-units.
     pub round: u64,
     pub price_of: PriceOf,
+    /// Whether its prices follow the catalogue, although it was sold under a version.
+    pub open_prices: bool,
     pub hold: HoldRule,
     /// Where `hold` says what tries cost that fail.
     pub failed_try_at: Option<Mark>,
@@ -112,6 +114,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         continued_prompt: 0,
         round: 1,
         price_of: PriceOf::default(),
+        open_prices: false,
         hold: HoldRule::default(),
         failed_try_at: None,
         connectivity: Connectivity::default(),

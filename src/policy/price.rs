@@ -44,6 +44,13 @@ impl Rates {
         Self { input, cache_read: input, cache_write: input, output, reasoning: output, ..*self }
     }
 
+    /// All of them, in the order in which they are written above.
+    pub(super) fn each(&self) -> [u64; 11] {
+        let Self { input, cache_read, cache_write, output, reasoning, .. } = *self;
+        let Self { request, prompt, tool_call, image, character, second, .. } = *self;
+        [input, cache_read, cache_write, output, reasoning, request, prompt, tool_call, image, character, second]
+    }
+
     /// Whether nothing costs anything.
     pub fn is_free(&self) -> bool {
         *self == Self::default()

@@ -5,26 +5,41 @@
 //! that name. So an update must *follow* the policy in force ([`Charter::follow`]):
 //!
 //! - a plan with a version stays as it was written; other terms are another version;
+//! - what it charges by outside of it stays as well: the price of every model that it can come to, in what it counts in
+//!   (`credits`, `money` and `factor` of the line that a name falls to), and the zone by which its days begin. New models
+//!   may come, and old ones go. A version that is sold with `prices: open` follows the price list instead. A price moves
+//!   when no version is listed any more that was sold at it;
 //! - a new or edited plan goes on with every quota that any version of it had, under the same name or by `was`, unless
 //!   the name is listed under `dropped`;
 //! - a plan that is gone is the `was` of another one, or `dropped`.
 //!
-//! Packs come and go by their terms, and are no part of it. Nor is what a quota measures and whose it is: its counters go
-//! with the name, so a quota that changes its unit or its level should have a new one, and the old one be dropped.
+//! - a quota goes on in its unit, on its level and in its kind of window: under another level or window its counters would
+//!   begin anew, and in another unit 500,000 tokens would be 500,000 requests. One that is to begin anew has a new name,
+//!   and the old one is `dropped`. Its limit, its burst and the length of its window may change under running counters.
+//!
+//! Packs come and go by their terms, and are no part of it.
 //!
 //! A listener that is still warming counts as serving: its workers proclaim what they were given.
 //!
 //! One bundle name has one policy. Where two listeners carry two, the newer one is in force for both, and a VM of the
 //! other that starts anew is held against it.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::bundle::Per;
 use super::diagnostic::{Code, Diagnostic, Faults, shown};
 use super::document::Document;
 use super::plan::PlanText;
+use super::tokens::QuotaText;
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 use crate::order;
+
+mod tariff;
+
+use tariff::{Reach, Tariff};
 
 /// How deep what is kept may nest.
 const DEEPEST: usize = 32;
@@ -34,7 +49,9 @@ const DEEPEST: usize = 32;
 pub struct Charter {
     plans: Vec<Chartered>,
     /// Versions that were sold and are not listed any more.
-    gone: Vec<(String, [u8; 16])>,
+    gone: Vec<Gone>,
+    /// What models cost; of a policy without versions nothing.
+    tariff: Tariff,
     /// The bundle's name.
     bundle: String,
     /// Where it stands.
@@ -55,20 +72,80 @@ struct Chartered {
     label: String,
     /// The name without version that its counters carry: the first that it was given.
     first_name: String,
-    /// The first names of its quotas.
-    quotas: Vec<String>,
+    quotas: Vec<Kept>,
     /// Of a plan with a version: what it says, whatever its layout and comments.
     sealed: Option<[u8; 16]>,
+    /// Of a plan with a version: the zones in which its hours are told, and the prices that it charges by, unless they are
+    /// open.
+    outside: (Vec<String>, Option<Reach>),
     #[serde(skip)]
     at: Mark,
 }
 
 impl Chartered {
+    fn of(plan: &PlanText, document: &Document) -> Self {
+        let sold = plan.version.is_some();
+        let hours = plan.connectivity.hours.iter().map(|band| band.zone.clone());
+        let reach = Some(Reach::of(plan)).filter(|reach| sold && !plan.open_prices && reach.is_priced());
+        Self {
+            label: plan.name.value.clone(),
+            first_name: plan.first_name().to_owned(),
+            quotas: plan.quotas.iter().map(|quota| Kept::of(quota, document)).collect(),
+            sealed: sold.then_some(plan.seal),
+            outside: (hours.filter(|_| sold).collect(), reach),
+            at: plan.name.at,
+        }
+    }
+
     /// Whether nothing that matters here has changed.
     fn is_like(&self, other: &Self) -> bool {
-        (&self.label, &self.first_name, &self.quotas, self.sealed)
-            == (&other.label, &other.first_name, &other.quotas, other.sealed)
+        // Where they stand says nothing.
+        let says = |quota: &Kept| (quota.name.clone(), quota.terms.clone());
+        (&self.label, &self.first_name, self.sealed) == (&other.label, &other.first_name, other.sealed)
+            && self.quotas.iter().map(says).eq(other.quotas.iter().map(says))
     }
+}
+
+/// A quota, and what makes its counters mean what they say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// The name it was first given.
+    name: String,
+    /// The words of its unit, its level, and its kind of window; empty where that was at fault.
+    terms: [String; 3],
+    #[serde(skip)]
+    at: Mark,
+}
+
+impl Kept {
+    fn of(quota: &QuotaText, document: &Document) -> Self {
+        let level = |per: Per| match per {
+            Per::Session => "session".to_owned(),
+            Per::Level(at) => document.levels.get(usize::from(at)).cloned().unwrap_or_default(),
+        };
+        let terms = quota.terms.as_ref().map(|terms| {
+            let window = terms.window.value.kind(&document.zone);
+            [terms.unit.words().to_owned(), level(terms.per.value), window]
+        });
+        Self { name: quota.first_name().to_owned(), terms: terms.unwrap_or_default(), at: quota.name.at }
+    }
+
+    /// How this one differs from what it was, in words: what it is, and what it was.
+    fn differs(&self, old: &Self) -> Option<String> {
+        let ways = ["is in", "is per", "has the window"].into_iter().zip(["was in", "was per", "had"]);
+        let mut each = ways.zip(self.terms.iter().zip(&old.terms));
+        let ((is, was), (new, old)) = each.find(|(_, (new, old))| new != old)?;
+        Some(format!("{is} {}, and {was} {}", shown(new), shown(old)))
+    }
+}
+
+/// A version that was sold and is not listed any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Gone {
+    label: String,
+    sealed: [u8; 16],
+    /// What stands for the prices that it charged by; `None`: they were open.
+    prices: Option<u64>,
 }
 
 /// The most versions that are remembered after they are gone.
@@ -77,16 +154,12 @@ const MOST_GONE: usize = 1_024;
 impl Charter {
     /// The charter of a document.
     pub(super) fn of(document: &Document) -> Self {
-        let plans = document.plans.iter().map(|plan| Chartered {
-            label: plan.name.value.clone(),
-            first_name: plan.first_name().to_owned(),
-            quotas: plan.quotas.iter().map(|quota| quota.first_name().to_owned()).collect(),
-            sealed: plan.version.as_ref().map(|_| plan.seal),
-            at: plan.name.at,
-        });
+        let plans: Vec<Chartered> = document.plans.iter().map(|plan| Chartered::of(plan, document)).collect();
+        let priced = plans.iter().any(|plan| plan.outside.1.is_some());
         Self {
-            plans: plans.collect(),
+            plans,
             gone: Vec::new(),
+            tariff: if priced { Tariff::of(document) } else { Tariff::default() },
             bundle: document.name.clone(),
             named_at: document.named_at,
             at: document.plans_at,
@@ -116,11 +189,17 @@ impl Charter {
             return faults.into_diagnostics(file);
         }
         for plan in &self.plans {
-            let sold = before.sealed().find(|(label, _)| *label == plan.label);
-            match (sold, plan.sealed) {
-                (Some((_, sold)), Some(now)) if sold != now => broken_seal(plan, &mut faults),
-                _ if before.plans.iter().any(|old| old.is_like(plan)) => {}
-                _ => self.quotas_go_on(plan, before, &mut faults),
+            let sold = before.sealed().find(|sold| sold.label == plan.label);
+            match (&sold, plan.sealed) {
+                (Some(sold), Some(now)) if sold.sealed != now => {
+                    broken_seal(plan, &mut faults);
+                    continue;
+                }
+                (Some(sold), Some(_)) => self.charges_stay(plan, sold, before, &mut faults),
+                _ => {}
+            }
+            if !before.plans.iter().any(|old| old.is_like(plan)) {
+                self.quotas_go_on(plan, before, &mut faults);
             }
         }
         self.plans_go_on(before, &mut faults);
@@ -128,28 +207,57 @@ impl Charter {
     }
 
     /// Every version that was sold, of plans that are there and of those that are gone.
-    fn sealed(&self) -> impl Iterator<Item = (&str, [u8; 16])> {
-        let now = self.plans.iter().filter_map(|plan| Some((plan.label.as_str(), plan.sealed?)));
-        now.chain(self.gone.iter().map(|(label, seal)| (label.as_str(), *seal)))
+    fn sealed(&self) -> impl Iterator<Item = Gone> {
+        let prices = |plan: &Chartered| plan.outside.1.as_ref().map(|reach| self.tariff.digest(reach));
+        let as_gone = move |plan: &Chartered| {
+            Some(Gone { label: plan.label.clone(), sealed: plan.sealed?, prices: prices(plan) })
+        };
+        self.plans.iter().filter_map(as_gone).chain(self.gone.iter().cloned())
+    }
+
+    /// What a version that was sold charges by outside of itself.
+    fn charges_stay(&self, plan: &Chartered, sold: &Gone, before: &Self, faults: &mut Faults) {
+        let (zones, reach) = &plan.outside;
+        let listed = before.plans.iter().find(|old| old.label == plan.label);
+        if let Some(old) = listed.filter(|old| old.outside.0 != *zones) {
+            let (new, old) = (zones.join(", "), old.outside.0.join(", "));
+            let message = format!("the hours of the plan {} are told in {new}, and were in {old}", shown(&plan.label));
+            faults.add(plan.at, Code::Succession, message, "keep the file's `zone`: a version stays as it was sold");
+        }
+        let Some(reach) = reach else { return };
+        if listed.is_some() {
+            self.tariff.keep(&before.tariff, (&plan.label, reach), faults);
+        } else if sold.prices.is_some_and(|prices| prices != self.tariff.digest(reach)) {
+            let message = format!("the plan {} was sold at other prices, before it was taken out", shown(&plan.label));
+            let help = "write what is sold now under a new version";
+            faults.add(plan.at, Code::Succession, message, help);
+        }
     }
 
     /// This charter in the place of the one `before` it: it goes on knowing the versions that are not listed any more, so
     /// that none comes back with other terms.
     pub fn in_place_of(&self, before: &Self) -> Self {
-        let listed = |label: &str| self.plans.iter().any(|plan| plan.label == label);
-        let gone = before.sealed().filter(|(label, _)| !listed(label)).map(|(label, seal)| (label.to_owned(), seal));
+        let gone = before.sealed().filter(|sold| !self.plans.iter().any(|plan| plan.label == sold.label));
         Self { gone: gone.take(MOST_GONE).collect(), ..self.clone() }
     }
 
     fn quotas_go_on(&self, plan: &Chartered, before: &Self, faults: &mut Faults) {
         let versions = before.plans.iter().filter(|old| old.first_name == plan.first_name);
-        let mut missed: Vec<&String> = Vec::new();
-        for quota in versions.flat_map(|old| &old.quotas) {
-            let name = format!("{}/{quota}", plan.first_name);
-            if plan.quotas.contains(quota) || missed.contains(&quota) || self.is_dropped(&name) {
+        let mut seen: Vec<&String> = Vec::new();
+        for old in versions.flat_map(|old| &old.quotas) {
+            let (quota, name) = (&old.name, format!("{}/{}", plan.first_name, old.name));
+            if seen.contains(&quota) || self.is_dropped(&name) {
                 continue;
             }
-            missed.push(quota);
+            if let Some(new) = plan.quotas.iter().find(|new| new.name == *quota) {
+                if let Some(differs) = new.differs(old) {
+                    seen.push(quota);
+                    let sold = plan.sealed.is_some() && before.sealed().any(|sold| sold.label == plan.label);
+                    other_terms(plan, new, (&differs, sold), faults);
+                }
+                continue;
+            }
+            seen.push(quota);
             let message = format!("the plan {} has no quota {} any more", shown(&plan.label), shown(quota));
             let help = format!(
                 "if it was renamed, write `was: {quota}` at the new name, or its counters begin anew; if it is meant to go, list `dropped: [{name}]`"
@@ -180,6 +288,21 @@ impl Charter {
     }
 }
 
+/// A quota whose counters would begin anew, or stand for something else. `sold`: the plan itself is as it was sold.
+fn other_terms(plan: &Chartered, quota: &Kept, (differs, sold): (&str, bool), faults: &mut Faults) {
+    let message = format!("the quota {} of the plan {} {differs}", shown(&quota.name), shown(&plan.label));
+    let help = match sold {
+        true => {
+            "a version stays as it was sold: keep the file's `zone` and `levels`, or write a new version".to_owned()
+        }
+        false => format!(
+            "counters go with the name, and these would begin anew or stand for something else: keep what it was, or give it a new name and list `dropped: [{}/{}]`",
+            plan.first_name, quota.name
+        ),
+    };
+    faults.add(quota.at, Code::Succession, message, help);
+}
+
 fn broken_seal(plan: &Chartered, faults: &mut Faults) {
     let message = format!("the plan {} says something else than it did", shown(&plan.label));
     let help = "a version stays as it was sold: write the new terms under a new version and assign that; both share their counters";
@@ -207,6 +330,7 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
             faults.add(dropped.at, Code::Conflict, message, "remove it from the plans, or from `dropped`");
         }
     }
+    versions_agree(document, faults);
     for (at, plan) in document.plans.iter().enumerate() {
         let other = document.plans.iter().take(at).find(|other| {
             let versions = other.base == plan.base;
@@ -221,6 +345,33 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
             );
             let help = "all versions of a plan have one `was`, and no other plan has it";
             faults.add(plan.was.as_ref().map_or(plan.name.at, |was| was.at), Code::Conflict, message, help);
+        }
+    }
+}
+
+/// Notes quotas of versions that share their counters, and would read them differently.
+fn versions_agree(document: &Document, faults: &mut Faults) {
+    let mut first: HashMap<(&str, &str), (Kept, &str)> = HashMap::new();
+    for plan in &document.plans {
+        for quota in plan.quotas.iter().filter(|quota| quota.terms.is_some()) {
+            let kept = Kept::of(quota, document);
+            let entry = first.entry((plan.first_name(), quota.first_name()));
+            let (other, label) = entry.or_insert((kept.clone(), &plan.name.value));
+            // The one that comes first is the elder. Two of one name in one plan are a fault of their own.
+            if let Some(differs) = kept.differs(other).filter(|_| *label != plan.name.value) {
+                let message = format!(
+                    "the quota {} of {} {differs} in {}, whose counters it goes on with",
+                    shown(&quota.name.value),
+                    shown(&plan.name.value),
+                    shown(label)
+                );
+                faults.add(
+                    quota.name.at,
+                    Code::Conflict,
+                    message,
+                    "give it another name: its counters then begin anew",
+                );
+            }
         }
     }
 }

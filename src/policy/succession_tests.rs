@@ -137,3 +137,138 @@ fn another_name_of_the_bundle_would_begin_all_counters_anew() {
 fn a_charter_that_cannot_be_read_is_none() {
     assert_eq!(Charter::from_bytes(b"\xc1"), None);
 }
+
+#[test]
+fn a_quota_keeps_its_unit_its_level_and_its_kind_of_window() {
+    let cap = |terms: &str| format!("{{tokens: {{caps: {{month: {{{terms}}}}}}}}}");
+    let old = bundle(&[("team", &cap("limit: 500000 tokens, per: seat, window: calendar month"))], "");
+    let said = |terms: &str, more: &str| followed(&old, &bundle(&[("team", &cap(terms))], more));
+    for (terms, differs) in [
+        ("limit: 500000 requests, per: seat, window: calendar month", "is in `requests`, and was in `tokens`"),
+        ("limit: 500000 tokens, per: org, window: calendar month", "is per `org`, and was per `seat`"),
+        (
+            "limit: 500000 tokens, per: seat, window: calendar day",
+            "has the window `calendar day in UTC`, and had `calendar month in UTC`",
+        ),
+        (
+            "limit: 500000 tokens, per: seat, window: calendar month in Asia/Tokyo",
+            "has the window `calendar month in Asia/Tokyo`, and had `calendar month in UTC`",
+        ),
+    ] {
+        let said = said(terms, "");
+        assert!(
+            said.len() == 1 && said[0].contains(differs) && said[0].contains("`dropped: [team/month]`"),
+            "{said:?}"
+        );
+    }
+    assert_eq!(said("limit: 9 tokens, per: seat, window: calendar month in UTC", ""), Vec::<String>::new());
+    // Of a version only what stands around it can move.
+    let sold = |zone: &str| bundle(&[("team@1", &cap("limit: 9 tokens, per: seat, window: calendar month"))], zone);
+    let moved = followed(&sold(""), &sold("zone: Asia/Tokyo\n"));
+    assert!(moved.len() == 1 && moved[0].contains("keep the file's `zone`"), "{moved:?}");
+    // The zone of the file is that of its windows.
+    assert_eq!(said("limit: 500000 tokens, per: seat, window: calendar month", "zone: Asia/Tokyo\n").len(), 1);
+    // The next version is no way around it, nor is another name of the same.
+    let next = cap("limit: 9 requests, per: seat, window: calendar month");
+    assert_eq!(followed(&old, &bundle(&[("team@2", &next)], "")).len(), 1);
+    let renamed = next.replace("month: {", "calls: {was: month, ");
+    assert_eq!(followed(&old, &bundle(&[("team", &renamed)], "")).len(), 1);
+    // Said on purpose, it begins anew.
+    let calls = next.replace("month: {", "calls: {");
+    assert!(followed(&old, &bundle(&[("team", &calls)], "dropped: [team/month]\n")).is_empty());
+    // Lengths may change, as limits may.
+    let length =
+        |of: &str| bundle(&[("team", &cap(&format!("limit: 9 tokens, per: seat, window: first-use {of}")))], "");
+    assert!(followed(&length("5h"), &length("7d")).is_empty());
+}
+
+#[test]
+fn versions_that_share_their_counters_read_them_alike() {
+    let policy = |unit: &str| {
+        let plan =
+            |unit: &str| format!("{{tokens: {{caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime}}}}}}}}");
+        format!(
+            "farebox: 1\nbundle: {{name: b, version: 1}}\nidentity: [{{key: [x-api-key]}}]\nmodels: {{m: {{count: \
+             o200k_base}}}}\nplans:\n  p@1: {}\n  p@2: {}\nseats:\n  s: {{org: a, keys: [\"sha256:{:064x}\"]}}\n  \
+             t: {{org: a, keys: [\"sha256:{:064x}\"]}}\nassign: [{{when: {{seat: s}}, plan: p@1}}, {{otherwise: p@2}}]\n",
+            plan("tokens"),
+            plan(unit),
+            1,
+            2
+        )
+    };
+    assert!(compile(&policy("tokens"), "p").is_ok());
+    let said = compile(&policy("requests"), "p").unwrap_err();
+    assert_eq!(said.len(), 1);
+    assert_eq!(
+        said[0].message,
+        "the quota `c` of `p@2` is in `requests`, and was in `tokens` in `p@1`, whose counters it goes on with"
+    );
+}
+
+/// A plan in credits, which may be for these models only, and these lines of the catalogue.
+fn priced(plan: &str, tokens: &str, models: &str) -> Bundle {
+    let text = format!(
+        "farebox: 1\nbundle: {{name: b, version: 1}}\nidentity: [{{key: [x-api-key]}}]\nmodels:\n{models}\nplans:\n  \
+         {plan}: {{tokens: {{{tokens}funds: {{c: {{amount: 9 credits, per: seat, window: lifetime}}}}}}, \
+         security: {{models: [\"m*\"]}}}}\nseats:\n  s: {{org: acme, keys: [\"sha256:{:064x}\"]}}\n\
+         assign: [{{otherwise: {plan}}}]\n",
+        1
+    );
+    compile(&text, "p").unwrap_or_else(|faults| panic!("{text}{faults:?}"))
+}
+
+const SOLD: &str = "  m-1: {count: o200k_base, credits: {input: 1, output: 4}}\n  \
+                    \"m*\": {count: o200k_base, credits: {input: 2, output: 8}}\n  \
+                    x: {count: o200k_base, credits: {input: 1, output: 1}}\n";
+
+#[test]
+fn a_version_is_charged_by_the_prices_it_was_sold_at() {
+    let old = priced("p@1", "", SOLD);
+    let said = |models: &str| followed(&old, &priced("p@1", "", models));
+    assert_eq!(said(SOLD), Vec::<String>::new());
+    let raised = said(&SOLD.replace("input: 2", "input: 3"));
+    assert!(
+        raised.len() == 1 && raised[0].contains("`m*` costs something else, and the plan `p@1` was sold at that price"),
+        "{raised:?}"
+    );
+    assert_eq!(said(&SOLD.replace("output: 8}", "output: 8}, factor: [{factor: 2}]")).len(), 1);
+    // A line of its own for a name that had a price.
+    let own = said(&format!("{SOLD}  m-2: {{count: o200k_base, credits: {{input: 9, output: 9}}}}\n"));
+    assert!(own.len() == 1 && own[0].contains("`m-2` costs something else than `m*`, which was for it"), "{own:?}");
+    let nearer = SOLD.to_owned() + "  \"m-*\": {count: o200k_base, credits: {input: 9, output: 9}}\n";
+    assert_eq!(said(&nearer).len(), 1);
+    // One that goes, whose names fall to another price.
+    let gone = SOLD.replace("  m-1: {count: o200k_base, credits: {input: 1, output: 4}}\n", "");
+    assert_eq!(said(&gone).len(), 1);
+}
+
+#[test]
+fn what_a_version_cannot_come_to_and_what_is_no_price_may_change() {
+    let old = priced("p@1", "", SOLD);
+    let said = |models: &str| followed(&old, &priced("p@1", "", models));
+    for models in [
+        SOLD.replace("input: 1, output: 1", "input: 7, output: 7"),
+        SOLD.replace("o200k_base", "cl100k_base"),
+        SOLD.replace("output: 4}", "output: 4}, factor: 1"),
+        format!("{SOLD}  m-2: {{alias: \"m*\"}}\n  y: {{count: o200k_base, credits: {{input: 9, output: 9}}}}\n"),
+        SOLD.replace("\"m*\":", "\"{m,k}*\":"),
+        SOLD.replace("  x: {count: o200k_base, credits: {input: 1, output: 1}}\n", ""),
+    ] {
+        assert_eq!(said(&models), Vec::<String>::new(), "{models}");
+    }
+    let raised = SOLD.replace("input: 2", "input: 3");
+    // Without a version, or with open prices, the price list is followed.
+    assert!(followed(&priced("p", "", SOLD), &priced("p", "", &raised)).is_empty());
+    let open = |models: &str| priced("p@1", "prices: open, ", models);
+    assert!(followed(&open(SOLD), &open(&raised)).is_empty());
+    // What was sold without that does not get it afterwards.
+    assert_eq!(followed(&old, &open(SOLD)).len(), 1);
+    // When nobody has the version any more, prices move; and it does not come back at others.
+    let next = priced("p@2", "", &raised);
+    assert!(followed(&old, &next).is_empty());
+    let in_force = next.charter.in_place_of(&old.charter);
+    let both = |models: &str| priced("p@1", "", models).charter.follow(&in_force, "p");
+    assert!(both(&raised).iter().any(|fault| fault.message.contains("was sold at other prices")));
+    assert!(!both(SOLD).iter().any(|fault| fault.message.contains("was sold at other prices")));
+}

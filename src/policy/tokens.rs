@@ -75,7 +75,7 @@ pub(super) enum ReliefText {
 
 /// Reads the `tokens` section of a plan.
 pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanText, faults: &mut Faults) {
-    let known = ["funds", "empty", "caps", "hold", "prompts", "price", "round", "warn"];
+    let known = ["funds", "empty", "caps", "hold", "prompts", "price", "prices", "round", "warn"];
     let Some(fields) = Fields::of(node, what, &known, faults) else { return };
     for (key, role) in [("funds", Role::Fund), ("caps", Role::Cap)] {
         let Some(node) = fields.optional(key) else { continue };
@@ -115,6 +115,14 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
     if let Some(node) = fields.optional("price") {
         let words = [("requested", PriceOf::Requested), ("served", PriceOf::Served), ("dearer", PriceOf::Dearer)];
         plan.price_of = choice(node, &fields.path("price"), &words, faults).unwrap_or_default();
+    }
+    if let Some(node) = fields.optional("prices") {
+        let words = [("sealed", false), ("open", true)];
+        plan.open_prices = choice(node, &fields.path("prices"), &words, faults).unwrap_or(false);
+        if plan.version.is_none() {
+            let message = "the prices of a plan without a version are always open";
+            faults.add(fields.key_at("prices"), Code::Conflict, message, "remove it, or give the plan a version");
+        }
     }
     if let Some(node) = fields.optional("round") {
         plan.round = form(node, &fields.path("round"), faults, round).map_or(1, |round| round.value);

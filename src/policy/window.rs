@@ -184,6 +184,33 @@ impl WindowText {
         matches!(self, Self::Anniversary(..))
     }
 
+    /// What kind of window it is, in the zone that it is told in, without its length: by this its counters mean what they
+    /// say. Of another kind they would begin anew, or stand for something else.
+    pub(super) fn kind(&self, zone: &str) -> String {
+        let within = |own: &Option<String>| own.as_deref().unwrap_or(zone).to_owned();
+        match self {
+            Self::Calendar(CalendarPeriod::Week { starts }, own) => {
+                let day = WEEKDAYS.get(usize::from(*starts)).copied().unwrap_or("monday");
+                format!("calendar week from {day} in {}", within(own))
+            }
+            Self::Calendar(period, own) => {
+                let name = PERIODS.iter().find(|(_, known)| known == period).map_or("", |(name, _)| name);
+                format!("calendar {name} in {}", within(own))
+            }
+            Self::Anniversary(every, own) => {
+                let name = ANNIVERSARIES.iter().find(|(_, known)| known == every).map_or("", |(name, _)| name);
+                format!("anniversary {name} in {}", within(own))
+            }
+            Self::Term(MomentText::Day(_), _) => format!("term in {zone}"),
+            Self::Term(..) => "term".to_owned(),
+            Self::FirstUse(_) => "first-use".to_owned(),
+            Self::Sliding(_) => "sliding".to_owned(),
+            Self::Bucket(_) => "bucket".to_owned(),
+            Self::Lifetime => "lifetime".to_owned(),
+            Self::Concurrent => "concurrent".to_owned(),
+        }
+    }
+
     /// The window itself: in the file's `zone` unless it has its own, with a bucket's `burst` in micro-units, and
     /// counted from the subscription day.
     pub(super) fn window(&self, zone: &str, burst: u64, day: Option<Date>) -> Window {

@@ -107,6 +107,26 @@ def test_an_update_keeps_what_was_sold(tmp_path):
         assert until(fit, 20, "the new cap has its first grant") == 4
 
 
+def test_an_update_keeps_what_was_sold_at_its_price_and_in_its_measure(tmp_path):
+    """What stands outside of a version and decides what it charges does not move under it, and no counter changes its meaning."""
+
+    def sold(output=4, unit="credits", per="seat", label="team@1"):
+        plan = f"{{tokens: {{funds: {{month: {{amount: 1000 {unit}, per: {per}, window: calendar month}}}}}}}}"
+        models = f"demo-*: {{count: o200k_base, credits: {{input: 1, output: {output}}}}}"
+        return policy("priced", {label: plan}, {"ann": ("acme", label)}, models=models)
+
+    with Whole(tmp_path, sold(), dynamic=True) as one:
+        assert one.post("ann", chat("[[output=5]]", "demo-ann", max_tokens=SMALLEST)).status_code == 200
+        for other, said in (
+            (sold(output=8), "the plan `team@1` was sold at that price"),
+            (sold(unit="requests", label="team@2"), "is in `requests`, and was in `credits`"),
+            (sold(per="org", label="team@2"), "is per `org`, and was per `seat`"),
+        ):
+            assert one.envoy.update(other) == "rejected" and said in one.envoy.log(), said
+        # Nobody has the version any more that was sold at the old price.
+        assert one.envoy.update(sold(output=8, label="team@2")) == "applied"
+
+
 @pytest.mark.parametrize("envoys", [1, 2])
 def test_a_lowered_fund_is_not_passed_by_what_was_granted_before(tmp_path, envoys):
     """The ledger had granted each Envoy more than the whole fund has now."""
