@@ -65,12 +65,12 @@ fn moment(unix_ms: u64) -> Option<String> {
 }
 
 /// How full a quota is in percent, rounded down: what is used or held of all that the window has, wherever it was
-/// granted. Quotas that fill and drain by themselves have no such figure.
+/// granted. A bucket, which drains by itself, and what only counts what runs have no such figure.
 ///
 /// What was used here beyond what was granted here counts too, until the ledger grants it, although the ledger may have
 /// heard of it: so a percent may be told that much early, and none is missed.
 pub fn percent(quota: &PlanQuota, standing: &Standing) -> Option<u8> {
-    if matches!(quota.quota.window, Window::Bucket { .. } | Window::Sliding { .. } | Window::Concurrent) {
+    if matches!(quota.quota.window, Window::Bucket { .. } | Window::Concurrent) {
         return None;
     }
     // What went over from the last window is part of the whole.
@@ -94,8 +94,14 @@ pub fn reached(
         let Some((amount, stands)) = charged(&subject, quota).zip(standing(&subject, quota)) else { continue };
         // What it holds is replaced by what it used: what others hold is not used yet.
         let after = Standing { used: stands.used.saturating_add(amount), held: 0, ..stands };
-        let Some(percent) = percent(quota, &after) else { continue };
-        if let Some(highest) = bill.plan.warn.at.iter().rev().find(|at| **at <= percent) {
+        let highest = |standing: &Standing| {
+            let percent = percent(quota, standing)?;
+            bill.plan.warn.at.iter().rev().find(|at| **at <= percent)
+        };
+        // A sliding window is another one at every moment: what it stood at before this call was said before.
+        let sliding = matches!(quota.quota.window, Window::Sliding { .. });
+        let before = if sliding { highest(&Standing { held: 0, ..stands }) } else { None };
+        if let Some(highest) = highest(&after).filter(|highest| Some(*highest) > before) {
             let (quota, window) = (quota.ledger.clone(), stands.window);
             reached.push(Reached { subject, quota, window, percent: *highest });
         }
@@ -145,6 +151,8 @@ mod tests {
         assert_eq!(percent(&fund, &stands(100, 130, 0)), Some(100));
         let local = quota(Window::Lifetime, false);
         assert_eq!(percent(&local, &Standing { ledger_left: u64::MAX, ..stands(100, 79, 0) }), Some(79));
+        let sliding = quota(Window::Sliding { length_ms: 1 }, false);
+        assert_eq!(percent(&sliding, &Standing { ledger_left: u64::MAX, ..stands(100, 79, 0) }), Some(79));
         assert_eq!(percent(&quota(Window::Concurrent, false), &stands(1, 0, 0)), None);
     }
 

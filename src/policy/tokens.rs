@@ -107,9 +107,17 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
     }
     if let Some(node) = fields.optional("warn") {
         plan.warn = warn(node, &fields.path("warn"), faults).unwrap_or_default();
+        let fills = |quota: &QuotaText| {
+            let window = quota.terms.as_ref().map(|terms| &terms.window.value);
+            window.is_none_or(|window| !matches!(window, WindowText::Bucket(_) | WindowText::Concurrent))
+        };
         if plan.quotas.is_empty() && plan.packs.is_empty() {
             let help = "remove it, or define a fund or a cap";
             faults.add(fields.key_at("warn"), Code::Conflict, "there is no quota to warn of", help);
+        } else if !plan.warn.at.is_empty() && plan.packs.is_empty() && !plan.quotas.iter().any(fills) {
+            let message = "no quota of the plan reaches a percent: buckets drain and running calls end all the time";
+            let help = "remove `at`, or define a fund, or a cap with another window";
+            faults.add(fields.key_at("warn"), Code::Conflict, message, help);
         }
     }
     if let Some(node) = fields.optional("price") {
@@ -275,6 +283,10 @@ fn terms(fields: &Fields<'_>, key: &str, role: Role, levels: &[String], faults: 
             faults.add(rejected.at, Code::Conflict, message, "remove `rejected`, or `of`");
         }
         counts_rejected(rejected.at, unit, &window.value, shared, models.is_some(), faults);
+    }
+    if let Some(burst) = burst.as_ref().filter(|burst| burst.value == 0) {
+        let help = "state what a full bucket holds, or leave it out: then as much as it refills in its time";
+        faults.add(burst.at, Code::BadValue, "a bucket with a burst of nothing refuses every call", help);
     }
     if let Some(burst) = burst.as_ref().filter(|_| !matches!(window.value, WindowText::Bucket(_))) {
         faults.add(burst.at, Code::Conflict, "only a bucket has a burst", "remove it, or write `window: bucket …`");
