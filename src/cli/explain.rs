@@ -15,7 +15,8 @@ use crate::engine::bill::Bill;
 use crate::engine::overshoot::{self, Bound};
 use crate::policy;
 use crate::policy::bundle::{
-    Bundle, By, HoldSize, Model, OnUnknown, Pack, Plan, PlanQuota, Relief, Role, Seat, StreamHold, Voucher,
+    Bundle, By, HoldSize, Model, OnUnknown, Pack, Per, Plan, PlanQuota, Relief, Role, SESSIONS, Seat, StreamHold,
+    Voucher,
 };
 use crate::policy::price::{FactorLine, Rates};
 use crate::quota::{AnniversaryPeriod, CalendarPeriod, Window};
@@ -149,6 +150,13 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         if !steps.is_empty() {
             let _ = writeln!(said, "  when {who}: {}", steps.iter().map(relief).collect::<Vec<_>>().join(", then "));
         }
+    }
+    if plan.quotas.iter().any(|quota| quota.per == Per::Session) {
+        let _ = writeln!(
+            said,
+            "  the sessions of a seat share {SESSIONS} accounts, in which two may meet and so have one quota; calls without a \
+             session have one more"
+        );
     }
     if passed.is_empty() {
         said.push_str("  no quota can be passed\n");
@@ -382,6 +390,15 @@ mod tests {
             (exit, said.as_str()),
             (Exit::CouldNotRun, "error: the policy has no seat `nobody`; `seats` lists them\n")
         );
+    }
+
+    #[test]
+    fn what_sessions_share_is_said_where_a_quota_is_theirs() {
+        let policy = include_str!("../../examples/quickstart/policy.yaml");
+        let of_session =
+            policy.replacen("caps:\n", "caps:\n        run: {limit: 9 requests, per: session, window: lifetime}\n", 1);
+        let told = |policy: &str| plans(&policy::compile(policy, "p").unwrap()).matches("share 64 accounts").count();
+        assert_eq!((told(policy), told(&(of_session + "session: [x-session]\n"))), (0, 1));
     }
 
     #[test]

@@ -270,10 +270,11 @@ pub fn held_amount(levels: &[HeldLevel], subject: &str, quota: QuotaId) -> Optio
     amounts.reduce(u64::saturating_add)
 }
 
-/// Which of its seat's session accounts a session key falls to. Without one it is the first, which all such calls share.
+/// Which of its seat's session accounts a session key falls to: one of [`SESSIONS`]. Calls without one have account 0 to
+/// themselves.
 pub fn session_account(key: Option<&[u8]>) -> u8 {
     use sha2::{Digest, Sha256};
     let Some(key) = key.filter(|key| !key.is_empty()) else { return 0 };
     let first = Sha256::digest(key).first().copied().unwrap_or(0);
-    first % SESSIONS
+    (first % SESSIONS).saturating_add(1)
 }

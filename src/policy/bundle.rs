@@ -363,13 +363,14 @@ pub enum Role {
 /// Whose account a quota is in. The order is the order in which accounts are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Per {
-    /// A session's: one of [`SESSIONS`] accounts of the seat, so that a session key can tighten and never widen.
+    /// A session's: one of [`SESSIONS`] accounts of the seat, or, of a call without session, one more. Two sessions may
+    /// share an account, and so its quota: a session key, which nobody vouches for, can tighten and never widen.
     Session,
     /// A level's, by its place in [`Seat::subjects`]: 0 is the seat itself.
     Level(u8),
 }
 
-/// How many accounts the sessions of a seat share.
+/// How many accounts the sessions of a seat share: shared data forgets no key, so each session cannot have its own.
 pub const SESSIONS: u8 = 64;
 
 /// How exchanges of a plan are held and charged.

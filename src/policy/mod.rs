@@ -31,7 +31,11 @@
 //!   - {header: x-user, seat: "*", from: [10.0.0.5]}   # optional: a header in which a proxy in front names the seat. It is
 //!                                      # believed on connections from there, by the address of the connection itself, and
 //!                                      # goes no further; what comes from elsewhere, or twice, is `unreadable`
-//! session: [x-claude-code-session-id]  # optional: headers that group calls; only a quota `per: session` reads them
+//! session: [x-claude-code-session-id]  # optional: headers that group calls, the first that is there. Quotas `per: session`,
+//!                                      # `repeats` and guesses at what a cache holds go by it. Nobody vouches for it, and
+//!                                      # there is no end of sessions: those of a seat share 64 accounts, and calls without
+//!                                      # one have an account of their own. So a quota may be full a little early, when two
+//!                                      # sessions meet in one account; and a seat has it 65 times at most
 //! balance: /v1/farebox/balance         # optional: where a `GET` with a key is told how the quotas of that key stand
 //! network: {trusted_proxies: 0}        # optional, 0 to 16: proxies in front that append to x-forwarded-for
 //! models:                              # exact name, else the longest glob, else refused; case counts
