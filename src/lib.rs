@@ -77,6 +77,15 @@
 //!   begin another while one is unfinished.
 //! - **An update is held against the policy in force** ([`policy::succession`]), by every VM and before a worker has seen
 //!   it: what was sold under a version stays, and counters change their name only on purpose.
+//! - **What was sold under a version is charged as it was sold.** Its own text is sealed, and so are the lines of the price
+//!   list that it can come to, unless it says `prices: open`; a quota keeps its unit, level and kind of window as long as it
+//!   keeps its counters.
+//! - **A prompt is told by the call, not by a session and a pause.** A call that goes on with the results of tools begins
+//!   none: that needs no memory, and is the same on every Envoy. To count the calls of one session within some minutes once
+//!   could not be held exactly. Nobody vouches for a session's name, so that whoever sends always the same would pay one
+//!   prompt for any number of calls; shared data forgets nothing, so that sessions share accounts, and two in one would be
+//!   one; and what another Envoy saw a second ago no Envoy knows. What a vendor takes a prompt for on the average can be
+//!   said: `prompts: {continued: 0.07 prompts}`.
 //! - **What a call asks nothing of, it passes**, whatever debt that quota has. Bounds that are not zero are printed by
 //!   `farebox explain`, from [`engine::overshoot`]: they hold in each window, and over all windows once.
 //! - **What is owed is what was charged, not what is held.** A call that runs as its window ends adds to what the windows
