@@ -39,6 +39,7 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     }
     regions::check(document, faults);
     prices_stated(document, faults);
+    factors_apply(document, faults);
     one_currency(document, faults);
     funding::check(document, &assigned, faults);
     succession::check(document, faults);
@@ -212,6 +213,24 @@ fn prices_stated(document: &Document, faults: &mut Faults) {
             let help = "price a model, or state the quota in tokens or requests";
             faults.add(plan.name.at, Code::Conflict, message, help);
         }
+    }
+}
+
+/// A factor weighs what is priced, and what is counted in weighted units.
+fn factors_apply(document: &Document, faults: &mut Faults) {
+    let terms = || document.plans.iter().flat_map(|plan| &plan.quotas).filter_map(|quota| quota.terms.as_ref());
+    let packs = document.plans.iter().flat_map(|plan| &plan.packs).map(|packs| packs.unit);
+    if terms().map(|terms| terms.unit).chain(packs).any(Unit::is_weighted) {
+        return;
+    }
+    let unpriced = |row: &&ModelText| row.credits == Priced::NotStated && row.money == Priced::NotStated;
+    for row in document.models.iter().filter(|row| !row.factor.is_empty()).filter(unpriced) {
+        let message = format!(
+            "the factor of {} takes no effect: the model has no price, and no quota counts what is weighted",
+            shown(&row.pattern.value)
+        );
+        let help = "remove it, price the model, or state a quota in `weighted requests`, `weighted prompts` or `weighted tokens`";
+        faults.add(row.pattern.at, Code::Unused, message, help);
     }
 }
 

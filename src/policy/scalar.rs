@@ -11,6 +11,9 @@ type Parsed<T> = Result<T, Complaint>;
 /// The largest amount, in whole units: a trillion. Sums of many stay far from the end of `u64`.
 const LARGEST_AMOUNT: u64 = 1_000_000_000_000;
 
+/// The largest price, in micro-units for a million of a thing.
+const LARGEST_RATE: u64 = MICRO * MICRO * 100_000;
+
 const AMOUNT_HELP: &str =
     "write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`";
 
@@ -60,11 +63,14 @@ fn scaled(written: &str) -> Parsed<u64> {
         (_, Some(number)) => (number, 1_000_000_000),
         _ => (written, 1),
     };
-    let micro = decimal(number, 6, factor).map_err(|fault| fault.about("amount", written, amount_help(written)))?;
-    match micro <= LARGEST_AMOUNT * MICRO {
-        true => Ok(micro),
-        false => Err(Fault::TooLarge.about("amount", written, AMOUNT_HELP.to_owned())),
-    }
+    let in_range = |micro: u64| if micro <= LARGEST_AMOUNT * MICRO { Ok(micro) } else { Err(Fault::TooLarge) };
+    decimal(number, 6, factor).and_then(in_range).map_err(|fault| {
+        let help = match fault {
+            Fault::TooLarge => format!("the largest is `{}b`", LARGEST_AMOUNT / 1_000_000_000),
+            _ => amount_help(written),
+        };
+        fault.about("amount", written, help)
+    })
 }
 
 fn amount_help(written: &str) -> String {
@@ -97,11 +103,14 @@ pub(super) fn price(written: &str, per: PricedPer) -> Parsed<u64> {
         PricedPer::Million => (6, "2.5"),
     };
     let help = format!("write a plain number with up to {places} places, for example `{example}`");
-    let rate = decimal(written, places, 1).map_err(|fault| fault.about("price", written, help.clone()))?;
-    match rate <= MICRO * MICRO * 100_000 {
-        true => Ok(rate),
-        false => Err(Fault::TooLarge.about("price", written, help)),
-    }
+    let in_range = |rate: u64| if rate <= LARGEST_RATE { Ok(rate) } else { Err(Fault::TooLarge) };
+    decimal(written, places, 1).and_then(in_range).map_err(|fault| {
+        let help = match fault {
+            Fault::TooLarge => format!("the largest is `{}`", LARGEST_RATE / 10_u64.pow(places)),
+            _ => help,
+        };
+        fault.about("price", written, help)
+    })
 }
 
 /// `14:00-18:00`: minutes of the day. The end may be 24:00, and may lie before the beginning.
@@ -271,7 +280,7 @@ mod tests {
         insta::assert_snapshot!(said(amount("20000 toknes")), @"unknown-unit: unknown unit `toknes`; did you mean `tokens`?");
         insta::assert_snapshot!(said(amount("0.5 tokens")), @"bad-value: `0.5` is no whole number of tokens; only credits, money, prompts and what is weighted may have a fraction");
         insta::assert_snapshot!(said(amount("0.0000001 credits")), @"bad-value: the amount `0.0000001` has more than 6 places; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
-        insta::assert_snapshot!(said(amount("99999b tokens")), @"bad-value: the amount `99999b` is too large; write a plain number and a unit, for example `20000 tokens`, `1.5m output tokens` or `0.7 credits`");
+        insta::assert_snapshot!(said(amount("99999b tokens")), @"bad-value: the amount `99999b` is too large; the largest is `1000b`");
     }
 
     #[test]
