@@ -51,6 +51,30 @@ fn a_case_that_fails_says_what_was_expected_and_seen() {
     ");
 }
 
+/// A policy may let calls wait for minutes, and a call that never ends is one case's fault, not that of all.
+#[test]
+fn a_case_that_takes_long_or_never_ends_leaves_the_others_be() {
+    let before = "before: [{at: '2026-11-25T10:00:00Z', call: {api: openai chat, model: gpt-x, input: 9}}, \
+                  {at: '2026-11-25T10:00:01Z', call: {api: openai chat, model: gpt-x, input: 9}}], at: '2026-11-25T10:58:30Z'";
+    let call = "as: {key: key-ann}, call: {api: openai chat, model: gpt-x, input: 9, stream: true}";
+    let waits = format!("{{name: waits, {before}, {call}, expect: {{decision: allow}}}}");
+    let endless =
+        format!("{{name: endless, {call}, answer: {{ends: silent after 2 tokens}}, expect: {{decision: allow}}}}");
+    let path = written("endless", &format!("tests:\n  - {waits}\n  - {endless}\n  - {GOOD}\n"));
+    let waiting = fs::read_to_string(&path).unwrap().replace("first-use 1h}", "first-use 1h, full: [wait 2m]}");
+    fs::write(&path, waiting).unwrap();
+    let (exit, out, err) = run(&path, &[]);
+    assert_eq!((exit, err.as_str()), (Exit::TestFailed, ""));
+    let out = out.replace(&path.display().to_string(), "policy.yaml");
+    insta::assert_snapshot!(out, @"
+    ok      waits
+    FAILED  endless (policy.yaml:10)
+            call 1: expected an end, saw none within 15 min
+    ok      good
+    2 passed, 1 failed, 0 skipped
+    ");
+}
+
 #[test]
 fn programs_get_an_object_a_line() {
     let path = written("json", &format!("tests:\n  - {GOOD}\n  - {BAD}\n"));

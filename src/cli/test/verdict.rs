@@ -80,6 +80,16 @@ impl Observed {
         };
         Self { spoiled: Some(spoiled), ..Self::default() }
     }
+
+    /// A case of which the call at this place did not end within so long.
+    pub fn endless(place: usize, within_ms: u64) -> Self {
+        let endless = Mismatch {
+            what: format!("call {}", place.saturating_add(1)),
+            expected: "an end".to_owned(),
+            seen: format!("none within {} min", within_ms / 60_000),
+        };
+        Self { spoiled: Some(endless), ..Self::default() }
+    }
 }
 
 /// What the records of a call say, besides what was charged.
