@@ -12,7 +12,7 @@ FAREBOX = os.environ.get("FAREBOX", str(TARGET / "debug/farebox"))
 QUICKSTART = ROOT / "examples/quickstart/policy.yaml"
 POLICIES = [*sorted((ROOT / "tests/cases").glob("*.yaml")), *sorted((ROOT / "examples").glob("**/policy.yaml"))]
 # How many cases no Envoy can carry out: a caller has no key, what is used beforehand is kept in Envoy, ...
-SKIPPED = {"alone": 6, "caps": 3, "endings": 2, "rejected": 1, "sliding": 1, "windows": 2}
+SKIPPED = {"alone": 6, "caps": 3, "endings": 2, "rejected": 1, "sliding": 1, "windows": 2, "zhipu-glm-coding-plan": 6}
 
 
 def name(policy):
