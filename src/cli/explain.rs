@@ -137,7 +137,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         let cells = [role.as_str(), &quota.name, &amount, &format!("per {whose}"), &window(&quota.quota.window), scope];
         lines.push(cells.map(str::to_owned).to_vec());
         let ways = passing(bundle, plan, quota);
-        owed |= !ways.is_empty() && overshoot::is_owed(quota);
+        owed |= !ways.is_empty() && quota.begins_anew();
         passed.extend(ways);
     }
     let mut said = columns(&lines, 2, ALL);
@@ -214,7 +214,7 @@ fn relief(relief: &Relief) -> String {
             format!("throttle to {limit} {unit} in {}", span(period_ms))
         }
         Relief::Downgrade(model) => format!("downgrade to {model}"),
-        Relief::Overage(micro) => format!("overage of {}", Amount::from(*micro)),
+        Relief::Overage(micro, unit) => format!("overage of {} {}", Amount::from(*micro), unit.words()),
         Relief::Observe => "observe".to_owned(),
         Relief::NextFund => "next fund".to_owned(),
     }

@@ -11,7 +11,7 @@ mod ample;
 mod relief;
 mod short;
 
-use crate::engine::bill::{self, Bill, Size};
+use crate::engine::bill::{self, Bill, Borne, Size};
 use crate::now::Now;
 use crate::policy::bundle::{PlanQuota, Relief, Role};
 use crate::policy::price::Price;
@@ -52,7 +52,9 @@ pub struct Fit {
     pub output: u64,
     /// What to hold.
     pub levels: Vec<Level>,
-    /// What the policy let pass on the way.
+    /// Of what is held of funds, what none of them has.
+    pub borne: Option<Borne>,
+    /// What the policy let pass, as far as it took effect.
     pub passed: Vec<Passed>,
 }
 
@@ -116,7 +118,7 @@ pub struct Want {
 pub struct Patience {
     /// Until when a quota's wait lasts, by the quota, the step and the monotonic clock.
     waits: Vec<(QuotaId, usize, u64)>,
-    /// What was passed already.
+    /// What took effect already: waits, and other models.
     pub passed: Vec<Passed>,
     /// The models that the call was sent to.
     pub models: Vec<String>,
@@ -167,15 +169,20 @@ pub fn weigh(
         }
         let Some(block) = blocked else { break };
         if moment.observe {
-            scale.let_see(&block, patience);
+            scale.let_see(&block);
+            continue;
+        }
+        if scale.withdraw_throttle(&block) {
             continue;
         }
         match scale.next_relief(&block) {
             None | Some((_, Relief::Deny)) => return scale.short(&block),
-            Some((_, Relief::Observe)) => scale.let_pass(&block, u64::MAX, How::Observed, patience),
-            Some((_, Relief::Overage(most))) => scale.let_pass(&block, *most, How::Overage, patience),
+            Some((_, Relief::Observe)) => drop(scale.let_pass(&block, None, How::Observed)),
+            Some((_, Relief::Overage(most, unit))) => {
+                drop(scale.let_pass(&block, Some((*most, *unit)), How::Overage));
+            }
             Some((_, Relief::NextFund)) => scale.skip_fund(&block),
-            Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, patience, standing),
+            Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, standing),
             Some((step, Relief::Wait(ms))) => {
                 if let Some(wake_ms) = scale.wait(&block, (step, *ms), moment.now, patience) {
                     return Verdict::Waits { wake_ms };
@@ -214,11 +221,32 @@ const NOWHERE: usize = usize::MAX;
 
 /// A relief that lets a call go on at its pace.
 struct Throttle {
-    /// The quota whose relief it is, by its place.
+    /// Whose relief it is, by the list of reliefs that it stands in.
     of: usize,
     /// What the call takes from, and how that stands.
     bucket: PlanQuota,
     stands: Option<Standing>,
+    lifted: Lifted,
+}
+
+/// What a relief changed that lets a call pass, as it was before.
+#[derive(Default)]
+struct Lifted {
+    /// How far quotas could be passed, by their places.
+    over: Vec<(usize, u64)>,
+    /// Funds that did not pay.
+    skipped: Vec<(usize, usize)>,
+}
+
+/// A relief that lets a call pass.
+struct Let {
+    how: How,
+    /// The list of reliefs that it stands in.
+    of: usize,
+    /// The quota that was in the way, by its place.
+    at: usize,
+    /// The one that is passed.
+    by: usize,
 }
 
 impl Throttle {
@@ -245,6 +273,10 @@ struct Scale<'a, 'b> {
     skipped: Vec<(usize, usize)>,
     /// What slows the call down.
     throttles: Vec<Throttle>,
+    /// What would have, and has no room itself.
+    withdrawn: Vec<Throttle>,
+    /// What lets the call pass.
+    lets: Vec<Let>,
     /// Reliefs used up: of each quota, and last of the funds together.
     used_up: Vec<usize>,
 }
@@ -271,6 +303,8 @@ impl<'a, 'b> Scale<'a, 'b> {
             over: vec![0; bill.quotas.len()],
             skipped: Vec::new(),
             throttles: Vec::new(),
+            withdrawn: Vec::new(),
+            lets: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
         }
     }
@@ -282,6 +316,11 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     fn over(&self, at: usize) -> u64 {
         self.over.get(at).copied().unwrap_or(0)
+    }
+
+    /// Micro-units that quota `at` has now.
+    fn has(&self, at: usize) -> u64 {
+        self.stands.get(at).and_then(|stands| *stands).map_or(0, |stands| stands.free())
     }
 
     /// Micro-units that quota `at` can give now.
@@ -539,38 +578,69 @@ impl<'a, 'b> Scale<'a, 'b> {
         let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
         // What nothing is known of cannot be held, whatever may pass it.
         let over = |at: usize| if self.observe { u64::MAX } else { self.over(at) };
+        let share = |at: usize| shares.iter().find(|(of, _)| *of == at).map(|(_, share)| *share);
         let mut levels = self.bill.levels(|at, quota| match quota.role {
             _ if !self.is_known(at) => None,
             Role::Cap => caps.contains(&at).then(|| (self.asked(quota, output), over(at))),
-            Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, over(at))),
+            Role::Fund => share(at).map(|share| (share, over(at))),
         });
         self.add_throttles(output, &mut levels);
+        let beyond = |at: usize| share(at).map_or(0, |share| share.saturating_sub(self.has(at)));
+        let borne = self
+            .bill
+            .quotas
+            .iter()
+            .enumerate()
+            .find_map(|(at, quota)| (beyond(at) > 0).then(|| Borne { by: quota.quota.id, amount: beyond(at) }));
         let mut passed = patience.clone();
+        for one in &self.lets {
+            let took_effect = match self.bill.quotas.get(one.by).map(|quota| quota.role) {
+                Some(Role::Cap) if !caps.contains(&one.by) => false,
+                Some(Role::Cap) if one.how == How::Overage => self.over(one.by) < u64::MAX,
+                Some(Role::Fund) if one.how == How::Overage => self.over(one.by) < u64::MAX && beyond(one.by) > 0,
+                _ => true,
+            };
+            if took_effect {
+                note(&mut passed, one.how, self.bill.quotas.get(one.at).copied());
+            }
+        }
         for (_, cap) in &self.skipped {
             note(&mut passed, How::NextFund, self.bill.quotas.get(*cap).copied());
         }
-        Fit { output, levels, passed: passed.passed }
+        Fit { output, levels, borne, passed: passed.passed }
     }
 
     fn is_known(&self, at: usize) -> bool {
         self.stands.get(at).is_some_and(Option::is_some)
     }
 
-    /// How much each of the funds gives: the first what it has, and so on; what is left over is the last one's.
+    /// How much each of the funds gives: the first what it has, and so on; what none of them has is borne by the one that
+    /// may be passed.
     fn shares(&self, segment: &[usize], output: u64) -> Vec<(usize, u64)> {
         let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { return Vec::new() };
         let mut rest = self.asked(first, output);
-        let mut shares = Vec::with_capacity(segment.len());
-        let last = segment.iter().rfind(|at| self.is_known(**at)).filter(|_| self.observe);
+        let mut shares: Vec<(usize, u64)> = Vec::with_capacity(segment.len());
         for at in segment {
-            let share = if last == Some(at) { rest } else { rest.min(self.free(*at)) };
+            let share = rest.min(self.has(*at));
             // A call that costs nothing is still booked on the first.
             if share > 0 || shares.is_empty() && rest == 0 {
                 shares.push((*at, share));
             }
             rest = rest.saturating_sub(share);
             if rest == 0 {
-                break;
+                return shares;
+            }
+        }
+        let known: Vec<usize> = segment.iter().copied().filter(|at| self.is_known(*at)).collect();
+        let bears = self.bill.bearer(&known, None).filter(|_| self.observe);
+        for at in segment.iter().rev() {
+            let over = if bears == Some(*at) { rest } else { self.free(*at).saturating_sub(self.has(*at)) };
+            let share = rest.min(over);
+            rest = rest.saturating_sub(share);
+            match shares.iter_mut().find(|(of, _)| of == at) {
+                Some((_, known)) => *known = known.saturating_add(share),
+                None if share > 0 => shares.push((*at, share)),
+                None => {}
             }
         }
         shares

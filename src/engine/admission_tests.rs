@@ -1,7 +1,7 @@
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Fit, How, Moment, Patience, Verdict, weigh};
-use crate::engine::bill::{Bill, Size, most};
+use crate::engine::bill::{Bill, Borne, Size, most};
 use crate::engine::expectation::Expected;
 use crate::meter::usage::Usage;
 use crate::now::Now;
@@ -274,7 +274,7 @@ fn what_a_split_call_used_is_taken_in_the_same_order_and_the_excess_from_the_las
     let held = vec![HeldLevel::holding("seat/alice", held)];
     let used = |tokens| {
         let usage = Usage { input: tokens, ..Usage::default() };
-        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held);
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, None);
         levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
     };
     assert_eq!(used(120), [120, 0]);
@@ -308,7 +308,7 @@ fn relieved(reliefs: Vec<Relief>) -> Plan {
 
 #[test]
 fn overage_goes_beyond_the_limit_up_to_its_bound_and_no_further() {
-    let plan = relieved(vec![Relief::Overage(100 * MICRO)]);
+    let plan = relieved(vec![Relief::Overage(100 * MICRO, Unit::Tokens)]);
     let weighed = |used| verdict(&plan, &size(50, 50), false, stands(1_000, used, 0, u64::MAX));
     let Verdict::Fits(fit) = weighed(1_000) else { panic!() };
     assert_eq!(held(&fit)[0].1, 100);
@@ -359,17 +359,16 @@ fn nobody_waits_for_what_comes_too_late() {
     assert!(matches!(weighed(6_000), Verdict::Short { .. }));
 }
 
+/// One request a minute.
+fn throttle() -> Relief {
+    let bucket = quota("cap.throttle", Unit::Requests, SEAT, 1, false);
+    let window = Window::Bucket { period_ms: 60_000, burst: MICRO };
+    Relief::Throttle(Box::new(PlanQuota { quota: Quota { window, ..bucket.quota.clone() }, ..bucket }))
+}
+
 #[test]
 fn a_throttled_call_takes_from_a_bucket_of_its_own() {
-    let bucket = PlanQuota {
-        quota: Quota {
-            window: Window::Bucket { period_ms: 60_000, burst: MICRO },
-            limit: MICRO,
-            ..quota("cap.throttle", Unit::Requests, SEAT, 1, false).quota
-        },
-        ..quota("cap.throttle", Unit::Requests, SEAT, 1, false)
-    };
-    let plan = relieved(vec![Relief::Throttle(Box::new(bucket))]);
+    let plan = relieved(vec![throttle()]);
     let weighed = |taken| {
         Weighing::of(&plan, size(50, 50)).with(|quota| {
             Some(if quota.name == "cap" { stands(1_000, 1_000, 0, u64::MAX) } else { stands(1, taken, 0, u64::MAX) })
@@ -378,6 +377,138 @@ fn a_throttled_call_takes_from_a_bucket_of_its_own() {
     let Verdict::Fits(fit) = weighed(0) else { panic!() };
     assert_eq!((amounts(&fit), fit.passed[0].how), (vec![100, 1], How::Throttled));
     assert!(matches!(weighed(1), Verdict::Short { short: Short::Busy { .. }, .. }));
+}
+
+/// How a call ends whose quota is full, and its throttle's bucket too: an answer of its own for each step behind that.
+#[test]
+fn beyond_the_pace_of_a_throttle_the_next_step_is_tried() {
+    for funds in [false, true] {
+        let weighed = |steps: Vec<Relief>| {
+            let steps = [vec![throttle()], steps].concat();
+            let plan = match funds {
+                true => Plan { empty: steps, ..plan(vec![fund("cap", Unit::Tokens, 1_000)]) },
+                false => relieved(steps),
+            };
+            let mut weighing = Weighing::of(&plan, size(50, 50));
+            let verdict = weighing.with(|quota| {
+                let full = Standing { resets_ms: 90_000, ..stands(1_000, 1_000, 0, u64::MAX) };
+                Some(if quota.name == "cap" { full } else { stands(1, 1, 0, u64::MAX) })
+            });
+            match verdict {
+                Verdict::Fits(fit) => format!("{:?}", fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>()),
+                Verdict::Short { short: Short::Busy { quota, retry_ms, .. }, .. } => {
+                    assert_eq!(quota, QuotaId::of("team", "cap.throttle"), "the throttle says when to come again");
+                    format!("denied for {retry_ms:?}")
+                }
+                Verdict::Waits { wake_ms } => format!("waits {wake_ms}"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(weighed(vec![]), "denied for Some(60000)");
+        assert_eq!(weighed(vec![Relief::Deny]), "denied for Some(60000)");
+        assert_eq!(weighed(vec![Relief::Downgrade("small".into())]), r#"Downgrade("small")"#);
+        assert_eq!(weighed(vec![Relief::Overage(100 * MICRO, Unit::Tokens)]), "[Overage]");
+        assert_eq!(weighed(vec![Relief::Overage(10 * MICRO, Unit::Tokens), Relief::Observe]), "[Observed]");
+        assert_eq!(weighed(vec![Relief::Observe]), "[Observed]");
+        // For the bucket, or for the window, whichever is first.
+        assert_eq!(weighed(vec![Relief::Wait(70_000)]), "waits 60000");
+        assert_eq!(weighed(vec![Relief::Wait(50_000), Relief::Observe]), "[Observed]");
+    }
+}
+
+#[test]
+fn after_the_wait_behind_a_throttle_the_throttle_lets_the_call_through() {
+    let plan = relieved(vec![throttle(), Relief::Wait(70_000), Relief::Deny]);
+    let mut weighing = Weighing::of(&plan, size(50, 50));
+    let taken = |taken| {
+        move |quota: &PlanQuota| {
+            Some(if quota.name == "cap" { stands(1_000, 1_000, 0, u64::MAX) } else { stands(1, taken, 0, u64::MAX) })
+        }
+    };
+    assert_eq!(weighing.with(taken(1)), Verdict::Waits { wake_ms: 100 }, "the window ends sooner");
+    weighing.now_ms = 60_000;
+    let Verdict::Fits(fit) = weighing.with(taken(0)) else { panic!() };
+    assert_eq!(fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>(), [How::Waited, How::Throttled]);
+    // Another call was faster, and the time is up.
+    weighing.now_ms = 70_000;
+    assert!(matches!(weighing.with(taken(1)), Verdict::Short { .. }));
+}
+
+/// What each fund holds of a call of 100 tokens, and what of it is borne; or who is short.
+fn borne(plan: &Plan, has: &[u64]) -> String {
+    let verdict = Weighing::of(plan, size(50, 50)).with(|quota| {
+        let at = plan.quotas.iter().position(|one| one.name == quota.name).unwrap();
+        Some(stands(1_000, 1_000 - has[at], 0, u64::MAX))
+    });
+    match verdict {
+        Verdict::Fits(fit) => {
+            let passed: Vec<_> = fit.passed.iter().map(|passed| passed.how.name()).collect();
+            format!("{:?} {:?} {passed:?}", amounts(&fit), fit.borne.map(|borne| borne.amount / MICRO))
+        }
+        Verdict::Short { .. } => "short".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_no_fund_has_is_borne_by_the_last_that_begins_anew_in_the_unit_of_the_overage() {
+    let lasting = |name: &str, unit| {
+        let fund = fund(name, unit, 1_000);
+        PlanQuota { quota: Quota { window: Window::Lifetime, ..fund.quota }, ..fund }
+    };
+    let empty = |unit| vec![Relief::Overage(80 * MICRO, unit), Relief::Deny];
+    let month = || fund("month", Unit::Tokens, 1_000);
+    let packed = Plan { empty: empty(Unit::Tokens), ..plan(vec![month(), lasting("pack", Unit::Tokens)]) };
+    // First all that there is, and then the debt.
+    assert_eq!(borne(&packed, &[0, 30]), r#"[70, 30] Some(70) ["overage"]"#);
+    assert_eq!(borne(&packed, &[20, 30]), r#"[70, 30] Some(50) ["overage"]"#);
+    assert_eq!(borne(&packed, &[20, 80]), r#"[20, 80] None []"#);
+    assert_eq!(borne(&packed, &[0, 0]), r#"[80] Some(80) ["overage"]"#, "no further");
+    // Neither another unit nor what never begins anew bears it.
+    let mixed = |unit| Plan { empty: empty(unit), ..plan(vec![month(), fund("calls", Unit::Requests, 1_000)]) };
+    assert_eq!(borne(&mixed(Unit::Tokens), &[0, 0]), r#"[80] Some(80) ["overage"]"#);
+    assert_eq!(borne(&mixed(Unit::Requests), &[0, 0]), r#"[1] Some(1) ["overage"]"#);
+    assert_eq!(borne(&mixed(Unit::Credits), &[0, 0]), "short");
+    let packs = Plan { empty: empty(Unit::Tokens), ..plan(vec![lasting("pack", Unit::Tokens)]) };
+    assert_eq!(borne(&packs, &[0]), "short");
+    // What is only seen is charged all the same.
+    let seen = Plan { empty: vec![Relief::Observe], ..packed.clone() };
+    assert_eq!(borne(&seen, &[0, 30]), r#"[70, 30] Some(70) ["observed"]"#);
+}
+
+#[test]
+fn a_call_with_an_overage_that_came_to_less_leaves_no_debt() {
+    let plan = plan(vec![fund("month", Unit::Tokens, 1_000), fund("pack", Unit::Tokens, 1_000)]);
+    let seat = seat();
+    let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+    let held = [70, 30].into_iter().zip(&plan.quotas).map(|(amount, quota)| (quota.quota.clone(), amount * MICRO));
+    let held = vec![HeldLevel::holding("seat/alice", held)];
+    let borne = Borne { by: plan.quotas[0].quota.id, amount: 50 * MICRO };
+    let used = |tokens| {
+        let usage = Usage { input: tokens, ..Usage::default() };
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, Some(borne));
+        levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
+    };
+    assert_eq!([10, 40, 60, 100, 130].map(used), [[10, 0], [20, 20], [30, 30], [70, 30], [100, 30]].map(Vec::from));
+}
+
+#[test]
+fn an_overage_that_did_not_bear_the_call_is_not_told() {
+    let sub = fund("sub", Unit::Requests, 100);
+    let cap = PlanQuota {
+        of: Some(sub.quota.id),
+        full: vec![Relief::Overage(MICRO, Unit::Requests), Relief::NextFund],
+        ..quota("short", Unit::Requests, SEAT, 10, false)
+    };
+    let plan = plan(vec![sub, fund("pool", Unit::Tokens, 1_000), cap]);
+    let told = |calls| {
+        let verdict = Weighing::of(&plan, size(50, 50)).with(|quota| {
+            Some(if quota.name == "short" { stands(10, calls, 0, u64::MAX) } else { stands(1_000, 0, 0, u64::MAX) })
+        });
+        let Verdict::Fits(fit) = verdict else { panic!("{verdict:?}") };
+        fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>()
+    };
+    assert_eq!([9, 10, 11].map(told), [vec![], vec![How::Overage], vec![How::NextFund]]);
 }
 
 #[test]
@@ -459,7 +590,7 @@ proptest! {
         let seat = seat();
         let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
         let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 1)])];
-        let used = bill.used(&consumed, &PRICE, &held);
+        let used = bill.used(&consumed, &PRICE, &held, None);
         prop_assert_eq!(used[0].lines[0].amount, unit.amount(&consumed, &PRICE));
     }
 
@@ -486,7 +617,7 @@ proptest! {
 
 #[test]
 fn a_plan_whose_funds_do_not_take_the_call_does_not_give_it_away() {
-    let empty = vec![Relief::Overage(MICRO), Relief::Downgrade("small".into())];
+    let empty = vec![Relief::Overage(MICRO, Unit::Tokens), Relief::Downgrade("small".into())];
     let plan = Plan { empty, ..plan(vec![fund("of another model", Unit::Tokens, 1_000)]) };
     let seat = seat();
     let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: Vec::new() };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::admission::{How, Passed};
 use crate::engine::audit::Trail;
-use crate::engine::bill::{Bill, Size};
+use crate::engine::bill::{Bill, Borne, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
@@ -67,6 +67,8 @@ pub(super) struct Open {
     slices: Option<Slices>,
     /// How far the policy lets quotas be passed.
     over: BTreeMap<QuotaId, u64>,
+    /// What is held of a fund beyond what it has.
+    borne: Option<Borne>,
     admitted_ms: u64,
     /// When it came: packs that were good then pay, at the price of then.
     came_ms: u64,
@@ -192,6 +194,7 @@ impl Open {
             // Where nothing is enforced, nothing is cut.
             slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce),
             over: BTreeMap::new(),
+            borne: None,
             admitted_ms: now.wall_ms,
             came_ms: *came_ms,
             began_ms: now.mono_ms,
@@ -214,11 +217,18 @@ impl Open {
     }
 
     /// Makes of what all of the call would hold what is held at first. Answers the size of that.
-    pub(super) fn first_hold(&mut self, bill: &Bill<'_>, size: &Size, levels: &mut [Level]) -> Size {
+    pub(super) fn first_hold(
+        &mut self,
+        bill: &Bill<'_>,
+        size: &Size,
+        levels: &mut [Level],
+        borne: Option<Borne>,
+    ) -> Size {
+        self.borne = borne;
         let Some(slices) = self.slices else { return *size };
         let lines = levels.iter().flat_map(|level| &level.lines);
         self.over = lines.filter(|line| line.over > 0).map(|line| (line.quota.id, line.over)).collect();
-        slices::shrink(bill, &self.price, size, &slices, levels);
+        self.borne = slices::shrink(bill, &self.price, size, &slices, levels, borne);
         slices.size(size)
     }
 

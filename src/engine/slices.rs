@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::admission::Want;
-use crate::engine::bill::{self, Bill, Size, held_amount};
+use crate::engine::bill::{self, Bill, Borne, Size, held_amount};
 use crate::meter::call::Call;
 use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
@@ -71,8 +71,9 @@ impl Slices {
 /// Whether the accounts can pay for more of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// They can: the hold then covers `held` output tokens, and `more` is to be held for that.
-    Made { held: u64, more: Vec<Level> },
+    /// They can: the hold then covers `held` output tokens, and `more` is to be held for that, of which a fund may bear
+    /// what none has.
+    Made { held: u64, more: Vec<Level>, borne: Option<Borne> },
     /// The ledger may have more than it has granted here.
     Wants(Vec<Want>),
     /// They cannot.
@@ -101,8 +102,16 @@ fn asked(quota: &PlanQuota, price: &Price, size: &Size, output: u64) -> u64 {
     bill::asked(quota, &sized(size, output), price)
 }
 
-/// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it.
-pub(super) fn shrink(bill: &Bill<'_>, price: &Price, size: &Size, slices: &Slices, levels: &mut [Level]) {
+/// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it, and last
+/// the one that bears what none has. Answers what it bears then.
+pub(super) fn shrink(
+    bill: &Bill<'_>,
+    price: &Price,
+    size: &Size,
+    slices: &Slices,
+    levels: &mut [Level],
+    borne: Option<Borne>,
+) -> Option<Borne> {
     let mut rest: Option<u64> = None;
     for quota in &bill.quotas {
         let subject = bill.subject(quota.per);
@@ -113,12 +122,18 @@ pub(super) fn shrink(bill: &Bill<'_>, price: &Price, size: &Size, slices: &Slice
             Role::Cap => asked.min(line.amount),
             Role::Fund => {
                 let left = rest.unwrap_or(asked);
-                let share = left.min(line.amount);
+                let share = left.min(line.amount.saturating_sub(Borne::of(borne, quota)));
                 rest = Some(left.saturating_sub(share));
                 share
             }
         };
     }
+    let borne = borne.map(|all| Borne { amount: all.amount.min(rest.unwrap_or(0)), ..all })?;
+    let mut lines = levels.iter_mut().flat_map(|level| &mut level.lines);
+    if let Some(line) = lines.find(|line| line.quota.id == borne.by) {
+        line.amount = line.amount.saturating_add(borne.amount);
+    }
+    Some(borne).filter(|borne| borne.amount > 0)
 }
 
 /// Lines of nothing for the funds of a bill that `levels` does not touch: an extension may take from them.
@@ -142,6 +157,12 @@ struct Pan<'a> {
 }
 
 impl Pan<'_> {
+    /// What there is.
+    fn has(&self) -> u64 {
+        self.stands.map_or(0, |stands| stands.free())
+    }
+
+    /// The same, and how far it may be passed.
     fn free(&self) -> u64 {
         let Some(stands) = self.stands else { return 0 };
         if self.over == u64::MAX {
@@ -215,7 +236,7 @@ pub(super) fn room(
     if blocked {
         return if wants.is_empty() { Room::Not } else { Room::Wants(wants) };
     }
-    let shares = shares(&funds, funds.first().map_or(0, |first| more(first.quota, held)));
+    let (shares, borne) = shares(&funds, funds.first().map_or(0, |first| more(first.quota, held)));
     let over = |quota: &PlanQuota| known.over.get(&quota.quota.id).copied().unwrap_or(0);
     let levels = bill.levels(|at, quota| {
         let amount = match quota.role {
@@ -225,7 +246,7 @@ pub(super) fn room(
         };
         (amount > 0).then(|| (amount, over(quota)))
     });
-    Room::Made { held, more: levels }
+    Room::Made { held, more: levels, borne }
 }
 
 fn quota_id(quota: &PlanQuota) -> QuotaId {
@@ -263,15 +284,24 @@ fn may_pay(bill: &Bill<'_>, fund: &PlanQuota, is_held: impl Fn(&PlanQuota) -> bo
     bill.quotas.iter().filter(|cap| cap.of == Some(fund.quota.id)).all(|cap| is_held(cap))
 }
 
-/// How much each of the funds gives of `rest`: the first what it has, and so on.
-fn shares(funds: &[Pan<'_>], mut rest: u64) -> Vec<(usize, u64)> {
+/// How much each of the funds gives of `rest`: the first what it has, and so on; and what the one bears that may be passed.
+fn shares(funds: &[Pan<'_>], mut rest: u64) -> (Vec<(usize, u64)>, Option<Borne>) {
     let mut shares = Vec::with_capacity(funds.len());
     for fund in funds {
-        let share = rest.min(fund.free());
+        let share = rest.min(fund.has());
         rest = rest.saturating_sub(share);
         shares.push((fund.at, share));
     }
-    shares
+    let mut borne = None;
+    for (fund, (_, share)) in funds.iter().zip(&mut shares).rev() {
+        let amount = rest.min(fund.free().saturating_sub(fund.has()));
+        rest = rest.saturating_sub(amount);
+        if amount > 0 {
+            *share = share.saturating_add(amount);
+            borne = Some(Borne { by: fund.quota.quota.id, amount });
+        }
+    }
+    (shares, borne)
 }
 
 /// The largest of `least..=most` that fits, where all below one that fits do too.

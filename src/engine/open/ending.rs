@@ -185,7 +185,7 @@ impl Open {
         let price = served.price(plan, &self.price, self.came_ms, self.dialect, &consumed);
         let used = match is_free {
             true => bill.nothing(&self.held),
-            false => bill.used(&consumed, &price, &self.held),
+            false => bill.used(&consumed, &price, &self.held, self.borne),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             // Of a bound that lies far above what a count would have given nothing is to be learned.
