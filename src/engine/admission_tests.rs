@@ -3,6 +3,7 @@ use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_
 use super::{Fit, How, Moment, Patience, Verdict, weigh};
 use crate::engine::bill::{Bill, Borne, Size, most};
 use crate::engine::expectation::Expected;
+use crate::engine::slices::excess;
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Connectivity, HoldRule, HoldSize, Per, Plan, PlanQuota, Relief, Role, Seat, Security};
@@ -493,6 +494,38 @@ fn a_call_with_an_overage_that_came_to_less_leaves_no_debt() {
 }
 
 #[test]
+fn an_excess_asks_the_ledger_only_where_that_decides_who_pays() {
+    let granted = |name: &str| PlanQuota { role: Role::Fund, ..quota(name, Unit::Tokens, SEAT, 1_000, true) };
+    let plan = |funds: &[&str]| plan(funds.iter().map(|name| granted(name)).collect());
+    // 10 tokens are held of the first, and 100 were used: what it holds more, who is charged the rest, what is asked for.
+    let of = |plan: &Plan, stands: &[Option<Standing>]| {
+        let seat = seat();
+        let bill = Bill { plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+        let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 10 * MICRO)])];
+        let usage = Usage { input: 100, ..Usage::default() };
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let place = |id: QuotaId| plan.quotas.iter().position(|quota| quota.quota.id == id).unwrap();
+        let found = excess(&bill, &consumed, &PRICE, &held, &mut |_, quota, _| stands[place(quota.quota.id)]);
+        let lines = found.more.iter().flat_map(|level| &level.lines);
+        let more: Vec<_> = lines.map(|line| (place(line.quota.id), line.amount / MICRO)).collect();
+        let wants: Vec<_> = found.wants.iter().map(|want| (place(want.quota), want.missing / MICRO)).collect();
+        (more, found.by.map(place), wants)
+    };
+    let (one, two) = (plan(&["month"]), plan(&["month", "pack"]));
+    let full = Some(stands(100, 90, 10, 0));
+    let rich = Some(stands(100, 60, 10, 500 * MICRO));
+    let near = Some(stands(100, 60, 10, 20 * MICRO));
+    assert_eq!(of(&one, &[full]), (vec![], None, vec![]), "nobody else could pay");
+    assert_eq!(of(&two, &[rich, None]), (vec![(0, 30)], Some(0), vec![]), "the ledger has it");
+    assert_eq!(of(&two, &[near, None]), (vec![(0, 30)], None, vec![(0, 60), (1, 40)]), "it has not all of it");
+    assert_eq!(of(&two, &[full, rich]), (vec![(1, 30)], Some(1), vec![]));
+    assert_eq!(of(&two, &[full, Some(stands(0, 0, 0, 500 * MICRO))]), (vec![(1, 0)], Some(1), vec![]));
+    // What was used beyond a grant the ledger may not have heard of yet.
+    let beyond = Some(stands(100, 150, 10, 100 * MICRO));
+    assert_eq!(of(&two, &[beyond, full]), (vec![(1, 0)], None, vec![(0, 150)]));
+}
+
+#[test]
 fn an_overage_that_did_not_bear_the_call_is_not_told() {
     let sub = fund("sub", Unit::Requests, 100);
     let cap = PlanQuota {
@@ -592,6 +625,62 @@ proptest! {
         let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 1)])];
         let used = bill.used(&consumed, &PRICE, &held, None);
         prop_assert_eq!(used[0].lines[0].amount, unit.amount(&consumed, &PRICE));
+    }
+
+    /// What a call came to beyond its hold is given by its funds in their order, all that they have; the rest is borne by the
+    /// last that begins anew, and by no other. All of it is charged, and nobody is passed while another has something.
+    #[test]
+    fn an_excess_is_split_like_a_hold(
+        funds in prop::collection::vec((0_u64..200, 0_u64..200, prop::bool::ANY), 1..5),
+        tokens in 0_u64..1_500,
+    ) {
+        let build = |(at, (.., lasts)): (usize, &(u64, u64, bool))| {
+            let fund = fund(&format!("f{at}"), Unit::Tokens, 1_000);
+            let window = if *lasts { Window::Lifetime } else { fund.quota.window.clone() };
+            PlanQuota { quota: Quota { window, ..fund.quota }, ..fund }
+        };
+        let plan = plan(funds.iter().enumerate().map(build).collect());
+        let seat = seat();
+        let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+        // Of a fund that gives nothing nothing is held, but of the first there is always something.
+        let mut amounts: Vec<u64> = funds.iter().map(|(held, ..)| *held).collect();
+        amounts[0] += 1;
+        let holding = |amounts: &[u64], touched: &[QuotaId]| {
+            let lines = plan.quotas.iter().zip(amounts).filter(|(quota, amount)| {
+                **amount > 0 || touched.contains(&quota.quota.id)
+            });
+            vec![HeldLevel::holding("seat/alice", lines.map(|(quota, amount)| (quota.quota.clone(), amount * MICRO)))]
+        };
+        let has = |quota: &PlanQuota| funds[quota.name[1..].parse::<usize>().unwrap()].1;
+        let usage = Usage { input: tokens, ..Usage::default() };
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let held = holding(&amounts, &[]);
+        let found = excess(&bill, &consumed, &PRICE, &held, &mut |_, quota, _| Some(stands(has(quota), 0, 0, u64::MAX)));
+        let lines: Vec<_> = found.more.iter().flat_map(|level| &level.lines).collect();
+        prop_assert!(found.wants.is_empty());
+        for line in &lines {
+            let at = plan.quotas.iter().position(|quota| quota.quota.id == line.quota.id).unwrap();
+            prop_assert!(line.amount <= funds[at].1 * MICRO && line.over == 0);
+            amounts[at] += line.amount / MICRO;
+        }
+        let touched: Vec<QuotaId> = lines.iter().map(|line| line.quota.id).collect();
+        let used = bill.used(&consumed, &PRICE, &holding(&amounts, &touched), None);
+        let of = |quota: &PlanQuota| {
+            let line = used[0].lines.iter().find(|line| line.quota.id == quota.quota.id);
+            line.map_or(0, |line| line.amount / MICRO)
+        };
+        prop_assert_eq!(plan.quotas.iter().map(of).sum::<u64>(), tokens);
+        let first: u64 = funds.iter().map(|(held, ..)| held).sum::<u64>() + 1;
+        let all: u64 = first + funds.iter().map(|(_, free, _)| free).sum::<u64>();
+        let renews = plan.quotas.iter().rposition(PlanQuota::begins_anew);
+        for (at, quota) in plan.quotas.iter().enumerate() {
+            let most = funds[at].0 + u64::from(at == 0) + funds[at].1;
+            if of(quota) > most {
+                prop_assert!(tokens > all, "another has something");
+                prop_assert!(renews.is_none_or(|bears| bears == at), "it begins anew");
+            }
+        }
+        prop_assert!(lines.is_empty() || tokens > first);
     }
 
     /// Whatever the funds have, the shares of a call add up to what it holds, and no fund gives more than it has.

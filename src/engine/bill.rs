@@ -197,7 +197,7 @@ impl<'b> Bill<'b> {
             paid.push((*index, part));
         }
         let places: Vec<usize> = paying.iter().map(|(index, _)| *index).collect();
-        let bears = |at: &usize| self.quotas.get(*at).is_some_and(|quota| Borne::of(borne, quota) > 0);
+        let bears = |at: &usize| self.quotas.get(*at).zip(borne).is_some_and(|(quota, of)| quota.quota.id == of.by);
         let bearer = places.iter().copied().find(bears).or_else(|| self.bearer(&places, None));
         if let Some((_, part)) = paid.iter_mut().find(|(at, _)| Some(*at) == bearer) {
             *part = part.saturating_add(rest);

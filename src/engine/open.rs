@@ -1,6 +1,7 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
 mod ending;
+mod excess;
 mod flow;
 mod guarded;
 mod notice;
@@ -96,6 +97,8 @@ pub(super) struct Open {
     unasked: u64,
     /// The answer is held until the ledger has spoken, or this moment of the monotonic clock; and what leaves then.
     held_back: Option<(u64, Vec<u8>)>,
+    /// Until when its end may be held, because it came to more than is held of its funds.
+    excess_until_ms: Option<u64>,
     /// The body has ended, perhaps while it was held.
     body_ended: bool,
     /// The last event is on its way to the client; then the stream is broken off.
@@ -210,6 +213,7 @@ impl Open {
             noted: 0,
             unasked: 0,
             held_back: None,
+            excess_until_ms: None,
             body_ended: false,
             breaks: false,
             asked_early: false,
@@ -236,7 +240,7 @@ impl Open {
     /// (The windows of the charges are in the slot beside it.)
     pub(super) fn draft(&self, bundle: &Bundle, bill: &Bill<'_>, size: &Size, levels: &[Level]) -> Vec<u8> {
         let worst = size.worst();
-        let further = if self.slices.is_some() { slices::further(bill, levels) } else { Vec::new() };
+        let further = slices::further(bill, levels);
         let record = Record {
             outcome: Outcome::Unsettled,
             usage: Usage { input: self.gauge.tokens(), ..worst.usage },

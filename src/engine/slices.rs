@@ -12,6 +12,7 @@ use crate::engine::bill::{self, Bill, Borne, Size, held_amount};
 use crate::meter::call::Call;
 use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
+use crate::policy::unit::Consumed;
 use crate::quota::{HeldLevel, HeldLine, Level, QuotaId, Standing};
 
 /// How much of a stream's output is held.
@@ -142,8 +143,59 @@ pub(super) fn further(bill: &Bill<'_>, levels: &[Level]) -> Vec<Level> {
         let own = levels.iter().filter(|level| level.subject == bill.subject(quota.per)).flat_map(|level| &level.lines);
         own.into_iter().any(|line| line.quota.id == quota.quota.id)
     };
-    let may = |quota: &PlanQuota| quota.role == Role::Fund && !held(quota) && may_pay(bill, quota, held);
-    bill.levels(|_, quota| may(quota).then_some((0, 0)))
+    let may: Vec<usize> = paying(bill, held).into_iter().filter(|(_, quota)| !held(quota)).map(|(at, _)| at).collect();
+    bill.levels(|at, _| may.contains(&at).then_some((0, 0)))
+}
+
+/// What a call came to beyond what is held of its funds.
+pub(super) struct Excess {
+    /// What they have of that, each in its turn; and where they do not have it all here a line of nothing for the one that is
+    /// charged the rest, so that this is in a window that is known.
+    pub more: Vec<Level>,
+    /// The one that is charged the rest, because the ledger has it for that one; `None`: the one that bears what nobody has.
+    pub by: Option<QuotaId>,
+    /// What the ledger may have of the rest, where that matters to who pays it.
+    pub wants: Vec<Want>,
+}
+
+/// Looks for that. `standing`: as in [`room`].
+pub(super) fn excess(
+    bill: &Bill<'_>,
+    consumed: &Consumed,
+    price: &Price,
+    held: &[HeldLevel],
+    standing: &mut dyn FnMut(&str, &PlanQuota, u64) -> Option<Standing>,
+) -> Excess {
+    let held_of = |quota: &PlanQuota| held_amount(held, &bill.subject(quota.per), quota.quota.id);
+    let funds = paying(bill, |quota| held_of(quota).is_some());
+    let all = funds.iter().filter_map(|(_, quota)| held_of(quota)).fold(0, u64::saturating_add);
+    let cost = funds.first().map_or(0, |(_, quota)| quota.unit.amount(consumed, price));
+    let (mut rest, mut need) = (cost.saturating_sub(all), cost.saturating_sub(all));
+    let (mut shares, mut known, mut wants, mut payer) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let only = funds.len() == 1;
+    for (at, quota) in funds.into_iter().filter(|_| cost > all) {
+        let subject = bill.subject(quota.per);
+        let pinned = pinned(held, &subject, quota.quota.id);
+        let pan = Pan { at, quota, pinned: pinned > 0, stands: standing(&subject, quota, pinned), over: 0 };
+        let share = rest.min(pan.has());
+        rest = rest.saturating_sub(share);
+        shares.push((at, share));
+        known.extend(pan.stands.map(|_| at));
+        if pan.could() >= need {
+            payer = Some(at);
+            break;
+        }
+        wants.extend(pan.want(bill, need).filter(|_| !only));
+        need = need.saturating_sub(pan.could());
+    }
+    let bearer = bill.bearer(&known, None).filter(|at| bill.quotas.get(*at).is_some_and(|quota| quota.begins_anew()));
+    let by = payer.or(bearer).filter(|_| rest > 0);
+    let more = bill.levels(|at, quota| {
+        let share = shares.iter().find(|(of, _)| *of == at).map_or(0, |(_, share)| *share);
+        (share > 0 || by == Some(at) && held_of(quota).is_none()).then_some((share, 0))
+    });
+    let by = payer.filter(|_| rest > 0).and_then(|at| bill.quotas.get(at)).map(|quota| quota.quota.id);
+    Excess { more, by, wants }
 }
 
 /// One quota on the scale.
@@ -169,6 +221,18 @@ impl Pan<'_> {
             return u64::MAX;
         }
         stands.free_with(self.over)
+    }
+
+    /// What the ledger could still grant, as it last said.
+    fn left(&self) -> u64 {
+        self.stands.filter(|_| self.quota.quota.granted).map_or(0, |stands| stands.ledger_left)
+    }
+
+    /// What there is here and with the ledger, as that last said, less what was used beyond a grant since.
+    fn could(&self) -> u64 {
+        let Some(stands) = self.stands else { return 0 };
+        let all = stands.granted.saturating_add(self.left());
+        all.saturating_sub(stands.spent().saturating_add(stands.held))
     }
 
     /// What the ledger should be asked for, if it may have it.
@@ -223,9 +287,7 @@ pub(super) fn room(
         let mut need = more(first.quota, most);
         for fund in &funds {
             wants.extend(fund.want(bill, need));
-            let granted = fund.quota.quota.granted;
-            let left = fund.stands.map_or(0, |stands| if granted { stands.ledger_left } else { 0 });
-            need = need.saturating_sub(fund.free().saturating_add(left));
+            need = need.saturating_sub(fund.free().saturating_add(fund.left()));
         }
         let free = funds.iter().fold(0_u64, |sum, fund| sum.saturating_add(fund.free()));
         match largest(least, held, |held| more(first.quota, held) <= free) {

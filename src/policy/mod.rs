@@ -60,7 +60,8 @@
 //!         # optional: `rollover`, what goes over of what is unused, else it lapses; `was`, the name it had, under which its
 //!         # counters go on; `hold: expected`, for agents that send a long prompt again and again: held is what calls of the
 //!         # model lately came to, cached input at its price, and not the worst. The fund may be passed by what a call needs
-//!         # beyond that: `farebox explain` says how far
+//!         # beyond that: `farebox explain` says how far. What a call comes to beyond what is held, those behind it pay too, as
+//!         # far as they have it; the rest is a debt of the last that begins anew
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits, hold: expected}
 //!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly, hold: expected}
 //!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first

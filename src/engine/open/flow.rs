@@ -22,7 +22,7 @@ use crate::quota::{self, Operation};
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
 /// How often an extension is tried when the accounts move between weighing and holding.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 impl Open {
     pub(in crate::engine) fn response_headers(
