@@ -160,7 +160,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         said.push_str(
             "  what a calendar, anniversary or first-use window is charged too much is a debt, but for what is observed or \
              throttled: the windows after it pay it, so that over all of them a quota is passed as far as in one, and by \
-             calls that run as one ends\n",
+             calls that run as one ends; what no fund has, the last such fund bears\n",
         );
     }
     said
