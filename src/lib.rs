@@ -43,7 +43,8 @@
 //! 3. **Answer.** Read as it streams past, never buffered but for a JSON document that a guard must see whole; usage is
 //!    the provider's last word, and what was counted here where it has none.
 //! 4. **End.** Whichever callback says so first settles all levels once, by the outcome table in [`engine::settlement`],
-//!    and leaves one record in the exchange's slot.
+//!    and leaves one record in the exchange's slot. Where the call came to more than was held, the hold is extended before,
+//!    by what its funds have in their order.
 //! 5. **Sync.** Records and standings go to the collector, acknowledgements and grants come back.
 //!
 //! # How the accounts stay exact
@@ -63,7 +64,8 @@
 //!
 //! What a window is charged beyond what it had (overage, a stream that outran its estimate) is a debt. The next window pays
 //! it with all that it has, the one after it the rest, and one that nobody used pays too; with a collector the ledger
-//! reckons it over all processes and grants so much less. What is only observed or throttled is none.
+//! reckons it over all processes and grants so much less. What is only observed or throttled is none. Of several funds the
+//! last that begins anew bears it: after a pack or a term no window comes that could pay.
 //!
 //! # Where this departs from the first plan, and why
 //!
@@ -90,6 +92,8 @@
 //!   `farebox explain`, from [`engine::overshoot`]: they hold in each window, and over all windows once.
 //! - **What is owed is what was charged, not what is held.** A call that runs as its window ends adds to what the windows
 //!   after it owe when it ends.
+//! - **The end of an answer may wait for the ledger**, as a stream does for its next slice: where its call came to more than
+//!   was held, and another fund may have it. Where it cannot wait, what is granted here has to do.
 //! - **A long prompt is counted when that matters** (`engine::gauge`): where there is ample room it is held by the bound of
 //!   its bytes, some four times its count, and its provider says what it came to. Together such calls hold no more than an
 //!   eighth of what is left. One whose VM dies costs what it holds, as every other; `count: always` is for whom that is too

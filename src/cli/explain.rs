@@ -138,7 +138,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         let cells = [role.as_str(), &quota.name, &amount, &format!("per {whose}"), &window(&quota.quota.window), scope];
         lines.push(cells.map(str::to_owned).to_vec());
         let ways = passing(bundle, plan, quota);
-        owed |= !ways.is_empty() && overshoot::is_owed(quota);
+        owed |= !ways.is_empty() && quota.begins_anew();
         passed.extend(ways);
     }
     let mut said = columns(&lines, 2, ALL);
@@ -168,7 +168,7 @@ fn quotas(bundle: &Bundle, plan: &Plan, seat: &Seat) -> String {
         said.push_str(
             "  what a calendar, anniversary or first-use window is charged too much is a debt, but for what is observed or \
              throttled: the windows after it pay it, so that over all of them a quota is passed as far as in one, and by \
-             calls that run as one ends\n",
+             calls that run as one ends; what no fund has, the last such fund bears\n",
         );
     }
     said
@@ -222,7 +222,7 @@ fn relief(relief: &Relief) -> String {
             format!("throttle to {limit} {unit} in {}", span(period_ms))
         }
         Relief::Downgrade(model) => format!("downgrade to {model}"),
-        Relief::Overage(micro) => format!("overage of {}", Amount::from(*micro)),
+        Relief::Overage(micro, unit) => format!("overage of {} {}", Amount::from(*micro), unit.words()),
         Relief::Observe => "observe".to_owned(),
         Relief::NextFund => "next fund".to_owned(),
     }

@@ -8,11 +8,12 @@
 //! something is in the way, the policy's reliefs are tried in the order in which they are written.
 
 mod ample;
+mod fit;
 mod relief;
 mod short;
 mod together;
 
-use crate::engine::bill::{self, Bill, Size};
+use crate::engine::bill::{self, Bill, Borne, Size};
 use crate::now::Now;
 use crate::policy::bundle::{PlanQuota, Relief, Role};
 use crate::policy::price::Price;
@@ -53,7 +54,9 @@ pub struct Fit {
     pub output: u64,
     /// What to hold.
     pub levels: Vec<Level>,
-    /// What the policy let pass on the way.
+    /// Of what is held of funds, what none of them has.
+    pub borne: Option<Borne>,
+    /// What the policy let pass, as far as it took effect.
     pub passed: Vec<Passed>,
 }
 
@@ -117,7 +120,7 @@ pub struct Want {
 pub struct Patience {
     /// Until when a quota's wait lasts, by the quota, the step and the monotonic clock.
     waits: Vec<(QuotaId, usize, u64)>,
-    /// What was passed already.
+    /// What took effect already: waits, and other models.
     pub passed: Vec<Passed>,
     /// The models that the call was sent to.
     pub models: Vec<String>,
@@ -168,15 +171,20 @@ pub fn weigh(
         }
         let Some(block) = blocked else { break };
         if moment.observe {
-            scale.let_see(&block, patience);
+            scale.let_see(&block);
+            continue;
+        }
+        if scale.withdraw_throttle(&block) {
             continue;
         }
         match scale.next_relief(&block) {
             None | Some((_, Relief::Deny)) => return scale.short(&block),
-            Some((_, Relief::Observe)) => scale.let_pass(&block, u64::MAX, How::Observed, patience),
-            Some((_, Relief::Overage(most))) => scale.let_pass(&block, *most, How::Overage, patience),
+            Some((_, Relief::Observe)) => drop(scale.let_pass(&block, None, How::Observed)),
+            Some((_, Relief::Overage(most, unit))) => {
+                drop(scale.let_pass(&block, Some((*most, *unit)), How::Overage));
+            }
             Some((_, Relief::NextFund)) => scale.skip_fund(&block),
-            Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, patience, standing),
+            Some((_, Relief::Throttle(bucket))) => scale.throttle(&block, bucket, standing),
             Some((step, Relief::Wait(ms))) => {
                 if let Some(wake_ms) = scale.wait(&block, (step, *ms), moment.now, patience) {
                     return Verdict::Waits { wake_ms };
@@ -215,11 +223,32 @@ const NOWHERE: usize = usize::MAX;
 
 /// A relief that lets a call go on at its pace.
 struct Throttle {
-    /// The quota whose relief it is, by its place.
+    /// Whose relief it is, by the list of reliefs that it stands in.
     of: usize,
     /// What the call takes from, and how that stands.
     bucket: PlanQuota,
     stands: Option<Standing>,
+    lifted: Lifted,
+}
+
+/// What a relief changed that lets a call pass, as it was before.
+#[derive(Default)]
+struct Lifted {
+    /// How far quotas could be passed, by their places.
+    over: Vec<(usize, u64)>,
+    /// Funds that did not pay.
+    skipped: Vec<(usize, usize)>,
+}
+
+/// A relief that lets a call pass.
+struct Let {
+    how: How,
+    /// The list of reliefs that it stands in.
+    of: usize,
+    /// The quota that was in the way, by its place.
+    at: usize,
+    /// The one that is passed.
+    by: usize,
 }
 
 impl Throttle {
@@ -246,6 +275,10 @@ struct Scale<'a, 'b> {
     skipped: Vec<(usize, usize)>,
     /// What slows the call down.
     throttles: Vec<Throttle>,
+    /// What would have, and has no room itself.
+    withdrawn: Vec<Throttle>,
+    /// What lets the call pass.
+    lets: Vec<Let>,
     /// Reliefs used up: of each quota, and last of the funds together.
     used_up: Vec<usize>,
 }
@@ -272,6 +305,8 @@ impl<'a, 'b> Scale<'a, 'b> {
             over: vec![0; bill.quotas.len()],
             skipped: Vec::new(),
             throttles: Vec::new(),
+            withdrawn: Vec::new(),
+            lets: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
         }
     }
@@ -283,6 +318,11 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     fn over(&self, at: usize) -> u64 {
         self.over.get(at).copied().unwrap_or(0)
+    }
+
+    /// Micro-units that quota `at` has now.
+    fn has(&self, at: usize) -> u64 {
+        self.stands.get(at).and_then(|stands| *stands).map_or(0, |stands| stands.free())
     }
 
     /// Micro-units that quota `at` can give now.
@@ -529,63 +569,6 @@ impl<'a, 'b> Scale<'a, 'b> {
                 dry(block.at) && self.fund_wants().is_empty()
             }
             false => dry(block.at),
-        }
-    }
-
-    /// The limit that all can pay, and what is held of each.
-    fn fit(&self, patience: &Patience) -> Fit {
-        let paying = self.paying();
-        let most = paying.as_ref().map_or(self.size.output, |(_, most)| self.size.output.min(*most));
-        let output = self.within(most, self.caps());
-        let caps: Vec<usize> = self.caps().map(|(at, _)| at).collect();
-        let shares = paying.map(|(segment, _)| self.shares(&segment, output)).unwrap_or_default();
-        // What nothing is known of cannot be held, whatever may pass it.
-        let over = |at: usize| if self.observe { u64::MAX } else { self.over(at) };
-        let mut levels = self.bill.levels(|at, quota| match quota.role {
-            _ if !self.is_known(at) => None,
-            Role::Cap => caps.contains(&at).then(|| (self.asked(quota, output), over(at))),
-            Role::Fund => shares.iter().find(|(of, _)| *of == at).map(|(_, share)| (*share, over(at))),
-        });
-        self.add_throttles(output, &mut levels);
-        let mut passed = patience.clone();
-        for (_, cap) in &self.skipped {
-            note(&mut passed, How::NextFund, self.bill.quotas.get(*cap).copied());
-        }
-        Fit { output, levels, passed: passed.passed }
-    }
-
-    fn is_known(&self, at: usize) -> bool {
-        self.stands.get(at).is_some_and(Option::is_some)
-    }
-
-    /// How much each of the funds gives: the first what it has, and so on; what is left over is the last one's.
-    fn shares(&self, segment: &[usize], output: u64) -> Vec<(usize, u64)> {
-        let Some(first) = segment.first().and_then(|at| self.bill.quotas.get(*at)) else { return Vec::new() };
-        let mut rest = self.asked(first, output);
-        let mut shares = Vec::with_capacity(segment.len());
-        let last = segment.iter().rfind(|at| self.is_known(**at)).filter(|_| self.observe);
-        for at in segment {
-            let share = if last == Some(at) { rest } else { rest.min(self.free(*at)) };
-            // A call that costs nothing is still booked on the first.
-            if share > 0 || shares.is_empty() && rest == 0 {
-                shares.push((*at, share));
-            }
-            rest = rest.saturating_sub(share);
-            if rest == 0 {
-                break;
-            }
-        }
-        shares
-    }
-
-    fn add_throttles(&self, output: u64, levels: &mut Vec<Level>) {
-        for Throttle { bucket, .. } in &self.throttles {
-            let subject = self.bill.subject(bucket.per);
-            let line = crate::quota::Line { quota: bucket.quota.clone(), amount: self.asked(bucket, output), over: 0 };
-            match levels.iter_mut().find(|level| level.subject == subject) {
-                Some(level) => level.lines.push(line),
-                None => levels.push(Level { subject, lines: vec![line] }),
-            }
         }
     }
 }

@@ -1,8 +1,9 @@
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Fit, How, Moment, Patience, Verdict, weigh};
-use crate::engine::bill::{Bill, Size, most};
+use crate::engine::bill::{Bill, Borne, Size, most};
 use crate::engine::expectation::Expected;
+use crate::engine::slices::excess;
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Connectivity, HoldRule, HoldSize, Per, Plan, PlanQuota, Relief, Role, Seat, Security};
@@ -300,7 +301,7 @@ fn what_a_split_call_used_is_taken_in_the_same_order_and_the_excess_from_the_las
     let held = vec![HeldLevel::holding("seat/alice", held)];
     let used = |tokens| {
         let usage = Usage { input: tokens, ..Usage::default() };
-        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held);
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, None);
         levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
     };
     assert_eq!(used(120), [120, 0]);
@@ -334,7 +335,7 @@ fn relieved(reliefs: Vec<Relief>) -> Plan {
 
 #[test]
 fn overage_goes_beyond_the_limit_up_to_its_bound_and_no_further() {
-    let plan = relieved(vec![Relief::Overage(100 * MICRO)]);
+    let plan = relieved(vec![Relief::Overage(100 * MICRO, Unit::Tokens)]);
     let weighed = |used| verdict(&plan, &size(50, 50), false, stands(1_000, used, 0, u64::MAX));
     let Verdict::Fits(fit) = weighed(1_000) else { panic!() };
     assert_eq!(held(&fit)[0].1, 100);
@@ -385,17 +386,16 @@ fn nobody_waits_for_what_comes_too_late() {
     assert!(matches!(weighed(6_000), Verdict::Short { .. }));
 }
 
+/// One request a minute.
+fn throttle() -> Relief {
+    let bucket = quota("cap.throttle", Unit::Requests, SEAT, 1, false);
+    let window = Window::Bucket { period_ms: 60_000, burst: MICRO };
+    Relief::Throttle(Box::new(PlanQuota { quota: Quota { window, ..bucket.quota.clone() }, ..bucket }))
+}
+
 #[test]
 fn a_throttled_call_takes_from_a_bucket_of_its_own() {
-    let bucket = PlanQuota {
-        quota: Quota {
-            window: Window::Bucket { period_ms: 60_000, burst: MICRO },
-            limit: MICRO,
-            ..quota("cap.throttle", Unit::Requests, SEAT, 1, false).quota
-        },
-        ..quota("cap.throttle", Unit::Requests, SEAT, 1, false)
-    };
-    let plan = relieved(vec![Relief::Throttle(Box::new(bucket))]);
+    let plan = relieved(vec![throttle()]);
     let weighed = |taken| {
         Weighing::of(&plan, size(50, 50)).with(|quota| {
             Some(if quota.name == "cap" { stands(1_000, 1_000, 0, u64::MAX) } else { stands(1, taken, 0, u64::MAX) })
@@ -404,6 +404,170 @@ fn a_throttled_call_takes_from_a_bucket_of_its_own() {
     let Verdict::Fits(fit) = weighed(0) else { panic!() };
     assert_eq!((amounts(&fit), fit.passed[0].how), (vec![100, 1], How::Throttled));
     assert!(matches!(weighed(1), Verdict::Short { short: Short::Busy { .. }, .. }));
+}
+
+/// How a call ends whose quota is full, and its throttle's bucket too: an answer of its own for each step behind that.
+#[test]
+fn beyond_the_pace_of_a_throttle_the_next_step_is_tried() {
+    for funds in [false, true] {
+        let weighed = |steps: Vec<Relief>| {
+            let steps = [vec![throttle()], steps].concat();
+            let plan = match funds {
+                true => Plan { empty: steps, ..plan(vec![fund("cap", Unit::Tokens, 1_000)]) },
+                false => relieved(steps),
+            };
+            let mut weighing = Weighing::of(&plan, size(50, 50));
+            let verdict = weighing.with(|quota| {
+                let full = Standing { resets_ms: 90_000, ..stands(1_000, 1_000, 0, u64::MAX) };
+                Some(if quota.name == "cap" { full } else { stands(1, 1, 0, u64::MAX) })
+            });
+            match verdict {
+                Verdict::Fits(fit) => format!("{:?}", fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>()),
+                Verdict::Short { short: Short::Busy { quota, retry_ms, .. }, .. } => {
+                    assert_eq!(quota, QuotaId::of("team", "cap.throttle"), "the throttle says when to come again");
+                    format!("denied for {retry_ms:?}")
+                }
+                Verdict::Waits { wake_ms } => format!("waits {wake_ms}"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(weighed(vec![]), "denied for Some(60000)");
+        assert_eq!(weighed(vec![Relief::Deny]), "denied for Some(60000)");
+        assert_eq!(weighed(vec![Relief::Downgrade("small".into())]), r#"Downgrade("small")"#);
+        assert_eq!(weighed(vec![Relief::Overage(100 * MICRO, Unit::Tokens)]), "[Overage]");
+        assert_eq!(weighed(vec![Relief::Overage(10 * MICRO, Unit::Tokens), Relief::Observe]), "[Observed]");
+        assert_eq!(weighed(vec![Relief::Observe]), "[Observed]");
+        // For the bucket, or for the window, whichever is first.
+        assert_eq!(weighed(vec![Relief::Wait(70_000)]), "waits 60000");
+        assert_eq!(weighed(vec![Relief::Wait(50_000), Relief::Observe]), "[Observed]");
+    }
+}
+
+#[test]
+fn after_the_wait_behind_a_throttle_the_throttle_lets_the_call_through() {
+    let plan = relieved(vec![throttle(), Relief::Wait(70_000), Relief::Deny]);
+    let mut weighing = Weighing::of(&plan, size(50, 50));
+    let taken = |taken| {
+        move |quota: &PlanQuota| {
+            Some(if quota.name == "cap" { stands(1_000, 1_000, 0, u64::MAX) } else { stands(1, taken, 0, u64::MAX) })
+        }
+    };
+    assert_eq!(weighing.with(taken(1)), Verdict::Waits { wake_ms: 100 }, "the window ends sooner");
+    weighing.now_ms = 60_000;
+    let Verdict::Fits(fit) = weighing.with(taken(0)) else { panic!() };
+    assert_eq!(fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>(), [How::Waited, How::Throttled]);
+    // Another call was faster, and the time is up.
+    weighing.now_ms = 70_000;
+    assert!(matches!(weighing.with(taken(1)), Verdict::Short { .. }));
+}
+
+/// What each fund holds of a call of 100 tokens, and what of it is borne; or who is short.
+fn borne(plan: &Plan, has: &[u64]) -> String {
+    let verdict = Weighing::of(plan, size(50, 50)).with(|quota| {
+        let at = plan.quotas.iter().position(|one| one.name == quota.name).unwrap();
+        Some(stands(1_000, 1_000 - has[at], 0, u64::MAX))
+    });
+    match verdict {
+        Verdict::Fits(fit) => {
+            let passed: Vec<_> = fit.passed.iter().map(|passed| passed.how.name()).collect();
+            format!("{:?} {:?} {passed:?}", amounts(&fit), fit.borne.map(|borne| borne.amount / MICRO))
+        }
+        Verdict::Short { .. } => "short".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_no_fund_has_is_borne_by_the_last_that_begins_anew_in_the_unit_of_the_overage() {
+    let lasting = |name: &str, unit| {
+        let fund = fund(name, unit, 1_000);
+        PlanQuota { quota: Quota { window: Window::Lifetime, ..fund.quota }, ..fund }
+    };
+    let empty = |unit| vec![Relief::Overage(80 * MICRO, unit), Relief::Deny];
+    let month = || fund("month", Unit::Tokens, 1_000);
+    let packed = Plan { empty: empty(Unit::Tokens), ..plan(vec![month(), lasting("pack", Unit::Tokens)]) };
+    // First all that there is, and then the debt.
+    assert_eq!(borne(&packed, &[0, 30]), r#"[70, 30] Some(70) ["overage"]"#);
+    assert_eq!(borne(&packed, &[20, 30]), r#"[70, 30] Some(50) ["overage"]"#);
+    assert_eq!(borne(&packed, &[20, 80]), r#"[20, 80] None []"#);
+    assert_eq!(borne(&packed, &[0, 0]), r#"[80] Some(80) ["overage"]"#, "no further");
+    // Neither another unit nor what never begins anew bears it.
+    let mixed = |unit| Plan { empty: empty(unit), ..plan(vec![month(), fund("calls", Unit::Requests, 1_000)]) };
+    assert_eq!(borne(&mixed(Unit::Tokens), &[0, 0]), r#"[80] Some(80) ["overage"]"#);
+    assert_eq!(borne(&mixed(Unit::Requests), &[0, 0]), r#"[1] Some(1) ["overage"]"#);
+    assert_eq!(borne(&mixed(Unit::Credits), &[0, 0]), "short");
+    let packs = Plan { empty: empty(Unit::Tokens), ..plan(vec![lasting("pack", Unit::Tokens)]) };
+    assert_eq!(borne(&packs, &[0]), "short");
+    // What is only seen is charged all the same.
+    let seen = Plan { empty: vec![Relief::Observe], ..packed.clone() };
+    assert_eq!(borne(&seen, &[0, 30]), r#"[70, 30] Some(70) ["observed"]"#);
+}
+
+#[test]
+fn a_call_with_an_overage_that_came_to_less_leaves_no_debt() {
+    let plan = plan(vec![fund("month", Unit::Tokens, 1_000), fund("pack", Unit::Tokens, 1_000)]);
+    let seat = seat();
+    let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+    let held = [70, 30].into_iter().zip(&plan.quotas).map(|(amount, quota)| (quota.quota.clone(), amount * MICRO));
+    let held = vec![HeldLevel::holding("seat/alice", held)];
+    let borne = Borne { by: plan.quotas[0].quota.id, amount: 50 * MICRO };
+    let used = |tokens| {
+        let usage = Usage { input: tokens, ..Usage::default() };
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, Some(borne));
+        levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
+    };
+    assert_eq!([10, 40, 60, 100, 130].map(used), [[10, 0], [20, 20], [30, 30], [70, 30], [100, 30]].map(Vec::from));
+}
+
+#[test]
+fn an_excess_asks_the_ledger_only_where_that_decides_who_pays() {
+    let granted = |name: &str| PlanQuota { role: Role::Fund, ..quota(name, Unit::Tokens, SEAT, 1_000, true) };
+    let plan = |funds: &[&str]| plan(funds.iter().map(|name| granted(name)).collect());
+    // 10 tokens are held of the first, and 100 were used: what it holds more, who is charged the rest, what is asked for.
+    let of = |plan: &Plan, stands: &[Option<Standing>]| {
+        let seat = seat();
+        let bill = Bill { plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+        let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 10 * MICRO)])];
+        let usage = Usage { input: 100, ..Usage::default() };
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let place = |id: QuotaId| plan.quotas.iter().position(|quota| quota.quota.id == id).unwrap();
+        let found = excess(&bill, &consumed, &PRICE, &held, &mut |_, quota, _| stands[place(quota.quota.id)]);
+        let lines = found.more.iter().flat_map(|level| &level.lines);
+        let more: Vec<_> = lines.map(|line| (place(line.quota.id), line.amount / MICRO)).collect();
+        let wants: Vec<_> = found.wants.iter().map(|want| (place(want.quota), want.missing / MICRO)).collect();
+        (more, found.by.map(place), wants)
+    };
+    let (one, two) = (plan(&["month"]), plan(&["month", "pack"]));
+    let full = Some(stands(100, 90, 10, 0));
+    let rich = Some(stands(100, 60, 10, 500 * MICRO));
+    let near = Some(stands(100, 60, 10, 20 * MICRO));
+    assert_eq!(of(&one, &[full]), (vec![], None, vec![]), "nobody else could pay");
+    assert_eq!(of(&two, &[rich, None]), (vec![(0, 30)], Some(0), vec![]), "the ledger has it");
+    assert_eq!(of(&two, &[near, None]), (vec![(0, 30)], None, vec![(0, 60), (1, 40)]), "it has not all of it");
+    assert_eq!(of(&two, &[full, rich]), (vec![(1, 30)], Some(1), vec![]));
+    assert_eq!(of(&two, &[full, Some(stands(0, 0, 0, 500 * MICRO))]), (vec![(1, 0)], Some(1), vec![]));
+    // What was used beyond a grant the ledger may not have heard of yet.
+    let beyond = Some(stands(100, 150, 10, 100 * MICRO));
+    assert_eq!(of(&two, &[beyond, full]), (vec![(1, 0)], None, vec![(0, 150)]));
+}
+
+#[test]
+fn an_overage_that_did_not_bear_the_call_is_not_told() {
+    let sub = fund("sub", Unit::Requests, 100);
+    let cap = PlanQuota {
+        of: Some(sub.quota.id),
+        full: vec![Relief::Overage(MICRO, Unit::Requests), Relief::NextFund],
+        ..quota("short", Unit::Requests, SEAT, 10, false)
+    };
+    let plan = plan(vec![sub, fund("pool", Unit::Tokens, 1_000), cap]);
+    let told = |calls| {
+        let verdict = Weighing::of(&plan, size(50, 50)).with(|quota| {
+            Some(if quota.name == "short" { stands(10, calls, 0, u64::MAX) } else { stands(1_000, 0, 0, u64::MAX) })
+        });
+        let Verdict::Fits(fit) = verdict else { panic!("{verdict:?}") };
+        fit.passed.iter().map(|passed| passed.how).collect::<Vec<_>>()
+    };
+    assert_eq!([9, 10, 11].map(told), [vec![], vec![How::Overage], vec![How::NextFund]]);
 }
 
 #[test]
@@ -485,8 +649,64 @@ proptest! {
         let seat = seat();
         let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
         let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 1)])];
-        let used = bill.used(&consumed, &PRICE, &held);
+        let used = bill.used(&consumed, &PRICE, &held, None);
         prop_assert_eq!(used[0].lines[0].amount, unit.amount(&consumed, &PRICE));
+    }
+
+    /// What a call came to beyond its hold is given by its funds in their order, all that they have; the rest is borne by the
+    /// last that begins anew, and by no other. All of it is charged, and nobody is passed while another has something.
+    #[test]
+    fn an_excess_is_split_like_a_hold(
+        funds in prop::collection::vec((0_u64..200, 0_u64..200, prop::bool::ANY), 1..5),
+        tokens in 0_u64..1_500,
+    ) {
+        let build = |(at, (.., lasts)): (usize, &(u64, u64, bool))| {
+            let fund = fund(&format!("f{at}"), Unit::Tokens, 1_000);
+            let window = if *lasts { Window::Lifetime } else { fund.quota.window.clone() };
+            PlanQuota { quota: Quota { window, ..fund.quota }, ..fund }
+        };
+        let plan = plan(funds.iter().enumerate().map(build).collect());
+        let seat = seat();
+        let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
+        // Of a fund that gives nothing nothing is held, but of the first there is always something.
+        let mut amounts: Vec<u64> = funds.iter().map(|(held, ..)| *held).collect();
+        amounts[0] += 1;
+        let holding = |amounts: &[u64], touched: &[QuotaId]| {
+            let lines = plan.quotas.iter().zip(amounts).filter(|(quota, amount)| {
+                **amount > 0 || touched.contains(&quota.quota.id)
+            });
+            vec![HeldLevel::holding("seat/alice", lines.map(|(quota, amount)| (quota.quota.clone(), amount * MICRO)))]
+        };
+        let has = |quota: &PlanQuota| funds[quota.name[1..].parse::<usize>().unwrap()].1;
+        let usage = Usage { input: tokens, ..Usage::default() };
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let held = holding(&amounts, &[]);
+        let found = excess(&bill, &consumed, &PRICE, &held, &mut |_, quota, _| Some(stands(has(quota), 0, 0, u64::MAX)));
+        let lines: Vec<_> = found.more.iter().flat_map(|level| &level.lines).collect();
+        prop_assert!(found.wants.is_empty());
+        for line in &lines {
+            let at = plan.quotas.iter().position(|quota| quota.quota.id == line.quota.id).unwrap();
+            prop_assert!(line.amount <= funds[at].1 * MICRO && line.over == 0);
+            amounts[at] += line.amount / MICRO;
+        }
+        let touched: Vec<QuotaId> = lines.iter().map(|line| line.quota.id).collect();
+        let used = bill.used(&consumed, &PRICE, &holding(&amounts, &touched), None);
+        let of = |quota: &PlanQuota| {
+            let line = used[0].lines.iter().find(|line| line.quota.id == quota.quota.id);
+            line.map_or(0, |line| line.amount / MICRO)
+        };
+        prop_assert_eq!(plan.quotas.iter().map(of).sum::<u64>(), tokens);
+        let first: u64 = funds.iter().map(|(held, ..)| held).sum::<u64>() + 1;
+        let all: u64 = first + funds.iter().map(|(_, free, _)| free).sum::<u64>();
+        let renews = plan.quotas.iter().rposition(PlanQuota::begins_anew);
+        for (at, quota) in plan.quotas.iter().enumerate() {
+            let most = funds[at].0 + u64::from(at == 0) + funds[at].1;
+            if of(quota) > most {
+                prop_assert!(tokens > all, "another has something");
+                prop_assert!(renews.is_none_or(|bears| bears == at), "it begins anew");
+            }
+        }
+        prop_assert!(lines.is_empty() || tokens > first);
     }
 
     /// Whatever the funds have, the shares of a call add up to what it holds, and no fund gives more than it has.
@@ -512,7 +732,7 @@ proptest! {
 
 #[test]
 fn a_plan_whose_funds_do_not_take_the_call_does_not_give_it_away() {
-    let empty = vec![Relief::Overage(MICRO), Relief::Downgrade("small".into())];
+    let empty = vec![Relief::Overage(MICRO, Unit::Tokens), Relief::Downgrade("small".into())];
     let plan = Plan { empty, ..plan(vec![fund("of another model", Unit::Tokens, 1_000)]) };
     let seat = seat();
     let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: Vec::new() };

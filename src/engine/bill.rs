@@ -57,6 +57,22 @@ impl Size {
     }
 }
 
+/// A part of what is held of a fund: what none of the funds has, and this one bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Borne {
+    /// The fund.
+    pub by: QuotaId,
+    /// How much, in micro-units.
+    pub amount: u64,
+}
+
+impl Borne {
+    /// How much of it this quota bears.
+    pub fn of(borne: Option<Self>, quota: &PlanQuota) -> u64 {
+        borne.filter(|borne| borne.by == quota.quota.id).map_or(0, |borne| borne.amount)
+    }
+}
+
 /// Every quota that one call is charged to: funds in the order in which they pay, packs among them, then caps.
 #[derive(Clone)]
 pub struct Bill<'b> {
@@ -146,17 +162,27 @@ impl<'b> Bill<'b> {
         levels.into_iter().map(|(_, level)| level).collect()
     }
 
+    /// Of the funds at these places, the one that bears what none of them has: the last that begins anew, so that there is
+    /// somebody who pays a debt; where a unit is said, of those in it. Where none is, and none begins anew, the last of all.
+    pub fn bearer(&self, funds: &[usize], unit: Option<Unit>) -> Option<usize> {
+        let bears = |at: &&usize| {
+            let quota = self.quotas.get(**at);
+            quota.is_some_and(|quota| quota.begins_anew() && unit.is_none_or(|unit| quota.unit == unit))
+        };
+        funds.iter().rfind(bears).or_else(|| funds.last().filter(|_| unit.is_none())).copied()
+    }
+
     /// What each account is charged for `consumed`, of what `held` was held of it. Caps take their measure. Funds pay
-    /// in their order, each up to what is held of it, and what is beyond all that is a debt of the last one. Quotas
-    /// that nothing is held of are not charged.
-    pub fn used(&self, consumed: &Consumed, price: &Price, held: &[HeldLevel]) -> Vec<Level> {
+    /// in their order, each what is held of it and what it has; what is beyond all that is a debt of the one that bears it.
+    /// `borne`: how much of what is held of it that is already. Quotas that nothing is held of are not charged.
+    pub fn used(&self, consumed: &Consumed, price: &Price, held: &[HeldLevel], borne: Option<Borne>) -> Vec<Level> {
         let held_of = |quota: &PlanQuota| held_amount(held, &self.subject(quota.per), quota.quota.id);
         let paying: Vec<(usize, u64)> = self
             .quotas
             .iter()
             .enumerate()
             .filter(|(_, quota)| quota.role == Role::Fund)
-            .filter_map(|(index, quota)| Some((index, held_of(quota)?)))
+            .filter_map(|(index, quota)| Some((index, held_of(quota)?.saturating_sub(Borne::of(borne, quota)))))
             .collect();
         let mut rest = paying
             .first()
@@ -165,11 +191,16 @@ impl<'b> Bill<'b> {
         // What costs nothing is still a call of its funds.
         let free = rest == 0;
         let mut paid = Vec::with_capacity(paying.len());
-        for (position, (index, held)) in paying.iter().enumerate() {
-            let last = position.saturating_add(1) == paying.len();
-            let part = if last { rest } else { rest.min(*held) };
+        for (index, has) in &paying {
+            let part = rest.min(*has);
             rest = rest.saturating_sub(part);
             paid.push((*index, part));
+        }
+        let places: Vec<usize> = paying.iter().map(|(index, _)| *index).collect();
+        let bears = |at: &usize| self.quotas.get(*at).zip(borne).is_some_and(|(quota, of)| quota.quota.id == of.by);
+        let bearer = places.iter().copied().find(bears).or_else(|| self.bearer(&places, None));
+        if let Some((_, part)) = paid.iter_mut().find(|(at, _)| Some(*at) == bearer) {
+            *part = part.saturating_add(rest);
         }
         self.levels_of(&self.with_throttles(), |index, quota| match quota.role {
             Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),

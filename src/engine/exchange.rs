@@ -275,6 +275,7 @@ impl Exchange {
         let dialect = self.dialect();
         let State::Open(open) = &mut self.state else { return Flow::Continue };
         let (chunk, before) = (turned.chunk(), effects.len());
+        let can_wait = !matches!(turned, Turned::Trailers);
         let late = match turned {
             // What has ended is not late any more.
             Turned::Chunk(_, true) | Turned::Trailers => None,
@@ -292,6 +293,8 @@ impl Exchange {
             Turned::Trailers => open.response_trailers(desk),
             Turned::Woken => open.woken(desk),
         };
+        let mut desk = Desk { bundle: &self.bundle, handle: self.handle, now, vm, cells, effects };
+        let course = if can_wait { open.await_excess(course, chunk, before, &mut desk) } else { course };
         if let Some(chunk) = chunk {
             open.hear(chunk, now.mono_ms);
         }

@@ -46,7 +46,7 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     let mut usage = record.usage;
     usage.output = held.delivered;
     let consumed = Consumed { usage, prompts: record.prompts, tool_calls: record.tool_calls, again: 0 };
-    let mut used = bill.used(&consumed, &price, &held.levels);
+    let mut used = bill.used(&consumed, &price, &held.levels, None);
     // The accounts hold what the slot names. If the plan was edited since, all is charged as held where it does not
     // know a line; a line that is new to it is not charged, and a price that rose charges no more than was held.
     for level in &mut used {

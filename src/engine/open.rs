@@ -1,6 +1,7 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
 mod ending;
+mod excess;
 mod flow;
 mod guarded;
 mod notice;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::admission::{How, Passed};
 use crate::engine::audit::Trail;
-use crate::engine::bill::{Bill, Size};
+use crate::engine::bill::{Bill, Borne, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
@@ -67,6 +68,8 @@ pub(super) struct Open {
     slices: Option<Slices>,
     /// How far the policy lets quotas be passed.
     over: BTreeMap<QuotaId, u64>,
+    /// What is held of a fund beyond what it has.
+    borne: Option<Borne>,
     admitted_ms: u64,
     /// When it came: packs that were good then pay, at the price of then.
     came_ms: u64,
@@ -94,6 +97,8 @@ pub(super) struct Open {
     unasked: u64,
     /// The answer is held until the ledger has spoken, or this moment of the monotonic clock; and what leaves then.
     held_back: Option<(u64, Vec<u8>)>,
+    /// Until when its end may be held, because it came to more than is held of its funds.
+    excess_until_ms: Option<u64>,
     /// The body has ended, perhaps while it was held.
     body_ended: bool,
     /// The last event is on its way to the client; then the stream is broken off.
@@ -192,6 +197,7 @@ impl Open {
             // Where nothing is enforced, nothing is cut.
             slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce),
             over: BTreeMap::new(),
+            borne: None,
             admitted_ms: now.wall_ms,
             came_ms: *came_ms,
             began_ms: now.mono_ms,
@@ -207,6 +213,7 @@ impl Open {
             noted: 0,
             unasked: 0,
             held_back: None,
+            excess_until_ms: None,
             body_ended: false,
             breaks: false,
             asked_early: false,
@@ -214,11 +221,18 @@ impl Open {
     }
 
     /// Makes of what all of the call would hold what is held at first. Answers the size of that.
-    pub(super) fn first_hold(&mut self, bill: &Bill<'_>, size: &Size, levels: &mut [Level]) -> Size {
+    pub(super) fn first_hold(
+        &mut self,
+        bill: &Bill<'_>,
+        size: &Size,
+        levels: &mut [Level],
+        borne: Option<Borne>,
+    ) -> Size {
+        self.borne = borne;
         let Some(slices) = self.slices else { return *size };
         let lines = levels.iter().flat_map(|level| &level.lines);
         self.over = lines.filter(|line| line.over > 0).map(|line| (line.quota.id, line.over)).collect();
-        slices::shrink(bill, &self.price, size, &slices, levels);
+        self.borne = slices::shrink(bill, &self.price, size, &slices, levels, borne);
         slices.size(size)
     }
 
@@ -226,7 +240,7 @@ impl Open {
     /// (The windows of the charges are in the slot beside it.)
     pub(super) fn draft(&self, bundle: &Bundle, bill: &Bill<'_>, size: &Size, levels: &[Level]) -> Vec<u8> {
         let worst = size.worst();
-        let further = if self.slices.is_some() { slices::further(bill, levels) } else { Vec::new() };
+        let further = slices::further(bill, levels);
         let record = Record {
             outcome: Outcome::Unsettled,
             usage: Usage { input: self.gauge.tokens(), ..worst.usage },

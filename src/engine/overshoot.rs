@@ -3,7 +3,7 @@
 //! A call whose worst case can be read (a *closed* one) and that is counted exactly passes nothing: it is held whole
 //! before it leaves. What is listed here is all the rest.
 //!
-//! It holds in each window. And where windows follow each other what one was charged too much is a [debt](is_owed) that
+//! It holds in each window. And where windows follow each other what one was charged too much is a [debt](PlanQuota::begins_anew) that
 //! the next ones pay before anything of them can be spent, so that over any number of windows the bound holds *once*, and
 //! not once a window: what is charged in all of them is at most their limits and one such bound, and what was charged by
 //! calls that still ran as a window ended (only what is charged is owed, not what is held).
@@ -123,15 +123,16 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
         Role::Fund => &plan.empty,
         Role::Cap => &quota.full,
     };
-    let bears = quota.role == Role::Cap || may_be_last(plan, quota);
+    let bears = |unit| quota.role == Role::Cap || may_bear(plan, quota, unit);
     // When no other fund can pay, what happens without funds lets the one pay whose cap was full.
     let goes_on = quota.full.iter().any(|relief| matches!(relief, Relief::NextFund));
     let without = plan.empty.iter().filter(|relief| goes_on && matches!(relief, Relief::Observe | Relief::Throttle(_)));
     for relief in reliefs.iter().chain(without) {
         match relief {
-            // What no fund can pay is a debt of the last.
-            Relief::Overage(_) | Relief::Observe | Relief::Throttle(_) if !bears => {}
-            Relief::Overage(micro) => way("`overage`", Bound::EachProcess(*micro)),
+            // What no fund can pay one of them bears.
+            Relief::Overage(_, unit) if !bears(Some(*unit)) => {}
+            Relief::Observe | Relief::Throttle(_) if !bears(None) => {}
+            Relief::Overage(micro, _) => way("`overage`", Bound::EachProcess(*micro)),
             Relief::Observe => way("`observe`", Bound::Unbounded),
             Relief::Throttle(bucket) => {
                 let Window::Bucket { period_ms, .. } = bucket.quota.window else { continue };
@@ -146,10 +147,14 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     ways
 }
 
-/// Whether a fund or a pack may be the last of those that pay a call: packs are there or not, and funds of other models
-/// are not.
-fn may_be_last(plan: &Plan, quota: &PlanQuota) -> bool {
+/// Whether a fund or a pack may bear what no fund of a call has: see [`Bill::bearer`](super::bill::Bill::bearer). Packs are
+/// there or not, and funds of other models are not.
+fn may_bear(plan: &Plan, quota: &PlanQuota, unit: Option<Unit>) -> bool {
     let funds = || plan.quotas.iter().enumerate().filter(|(_, of)| of.role == Role::Fund);
+    let pays = |fund: &PlanQuota| fund.begins_anew() && unit.is_none_or(|unit| fund.unit == unit);
+    if !pays(quota) && unit.is_some() {
+        return false;
+    }
     // A pack stands where its plan says; several are good at a time.
     let pack = |here: &&PacksHere| here.unit == quota.unit && here.per == quota.per;
     let at = funds().find(|(_, of)| of.quota.id == quota.quota.id).map(|(at, _)| at.saturating_add(1));
@@ -159,7 +164,13 @@ fn may_be_last(plan: &Plan, quota: &PlanQuota) -> bool {
         let caps = plan.quotas.iter().filter(|cap| cap.of == Some(fund.quota.id));
         caps.flat_map(|cap| &cap.full).any(|relief| matches!(relief, Relief::NextFund))
     };
-    at.is_some_and(|at| funds().all(|(of, fund)| of < at || !fund.models.is_empty() || passed_over(fund)))
+    // One that pays its debts gives way to later ones that do; another one to all that do, and to all that come later.
+    let gives_way = |of: usize, at: usize, fund: &PlanQuota| match pays(quota) {
+        true => of >= at && pays(fund),
+        false => of >= at || pays(fund),
+    };
+    let may_be_gone = |fund: &PlanQuota| !fund.models.is_empty() || passed_over(fund);
+    at.is_some_and(|at| funds().all(|(of, fund)| !gives_way(of, at, fund) || may_be_gone(fund)))
 }
 
 /// Whether calls that fall to this line of the catalogue may count.
@@ -179,12 +190,6 @@ fn rates(unit: Unit, model: &Model) -> Option<&Rates> {
         Unit::Money(_) => Some(&model.money),
         _ => None,
     }
-}
-
-/// Whether what a window is charged too much the windows after it pay. A term or a lifetime has none, a sliding window and
-/// a bucket count on without a break.
-pub fn is_owed(quota: &PlanQuota) -> bool {
-    matches!(quota.quota.window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::FirstUse { .. })
 }
 
 /// Whether the quota is one for all Envoys that share a collector; else each has the limit for itself.
@@ -281,34 +286,40 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_may_fall_to_whatever_fund_or_pack_comes_last() {
-        let with = |funds: &str| format!("funds: {{{funds}}}, empty: [overage 4 requests]");
+    fn a_debt_falls_to_the_last_fund_that_begins_anew_and_what_is_seen_to_another_where_none_does() {
+        let with = |funds: &str, empty: &str| format!("funds: {{{funds}}}, empty: [{empty}]");
         let month =
-            |name: &str, more: &str| format!("{name}: {{amount: 9 requests, per: seat, window: lifetime{more}}}");
+            |name: &str, more: &str| format!("{name}: {{amount: 9 requests, per: seat, window: calendar month{more}}}");
+        let ever = "ever: {amount: 9 requests, per: seat, window: lifetime}";
         let packs = "packs: {from: packs, unit: requests, per: org}";
-        let text = |funds: &str| {
+        let text = |funds: &str, empty: &str| {
             format!(
                 "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\nmodels: {{{EXACT}}}\n\
                  plans: {{p: {{tokens: {{{}}}}}}}\nassign: [{{otherwise: p}}]\n\
                  packs: {{top: {{for: {{org: o}}, amount: 9 requests, until: 2037-01-01}}}}\n\
                  seats:\n  s: {{org: o, keys: ['sha256:{:064x}']}}\n",
-                with(funds),
+                with(funds, empty),
                 1
             )
         };
-        let bear = |funds: &str| {
-            let bundle = policy::compile(&text(funds), "b").unwrap_or_else(|faults| panic!("{faults:?}"));
+        let by = |funds: &str, empty: &str| {
+            let bundle = policy::compile(&text(funds, empty), "b").unwrap_or_else(|faults| panic!("{faults:?}"));
             let plan = &bundle.plans[0];
             let all = plan.quotas.iter().chain([&bundle.packs[0].fund]);
             all.filter(|fund| !of(&bundle, plan, fund).is_empty()).map(|fund| fund.name.clone()).collect::<Vec<_>>()
         };
+        let bear = |funds: &str| by(funds, "overage 4 requests");
         assert_eq!(bear(&format!("{packs}, {}", month("a", ""))), ["a"]);
-        assert_eq!(bear(&format!("{}, {packs}", month("a", ""))), ["a", "top"]);
-        assert_eq!(bear(&format!("{}, {}, {packs}", month("a", ""), month("b", ""))), ["b", "top"]);
-        assert_eq!(
-            bear(&format!("{}, {packs}, {}", month("a", ""), month("b", ", models: [gpt-4o-mini]"))),
-            ["a", "b", "top"]
-        );
+        assert_eq!(bear(&format!("{}, {packs}", month("a", ""))), ["a"]);
+        assert_eq!(bear(&format!("{}, {ever}, {packs}", month("a", ""))), ["a"]);
+        assert_eq!(bear(&format!("{}, {}, {packs}", month("a", ""), month("b", ""))), ["b"]);
+        let some = ", models: [gpt-4o-mini]";
+        assert_eq!(bear(&format!("{}, {packs}, {}", month("a", ""), month("b", some))), ["a", "b"]);
+        let seen = |funds: &str| by(funds, "observe");
+        assert_eq!(seen(&format!("{}, {packs}", month("a", ""))), ["a"]);
+        assert_eq!(seen(&format!("{}, {packs}", month("a", some))), ["a", "top"]);
+        assert_eq!(seen(&format!("{ever}, {packs}")), ["ever", "top"]);
+        assert_eq!(seen(&format!("{packs}, {ever}")), ["ever"]);
     }
 
     #[test]
@@ -342,10 +353,10 @@ mod tests {
             ways(EXACT, &full("throttle 2 requests per 1m")),
             [("`throttle`", Bound::Pace(2_000_000, Unit::Requests, 60_000))]
         );
-        let two = "funds: {f: {amount: 9 requests, per: seat, window: lifetime}, g: {amount: 9 requests, per: seat, \
-                   window: lifetime}}, empty: [overage 4 requests]";
+        let two = "funds: {f: {amount: 9 requests, per: seat, window: calendar day}, g: {amount: 9 requests, per: seat, \
+                   window: calendar day}}, empty: [overage 4 requests]";
         assert_eq!(ways(EXACT, two), [], "it is a debt of the last fund, and this is the first");
-        let empty = "funds: {f: {amount: 9 requests, per: seat, window: lifetime}}, empty: [overage 4 requests]";
+        let empty = "funds: {f: {amount: 9 requests, per: seat, window: calendar day}}, empty: [overage 4 requests]";
         assert_eq!(ways(EXACT, empty), [("`overage`", Bound::EachProcess(4_000_000))]);
     }
 }

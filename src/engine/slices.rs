@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use crate::engine::admission::Want;
-use crate::engine::bill::{self, Bill, Size, held_amount};
+use crate::engine::bill::{self, Bill, Borne, Size, held_amount};
 use crate::meter::call::Call;
 use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
+use crate::policy::unit::Consumed;
 use crate::quota::{HeldLevel, HeldLine, Level, QuotaId, Standing};
 
 /// How much of a stream's output is held.
@@ -71,8 +72,9 @@ impl Slices {
 /// Whether the accounts can pay for more of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// They can: the hold then covers `held` output tokens, and `more` is to be held for that.
-    Made { held: u64, more: Vec<Level> },
+    /// They can: the hold then covers `held` output tokens, and `more` is to be held for that, of which a fund may bear
+    /// what none has.
+    Made { held: u64, more: Vec<Level>, borne: Option<Borne> },
     /// The ledger may have more than it has granted here.
     Wants(Vec<Want>),
     /// They cannot.
@@ -101,8 +103,16 @@ fn asked(quota: &PlanQuota, price: &Price, size: &Size, output: u64) -> u64 {
     bill::asked(quota, &sized(size, output), price)
 }
 
-/// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it.
-pub(super) fn shrink(bill: &Bill<'_>, price: &Price, size: &Size, slices: &Slices, levels: &mut [Level]) {
+/// Makes of `levels`, which hold all of a call, the hold of its first slice. Of several funds the first give it, and last
+/// the one that bears what none has. Answers what it bears then.
+pub(super) fn shrink(
+    bill: &Bill<'_>,
+    price: &Price,
+    size: &Size,
+    slices: &Slices,
+    levels: &mut [Level],
+    borne: Option<Borne>,
+) -> Option<Borne> {
     let mut rest: Option<u64> = None;
     for quota in &bill.quotas {
         let subject = bill.subject(quota.per);
@@ -113,12 +123,18 @@ pub(super) fn shrink(bill: &Bill<'_>, price: &Price, size: &Size, slices: &Slice
             Role::Cap => asked.min(line.amount),
             Role::Fund => {
                 let left = rest.unwrap_or(asked);
-                let share = left.min(line.amount);
+                let share = left.min(line.amount.saturating_sub(Borne::of(borne, quota)));
                 rest = Some(left.saturating_sub(share));
                 share
             }
         };
     }
+    let borne = borne.map(|all| Borne { amount: all.amount.min(rest.unwrap_or(0)), ..all })?;
+    let mut lines = levels.iter_mut().flat_map(|level| &mut level.lines);
+    if let Some(line) = lines.find(|line| line.quota.id == borne.by) {
+        line.amount = line.amount.saturating_add(borne.amount);
+    }
+    Some(borne).filter(|borne| borne.amount > 0)
 }
 
 /// Lines of nothing for the funds of a bill that `levels` does not touch: an extension may take from them.
@@ -127,8 +143,59 @@ pub(super) fn further(bill: &Bill<'_>, levels: &[Level]) -> Vec<Level> {
         let own = levels.iter().filter(|level| level.subject == bill.subject(quota.per)).flat_map(|level| &level.lines);
         own.into_iter().any(|line| line.quota.id == quota.quota.id)
     };
-    let may = |quota: &PlanQuota| quota.role == Role::Fund && !held(quota) && may_pay(bill, quota, held);
-    bill.levels(|_, quota| may(quota).then_some((0, 0)))
+    let may: Vec<usize> = paying(bill, held).into_iter().filter(|(_, quota)| !held(quota)).map(|(at, _)| at).collect();
+    bill.levels(|at, _| may.contains(&at).then_some((0, 0)))
+}
+
+/// What a call came to beyond what is held of its funds.
+pub(super) struct Excess {
+    /// What they have of that, each in its turn; and where they do not have it all here a line of nothing for the one that is
+    /// charged the rest, so that this is in a window that is known.
+    pub more: Vec<Level>,
+    /// The one that is charged the rest, because the ledger has it for that one; `None`: the one that bears what nobody has.
+    pub by: Option<QuotaId>,
+    /// What the ledger may have of the rest, where that matters to who pays it.
+    pub wants: Vec<Want>,
+}
+
+/// Looks for that. `standing`: as in [`room`].
+pub(super) fn excess(
+    bill: &Bill<'_>,
+    consumed: &Consumed,
+    price: &Price,
+    held: &[HeldLevel],
+    standing: &mut dyn FnMut(&str, &PlanQuota, u64) -> Option<Standing>,
+) -> Excess {
+    let held_of = |quota: &PlanQuota| held_amount(held, &bill.subject(quota.per), quota.quota.id);
+    let funds = paying(bill, |quota| held_of(quota).is_some());
+    let all = funds.iter().filter_map(|(_, quota)| held_of(quota)).fold(0, u64::saturating_add);
+    let cost = funds.first().map_or(0, |(_, quota)| quota.unit.amount(consumed, price));
+    let (mut rest, mut need) = (cost.saturating_sub(all), cost.saturating_sub(all));
+    let (mut shares, mut known, mut wants, mut payer) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let only = funds.len() == 1;
+    for (at, quota) in funds.into_iter().filter(|_| cost > all) {
+        let subject = bill.subject(quota.per);
+        let pinned = pinned(held, &subject, quota.quota.id);
+        let pan = Pan { at, quota, pinned: pinned > 0, stands: standing(&subject, quota, pinned), over: 0 };
+        let share = rest.min(pan.has());
+        rest = rest.saturating_sub(share);
+        shares.push((at, share));
+        known.extend(pan.stands.map(|_| at));
+        if pan.could() >= need {
+            payer = Some(at);
+            break;
+        }
+        wants.extend(pan.want(bill, need).filter(|_| !only));
+        need = need.saturating_sub(pan.could());
+    }
+    let bearer = bill.bearer(&known, None).filter(|at| bill.quotas.get(*at).is_some_and(|quota| quota.begins_anew()));
+    let by = payer.or(bearer).filter(|_| rest > 0);
+    let more = bill.levels(|at, quota| {
+        let share = shares.iter().find(|(of, _)| *of == at).map_or(0, |(_, share)| *share);
+        (share > 0 || by == Some(at) && held_of(quota).is_none()).then_some((share, 0))
+    });
+    let by = payer.filter(|_| rest > 0).and_then(|at| bill.quotas.get(at)).map(|quota| quota.quota.id);
+    Excess { more, by, wants }
 }
 
 /// One quota on the scale.
@@ -142,12 +209,30 @@ struct Pan<'a> {
 }
 
 impl Pan<'_> {
+    /// What there is.
+    fn has(&self) -> u64 {
+        self.stands.map_or(0, |stands| stands.free())
+    }
+
+    /// The same, and how far it may be passed.
     fn free(&self) -> u64 {
         let Some(stands) = self.stands else { return 0 };
         if self.over == u64::MAX {
             return u64::MAX;
         }
         stands.free_with(self.over)
+    }
+
+    /// What the ledger could still grant, as it last said.
+    fn left(&self) -> u64 {
+        self.stands.filter(|_| self.quota.quota.granted).map_or(0, |stands| stands.ledger_left)
+    }
+
+    /// What there is here and with the ledger, as that last said, less what was used beyond a grant since.
+    fn could(&self) -> u64 {
+        let Some(stands) = self.stands else { return 0 };
+        let all = stands.granted.saturating_add(self.left());
+        all.saturating_sub(stands.spent().saturating_add(stands.held))
     }
 
     /// What the ledger should be asked for, if it may have it.
@@ -202,9 +287,7 @@ pub(super) fn room(
         let mut need = more(first.quota, most);
         for fund in &funds {
             wants.extend(fund.want(bill, need));
-            let granted = fund.quota.quota.granted;
-            let left = fund.stands.map_or(0, |stands| if granted { stands.ledger_left } else { 0 });
-            need = need.saturating_sub(fund.free().saturating_add(left));
+            need = need.saturating_sub(fund.free().saturating_add(fund.left()));
         }
         let free = funds.iter().fold(0_u64, |sum, fund| sum.saturating_add(fund.free()));
         match largest(least, held, |held| more(first.quota, held) <= free) {
@@ -215,7 +298,7 @@ pub(super) fn room(
     if blocked {
         return if wants.is_empty() { Room::Not } else { Room::Wants(wants) };
     }
-    let shares = shares(&funds, funds.first().map_or(0, |first| more(first.quota, held)));
+    let (shares, borne) = shares(&funds, funds.first().map_or(0, |first| more(first.quota, held)));
     let over = |quota: &PlanQuota| known.over.get(&quota.quota.id).copied().unwrap_or(0);
     let levels = bill.levels(|at, quota| {
         let amount = match quota.role {
@@ -225,7 +308,7 @@ pub(super) fn room(
         };
         (amount > 0).then(|| (amount, over(quota)))
     });
-    Room::Made { held, more: levels }
+    Room::Made { held, more: levels, borne }
 }
 
 fn quota_id(quota: &PlanQuota) -> QuotaId {
@@ -263,15 +346,24 @@ fn may_pay(bill: &Bill<'_>, fund: &PlanQuota, is_held: impl Fn(&PlanQuota) -> bo
     bill.quotas.iter().filter(|cap| cap.of == Some(fund.quota.id)).all(|cap| is_held(cap))
 }
 
-/// How much each of the funds gives of `rest`: the first what it has, and so on.
-fn shares(funds: &[Pan<'_>], mut rest: u64) -> Vec<(usize, u64)> {
+/// How much each of the funds gives of `rest`: the first what it has, and so on; and what the one bears that may be passed.
+fn shares(funds: &[Pan<'_>], mut rest: u64) -> (Vec<(usize, u64)>, Option<Borne>) {
     let mut shares = Vec::with_capacity(funds.len());
     for fund in funds {
-        let share = rest.min(fund.free());
+        let share = rest.min(fund.has());
         rest = rest.saturating_sub(share);
         shares.push((fund.at, share));
     }
-    shares
+    let mut borne = None;
+    for (fund, (_, share)) in funds.iter().zip(&mut shares).rev() {
+        let amount = rest.min(fund.free().saturating_sub(fund.has()));
+        rest = rest.saturating_sub(amount);
+        if amount > 0 {
+            *share = share.saturating_add(amount);
+            borne = Some(Borne { by: fund.quota.quota.id, amount });
+        }
+    }
+    (shares, borne)
 }
 
 /// The largest of `least..=most` that fits, where all below one that fits do too.

@@ -5,7 +5,7 @@ use super::succession::Charter;
 use super::unit::Unit;
 use crate::meter::count::Encoding;
 use crate::meter::dialect::{Api, Named};
-use crate::quota::{Quota, QuotaId};
+use crate::quota::{Quota, QuotaId, Window};
 use crate::scan::Scanner;
 
 pub use super::agents::{Loops, Repeats};
@@ -297,6 +297,12 @@ impl PlanQuota {
     pub fn takes(&self, model: &str) -> bool {
         self.models.is_empty() || self.models.iter().any(|glob| glob.is_match(model))
     }
+
+    /// Whether one window follows the other, so that the next pays what one was charged too much. A pack, a term or a
+    /// lifetime has none, a sliding window and a bucket count on without a break.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self.quota.window, Window::Calendar { .. } | Window::Anniversary { .. } | Window::FirstUse { .. })
+    }
 }
 
 /// What a hold takes of a quota.
@@ -321,8 +327,8 @@ pub enum Relief {
     Throttle(Box<PlanQuota>),
     /// The call goes to this model instead, where that speaks its wire format.
     Downgrade(String),
-    /// The call goes on beyond the quota, up to this many micro-units in all.
-    Overage(u64),
+    /// The call goes on beyond the quota, up to this many micro-units of this unit in all.
+    Overage(u64, Unit),
     /// The call goes on, and the record says that it would have been refused.
     Observe,
     /// The fund that the cap is of does not pay this call; those behind it may.

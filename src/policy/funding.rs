@@ -254,11 +254,17 @@ pub(super) fn empty(plan: &PlanText) -> Vec<Relief> {
 }
 
 fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> Vec<Relief> {
+    let mut throttles = 0_usize;
     let built = |step: &Spanned<ReliefText>| match &step.value {
         ReliefText::Deny => Relief::Deny,
         ReliefText::Wait(ms) => Relief::Wait(*ms),
         ReliefText::Throttle(limit, unit, period_ms) => {
-            let name = format!("{quota}.throttle");
+            // Each has a bucket of its own.
+            throttles = throttles.saturating_add(1);
+            let name = match throttles {
+                1 => format!("{quota}.throttle"),
+                more => format!("{quota}.throttle{more}"),
+            };
             Relief::Throttle(Box::new(PlanQuota {
                 ledger: format!("{plan}/{name}"),
                 role: Role::Cap,
@@ -280,7 +286,7 @@ fn reliefs(plan: &str, quota: &str, per: Per, steps: &[Spanned<ReliefText>]) -> 
             }))
         }
         ReliefText::Downgrade(model) => Relief::Downgrade(model.clone()),
-        ReliefText::Overage(micro, _) => Relief::Overage(*micro),
+        ReliefText::Overage(micro, unit) => Relief::Overage(*micro, *unit),
         ReliefText::Observe => Relief::Observe,
         ReliefText::NextFund => Relief::NextFund,
     };

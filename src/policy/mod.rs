@@ -66,19 +66,24 @@
 //!         # optional: `rollover`, what goes over of what is unused, else it lapses; `was`, the name it had, under which its
 //!         # counters go on; `hold: expected`, for agents that send a long prompt again and again: held is what calls of the
 //!         # model lately came to, cached input at its price, and not the worst. The fund may be passed by what a call needs
-//!         # beyond that: `farebox explain` says how far
+//!         # beyond that: `farebox explain` says how far. What a call comes to beyond what is held, those behind it pay too, as
+//!         # far as they have it; the rest is a debt of the last that begins anew
 //!         dedicated: {amount: 2000 credits, per: seat, window: calendar month, rollover: 500 credits, hold: expected}
 //!         month: {amount: 1.5m credits, per: org, window: calendar month, was: monthly, hold: expected}
 //!         top-ups: {from: packs, unit: credits, per: org}   # the account's packs, soonest end first
-//!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn.
-//!                                      # An overage is a debt: the windows after it pay it, before anything is spent there
+//!       empty: [downgrade demo-free, overage 1000 credits, deny]   # optional: what happens when no fund can pay, in turn:
+//!                                      # what a step cannot do the next one does. An overage is a debt, which the windows
+//!                                      # after it pay before anything is spent there. Of the funds that take the call's
+//!                                      # model it is borne by the last in its unit that begins anew (no pack, no term, no
+//!                                      # lifetime); where none takes the model the next step is tried
 //!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
 //!                                      # cache read, cache write, reasoning, weighted; requests, weighted requests;
 //!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY
 //!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
 //!         pace:  {limit: 200000 fresh tokens, per: seat, window: bucket 1m, burst: 400000 fresh tokens, hold: expected,
 //!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or as in
-//!                                      # funds what is expected; `full`: as `empty`; also `observe`
+//!                                      # funds what is expected; `full`: as `empty`; also `observe`. Beyond a throttle's
+//!                                      # pace the step behind it is tried; a `wait` there is for the pace too
 //!         large: {limit: 50 weighted requests, per: seat, window: calendar month, models: ["demo-l*"]}   # only their calls
 //!         short: {limit: 1200 requests, per: seat, window: first-use 5h, of: month, full: [next fund]}   # `of`: only calls
 //!                                      # that this fund pays a part of; `next fund`: then those behind it pay

@@ -91,12 +91,13 @@ pub(super) fn read(node: &Node, what: &str, levels: &[String], plan: &mut PlanTe
             let message = "the next fund has been tried before the funds are empty";
             faults.add(next.at, Code::Conflict, message, "remove it: it is for `full` of a cap with `of`");
         }
-        let fund = plan.quotas.iter().rev().find(|quota| quota.role == Role::Fund);
-        if fund.is_none() && plan.packs.is_empty() {
+        let funds = || plan.quotas.iter().filter(|quota| quota.role == Role::Fund);
+        if funds().next().is_none() && plan.packs.is_empty() {
             let message = "`empty` says what happens without funds, but there is no fund";
             faults.add(fields.key_at("empty"), Code::Conflict, message, "remove it, or define a fund");
-        } else if let Some(terms) = fund.and_then(|fund| fund.terms.as_ref()) {
-            same_unit(&plan.empty, terms.unit, faults);
+        } else if funds().all(|fund| fund.terms.is_some()) {
+            let terms: Vec<&Terms> = funds().filter_map(|fund| fund.terms.as_ref()).collect();
+            overages_are_borne(&plan.empty, &terms, faults);
         }
     }
     if let Some(node) = fields.optional("hold") {
@@ -346,6 +347,27 @@ fn same_unit(reliefs: &[Spanned<ReliefText>], unit: Unit, faults: &mut Faults) {
         {
             let message = format!("the overage is in {}, and the quota in {}", of.words(), unit.words());
             faults.add(relief.at, Code::Conflict, message, format!("state it in {}", unit.words()));
+        }
+    }
+}
+
+/// An overage of funds is a debt, and there is a fund that pays it.
+fn overages_are_borne(reliefs: &[Spanned<ReliefText>], funds: &[&Terms], faults: &mut Faults) {
+    let bear: Vec<Unit> = funds.iter().filter(|fund| fund.window.value.begins_anew()).map(|fund| fund.unit).collect();
+    for relief in reliefs {
+        let ReliefText::Overage(_, unit) = relief.value else { continue };
+        match bear.last() {
+            _ if bear.contains(&unit) => {}
+            Some(last) => {
+                let message = format!("no fund in {} begins anew, so that nobody would pay this overage", unit.words());
+                faults.add(relief.at, Code::Conflict, message, format!("state it in {}", last.words()));
+            }
+            None => {
+                let message =
+                    "no fund begins anew, so that nobody would pay this overage: a pack, a term or a lifetime does not";
+                let help = "add a fund with `window: calendar month` or the like, or remove this step";
+                faults.add(relief.at, Code::Conflict, message, help);
+            }
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn check(
             passed += judge(quota, &ways, charges, stepped)
                 .map_err(|why| format!("`{name}` of {subject} in window {window}: {why}"))?;
         }
-        if overshoot::is_owed(quota) && !stepped {
+        if quota.begins_anew() && !stepped {
             let epochs: BTreeSet<u64> = windows.values().flatten().map(|of| of.epoch).collect();
             // What several processes share the ledger reckons, and it hears of what the others use a little later.
             for epoch in epochs.iter().filter(|_| epochs.len() == 1 || !overshoot::is_shared(quota)) {

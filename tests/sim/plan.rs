@@ -51,17 +51,26 @@ fn window(draw: &mut Draw, era: &Era, fund: bool) -> String {
     }
 }
 
-/// What happens instead of a refusal.
-fn reliefs(draw: &mut Draw, unit: &str) -> Option<String> {
-    let steps = match draw.below(12) {
-        0 | 1 => format!("overage {} {unit}", 1 + draw.below(40)),
-        2 => format!("wait {}, overage 2 {unit}", one(draw, &["300ms", "1s"])),
-        3 => "downgrade free".to_owned(),
-        4 => "throttle 3 requests per 1m".to_owned(),
-        5 => "observe".to_owned(),
-        _ => return None,
-    };
-    Some(if steps == "observe" { steps } else { steps + ", deny" })
+/// What happens instead of a refusal: up to three steps, in any order. `overage`: somebody would bear one.
+fn reliefs(draw: &mut Draw, unit: &str, overage: bool) -> Option<String> {
+    let count = [0, 0, 0, 1, 1, 2, 2, 3][draw.below(8) as usize];
+    let mut steps: Vec<String> = Vec::new();
+    for _ in 0..count {
+        let step = match draw.below(8) {
+            0 | 1 if overage => format!("overage {} {unit}", 1 + draw.below(40)),
+            2 | 3 => format!("throttle {} requests per {}", 1 + draw.below(3), one(draw, &["1s", "1m"])),
+            4 | 5 => format!("wait {}", one(draw, &["300ms", "1s", "5s"])),
+            6 => "observe".to_owned(),
+            _ => "downgrade free".to_owned(),
+        };
+        let is_last = step == "observe";
+        steps.push(step);
+        if is_last {
+            return Some(steps.join(", "));
+        }
+    }
+    steps.push("deny".to_owned());
+    (count > 0).then(|| steps.join(", "))
 }
 
 /// The terms of a cap.
@@ -79,7 +88,7 @@ fn cap(draw: &mut Draw, era: &Era) -> String {
     if draw.below(8) == 0 {
         let _ = write!(text, ", models: [\"{}\"]", one(draw, &["priced", "p*"]));
     }
-    if let Some(full) = reliefs(draw, unit) {
+    if let Some(full) = reliefs(draw, unit, true) {
         let _ = write!(text, ", full: [{full}]");
     }
     text
@@ -114,7 +123,8 @@ fn funds(draw: &mut Draw, era: &Era, tokens: &mut String) -> String {
     if packs && !first {
         tokens.push_str(&here);
     }
-    if let Some(empty) = reliefs(draw, unit) {
+    let renews = ["calendar", "first-use", "anniversary"].iter().any(|window| tokens.contains(window));
+    if let Some(empty) = reliefs(draw, unit, renews) {
         let _ = writeln!(tokens, "      empty: [{empty}]");
     }
     if !packs {

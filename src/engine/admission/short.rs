@@ -24,7 +24,11 @@ impl Scale<'_, '_> {
             true => self.funds_lack(needed).unwrap_or_else(|| lack(quota, subject, standing, needed)),
             false => lack(quota, subject, standing, needed),
         };
-        Verdict::Short { short, needed }
+        // What is used up for long is let through at a pace all the same: that says when to come again.
+        match (short, self.soonest_throttle(block)) {
+            (Short::Exhausted { .. }, Some((short, needed))) => Verdict::Short { short, needed },
+            (short, _) => Verdict::Short { short, needed },
+        }
     }
 
     /// Where a fund was passed over for its cap, and those behind it have nothing and get nothing, that cap says when to

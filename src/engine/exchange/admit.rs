@@ -157,10 +157,10 @@ impl Exchange {
     ) -> Result<Open, Retry> {
         let bundle = Rc::clone(&self.bundle);
         let place = vm.place(now, cells, effects).map_err(|no_place| Retry::Never(crowded(no_place)))?;
-        let Fit { output, mut levels, passed } = fit;
+        let Fit { output, mut levels, borne, passed } = fit;
         let size = Size { output, ..prepared.size };
         let mut open = Open::new(place, bill.plan, prepared, &size, passed, bundle.mode, now);
-        let size = open.first_hold(bill, &size, &mut levels);
+        let size = open.first_hold(bill, &size, &mut levels, borne);
         for line in levels.iter_mut().flat_map(|level| &mut level.lines) {
             line.amount = vm.to_hold(line.amount);
         }

@@ -15,6 +15,7 @@ use crate::engine::vm::{Place, Vm};
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Charge, FailedTry, Plan, PlanQuota, Seat};
+use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
 use crate::quota::{self, Cells, Level, Operation};
 use crate::report::wire::{self, Outcome, Reached, Record};
@@ -143,6 +144,38 @@ impl Open {
         }
     }
 
+    /// How many tries before the last are paid for: no more than is held, whatever else may have had the call tried again.
+    fn failed(&self, outcome: Outcome, plan: &Plan, tries: u32) -> u64 {
+        match settlement::failed_try(outcome, &plan.hold) {
+            FailedTry::Input => u64::from(tries.saturating_sub(1)).min(self.size.again),
+            FailedTry::Nothing => 0,
+        }
+    }
+
+    /// What it consumed by this rule, and who says so.
+    fn consumed(&self, rule: Charge, failed: u64, observed: &Observed) -> (Consumed, Source) {
+        let (usage, again, source) = observed.charged_with(rule, failed);
+        let (prompts, tool_calls) = match rule {
+            Charge::Nothing => (0, 0),
+            _ => (self.prompts, self.tool_calls()),
+        };
+        (Consumed { usage, prompts, tool_calls, again }, source)
+    }
+
+    /// What it came to, and at which price, if it is complete and its provider has said it.
+    pub(super) fn came_to(&self, bundle: &Bundle, plan: &Plan, now: Now, vm: &Vm) -> Option<(Consumed, Price)> {
+        let outcome = self.outcome(Cause::Finished, None);
+        let observed = self.observed(outcome, now, vm);
+        if outcome != Outcome::Complete || !observed.complete {
+            return None;
+        }
+        let failed = self.failed(outcome, plan, self.attempts);
+        let (consumed, _) = self.consumed(settlement::rule(outcome, &plan.hold), failed, &observed);
+        let named = self.served();
+        let served = Served::of(bundle, &self.model, &self.sent_model, &named);
+        Some((consumed, served.price(plan, &self.price, self.came_ms, self.dialect, &consumed)))
+    }
+
     /// Settles all levels at once and queues the one record.
     #[expect(clippy::too_many_arguments, reason = "the contract's four, and how it ended")]
     pub(in crate::engine) fn settle(
@@ -160,11 +193,7 @@ impl Open {
         let outcome = self.outcome(cause, attempts);
         let rule = settlement::rule(outcome, &plan.hold);
         let tries = attempts.unwrap_or(self.attempts);
-        // No more than is held, whatever else may have had the call tried again.
-        let failed = match settlement::failed_try(outcome, &plan.hold) {
-            FailedTry::Input => u64::from(tries.saturating_sub(1)).min(self.size.again),
-            FailedTry::Nothing => 0,
-        };
+        let failed = self.failed(outcome, plan, tries);
         let is_free = rule == Charge::Nothing && failed == 0;
         self.let_rest(plan, (outcome, cause), now, vm, cells, effects);
         vm.meet_model(&self.counting(seat), now, cells);
@@ -174,18 +203,17 @@ impl Open {
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
-        let (usage, again, source) = observed.charged_with(rule, failed);
-        let (prompts, tool_calls) = match rule {
-            Charge::Nothing => (0, 0),
-            _ => (self.prompts, self.tool_calls()),
-        };
-        let consumed = Consumed { usage, prompts, tool_calls, again };
+        let (consumed, source) = self.consumed(rule, failed, &observed);
+        let Consumed { usage, prompts, tool_calls, .. } = consumed;
         let named = self.served();
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
         let price = served.price(plan, &self.price, self.came_ms, self.api, &consumed);
+        if !is_free {
+            self.hold_excess(&bill, (&consumed, &price), now, vm, cells, effects);
+        }
         let used = match is_free {
             true => bill.nothing(&self.held),
-            false => bill.used(&consumed, &price, &self.held),
+            false => bill.used(&consumed, &price, &self.held, self.borne),
         };
         if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
             // Of a bound that lies far above what a count would have given nothing is to be learned.

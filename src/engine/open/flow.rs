@@ -4,7 +4,7 @@
 use super::guarded::Guarded;
 use super::{Answer, Course, Desk, Open};
 use crate::engine::accounts::Accounts;
-use crate::engine::bill::{Bill, Size};
+use crate::engine::bill::{Bill, Borne, Size};
 use crate::engine::denial::Denial;
 use crate::engine::effect::Effect;
 use crate::engine::event::{Cause, Header};
@@ -22,7 +22,7 @@ use crate::quota::{self, Operation};
 /// How many output tokens may pass until what was delivered is written down again.
 const NOTED_EVERY: u64 = 64;
 /// How often an extension is tried when the accounts move between weighing and holding.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 impl Open {
     pub(in crate::engine) fn response_headers(
@@ -323,14 +323,14 @@ impl Open {
                 0 => accounts.standing(subject, quota, *now, vm, *cells),
                 window => accounts.standing_in(subject, quota, window, *now, vm, *cells),
             });
-            let (held, mut more) = match found {
+            let (held, mut more, borne) = match found {
                 Room::Not => return Extension::Refused,
                 Room::Wants(wants) => {
                     vm.touch(&bill, *now);
                     wants.iter().for_each(|want| vm.want(&want.subject, want.quota, want.missing));
                     return Extension::Asked;
                 }
-                Room::Made { held, more } => (held, more),
+                Room::Made { held, more, borne } => (held, more, borne),
             };
             more.iter_mut().flat_map(|level| &mut level.lines).for_each(|line| line.amount = vm.to_hold(line.amount));
             let (Place { id, slot }, delivered) = (self.place, reader.delivered());
@@ -338,6 +338,10 @@ impl Open {
             match operation.run(*cells) {
                 Ok(quota::Outcome::Done) => {
                     slices::add(&mut self.held, operation.holds());
+                    if let Some(borne) = borne {
+                        let known = self.borne.filter(|known| known.by == borne.by).map_or(0, |known| known.amount);
+                        self.borne = Some(Borne { amount: borne.amount.saturating_add(known), ..borne });
+                    }
                     slices.held = held;
                     self.size = size;
                     reader.allow(slices.allowance());
