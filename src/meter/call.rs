@@ -113,6 +113,8 @@ pub struct Call {
     pub(super) calls: u64,
     pub(super) systems: u64,
     pub(super) fixed: u64,
+    /// Bytes of sound that a form has in it.
+    pub(super) sound: u64,
     /// Of the fixed tokens those that asking for thinking may cost; whether it is asked for.
     pub(super) thinking: Option<bool>,
     pub(super) schemas: bool,
@@ -631,6 +633,7 @@ impl<'a> Head<'a> {
             calls: parts.calls,
             systems: parts.systems,
             fixed: parts.fixed,
+            sound: 0,
             thinking: self.thinking,
             schemas: parts.schemas,
             limits: self.limits,

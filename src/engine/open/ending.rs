@@ -12,6 +12,7 @@ use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
+use crate::meter::dialect::Dialect;
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Charge, FailedTry, Plan, PlanQuota, Seat};
@@ -56,9 +57,14 @@ impl Open {
         let withheld = self.timing.is_withheld() || self.guarded.as_ref().is_some_and(Guarded::is_withheld);
         let delivered = if withheld { 0 } else { reader.delivered() };
         // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
-        let spoken = self.size.asked.characters;
+        let asked = &self.size.asked;
         let spoke = |usage: Usage| match usage.characters {
-            0 => Usage { characters: spoken, ..usage },
+            0 => Usage { characters: asked.characters, ..usage },
+            _ => usage,
+        };
+        // Of text that was heard neither, unless it is subtitles: what was to be heard was.
+        let heard = |usage: Usage| match usage.seconds {
+            0 if self.dialect == Dialect::OpenAiTranscription => Usage { seconds: asked.seconds, ..usage },
             _ => usage,
         };
         Observed {
@@ -68,7 +74,7 @@ impl Open {
             complete: reader.reported().is_some()
                 && !reader.input_silent()
                 && (outcome == Outcome::Complete || reader.finished()),
-            made: spoke(reader.made()),
+            made: heard(spoke(reader.made())),
             cut: reader.is_cut(),
             ..seen
         }
