@@ -35,6 +35,8 @@ pub struct Answer {
     pub error: bool,
     /// What was seen in the answer that is not counted in tokens: images, characters, seconds.
     pub made: Usage,
+    /// Whether it only says that the work is queued or goes on; `None`: it says nothing of that.
+    pub queued: Option<bool>,
     /// An event with data was read.
     pub heard: bool,
     /// The provider said what it wrote, but not what it read: Ollama, when it had the prompt in its cache.
@@ -114,6 +116,7 @@ impl Answer {
             ended: false,
             error: false,
             made: Usage::default(),
+            queued: None,
             heard: false,
             input_silent: false,
             by_tools: 0,

@@ -24,6 +24,9 @@ pub const DEEPEST: usize = 128;
 /// Input tokens that asking for thinking costs: 28 to 32 were seen.
 pub(super) const THINKING: u64 = 32;
 
+/// Why a call is open whose work goes on behind its answer.
+const LATER: &str = "work in the background";
+
 /// A body that must not be forwarded as if we had understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
@@ -84,6 +87,10 @@ pub struct Call {
     pub asks_usage: bool,
     /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
     pub open: Option<&'static str>,
+    /// The input cannot be read from the body: it is open for more than that it is [deferred](Self::deferred).
+    pub unread: bool,
+    /// It is answered at once and worked on later: nobody here will hear what that came to.
+    pub deferred: bool,
     /// It names other models than [`model`](Self::model) that may answer too, as the provider likes.
     pub choice: bool,
     /// The output limit may not be clamped below this many tokens: a thinking budget and one, or where there is no limit
@@ -122,6 +129,8 @@ pub struct Call {
     settings: Vec<Settings>,
     /// The path names the model.
     deployed: bool,
+    /// Its provider takes no limit of the output.
+    limitless: bool,
     /// The call goes to another model than the body says.
     renamed: bool,
     /// Where the model's name is.
@@ -322,6 +331,11 @@ impl Call {
             self.deployed = true;
         }
         self.host = route.host;
+        self.limitless = route.limitless;
+        if route.deferred {
+            self.deferred = true;
+            self.open.get_or_insert(LATER);
+        }
         self.stream = route.stream.unwrap_or(self.stream);
     }
 
@@ -616,7 +630,9 @@ impl<'a> Head<'a> {
             output_limit,
             choices,
             asks_usage: self.asks_usage,
-            open: parts.open,
+            open: parts.open.or(parts.deferred.then_some(LATER)),
+            unread: parts.open.is_some(),
+            deferred: parts.deferred,
             choice: parts.choice,
             floor,
             asked: parts.asked,
@@ -641,6 +657,7 @@ impl<'a> Head<'a> {
             tools: self.tools,
             settings: self.settings,
             deployed: false,
+            limitless: false,
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,

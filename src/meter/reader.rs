@@ -437,6 +437,12 @@ impl Reader {
         self.answer.finished
     }
 
+    /// Whether the answer only promises work that goes on behind it. `deferred`: so it was asked for, and then whatever has
+    /// not come to its end does.
+    pub fn only_promises(&self, deferred: bool) -> bool {
+        self.answer.queued.unwrap_or(deferred && !self.answer.ended)
+    }
+
     /// Whether a 2xx answer carries an error in its body or stream.
     pub fn error_inside(&self) -> bool {
         (200..300).contains(&self.status) && self.answer.error

@@ -44,6 +44,30 @@ impl Open {
         }
     }
 
+    /// Whether the work goes on although the exchange has ended, so that nobody here will hear what it came to: asked for in
+    /// the background, or answered with no more than that it is queued.
+    fn goes_on(&self, outcome: Outcome) -> bool {
+        let promises = match &self.answer {
+            Answer::Upstream { reader, .. } => reader.reported().is_none() && reader.only_promises(self.deferred),
+            Answer::Local | Answer::None => self.deferred,
+        };
+        match outcome {
+            Outcome::CompleteSilent => promises,
+            Outcome::NoResponse | Outcome::Aborted | Outcome::CutByUs | Outcome::CutByUpstream => {
+                self.deferred && promises
+            }
+            _ => false,
+        }
+    }
+
+    /// Of work that goes on what is held is taken to have been used.
+    fn observe_held(&self, seen: &mut Observed) {
+        seen.made = self.size.asked;
+        if self.unread {
+            seen.input = seen.input.max(self.size.input);
+        }
+    }
+
     fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
         let limit = self.size.output.saturating_mul(self.size.choices.max(1));
         let seen = Observed {
@@ -164,7 +188,8 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
-        let rule = settlement::rule(outcome, &plan.hold);
+        let goes_on = self.goes_on(outcome);
+        let rule = if goes_on { Charge::Held } else { settlement::rule(outcome, &plan.hold) };
         let tries = attempts.unwrap_or(self.attempts);
         // No more than is held, whatever else may have had the call tried again.
         let failed = match settlement::failed_try(outcome, &plan.hold) {
@@ -180,6 +205,9 @@ impl Open {
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
+        if goes_on {
+            self.observe_held(&mut observed);
+        }
         let (usage, again, source) = observed.charged_with(rule, failed);
         let (prompts, tool_calls) = match rule {
             Charge::Nothing => (0, 0),
@@ -193,7 +221,7 @@ impl Open {
             true => bill.nothing(&self.held),
             false => bill.used(&consumed, &price, &self.held),
         };
-        if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
+        if matches!(outcome, Outcome::Complete | Outcome::CompleteSilent) && !goes_on {
             // Of a bound that lies far above what a count would have given nothing is to be learned.
             let bound = if bounded { 0 } else { self.size.input };
             vm.habits.learn(&self.model.pattern, bound, self.size.choices, &usage, source);
@@ -428,3 +456,7 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
         assert_eq!(input_in(0, &world, &words, silent), known);
     }
 }
+
+#[cfg(test)]
+#[path = "later_tests.rs"]
+mod later;

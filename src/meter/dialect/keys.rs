@@ -37,6 +37,7 @@ const COMMON: Keys = &[
     ("context_management", Part),
     ("conversation", Part),
     ("data_sources", Part),
+    ("deferred", Part),
     ("documents", Part),
     ("functions", Part),
     ("max_completion_tokens", Limit),

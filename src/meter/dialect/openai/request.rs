@@ -21,8 +21,9 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
-        "background" | "store" if raw == "false" => {}
-        "background" => parts.open("work in the background"),
+        "background" | "deferred" | "store" if raw == "false" => {}
+        // xAI, "Deferred chat completions".
+        "background" | "deferred" => parts.deferred = true,
         "previous_response_id" | "conversation" => {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");

@@ -47,6 +47,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         // `response.done`: OpenRouter, "Responses API Beta".
         "response.completed" | "response.done" | "response.incomplete" | "response.failed" | "response.cancelled" => {
             answer.finished = true;
+            answer.queued = Some(false);
             answer.error |= &*kind == "response.failed";
             last(answer, response);
         }
@@ -68,6 +69,8 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, status] = json::fields(raw, ["error", "status"])?;
     answer.error |= error.is_some_and(json::says) || status == Some("\"failed\"");
     answer.ended |= status.is_some_and(|status| matches!(status, "\"completed\"" | "\"incomplete\"" | "\"failed\""));
+    // In the background (OpenAI, "Background mode").
+    answer.queued = status.map(|status| matches!(status, "\"queued\"" | "\"in_progress\""));
     last(answer, Some(raw));
     Some(())
 }
