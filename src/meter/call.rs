@@ -7,7 +7,10 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes, generate};
+use super::dialect::{
+    Dialect, Host, Keys, Meaning, Route, Writes, generate, invoke_limit, invoke_makes_images, invoke_writes_text,
+    is_deployment,
+};
 use super::json;
 use super::media::Media;
 use super::name::Name;
@@ -330,6 +333,12 @@ impl Call {
             name.clone_into(&mut self.model);
             self.deployed = true;
         }
+        if self.dialect == Dialect::BedrockInvoke && !invoke_writes_text(&self.model) {
+            (self.output_limit, self.floor) = (Some(0), 0);
+            // Cohere's latest embeddings have a `max_tokens` of what they read.
+            self.limits.clear();
+            self.asked.images = if invoke_makes_images(&self.model) { self.choices } else { 0 };
+        }
         self.host = route.host;
         self.limitless = route.limitless;
         if route.deferred {
@@ -380,13 +389,20 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.host == Host::Azure || Name::of(&self.model).is_at_openai();
-        let own = (self.dialect == Dialect::Generate).then(|| generate::limit_field(self.host, &self.body));
-        let heeded = |limit: &&Limit| match own {
-            Some(own) => own == (limit.within, limit.name),
-            None => self.dialect.heeds(limit.name, hosted, &self.model),
+        let azure = self.host == Host::Azure && is_deployment(&self.model);
+        let hosted = azure || Name::of(&self.model).is_at_openai();
+        // Where the path or the model decides, that one field and no other.
+        let own = match self.dialect {
+            Dialect::Generate => Some(Some(generate::limit_field(self.host, &self.body))),
+            Dialect::BedrockInvoke => Some(invoke_limit(&self.model, &self.body)),
+            _ if self.limitless => Some(None),
+            _ => None,
         };
-        let field = own.or_else(|| self.dialect.limit_field(hosted, &self.model));
+        let heeded = |limit: &&Limit| match own {
+            Some(own) => own == Some((limit.within, limit.name)),
+            None => self.dialect.heeds(limit.name, hosted),
+        };
+        let field = own.unwrap_or_else(|| self.dialect.limit_field(hosted));
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
         if let Some(most) = clamp_output.or(self.output_limit).filter(|_| clamp_output.is_some() || !bounded) {
             let above = self.limits.iter().filter(|limit| limit.most.is_none_or(|stated| stated > most));

@@ -179,6 +179,7 @@ const CONVERSE: Keys = &[
 
 /// The bodies of all model families that Bedrock passes on.
 const INVOKE: Keys = &[
+    ("imageGenerationConfig", Within(&[("numberOfImages", Choices)])),
     ("inferenceConfig", Within(&[("maxTokens", Limit), ("max_new_tokens", Limit)])),
     ("inputText", Part),
     ("maxTokens", Limit),

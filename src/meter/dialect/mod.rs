@@ -43,8 +43,12 @@ mod prompt;
 mod reading;
 
 pub use endpoint::Endpoint;
+pub(super) use path::is_deployment;
 pub use path::{Host, Route, readings, suspicious};
 
+pub(super) use bedrock::family::{
+    limit_field as invoke_limit, makes_images as invoke_makes_images, writes_text as invoke_writes_text,
+};
 pub(super) use dashscope::BARE;
 pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
@@ -55,6 +59,9 @@ use super::answer::Answer;
 use super::loose::{Ending, Family};
 use super::part::Parts;
 use super::usage::Usage;
+
+/// A field: the settings that it lies in, if not in the body itself, and its name.
+pub(super) type Field = (Option<&'static str>, &'static str);
 
 /// A provider's wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -279,11 +286,12 @@ impl Dialect {
     }
 
     /// The field that limits the output, written when a request has none that counts: the settings that it lies in, and
-    /// its name. `hosted`: by OpenAI or Azure. Open servers' own routes have [`generate::limit_field`].
+    /// its name. `hosted`: by OpenAI or Azure. Open servers' own routes have [`generate::limit_field`], Bedrock's models
+    /// [`invoke_limit`].
     ///
     /// OpenAI's reasoning models refuse `max_tokens`; others (Ollama, LM Studio, llama.cpp before 2026) pass over
     /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by who serves the model.
-    pub(super) fn limit_field(self, hosted: bool, model: &str) -> Option<(Option<&'static str>, &'static str)> {
+    pub(super) fn limit_field(self, hosted: bool) -> Option<Field> {
         let within = |settings, name| Some((Some(settings), name));
         match self {
             Self::OpenAiChat if hosted => Some((None, "max_completion_tokens")),
@@ -292,9 +300,6 @@ impl Dialect {
             Self::GeminiGenerate => within("generationConfig", "maxOutputTokens"),
             Self::GeminiInteractions => within("generation_config", "max_output_tokens"),
             Self::BedrockConverse => within("inferenceConfig", "maxTokens"),
-            Self::BedrockInvoke if model.contains("titan") => within("textGenerationConfig", "maxTokenCount"),
-            Self::BedrockInvoke if model.contains("nova") => within("inferenceConfig", "maxTokens"),
-            Self::BedrockInvoke if model.contains("llama") => Some((None, "max_gen_len")),
             Self::OllamaChat | Self::OllamaGenerate => within("options", "num_predict"),
             Self::DashScope => within("parameters", "max_tokens"),
             _ if self.writes() == Writes::Text => Some((None, "max_tokens")),
@@ -305,15 +310,13 @@ impl Dialect {
     /// Whether `field` surely limits the output. Only llama.cpp knows `n_predict`, so elsewhere it never does.
     ///
     /// Where OpenAI hosts, either of its two does, and both in one request are refused.
-    pub(super) fn heeds(self, field: &str, hosted: bool, model: &str) -> bool {
+    pub(super) fn heeds(self, field: &str, hosted: bool) -> bool {
         match self {
             Self::OpenAiChat | Self::OpenAiCompletions | Self::AnthropicMessages => {
                 field == "max_tokens" || (field == "max_completion_tokens" && self == Self::OpenAiChat && hosted)
             }
             Self::GeminiGenerate => true,
-            Self::BedrockInvoke if model.contains("nova") => matches!(field, "maxTokens" | "max_new_tokens"),
-            Self::BedrockInvoke if model.contains("claude") => matches!(field, "max_tokens" | "max_tokens_to_sample"),
-            _ => self.limit_field(hosted, model).is_some_and(|(_, name)| name == field),
+            _ => self.limit_field(hosted).is_some_and(|(_, name)| name == field),
         }
     }
 
