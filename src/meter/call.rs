@@ -702,7 +702,10 @@ fn governed(keys: Keys, seen: &mut u64, key: &[u8]) -> Result<Option<(&'static s
 
 /// Whether a limit is none: a negative number, where those are known to mean it.
 fn is_endless(dialect: Dialect, raw: &str) -> bool {
-    let endless = matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::Generate);
+    let endless = matches!(
+        dialect,
+        Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::Generate | Dialect::OpenAiCompletions
+    );
     endless
         && raw.strip_prefix('-').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }

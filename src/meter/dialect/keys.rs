@@ -216,12 +216,17 @@ const COHERE: Keys = &[
     ("tools", Part),
 ];
 
+/// With those of llama.cpp, which has one of the paths and passes over `options`.
 const OLLAMA: Keys = &[
     ("context", Part),
     ("images", Part),
     ("input", Part),
+    ("max_completion_tokens", Limit),
+    ("max_tokens", Limit),
     ("messages", Part),
     ("model", Model),
+    ("n", Choices),
+    ("n_predict", Limit),
     ("options", Within(&[("num_predict", Limit)])),
     ("prompt", Part),
     ("stream", Stream),
@@ -242,6 +247,9 @@ const DASHSCOPE: Keys = &[
 
 /// Text Generation Inference, SGLang and llama.cpp by their own names.
 const GENERATE: Keys = &[
+    ("input_extra", Part),
+    ("input_prefix", Part),
+    ("input_suffix", Part),
     ("inputs", Part),
     ("max_completion_tokens", Limit),
     ("max_tokens", Limit),

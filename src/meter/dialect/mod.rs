@@ -22,7 +22,7 @@
 //! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
 //! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank | SSE | `parameters.max_tokens` |
 //! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/{image,video,music}_generation` | SSE | |
-//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
+//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion`, `/infill` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
 //!
 //! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
 //! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
@@ -56,7 +56,7 @@ pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
 
 use super::answer::Answer;
-use super::loose::{Ending, Family};
+use super::loose::{Ending, Family, Within};
 use super::part::Parts;
 use super::usage::Usage;
 
@@ -355,6 +355,9 @@ impl Dialect {
     pub(super) fn read_event(self, answer: &mut Answer, data: &str) -> Shape {
         answer.heard |= !data.is_empty();
         match self {
+            Self::OpenAiCompletions if generate::is_llama(data) => {
+                generate::body(answer, data);
+            }
             Self::OpenAiChat | Self::OpenAiCompletions => return openai::answer::event(answer, data),
             Self::AnthropicMessages => anthropic::answer::event(answer, data),
             Self::OpenAiResponses => openai::responses::event(answer, data),
@@ -379,6 +382,9 @@ impl Dialect {
     pub(super) fn ending(self, ending: &Ending<'_>) -> Vec<u8> {
         match self {
             Self::OpenAiChat => openai::ending::ending(ending),
+            Self::OpenAiCompletions if ending.loose.family == Some(Family::LlamaCpp) => {
+                generate::ending::ending(ending)
+            }
             Self::OpenAiCompletions => openai::completion_ending::ending(ending),
             Self::OpenAiResponses => openai::responses_ending::ending(ending),
             Self::AnthropicMessages => anthropic::ending::ending(ending),
@@ -389,6 +395,8 @@ impl Dialect {
             Self::BedrockInvoke => bedrock::ending::invoke(ending),
             Self::CohereChat => cohere::ending::chat(ending),
             Self::CohereGenerate => cohere::ending::generate(ending),
+            // llama.cpp's, which knows no lines.
+            Self::OllamaChat if ending.within == Within::Events => openai::ending::ending(ending),
             Self::OllamaChat | Self::OllamaGenerate => ollama::ending::ending(ending),
             Self::DashScope => dashscope::ending::ending(ending),
             Self::Generate => generate::ending::ending(ending),
@@ -399,6 +407,7 @@ impl Dialect {
     /// Reads a whole JSON answer; whether it was one.
     pub(super) fn read_body(self, answer: &mut Answer, raw: &str) -> bool {
         let read = match self {
+            Self::OpenAiCompletions if generate::is_llama(raw) => generate::body(answer, raw),
             Self::OpenAiChat | Self::OpenAiCompletions => openai::answer::body(answer, raw).map(|_| ()),
             Self::OpenAiResponses => openai::responses::body(answer, raw),
             Self::OpenAiEmbeddings | Self::OpenAiModerations | Self::CohereEmbed | Self::Rerank => {
