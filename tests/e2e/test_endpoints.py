@@ -14,6 +14,7 @@ from whole import behind, key, policy
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
 GOOGLE = "/v1/projects/p/locations/l/publishers/google/models"
+CLAUDE_COUNTS = "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict"
 # The places of the words of an error.
 ERROR, MESSAGE, STATUS = (lambda e: e["error"]["message"]), (lambda e: e["message"]), (lambda e: e["base_resp"]["status_msg"])
 PLAIN = lambda e: e["error"]
@@ -28,6 +29,7 @@ WORK = {
     "gemini embed": ("embeddings", "/v1beta/models/demo:embedContent", lambda p: {"content": {"parts": [{"text": p}]}}, ERROR),
     "gemini embed many": ("embeddings", "/v1beta/models/demo:batchEmbedContents", lambda p: {"requests": [{"model": "models/demo", "content": {"parts": [{"text": p}]}}]}, ERROR),
     "gemini counts": ("count", "/v1beta/models/demo:countTokens", lambda p: {"contents": [{"parts": [{"text": p}]}]}, ERROR),
+    "vertex claude counts": ("count", CLAUDE_COUNTS, lambda p: {"model": "demo", "messages": [{"role": "user", "content": p}]}, ERROR),
     "vertex embeddings": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"content": p}]}, ERROR),
     "vertex images": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"prompt": p}], "parameters": {"sampleCount": 1}}, ERROR),
     "bedrock titan": ("predict", "/model/amazon.titan-embed-text-v2:0/invoke", lambda p: {"inputText": p}, MESSAGE),
@@ -48,6 +50,7 @@ WORK = {
     "minimax images": ("images", "/v1/image_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
     "minimax films": ("images", "/v1/video_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
     "minimax music": ("images", "/v1/music_generation", lambda p: {"model": "demo", "lyrics": p}, STATUS),
+    "llama.cpp gap": ("completions", "/infill", lambda p: {"input_prefix": p, "input_suffix": "}", "n_predict": 50}, PLAIN),
     "llama.cpp": ("completions", "/completion", lambda p: {"prompt": p, "n_predict": 50}, PLAIN),
 }
 KINDS = sorted({kind for kind, *_ in WORK.values()})

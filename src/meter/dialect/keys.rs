@@ -30,10 +30,12 @@ use Meaning::{Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, With
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
+    ("agent_id", Part),
     ("background", Part),
     ("best_of", Choices),
     ("chat_template", Part),
     ("container", Part),
+    ("context_id", Part),
     ("context_management", Part),
     ("conversation", Part),
     ("data_sources", Part),
@@ -116,6 +118,8 @@ const READ_ONLY: Keys = &[
     ("query", Part),
     ("stream", Stream),
     ("text", Part),
+    ("text_1", Part),
+    ("text_2", Part),
     ("texts", Part),
 ];
 

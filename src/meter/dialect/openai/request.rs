@@ -28,6 +28,15 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");
         }
+        // Volcengine Ark, "Context API"; Mistral, "Agents completion".
+        "context_id" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
+        "agent_id" => {
+            parts.beside(raw);
+            parts.open("an agent of the provider");
+        }
         "web_search_options" | "search_parameters" | "plugins" => {
             parts.beside(raw);
             parts.open("a search by the provider");
@@ -106,6 +115,11 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         }
         b"tool_call_id" | b"id" => parts.add(Kind::Label, raw),
         b"type" | b"cache_control" => {}
+        // Qwen-Long reads the files that a message names (Alibaba Cloud Model Studio, "Long context").
+        b"content" if raw.starts_with("\"fileid://") => {
+            parts.text(raw);
+            parts.open_media(&[Media::File], "a file");
+        }
         b"content" => content(parts, raw),
         b"name" => {
             parts.fixed = parts.fixed.saturating_add(1);
