@@ -62,6 +62,8 @@ PLANS = {
     **{f"no-{kind}": f"{{security: {{endpoints: {{deny: [{kind}]}}}}}}" for kind in KINDS},
     "small": "{connectivity: {response: {largest: 1 KiB}}}",
     "late": "{connectivity: {response: {first_token: 500ms}}}",
+    "later": "{tokens: {hold: {assume_input: 100}, caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
+    "now": "{tokens: {caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
 }
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
@@ -156,6 +158,20 @@ def test_what_is_answered_is_hidden_or_refused(stack, work):
     assert answer.json() == ANSWERS[work]("Of [redacted] it is.")
     answer, _ = ask(stack, "output", work, "hi", ANSWERS[work](f"It is {SECRET}."))
     assert SECRET not in answer.text and "secret" in WORK[work][3](answer.json()), answer.text
+
+
+def test_what_is_only_promised_is_charged_as_it_is_held(stack):
+    """OpenAI, "Background mode": the answer says that it is queued, and no more."""
+    whole, upstream = stack
+    body = {"model": "demo", "input": "hi", "max_output_tokens": 300, "background": True}
+
+    def put_off(plan):
+        upstream.heard, upstream.said = None, json.dumps({"object": "response", "status": "queued", "usage": None, "output": []}).encode()
+        answer = whole.session.post(f"{whole.url}/v1/responses", json=body, headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
+        return answer.status_code, upstream.heard and upstream.heard["max_output_tokens"]
+
+    assert put_off("now") == (400, None), "nobody will hear what it writes"
+    assert [put_off("later") for _ in range(3)] == [(200, 300), (200, 200), (429, None)]
 
 
 def events(text):
