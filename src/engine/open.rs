@@ -54,6 +54,10 @@ pub(super) struct Open {
     hides_usage: bool,
     asks_usage: bool,
     in_pieces: bool,
+    /// Its work goes on behind its answer.
+    deferred: bool,
+    /// Its input cannot be read from its body.
+    unread: bool,
     /// Input tokens.
     gauge: Gauge,
     /// All of what it sent is text.
@@ -188,14 +192,16 @@ impl Open {
             hides_usage: api.dialect.must_ask_for_usage() && call.stream && !call.asks_usage,
             asks_usage: call.asks_usage,
             in_pieces: call.in_pieces,
+            deferred: call.deferred,
+            unread: call.unread,
             gauge: Gauge::Counted(counted.unwrap_or(size.input)),
             text: call.is_text(),
             prompt: None,
             size: *admitted,
             clamp,
             held: Vec::new(),
-            // Where nothing is enforced, nothing is cut.
-            slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce),
+            // Where nothing is enforced, nothing is cut; and what goes on behind its answer no cut ends.
+            slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce && !call.deferred),
             over: BTreeMap::new(),
             borne: None,
             admitted_ms: now.wall_ms,

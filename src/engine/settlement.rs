@@ -22,6 +22,7 @@ use crate::report::wire::Outcome;
 /// | complete, usage reported | `complete` | what the provider reported | |
 /// | complete, usage silent | `complete_silent` | delivered | |
 /// | VM lost | `unsettled` | held | `lost` |
+/// | its work goes on behind its answer (`background`, `deferred`), usage silent | as it ended | held | |
 ///
 /// `Delivered` is the input as counted here and the output that passed to the client, and in their place whatever the
 /// provider reported. Input that the provider is silent about and that this session has sent before is taken as cached,

@@ -35,12 +35,16 @@ pub struct Answer {
     pub error: bool,
     /// What was seen in the answer that is not counted in tokens: images, characters, seconds.
     pub made: Usage,
+    /// Whether it only says that the work is queued or goes on; `None`: it says nothing of that.
+    pub queued: Option<bool>,
     /// An event with data was read.
     pub heard: bool,
     /// The provider said what it wrote, but not what it read: Ollama, when it had the prompt in its cache.
     pub input_silent: bool,
-    /// Items of the answer that were heard piece by piece, by their number below 64.
-    pub items: u64,
+    /// Of the input what tools read, where that is told apart: Gemini leaves it out of a chunk like any figure.
+    pub by_tools: u64,
+    /// Items of the answer that were heard, 64 a number; none from [`MOST_ITEMS`] on.
+    items: Vec<u64>,
     /// Each event has what is new alone, whatever its provider may do otherwise.
     pub in_pieces: bool,
     /// The texts so far, where a provider may repeat them with each event: together no longer than [`LONGEST_REPEATED`].
@@ -56,6 +60,9 @@ const MOST_REPEATED: usize = 16;
 /// The longest texts, together, for which it is told whether events repeat them, in bytes: an event that is tried first
 /// copies them.
 const LONGEST_REPEATED: usize = 256 * 1024;
+
+/// So many items of an answer are told apart: an event that is tried first copies a bit for each.
+const MOST_ITEMS: u64 = 4_096;
 
 /// The longest call that is counted in more than one way, in bytes.
 const LONGEST_RESPELT: usize = 64 * 1024;
@@ -109,9 +116,11 @@ impl Answer {
             ended: false,
             error: false,
             made: Usage::default(),
+            queued: None,
             heard: false,
             input_silent: false,
-            items: 0,
+            by_tools: 0,
+            items: Vec::new(),
             in_pieces: false,
             so_far: Vec::new(),
             repeats: false,
@@ -218,11 +227,16 @@ impl Answer {
         so_far.map(|so_far| so_far.filter(|_| self.repeats).unwrap_or_default())
     }
 
-    /// Marks an item as heard; whether it was already. Of items from 64 on nothing is remembered.
+    /// Marks an item as heard; whether it was already. Items from [`MOST_ITEMS`] on are only heard piece by piece.
     pub fn hear_item(&mut self, number: u64) -> bool {
-        let bit = u32::try_from(number).ok().and_then(|number| 1u64.checked_shl(number)).unwrap_or(0);
-        let heard = self.items & bit != 0;
-        self.items |= bit;
+        let Some(word) = usize::try_from(number / 64).ok().filter(|_| number < MOST_ITEMS) else { return true };
+        if self.items.len() <= word {
+            self.items.resize(word.saturating_add(1), 0);
+        }
+        let Some(word) = self.items.get_mut(word) else { return true };
+        let bit = 1 << (number % 64);
+        let heard = *word & bit != 0;
+        *word |= bit;
         heard
     }
 
@@ -269,6 +283,17 @@ mod tests {
     use super::{Answer, LONGEST_REPEATED};
     use crate::meter::count::Encoding;
     use crate::meter::tally::Kind;
+
+    #[test]
+    fn each_item_is_heard_once_whatever_its_number() {
+        let mut answer = Answer::new(Encoding::O200kBase);
+        let mut hear = |number| (answer.hear_item(number), answer.hear_item(number));
+        for number in [0, 1, 63, 64, 65, 127, 128, 4_095] {
+            assert_eq!(hear(number), (false, true), "{number}");
+        }
+        // Of others nothing is kept.
+        assert_eq!([hear(4_096), hear(u64::MAX)], [(true, true); 2]);
+    }
 
     #[test]
     fn what_is_kept_of_repeated_texts_is_bounded_together() {

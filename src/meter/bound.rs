@@ -12,7 +12,7 @@
 //! | a tool call's input | the same, on its raw JSON |
 //! | tool definitions, schemas, unknown values | 2 tokens a byte (1.9 were measured) |
 //! | image | the published maximum of its model family |
-//! | sound | 1 token for 8 bytes of base64 (10 a second, at the lowest bit rate of MP3) |
+//! | sound | 1 token for 8 bytes of base64 (10 a second, at the lowest bit rate of MP3); in a form 10 a second, of 500 bytes |
 //! | encrypted thinking | 1 token for 2 bytes of base64 |
 //! | message, tool call, tool | 8 tokens of framing each, 16 once |
 //! | tools or an output schema, vocabulary not known | 600 tokens of instructions that providers add |
@@ -30,6 +30,9 @@ use super::json;
 use super::manner::Manner;
 use super::name::Name;
 use super::part::{Kind, Part};
+
+/// Tokens that a second of sound comes to at most: 10 at OpenAI, 32 at Google, which takes no forms.
+const TOKENS_A_SECOND: u64 = 10;
 
 /// Instructions for tools and output schemas: 264 to 530 tokens at Anthropic ("Tool use"), about as many in the
 /// chat templates of open models.
@@ -90,7 +93,8 @@ fn bound(call: &Call, counts: &[u64]) -> u64 {
     });
     let instructions = if call.schemas && !exact { INSTRUCTIONS } else { 0 };
     let once = 16 + instructions + template(&name).max(preamble(call.dialect, &name));
-    let framing = call.frames.saturating_mul(8).saturating_add(once).saturating_add(call.fixed);
+    let sound = if call.sound > 0 { call.asked.seconds.saturating_mul(TOKENS_A_SECOND) } else { 0 };
+    let framing = call.frames.saturating_mul(8).saturating_add(once).saturating_add(call.fixed).saturating_add(sound);
     parts.fold(framing, u64::saturating_add)
 }
 

@@ -7,7 +7,10 @@ use std::ops::Range;
 use super::bound;
 use super::count::Encoding;
 use super::count::known::Known;
-use super::dialect::{Dialect, Host, Keys, Meaning, Route, Writes, generate};
+use super::dialect::{
+    Dialect, Host, Keys, Meaning, Route, Writes, generate, invoke_limit, invoke_makes_images, invoke_writes_text,
+    is_deployment,
+};
 use super::json;
 use super::media::Media;
 use super::name::Name;
@@ -23,6 +26,9 @@ pub const DEEPEST: usize = 128;
 
 /// Input tokens that asking for thinking costs: 28 to 32 were seen.
 pub(super) const THINKING: u64 = 32;
+
+/// Why a call is open whose work goes on behind its answer.
+const LATER: &str = "work in the background";
 
 /// A body that must not be forwarded as if we had understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +90,10 @@ pub struct Call {
     pub asks_usage: bool,
     /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
     pub open: Option<&'static str>,
+    /// The input cannot be read from the body: it is open for more than that it is [deferred](Self::deferred).
+    pub unread: bool,
+    /// It is answered at once and worked on later: nobody here will hear what that came to.
+    pub deferred: bool,
     /// It names other models than [`model`](Self::model) that may answer too, as the provider likes.
     pub choice: bool,
     /// The output limit may not be clamped below this many tokens: a thinking budget and one, or where there is no limit
@@ -113,6 +123,8 @@ pub struct Call {
     pub(super) calls: u64,
     pub(super) systems: u64,
     pub(super) fixed: u64,
+    /// Bytes of sound that a form has in it.
+    pub(super) sound: u64,
     /// Of the fixed tokens those that asking for thinking may cost; whether it is asked for.
     pub(super) thinking: Option<bool>,
     pub(super) schemas: bool,
@@ -120,6 +132,8 @@ pub struct Call {
     settings: Vec<Settings>,
     /// The path names the model.
     deployed: bool,
+    /// Its provider takes no limit of the output.
+    limitless: bool,
     /// The call goes to another model than the body says.
     renamed: bool,
     /// Where the model's name is.
@@ -319,7 +333,18 @@ impl Call {
             name.clone_into(&mut self.model);
             self.deployed = true;
         }
+        if self.dialect == Dialect::BedrockInvoke && !invoke_writes_text(&self.model) {
+            (self.output_limit, self.floor) = (Some(0), 0);
+            // Cohere's latest embeddings have a `max_tokens` of what they read.
+            self.limits.clear();
+            self.asked.images = if invoke_makes_images(&self.model) { self.choices } else { 0 };
+        }
         self.host = route.host;
+        self.limitless = route.limitless;
+        if route.deferred {
+            self.deferred = true;
+            self.open.get_or_insert(LATER);
+        }
         self.stream = route.stream.unwrap_or(self.stream);
     }
 
@@ -364,13 +389,20 @@ impl Call {
             let name = serde_json::Value::from(self.model.as_str()).to_string();
             edits.push(Edit { at: at.clone(), with: name.into_bytes() });
         }
-        let hosted = self.host == Host::Azure || Name::of(&self.model).is_at_openai();
-        let own = (self.dialect == Dialect::Generate).then(|| generate::limit_field(self.host, &self.body));
-        let heeded = |limit: &&Limit| match own {
-            Some(own) => own == (limit.within, limit.name),
-            None => self.dialect.heeds(limit.name, hosted, &self.model),
+        let azure = self.host == Host::Azure && is_deployment(&self.model);
+        let hosted = azure || Name::of(&self.model).is_at_openai();
+        // Where the path or the model decides, that one field and no other.
+        let own = match self.dialect {
+            Dialect::Generate => Some(Some(generate::limit_field(self.host, &self.body))),
+            Dialect::BedrockInvoke => Some(invoke_limit(&self.model, &self.body)),
+            _ if self.limitless => Some(None),
+            _ => None,
         };
-        let field = own.or_else(|| self.dialect.limit_field(hosted, &self.model));
+        let heeded = |limit: &&Limit| match own {
+            Some(own) => own == Some((limit.within, limit.name)),
+            None => self.dialect.heeds(limit.name, hosted),
+        };
+        let field = own.unwrap_or_else(|| self.dialect.limit_field(hosted));
         let bounded = self.limits.iter().filter(heeded).any(|limit| limit.most.is_some());
         if let Some(most) = clamp_output.or(self.output_limit).filter(|_| clamp_output.is_some() || !bounded) {
             let above = self.limits.iter().filter(|limit| limit.most.is_none_or(|stated| stated > most));
@@ -614,7 +646,9 @@ impl<'a> Head<'a> {
             output_limit,
             choices,
             asks_usage: self.asks_usage,
-            open: parts.open,
+            open: parts.open.or(parts.deferred.then_some(LATER)),
+            unread: parts.open.is_some(),
+            deferred: parts.deferred,
             choice: parts.choice,
             floor,
             asked: parts.asked,
@@ -631,6 +665,7 @@ impl<'a> Head<'a> {
             calls: parts.calls,
             systems: parts.systems,
             fixed: parts.fixed,
+            sound: 0,
             thinking: self.thinking,
             schemas: parts.schemas,
             limits: self.limits,
@@ -638,6 +673,7 @@ impl<'a> Head<'a> {
             tools: self.tools,
             settings: self.settings,
             deployed: false,
+            limitless: false,
             renamed: false,
             model_at: self.model_at,
             usage_at: self.usage_at,
@@ -666,7 +702,10 @@ fn governed(keys: Keys, seen: &mut u64, key: &[u8]) -> Result<Option<(&'static s
 
 /// Whether a limit is none: a negative number, where those are known to mean it.
 fn is_endless(dialect: Dialect, raw: &str) -> bool {
-    let endless = matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::Generate);
+    let endless = matches!(
+        dialect,
+        Dialect::OllamaChat | Dialect::OllamaGenerate | Dialect::Generate | Dialect::OpenAiCompletions
+    );
     endless
         && raw.strip_prefix('-').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -358,6 +358,35 @@ fn usage_is_asked_for_on_streams_only() {
 }
 
 #[test]
+fn work_that_goes_on_behind_its_answer_is_open_and_can_be_read() {
+    let told = |call: &Call| (call.open.is_some(), call.deferred, call.unread);
+    for (dialect, body) in [
+        (Dialect::OpenAiChat, r#"{"deferred":true}"#),
+        (Dialect::OpenAiChat, r#"{"background":true}"#),
+        (Dialect::OpenAiResponses, r#"{"background":true,"input":"x"}"#),
+        (Dialect::GeminiInteractions, r#"{"background":true,"input":"x"}"#),
+    ] {
+        assert_eq!(told(&read_call(dialect, body.as_bytes()).unwrap()), (true, true, false), "{body}");
+        let now = body.replace("true", "false");
+        assert_eq!(told(&read_call(dialect, now.as_bytes()).unwrap()), (false, false, false), "{now}");
+    }
+    let both = r#"{"background":true,"previous_response_id":"r"}"#;
+    assert_eq!(told(&read_call(Dialect::OpenAiResponses, both.as_bytes()).unwrap()), (true, true, true));
+    for (path, header) in [
+        // Zhipu, "Async chat"; Perplexity, "Async chat completions"; Alibaba Cloud, "DashScope API reference".
+        ("/api/paas/v4/async/chat/completions", None),
+        ("/async/chat/completions", None),
+        ("/api/v1/services/aigc/multimodal-generation/generation", Some("enable")),
+    ] {
+        let mut route = Route::of(b"POST", path.as_bytes()).unwrap();
+        header.into_iter().for_each(|value| route.header(b"x-dashscope-async", value.as_bytes()));
+        let mut call = read_call(route.dialect, b"{}").unwrap();
+        call.take_route(&route);
+        assert_eq!(told(&call), (true, true, false), "{path}");
+    }
+}
+
+#[test]
 fn what_cannot_be_bounded_is_open() {
     let part = |part: &str| format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#);
     for body in [
@@ -378,6 +407,10 @@ fn what_cannot_be_bounded_is_open() {
         r#"{"web_search_options":{}}"#.into(),
         r#"{"background":true}"#.into(),
         r#"{"previous_response_id":"r"}"#.into(),
+        r#"{"context_id":"ctx-1"}"#.into(),
+        r#"{"agent_id":"ag-1"}"#.into(),
+        r#"{"messages":[{"role":"system","content":"fileid://file-fe-1"}]}"#.into(),
+        r#"{"deferred":true}"#.into(),
         r#"{"model":"x:online"}"#.into(),
         r#"{"chat_template":"{{ x * 100 }}"}"#.into(),
         r#"{"messages":[{"role":"assistant","audio":{"id":"a"}}]}"#.into(),

@@ -157,6 +157,8 @@ pub fn framing(call: &Call, manner: &Manner) -> u64 {
         None => call.fixed,
         Some(asked) => call.fixed.saturating_sub(THINKING).saturating_add(if asked { manner.thinking } else { 0 }),
     };
+    // As sound in a body, which is a third longer there.
+    let fixed = fixed.saturating_add(call.sound / 300);
     let Some(chat) = chat(call) else { return fixed };
     let beside = call.offered.saturating_add(call.calls).saturating_add(call.systems);
     let times = [

@@ -11,8 +11,6 @@ use super::part::Kind;
 
 /// Bytes of a file in which sound lasts a second at least: 4 kbit/s, below what any codec speaks in.
 const LEAST_A_SECOND: u64 = 500;
-/// Tokens that a second of sound comes to at most: 10 at OpenAI, 32 at Google.
-const TOKENS_A_SECOND: u64 = 10;
 /// The most fields that are read.
 const MOST_FIELDS: usize = 256;
 
@@ -41,9 +39,8 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     let mut call = read_call(dialect, object.as_bytes())?;
     // Its places are those of the object above.
     call.keep_model();
-    let seconds = files.div_ceil(LEAST_A_SECOND);
-    call.fixed = call.fixed.saturating_add(seconds.saturating_mul(TOKENS_A_SECOND));
-    call.asked.seconds = seconds;
+    call.sound = files;
+    call.asked.seconds = files.div_ceil(LEAST_A_SECOND);
     call.form = true;
     let images = call.parts.iter().filter(|part| part.kind == Kind::Image).count();
     call.elsewhere = call.elsewhere.saturating_add(images as u64);

@@ -83,6 +83,8 @@ pub enum Family {
     Claude,
     /// Amazon's Nova.
     Nova,
+    /// Any, as llama.cpp answers in its own format.
+    LlamaCpp,
 }
 
 impl Family {

@@ -44,6 +44,7 @@ pub mod written;
 mod answer;
 mod arguments;
 mod bound;
+mod cues;
 mod cut;
 mod estimate;
 mod eventstream;

@@ -145,6 +145,8 @@ pub struct Parts<'a> {
     /// Tokens for what is named in the body but written by the provider.
     pub fixed: u64,
     pub open: Option<&'static str>,
+    /// The work goes on behind an answer that only promises it.
+    pub deferred: bool,
     /// It names other models that may answer too.
     pub choice: bool,
     /// There is text in it as numbers of tokens, which nobody here can read.
@@ -177,6 +179,7 @@ impl<'a> Parts<'a> {
             systems: 0,
             fixed: 0,
             open: None,
+            deferred: false,
             choice: false,
             numbered: false,
             schemas: false,

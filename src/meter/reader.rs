@@ -5,6 +5,7 @@ use std::ops::ControlFlow::Continue;
 
 use super::answer::{Answer, Said};
 use super::count::Encoding;
+use super::cues::Cues;
 use super::dialect::{BARE, Dialect, Host};
 use super::framing::{Framing, Piece};
 use super::loose::Ending;
@@ -92,8 +93,8 @@ enum Body {
     /// Events, however they are framed.
     Stream(Stream),
     Json(Json),
-    /// Text as it is; up to three bytes of a character that is not whole yet.
-    Text(Vec<u8>),
+    /// Text as it is; up to three bytes of a character that is not whole yet, and what it says of its length.
+    Text(Vec<u8>, Cues),
     /// Sound, in which there is nothing to read.
     Sound,
     /// Not read (any more), or ended.
@@ -217,7 +218,8 @@ impl Reader {
                 }
                 Forward::Same
             }
-            Body::Text(carry) => {
+            Body::Text(carry, cues) => {
+                cues.push(rest);
                 text(&mut self.answer, carry, rest);
                 Forward::Same
             }
@@ -425,7 +427,7 @@ impl Reader {
                 let unread = self.unreadable.is_some() || stream.is_amid_unread();
                 ends || held || unread || answer.tally.ceiling() > 0 || answer.made != Usage::default()
             }
-            Body::Json(_) | Body::Text(_) | Body::Sound | Body::Deaf => true,
+            Body::Json(_) | Body::Text(..) | Body::Sound | Body::Deaf => true,
         }
     }
 
@@ -433,6 +435,12 @@ impl Reader {
     /// end without them, a finish reason and then the end of the body.
     pub fn finished(&self) -> bool {
         self.answer.finished
+    }
+
+    /// Whether the answer only promises work that goes on behind it. `deferred`: so it was asked for, and then whatever has
+    /// not come to its end does.
+    pub fn only_promises(&self, deferred: bool) -> bool {
+        self.answer.queued.unwrap_or(deferred && !self.answer.ended)
     }
 
     /// Whether a 2xx answer carries an error in its body or stream.
@@ -508,7 +516,7 @@ impl Reader {
             return 0;
         }
         if self.declared == Declared::Text {
-            self.body = Body::Text(Vec::new());
+            self.body = Body::Text(Vec::new(), Cues::default());
             return 0;
         }
         let frames = self.dialect.sends_frames();
@@ -559,7 +567,9 @@ impl Reader {
                 }
             }
             Body::Stream(stream) => self.end_stream(&stream),
-            Body::Text(carry) => {
+            Body::Text(carry, mut cues) => {
+                cues.end();
+                self.answer.made.seconds = cues.seconds();
                 self.answer.speak_plain(&String::from_utf8_lossy(&carry));
                 self.answer.finished = true;
             }

@@ -283,3 +283,33 @@ fn calls_that_are_told_twice_are_counted_once() {
     assert!(once.0 == 1 && once.1 > 1);
     assert_eq!([told(format!("{chunks}{whole}{end}")), told(format!("{whole}{end}"))], [once; 2]);
 }
+
+#[test]
+fn subtitles_tell_how_long_the_sound_is() {
+    let srt = "1\n00:00:00,000 --> 00:00:05,480\nHello there.\n\n2\n00:01:00,000 --> 00:01:02,100\nBye.\n";
+    for size in [1, 7, 500] {
+        let new = Reader::new(Dialect::OpenAiTranscription, Encoding::O200kBase, 200, Some(b"text/plain"), None, false);
+        let (reader, _) = read(new, srt.as_bytes().chunks(size));
+        assert_eq!((reader.made().seconds, reader.finished(), reader.reported()), (63, true, None), "{size}");
+    }
+}
+
+#[test]
+fn a_receipt_is_no_answer() {
+    let chat = |body: &str, asked| openai(body).only_promises(asked);
+    // xAI, "Deferred chat completions"; Zhipu, "Async chat".
+    for receipt in [r#"{"request_id":"r"}"#, r#"{"id":"1","request_id":"2","task_status":"PROCESSING"}"#] {
+        assert_eq!((chat(receipt, true), chat(receipt, false)), (true, false), "{receipt}");
+    }
+    assert!(!chat(r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#, true));
+    // OpenAI, "Background mode": also where nobody knows that it was asked for.
+    for (status, is) in [("queued", true), ("in_progress", true), ("completed", false), ("failed", false)] {
+        let body = format!(r#"{{"object":"response","status":"{status}","usage":null,"output":[]}}"#);
+        assert_eq!([false, true].map(|asked| responses(&body).only_promises(asked)), [is; 2], "{status}");
+    }
+    let event = |kind: &str| format!("data: {{\"type\":\"{kind}\",\"response\":{{\"status\":\"?\"}}}}\n\n");
+    let begun = event("response.queued") + &event("response.in_progress");
+    let ended = begun.clone() + &event("response.completed");
+    assert_eq!([true, false].map(|asked| responses(&begun).only_promises(asked)), [true, false]);
+    assert!(!responses(&ended).only_promises(true));
+}

@@ -113,7 +113,8 @@
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
 //!         shrink_to: 16                # a limit is never clamped below this
 //!         # `assume_input: 200000`: input tokens held of a call that points at what cannot be read: a file, the URL of an
-//!         # image, a kept conversation, a provider's own tool. Without that such a call is refused where its input counts
+//!         # image, a kept conversation, a provider's own tool. Without that such a call is refused where its input counts;
+//!         # so is work in the background, where what it writes counts too. Admitted, it is charged what is held
 //!         count: needed                # a new prompt above 16 KiB is counted where that can change what happens to it, or
 //!                                      # when its provider does not say its tokens; where there is ample room only a
 //!                                      # bound is held. `always`: each is counted before it is admitted

@@ -14,6 +14,7 @@ from whole import behind, key, policy
 # Put together here, so that no scanner of repositories trips over this file.
 SECRET = "AK" + "IAIOSFODNN7EXAMPLE"
 GOOGLE = "/v1/projects/p/locations/l/publishers/google/models"
+CLAUDE_COUNTS = "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict"
 # The places of the words of an error.
 ERROR, MESSAGE, STATUS = (lambda e: e["error"]["message"]), (lambda e: e["message"]), (lambda e: e["base_resp"]["status_msg"])
 PLAIN = lambda e: e["error"]
@@ -28,6 +29,7 @@ WORK = {
     "gemini embed": ("embeddings", "/v1beta/models/demo:embedContent", lambda p: {"content": {"parts": [{"text": p}]}}, ERROR),
     "gemini embed many": ("embeddings", "/v1beta/models/demo:batchEmbedContents", lambda p: {"requests": [{"model": "models/demo", "content": {"parts": [{"text": p}]}}]}, ERROR),
     "gemini counts": ("count", "/v1beta/models/demo:countTokens", lambda p: {"contents": [{"parts": [{"text": p}]}]}, ERROR),
+    "vertex claude counts": ("count", CLAUDE_COUNTS, lambda p: {"model": "demo", "messages": [{"role": "user", "content": p}]}, ERROR),
     "vertex embeddings": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"content": p}]}, ERROR),
     "vertex images": ("predict", f"{GOOGLE}/demo:predict", lambda p: {"instances": [{"prompt": p}], "parameters": {"sampleCount": 1}}, ERROR),
     "bedrock titan": ("predict", "/model/amazon.titan-embed-text-v2:0/invoke", lambda p: {"inputText": p}, MESSAGE),
@@ -48,6 +50,7 @@ WORK = {
     "minimax images": ("images", "/v1/image_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
     "minimax films": ("images", "/v1/video_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
     "minimax music": ("images", "/v1/music_generation", lambda p: {"model": "demo", "lyrics": p}, STATUS),
+    "llama.cpp gap": ("completions", "/infill", lambda p: {"input_prefix": p, "input_suffix": "}", "n_predict": 50}, PLAIN),
     "llama.cpp": ("completions", "/completion", lambda p: {"prompt": p, "n_predict": 50}, PLAIN),
 }
 KINDS = sorted({kind for kind, *_ in WORK.values()})
@@ -59,6 +62,8 @@ PLANS = {
     **{f"no-{kind}": f"{{security: {{endpoints: {{deny: [{kind}]}}}}}}" for kind in KINDS},
     "small": "{connectivity: {response: {largest: 1 KiB}}}",
     "late": "{connectivity: {response: {first_token: 500ms}}}",
+    "later": "{tokens: {hold: {assume_input: 100}, caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
+    "now": "{tokens: {caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
 }
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
@@ -153,6 +158,20 @@ def test_what_is_answered_is_hidden_or_refused(stack, work):
     assert answer.json() == ANSWERS[work]("Of [redacted] it is.")
     answer, _ = ask(stack, "output", work, "hi", ANSWERS[work](f"It is {SECRET}."))
     assert SECRET not in answer.text and "secret" in WORK[work][3](answer.json()), answer.text
+
+
+def test_what_is_only_promised_is_charged_as_it_is_held(stack):
+    """OpenAI, "Background mode": the answer says that it is queued, and no more."""
+    whole, upstream = stack
+    body = {"model": "demo", "input": "hi", "max_output_tokens": 300, "background": True}
+
+    def put_off(plan):
+        upstream.heard, upstream.said = None, json.dumps({"object": "response", "status": "queued", "usage": None, "output": []}).encode()
+        answer = whole.session.post(f"{whole.url}/v1/responses", json=body, headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
+        return answer.status_code, upstream.heard and upstream.heard["max_output_tokens"]
+
+    assert put_off("now") == (400, None), "nobody will hear what it writes"
+    assert [put_off("later") for _ in range(3)] == [(200, 300), (200, 200), (429, None)]
 
 
 def events(text):

@@ -20,7 +20,7 @@ impl Exchange {
     /// Makes of a call one for another model: counted anew, at that model's price.
     fn send_to(&self, prepared: &mut Prepared, name: &str, vm: &mut Vm) {
         let Some(plan) = self.bundle.plans.get(prepared.plan) else { return };
-        if prepared.call.open.is_some_and(|open| guard::ceiling(plan, open, name).is_err()) {
+        if guard::ceiling(plan, &prepared.call, name).is_err() {
             return;
         }
         let left = prepared.call.model.clone();
@@ -226,7 +226,7 @@ fn count(plan: &Plan, prepared: &mut Prepared, vm: &mut Vm) {
     let Prepared { call, model, size, .. } = prepared;
     let all = call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
     let Input { counted, bound } = all.unwrap_or(Input { counted: u64::MAX, bound: u64::MAX });
-    let ceiling = call.open.and_then(|open| guard::ceiling(plan, open, &call.model).ok()).unwrap_or(0);
+    let ceiling = guard::ceiling(plan, call, &call.model).unwrap_or(0);
     size.input = bound.max(counted).max(ceiling);
     size.expected = vm.habits.expect(&model.pattern, size.input, plan.hold.unstated_output);
     prepared.counted = Some(counted);

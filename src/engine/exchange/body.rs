@@ -101,7 +101,7 @@ impl Exchange {
         guard::body(&Body { plan, call: &call, model: &model, bytes }, &mut trace, effects)?;
         let caller = stuck::Caller { seat: &who.name, session: self.named.as_deref().unwrap_or_default() };
         let slow_ms = stuck::judge(plan, caller, &call, now, &mut vm.lately, &mut trace, effects)?;
-        let ceiling = call.open.map_or(Ok(0), |open| guard::ceiling(plan, open, &call.model))?;
+        let ceiling = guard::ceiling(plan, &call, &call.model)?;
         let mut found = Tally::default();
         let screened = screen::prompt(plan, bundle, &call, &mut found);
         found.show("input", "findings", effects);

@@ -19,6 +19,7 @@ use crate::meter::call::{Call, Input, Longer};
 use crate::meter::dialect::Dialect;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscription};
+use crate::policy::unit::Unit;
 
 pub use connection::{answer_size, late};
 pub use content::{called, may_call, not_forced, unseen};
@@ -239,14 +240,17 @@ pub fn unstated_output(plan: &Plan) -> u64 {
     plan.hold.unstated_output.min(longest.unwrap_or(u64::MAX))
 }
 
-/// Input tokens to be held of a call that points at what cannot be read, `what` (rule `open`): the plan's ceiling. 0 where
-/// nothing in the plan depends on the input.
-pub fn ceiling(plan: &Plan, what: &str, model: &str) -> Result<u64, Denial> {
+/// Input tokens to be held of a call that points at what cannot be read (rule `open`), should it go to `model`: the plan's
+/// ceiling. 0 where nothing in the plan depends on what cannot be told: its input, and of work that goes on behind its
+/// answer what it writes too.
+pub fn ceiling(plan: &Plan, call: &Call, model: &str) -> Result<u64, Denial> {
+    let Some(what) = call.open else { return Ok(0) };
     if let Some(ceiling) = plan.hold.assume_input {
         return Ok(ceiling);
     }
-    let counts = plan.quotas.iter().any(|quota| quota.takes(model) && quota.unit.counts_input())
-        || plan.packs.iter().any(|packs| packs.unit.counts_input());
+    let of = |unit: Unit| unit.counts_input() || call.deferred && unit.counts_output();
+    let counts = plan.quotas.iter().any(|quota| quota.takes(model) && of(quota.unit))
+        || plan.packs.iter().any(|packs| of(packs.unit));
     let longest = plan.security.longest_input.is_some() && !plan.observes(Guard::Longest);
     if counts || longest || plan.security.input.is_some() {
         return Err(Denial::unbounded(what));

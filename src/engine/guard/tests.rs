@@ -133,13 +133,22 @@ fn an_input_whose_length_is_only_observed_is_counted_to_its_end() {
 
 #[test]
 fn what_cannot_be_read_needs_a_ceiling_where_it_counts() {
-    let ceiling =
-        |halves: &str| ceiling(plan(&bundle(halves)), "a file", "m").map_err(|denial| (denial.kind, denial.rule));
+    let (file, later) = (r#"{"input":[{"file_id":"f"}]}"#, r#"{"input":"x","background":true}"#);
+    let of = |halves: &str, body: &str| {
+        let call = read_call(Dialect::OpenAiResponses, body.as_bytes()).unwrap();
+        ceiling(plan(&bundle(halves)), &call, "m").map_err(|denial| (denial.kind, denial.rule))
+    };
+    let ceiling = |halves: &str| of(halves, file);
     let refused = Err((Kind::Unbounded, "open".to_owned()));
     assert_eq!(ceiling("connectivity: {tier: gold}"), Ok(0), "nothing depends on it");
     assert_eq!(ceiling("security: {input: {longest: 100 tokens}}"), refused, "nobody can tell how long it is");
     let cap = |unit: &str| format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime}}}}");
     assert_eq!(ceiling(&format!("tokens: {{{}}}", cap("tokens"))), refused);
     assert_eq!(ceiling(&format!("tokens: {{{}}}", cap("requests"))), Ok(0));
+    assert_eq!(ceiling(&format!("tokens: {{{}}}", cap("output tokens"))), Ok(0), "it is told");
+    // Of what goes on behind its answer nobody hears what it wrote.
+    let written = format!("tokens: {{{}}}", cap("output tokens"));
+    assert_eq!((of(&written, later), of(&written, r#"{"input":"x"}"#)), (refused.clone(), Ok(0)));
+    assert_eq!(of(&format!("tokens: {{{}}}", cap("requests")), later), Ok(0));
     assert_eq!(ceiling(&format!("tokens: {{{}, hold: {{assume_input: 7000}}}}", cap("tokens"))), Ok(7_000));
 }

@@ -12,6 +12,7 @@ use crate::engine::learned::{Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
+use crate::meter::dialect::Dialect;
 use crate::meter::usage::{Source, Usage};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Charge, FailedTry, Plan, PlanQuota, Seat};
@@ -44,6 +45,30 @@ impl Open {
         }
     }
 
+    /// Whether the work goes on although the exchange has ended, so that nobody here will hear what it came to: asked for in
+    /// the background, or answered with no more than that it is queued.
+    fn goes_on(&self, outcome: Outcome) -> bool {
+        let promises = match &self.answer {
+            Answer::Upstream { reader, .. } => reader.reported().is_none() && reader.only_promises(self.deferred),
+            Answer::Local | Answer::None => self.deferred,
+        };
+        match outcome {
+            Outcome::CompleteSilent => promises,
+            Outcome::NoResponse | Outcome::Aborted | Outcome::CutByUs | Outcome::CutByUpstream => {
+                self.deferred && promises
+            }
+            _ => false,
+        }
+    }
+
+    /// Of work that goes on what is held is taken to have been used.
+    fn observe_held(&self, seen: &mut Observed) {
+        seen.made = self.size.asked;
+        if self.unread {
+            seen.input = seen.input.max(self.size.input);
+        }
+    }
+
     fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
         let limit = self.size.output.saturating_mul(self.size.choices.max(1));
         let seen = Observed {
@@ -57,9 +82,14 @@ impl Open {
         let withheld = self.timing.is_withheld() || self.guarded.as_ref().is_some_and(Guarded::is_withheld);
         let delivered = if withheld { 0 } else { reader.delivered() };
         // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
-        let spoken = self.size.asked.characters;
+        let asked = &self.size.asked;
         let spoke = |usage: Usage| match usage.characters {
-            0 => Usage { characters: spoken, ..usage },
+            0 => Usage { characters: asked.characters, ..usage },
+            _ => usage,
+        };
+        // Of text that was heard neither, unless it is subtitles: what was to be heard was.
+        let heard = |usage: Usage| match usage.seconds {
+            0 if self.dialect == Dialect::OpenAiTranscription => Usage { seconds: asked.seconds, ..usage },
             _ => usage,
         };
         Observed {
@@ -69,7 +99,7 @@ impl Open {
             complete: reader.reported().is_some()
                 && !reader.input_silent()
                 && (outcome == Outcome::Complete || reader.finished()),
-            made: spoke(reader.made()),
+            made: heard(spoke(reader.made())),
             cut: reader.is_cut(),
             ..seen
         }
@@ -173,7 +203,7 @@ impl Open {
         let (consumed, _) = self.consumed(settlement::rule(outcome, &plan.hold), failed, &observed);
         let named = self.served();
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
-        Some((consumed, served.price(plan, &self.price, self.came_ms, self.dialect, &consumed)))
+        Some((consumed, served.price(plan, &self.price, self.came_ms, self.api, &consumed)))
     }
 
     /// Settles all levels at once and queues the one record.
@@ -191,7 +221,8 @@ impl Open {
         let Some((seat, plan)) = bundle.seats.get(self.seat).zip(bundle.plans.get(self.plan)) else { return };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
-        let rule = settlement::rule(outcome, &plan.hold);
+        let goes_on = self.goes_on(outcome);
+        let rule = if goes_on { Charge::Held } else { settlement::rule(outcome, &plan.hold) };
         let tries = attempts.unwrap_or(self.attempts);
         let failed = self.failed(outcome, plan, tries);
         let is_free = rule == Charge::Nothing && failed == 0;
@@ -203,6 +234,9 @@ impl Open {
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
+        if goes_on {
+            self.observe_held(&mut observed);
+        }
         let (consumed, source) = self.consumed(rule, failed, &observed);
         let Consumed { usage, prompts, tool_calls, .. } = consumed;
         let named = self.served();
@@ -215,7 +249,7 @@ impl Open {
             true => bill.nothing(&self.held),
             false => bill.used(&consumed, &price, &self.held, self.borne),
         };
-        if outcome == Outcome::Complete || outcome == Outcome::CompleteSilent {
+        if matches!(outcome, Outcome::Complete | Outcome::CompleteSilent) && !goes_on {
             // Of a bound that lies far above what a count would have given nothing is to be learned.
             let bound = if bounded { 0 } else { self.size.input };
             vm.habits.learn(&self.model.pattern, bound, self.size.choices, &usage, source);
@@ -450,3 +484,7 @@ seats: {ann: {org: o, keys: ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15
         assert_eq!(input_in(0, &world, &words, silent), known);
     }
 }
+
+#[cfg(test)]
+#[path = "later_tests.rs"]
+mod later;

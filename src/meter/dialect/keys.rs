@@ -30,13 +30,16 @@ use Meaning::{Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, With
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
+    ("agent_id", Part),
     ("background", Part),
     ("best_of", Choices),
     ("chat_template", Part),
     ("container", Part),
+    ("context_id", Part),
     ("context_management", Part),
     ("conversation", Part),
     ("data_sources", Part),
+    ("deferred", Part),
     ("documents", Part),
     ("functions", Part),
     ("max_completion_tokens", Limit),
@@ -115,6 +118,8 @@ const READ_ONLY: Keys = &[
     ("query", Part),
     ("stream", Stream),
     ("text", Part),
+    ("text_1", Part),
+    ("text_2", Part),
     ("texts", Part),
 ];
 
@@ -178,6 +183,7 @@ const CONVERSE: Keys = &[
 
 /// The bodies of all model families that Bedrock passes on.
 const INVOKE: Keys = &[
+    ("imageGenerationConfig", Within(&[("numberOfImages", Choices)])),
     ("inferenceConfig", Within(&[("maxTokens", Limit), ("max_new_tokens", Limit)])),
     ("inputText", Part),
     ("maxTokens", Limit),
@@ -214,12 +220,17 @@ const COHERE: Keys = &[
     ("tools", Part),
 ];
 
+/// With those of llama.cpp, which has one of the paths and passes over `options`.
 const OLLAMA: Keys = &[
     ("context", Part),
     ("images", Part),
     ("input", Part),
+    ("max_completion_tokens", Limit),
+    ("max_tokens", Limit),
     ("messages", Part),
     ("model", Model),
+    ("n", Choices),
+    ("n_predict", Limit),
     ("options", Within(&[("num_predict", Limit)])),
     ("prompt", Part),
     ("stream", Stream),
@@ -240,6 +251,9 @@ const DASHSCOPE: Keys = &[
 
 /// Text Generation Inference, SGLang and llama.cpp by their own names.
 const GENERATE: Keys = &[
+    ("input_extra", Part),
+    ("input_prefix", Part),
+    ("input_suffix", Part),
     ("inputs", Part),
     ("max_completion_tokens", Limit),
     ("max_tokens", Limit),

@@ -22,7 +22,7 @@
 //! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
 //! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank | SSE | `parameters.max_tokens` |
 //! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/{image,video,music}_generation` | SSE | |
-//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
+//! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion`, `/infill` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
 //!
 //! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
 //! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
@@ -45,8 +45,12 @@ mod reading;
 
 pub use api::{Api, Named};
 pub use endpoint::Endpoint;
+pub(super) use path::is_deployment;
 pub use path::{Host, Route, readings, suspicious};
 
+pub(super) use bedrock::family::{
+    limit_field as invoke_limit, makes_images as invoke_makes_images, writes_text as invoke_writes_text,
+};
 pub(super) use dashscope::BARE;
 pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
@@ -54,9 +58,12 @@ pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
 
 use super::answer::Answer;
-use super::loose::{Ending, Family};
+use super::loose::{Ending, Family, Within};
 use super::part::Parts;
 use super::usage::Usage;
+
+/// A field: the settings that it lies in, if not in the body itself, and its name.
+pub(super) type Field = (Option<&'static str>, &'static str);
 
 /// A provider's wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -281,11 +288,12 @@ impl Dialect {
     }
 
     /// The field that limits the output, written when a request has none that counts: the settings that it lies in, and
-    /// its name. `hosted`: by OpenAI or Azure. Open servers' own routes have [`generate::limit_field`].
+    /// its name. `hosted`: by OpenAI or Azure. Open servers' own routes have [`generate::limit_field`], Bedrock's models
+    /// [`invoke_limit`].
     ///
     /// OpenAI's reasoning models refuse `max_tokens`; others (Ollama, LM Studio, llama.cpp before 2026) pass over
     /// `max_completion_tokens` in silence, so that a clamp would be none. Hence by who serves the model.
-    pub(super) fn limit_field(self, hosted: bool, model: &str) -> Option<(Option<&'static str>, &'static str)> {
+    pub(super) fn limit_field(self, hosted: bool) -> Option<Field> {
         let within = |settings, name| Some((Some(settings), name));
         match self {
             Self::OpenAiChat if hosted => Some((None, "max_completion_tokens")),
@@ -294,9 +302,6 @@ impl Dialect {
             Self::GeminiGenerate => within("generationConfig", "maxOutputTokens"),
             Self::GeminiInteractions => within("generation_config", "max_output_tokens"),
             Self::BedrockConverse => within("inferenceConfig", "maxTokens"),
-            Self::BedrockInvoke if model.contains("titan") => within("textGenerationConfig", "maxTokenCount"),
-            Self::BedrockInvoke if model.contains("nova") => within("inferenceConfig", "maxTokens"),
-            Self::BedrockInvoke if model.contains("llama") => Some((None, "max_gen_len")),
             Self::OllamaChat | Self::OllamaGenerate => within("options", "num_predict"),
             Self::DashScope => within("parameters", "max_tokens"),
             _ if self.writes() == Writes::Text => Some((None, "max_tokens")),
@@ -307,15 +312,13 @@ impl Dialect {
     /// Whether `field` surely limits the output. Only llama.cpp knows `n_predict`, so elsewhere it never does.
     ///
     /// Where OpenAI hosts, either of its two does, and both in one request are refused.
-    pub(super) fn heeds(self, field: &str, hosted: bool, model: &str) -> bool {
+    pub(super) fn heeds(self, field: &str, hosted: bool) -> bool {
         match self {
             Self::OpenAiChat | Self::OpenAiCompletions | Self::AnthropicMessages => {
                 field == "max_tokens" || (field == "max_completion_tokens" && self == Self::OpenAiChat && hosted)
             }
             Self::GeminiGenerate => true,
-            Self::BedrockInvoke if model.contains("nova") => matches!(field, "maxTokens" | "max_new_tokens"),
-            Self::BedrockInvoke if model.contains("claude") => matches!(field, "max_tokens" | "max_tokens_to_sample"),
-            _ => self.limit_field(hosted, model).is_some_and(|(_, name)| name == field),
+            _ => self.limit_field(hosted).is_some_and(|(_, name)| name == field),
         }
     }
 
@@ -354,6 +357,9 @@ impl Dialect {
     pub(super) fn read_event(self, answer: &mut Answer, data: &str) -> Shape {
         answer.heard |= !data.is_empty();
         match self {
+            Self::OpenAiCompletions if generate::is_llama(data) => {
+                generate::body(answer, data);
+            }
             Self::OpenAiChat | Self::OpenAiCompletions => return openai::answer::event(answer, data),
             Self::AnthropicMessages => anthropic::answer::event(answer, data),
             Self::OpenAiResponses => openai::responses::event(answer, data),
@@ -378,6 +384,9 @@ impl Dialect {
     pub(super) fn ending(self, ending: &Ending<'_>) -> Vec<u8> {
         match self {
             Self::OpenAiChat => openai::ending::ending(ending),
+            Self::OpenAiCompletions if ending.loose.family == Some(Family::LlamaCpp) => {
+                generate::ending::ending(ending)
+            }
             Self::OpenAiCompletions => openai::completion_ending::ending(ending),
             Self::OpenAiResponses => openai::responses_ending::ending(ending),
             Self::AnthropicMessages => anthropic::ending::ending(ending),
@@ -388,6 +397,8 @@ impl Dialect {
             Self::BedrockInvoke => bedrock::ending::invoke(ending),
             Self::CohereChat => cohere::ending::chat(ending),
             Self::CohereGenerate => cohere::ending::generate(ending),
+            // llama.cpp's, which knows no lines.
+            Self::OllamaChat if ending.within == Within::Events => openai::ending::ending(ending),
             Self::OllamaChat | Self::OllamaGenerate => ollama::ending::ending(ending),
             Self::DashScope => dashscope::ending::ending(ending),
             Self::Generate => generate::ending::ending(ending),
@@ -398,6 +409,7 @@ impl Dialect {
     /// Reads a whole JSON answer; whether it was one.
     pub(super) fn read_body(self, answer: &mut Answer, raw: &str) -> bool {
         let read = match self {
+            Self::OpenAiCompletions if generate::is_llama(raw) => generate::body(answer, raw),
             Self::OpenAiChat | Self::OpenAiCompletions => openai::answer::body(answer, raw).map(|_| ()),
             Self::OpenAiResponses => openai::responses::body(answer, raw),
             Self::OpenAiEmbeddings | Self::OpenAiModerations | Self::CohereEmbed | Self::Rerank => {

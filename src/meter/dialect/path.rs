@@ -13,6 +13,10 @@ pub struct Route {
     pub stream: Option<bool>,
     /// Who serves it.
     pub host: Host,
+    /// Whether it is answered at once and worked on later.
+    pub deferred: bool,
+    /// Whether its provider takes no limit of the output (OpenAI, "Compact a response").
+    pub limitless: bool,
 }
 
 /// Who serves a call, as far as its path tells and it makes a difference.
@@ -21,7 +25,8 @@ pub enum Host {
     /// Whoever.
     #[default]
     Any,
-    /// Azure, where the model is a deployment: it knows OpenAI's newest fields.
+    /// Azure, where the model is a deployment: it knows OpenAI's newest fields. Its newest route names it in the body, and is
+    /// also that of others (Groq, Amazon), whose models have other names: see [`is_deployment`].
     Azure,
     /// Google's Gemini API, and not Vertex AI, which has the same wire format.
     GeminiApi,
@@ -36,25 +41,33 @@ impl Route {
     }
 
     /// Takes in a request header, its name in lower case: DashScope is asked for a stream there (Alibaba Cloud Model
-    /// Studio, "DashScope API reference": `X-DashScope-SSE: enable`, or `Accept: text/event-stream`).
+    /// Studio, "DashScope API reference": `X-DashScope-SSE: enable`, or `Accept: text/event-stream`), and for work that goes
+    /// on behind its answer (`X-DashScope-Async: enable`).
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        let asks = match name {
-            b"x-dashscope-sse" => value.trim_ascii().eq_ignore_ascii_case(b"enable"),
-            b"accept" => value.to_ascii_lowercase().windows(17).any(|part| part == b"text/event-stream"),
-            _ => false,
-        };
-        if asks && self.dialect == Dialect::DashScope {
-            self.stream = Some(true);
+        if self.dialect != Dialect::DashScope {
+            return;
+        }
+        let enabled = value.trim_ascii().eq_ignore_ascii_case(b"enable");
+        match name {
+            b"x-dashscope-sse" if enabled => self.stream = Some(true),
+            b"x-dashscope-async" => self.deferred |= enabled,
+            b"accept" if value.to_ascii_lowercase().windows(17).any(|part| part == b"text/event-stream") => {
+                self.stream = Some(true);
+            }
+            _ => {}
         }
     }
 }
 
 /// The ends of paths, each with its dialect. The first that fits decides.
-const ENDS: [(&str, Dialect); 42] = [
+const ENDS: [(&str, Dialect); 48] = [
     ("/chat/completions", Dialect::OpenAiChat),
     // MiniMax.
     ("/v1/text/chatcompletion_v2", Dialect::OpenAiChat),
+    // Mistral, "Agents completion": a chat, although its path has no such word.
+    ("/agents/completions", Dialect::OpenAiChat),
     ("/completions", Dialect::OpenAiCompletions),
+    ("/responses/compact", Dialect::OpenAiResponses),
     ("/responses/input_tokens", Dialect::CountTokens),
     ("/responses", Dialect::OpenAiResponses),
     ("/api/chat", Dialect::OllamaChat),
@@ -62,6 +75,8 @@ const ENDS: [(&str, Dialect); 42] = [
     ("/api/embed", Dialect::OllamaEmbed),
     ("/api/embeddings", Dialect::OllamaEmbed),
     ("/embeddings", Dialect::OpenAiEmbeddings),
+    // Volcengine Ark, "Multimodal vectorization".
+    ("/embeddings/multimodal", Dialect::OpenAiEmbeddings),
     ("/moderations", Dialect::OpenAiModerations),
     ("/images/generations", Dialect::OpenAiImages),
     ("/images/edits", Dialect::OpenAiImages),
@@ -79,6 +94,10 @@ const ENDS: [(&str, Dialect); 42] = [
     ("/v2/embed", Dialect::CohereEmbed),
     ("/v1/tokenize", Dialect::CountTokens),
     ("/rerank", Dialect::Rerank),
+    // Alibaba Cloud Model Studio, "Text rerank", its compatible path.
+    ("/reranks", Dialect::Rerank),
+    // vLLM, "Score API".
+    ("/v1/score", Dialect::Rerank),
     ("/v1alpha/interactions", Dialect::GeminiInteractions),
     ("/v1beta/interactions", Dialect::GeminiInteractions),
     ("/v1/interactions", Dialect::GeminiInteractions),
@@ -95,13 +114,20 @@ const ENDS: [(&str, Dialect); 42] = [
     ("/generate", Dialect::Generate),
     ("/generate_stream", Dialect::Generate),
     ("/completion", Dialect::Generate),
+    ("/infill", Dialect::Generate),
 ];
 
 /// Where the Gemini API speaks OpenAI's formats (Google, "OpenAI compatibility").
 const GEMINI_OPENAI: &[u8] = b"/v1beta/openai/";
 
+/// Where Azure speaks OpenAI's formats with the deployment in the body (Azure OpenAI, "API version lifecycle": v1).
+const AZURE_OPENAI: &[u8] = b"/openai/v1/";
+
 /// Ends that must be the whole path.
-const WHOLE: [&str; 3] = ["/generate", "/generate_stream", "/completion"];
+const WHOLE: [&str; 4] = ["/generate", "/generate_stream", "/completion", "/infill"];
+
+/// Whole paths that end like one of those and are something else: LM Studio's own chat ("REST API v1"), which is not Cohere's.
+const OTHERS: [&str; 1] = ["/api/v1/chat"];
 
 /// Google's verbs behind the model and a colon; the dialect, and whether the answer is a stream.
 const VERBS: [(&str, Dialect, Option<bool>); 6] = [
@@ -169,6 +195,9 @@ fn recognise(path: &[u8], compare: Compare) -> Option<Route> {
 }
 
 fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
+    if OTHERS.iter().any(|other| compare(path, other.as_bytes())) {
+        return None;
+    }
     let (end, dialect) = ENDS.iter().find(|(end, _)| {
         let tail = path.len().checked_sub(end.len()).and_then(|at| path.get(at..));
         let whole = !WHOLE.contains(end) || path.len() == end.len();
@@ -179,12 +208,27 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     let host = match dialect {
         _ if model.is_some() => Host::Azure,
         Dialect::GeminiInteractions => Host::GeminiApi,
-        Dialect::Generate if *end == "/completion" => Host::LlamaCpp,
+        Dialect::Generate if matches!(*end, "/completion" | "/infill") => Host::LlamaCpp,
         // Its OpenAI-compatible route.
-        _ if path.get(..GEMINI_OPENAI.len()).is_some_and(|start| compare(start, GEMINI_OPENAI)) => Host::GeminiApi,
+        _ if begins(path, GEMINI_OPENAI, compare) => Host::GeminiApi,
+        _ if begins(path, AZURE_OPENAI, compare) => Host::Azure,
         _ => Host::Any,
     };
-    Some(Route { dialect: *dialect, host, model, stream })
+    // Zhipu's `/api/paas/v4/async/chat/completions`, Perplexity's `/async/chat/completions`.
+    let before = path.get(..path.len().saturating_sub(end.len())).unwrap_or_default();
+    let deferred =
+        before.len().checked_sub(6).and_then(|at| before.get(at..)).is_some_and(|last| compare(last, b"/async"));
+    Some(Route { dialect: *dialect, host, model, stream, deferred, limitless: *end == "/responses/compact" })
+}
+
+fn begins(path: &[u8], with: &[u8], compare: Compare) -> bool {
+    path.get(..with.len()).is_some_and(|start| compare(start, with))
+}
+
+/// Whether a model's name may be that of a deployment at Azure: letters, digits, `-`, `_` and `.` (Azure OpenAI, "Create a
+/// deployment"). Others who share its route put their vendors before a slash, or a version behind a colon.
+pub fn is_deployment(model: &str) -> bool {
+    model.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// The model in an Azure path: `…/deployments/<name>/…/chat/completions`. Azure's own segments are read in any case.
@@ -212,16 +256,21 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
         // Vertex names a publisher, or an endpoint of one's own.
         let vertex = compare(kind, b"endpoints") || segments.any(|segment| compare(segment, b"publishers"));
         let host = if vertex { Host::Any } else { Host::GeminiApi };
-        return Some(Route { dialect: *dialect, model, stream: *stream, host });
+        return Some(Route { dialect: *dialect, model, stream: *stream, host, deferred: false, limitless: false });
     }
     let stream = compare(verb, b"streamRawPredict");
     if !stream && !compare(verb, b"rawPredict") {
         return None;
     }
     let publisher = segments.next()?;
-    let (_, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
+    let (known, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
+    // Google, "Count tokens for Claude models": the model is in the body, and nothing is worked.
+    if *known == "anthropic" && compare(name, b"count-tokens") {
+        let (dialect, host) = (Dialect::CountTokens, Host::Any);
+        return Some(Route { dialect, model: None, stream: Some(false), host, deferred: false, limitless: false });
+    }
     // Claude's body says itself whether it streams.
-    Some(Route { dialect: *dialect, model, stream: None, host: Host::Any })
+    Some(Route { dialect: *dialect, model, stream: None, host: Host::Any, deferred: false, limitless: false })
 }
 
 /// `/model/<model>/<operation>`. Amazon's SDKs write the colons and slashes of a model as `%3A` and `%2F`, once.
@@ -235,7 +284,14 @@ fn bedrock(path: &[u8], compare: Compare) -> Option<Route> {
     let clear =
         !name.is_empty() && !name.contains(&b'%') && cleaned(&[b"/", name.as_slice()].concat()).ends_with(&name);
     let model = String::from_utf8(name).ok().filter(|_| clear)?;
-    Some(Route { dialect: *dialect, model: Some(model), stream: Some(*stream), host: Host::Any })
+    Some(Route {
+        dialect: *dialect,
+        model: Some(model),
+        stream: Some(*stream),
+        host: Host::Any,
+        deferred: false,
+        limitless: false,
+    })
 }
 
 fn bare(path: &[u8]) -> &[u8] {
@@ -330,6 +386,9 @@ mod tests {
             ("/v1/projects/p/locations/l/endpoints/7:generateContent", Host::Any),
             ("/v1/chat/completions", Host::Any),
             ("/openai/deployments/d/chat/completions", Host::Azure),
+            ("/openai/v1/chat/completions", Host::Azure),
+            ("/openai/v1/responses", Host::Azure),
+            ("/infill", Host::LlamaCpp),
         ] {
             assert_eq!(Route::of(b"POST", path.as_bytes()).map(|route| route.host), Some(host), "{path}");
         }
@@ -363,10 +422,35 @@ mod tests {
     }
 
     #[test]
+    fn work_has_other_paths_at_some_providers() {
+        for (path, dialect) in [
+            ("/v1/agents/completions", Dialect::OpenAiChat),
+            ("/v1/responses/compact", Dialect::OpenAiResponses),
+            ("/api/v3/embeddings/multimodal", Dialect::OpenAiEmbeddings),
+            ("/compatible-api/v1/reranks", Dialect::Rerank),
+            ("/v1/score", Dialect::Rerank),
+            ("/infill", Dialect::Generate),
+            ("/api/v3/context/chat/completions", Dialect::OpenAiChat),
+            ("/cohere/v1/chat", Dialect::CohereChat),
+        ] {
+            assert_eq!(of(path), Some(dialect), "{path}");
+        }
+    }
+
+    #[test]
     fn other_paths_are_neither() {
-        for path in
-            ["/v1/messages/batches", "/v1/models", "/", "", "/app/generate", "/models/x:tune", "/v1/responses/x", "*"]
-        {
+        for path in [
+            "/v1/messages/batches",
+            "/v1/models",
+            "/",
+            "",
+            "/app/generate",
+            "/api/v1/chat",
+            "/app/infill",
+            "/models/x:tune",
+            "/v1/responses/x",
+            "*",
+        ] {
             assert_eq!(of(path), None, "{path}");
             assert!(!suspicious(path.as_bytes()), "{path}");
         }
@@ -422,10 +506,14 @@ mod tests {
                 None,
             ),
             ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", "openai-chat", "m", None),
+            ("/v1/publishers/mistralai/models/count-tokens:rawPredict", "openai-chat", "count-tokens", None),
         ] {
             assert_eq!(route(path), Some((dialect, model(name), stream)), "{path}");
         }
         assert_eq!(route("/v1/publishers/who/models/m:rawPredict"), None);
+        // What Claude's own path for it has in its body, this one has too.
+        let count = route("/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict");
+        assert_eq!(count, Some(("count-tokens", None, Some(false))));
     }
 
     #[test]

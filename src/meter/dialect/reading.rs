@@ -72,6 +72,12 @@ pub fn rerank<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 parts.add(Kind::Schema, raw);
             }
         }
+        // vLLM's scores: one text with each of several, or pairs.
+        "text_1" if raw.starts_with('"') => parts.add(Kind::Query, raw),
+        "text_1" | "text_2" => {
+            let texts = prompts(parts, raw);
+            parts.frames = parts.frames.saturating_add(if name == "text_2" { texts } else { 0 });
+        }
         "return_documents" | "rank_fields" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
     }

@@ -39,7 +39,7 @@ pub fn invoke(ending: &Ending<'_>) -> Vec<u8> {
             events(ending).into_iter().flat_map(|(kind, payload)| chunk(&json!({kind: payload}).to_string())).collect()
         }
         Some(Family::Claude) => claude(ending),
-        None => Vec::new(),
+        Some(Family::LlamaCpp) | None => Vec::new(),
     }
 }
 

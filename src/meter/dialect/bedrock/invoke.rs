@@ -64,8 +64,20 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     }
 }
 
+/// Images: `images` (Titan, Nova Canvas, Stability's models), `artifacts` (its first one).
+fn images(answer: &mut Answer, raw: &str) {
+    let [images, artifacts, error] = json::fields(raw, ["images", "artifacts", "error"]).unwrap_or_default();
+    answer.error |= error.is_some_and(json::says);
+    for list in [images, artifacts].into_iter().flatten() {
+        json::elements(list, |image| {
+            answer.made.images = answer.made.images.saturating_add(u64::from(!json::is_null(image)));
+        });
+    }
+}
+
 /// Titan, Llama, Mistral, Cohere, AI21: text under one key or another, and their own names for usage.
 fn plain(answer: &mut Answer, raw: &str) {
+    images(answer, raw);
     let names = ["outputText", "generation", "completion", "text", "results", "outputs", "generations", "completions"];
     let Some([titan, llama, claude, cohere_text, results, outputs, generations, completions]) =
         json::fields(raw, names)

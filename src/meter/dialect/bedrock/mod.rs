@@ -2,6 +2,7 @@
 
 pub mod converse;
 pub mod ending;
+pub mod family;
 pub mod invoke;
 pub mod request;
 pub mod usage;

@@ -146,6 +146,7 @@ pub fn invoke<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "tools" if raw.contains("\"function\"") => openai::request::entry(parts, name, raw),
         "textGenerationConfig"
         | "inferenceConfig"
+        | "imageGenerationConfig"
         | "anthropic_version"
         | "schemaVersion"
         | "anthropic_beta"

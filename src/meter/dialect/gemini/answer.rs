@@ -47,8 +47,8 @@ fn part(answer: &mut Answer, index: u64, raw: &str) {
     let Some([text, thought, call, code, data]) = json::fields(raw, names) else { return };
     let kind = if thought == Some("true") { Kind::Thinking } else { Kind::Text };
     answer.speak(kind, index, 0, text);
-    if let Some([name, args]) = call.and_then(|raw| json::fields(raw, ["name", "args"])) {
-        answer.call_told(name, args);
+    if let Some(call) = call {
+        called(answer, index, call);
     }
     if let Some([code]) = code.and_then(|raw| json::fields(raw, ["code"])) {
         answer.speak(Kind::Tool, index, 0, code);
@@ -58,20 +58,38 @@ fn part(answer: &mut Answer, index: u64, raw: &str) {
     }
 }
 
+/// A call of a function: whole, or in pieces, where it is told which arguments come (Vertex AI, "Stream function call
+/// arguments": `partialArgs` of `jsonPath` and a value; `willContinue` for all pieces but the last).
+fn called(answer: &mut Answer, index: u64, raw: &str) {
+    let Some([name, args, pieces]) = json::fields(raw, ["name", "args", "partialArgs"]) else { return };
+    answer.call_told(name, args);
+    let part = answer.tool_calls;
+    json::elements(pieces.unwrap_or("[]"), |piece| {
+        let names = ["jsonPath", "willContinue", "stringValue", "numberValue", "boolValue"];
+        let Some([path, more, text, number, flag]) = json::fields(piece, names) else { return };
+        // Each piece has it, and the model wrote it once.
+        if let Some(path) = path.filter(|_| more != Some("true")).and_then(json::text) {
+            answer.tally.whole(path.trim_start_matches(['$', '.']));
+        }
+        answer.speak(Kind::Block, index, part, text);
+        number.or(flag).into_iter().for_each(|raw| answer.tally.whole(raw));
+    });
+}
+
 /// One more word on usage. A figure that is not repeated stays.
 fn hear(answer: &mut Answer, raw: &str) {
     let before = match answer.said {
         Said::Usage(usage) => usage,
         Said::Nothing | Said::Absurd => Usage::default(),
     };
-    match usage(raw, &before) {
+    match usage(answer, raw, &before) {
         Ok(None) => {}
         Ok(Some(usage)) => answer.said = Said::Usage(usage),
         Err(Absurd) => answer.said = Said::Absurd,
     }
 }
 
-fn usage(raw: &str, before: &Usage) -> Result<Option<Usage>, Absurd> {
+fn usage(answer: &mut Answer, raw: &str, before: &Usage) -> Result<Option<Usage>, Absurd> {
     let names = [
         "promptTokenCount",
         "toolUsePromptTokenCount",
@@ -86,10 +104,14 @@ fn usage(raw: &str, before: &Usage) -> Result<Option<Usage>, Absurd> {
     }
     let total = count(total)?;
     let reasoning = count(thoughts)?.unwrap_or(before.reasoning);
-    let input = match count(prompt)? {
-        Some(prompt) => prompt.saturating_add(count(tools)?.unwrap_or(0)),
-        None => before.input_total(),
+    let told = count(prompt)?;
+    let read_by_tools = count(tools)?.unwrap_or(answer.by_tools);
+    let input = match told {
+        Some(prompt) => prompt.saturating_add(read_by_tools),
+        // Without the other it is in what was said before.
+        None => before.input_total().saturating_sub(answer.by_tools).saturating_add(read_by_tools),
     };
+    answer.by_tools = read_by_tools;
     let visible = match count(written)? {
         Some(visible) => visible,
         // While nothing is written the figure is left out; a total beyond the others then tells it.

@@ -28,6 +28,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         Some("error") => answer.error = true,
         Some("interaction.completed" | "interaction.complete" | "interaction.failed" | "interaction.incomplete") => {
             answer.ended = true;
+            answer.queued = Some(false);
             last(answer, interaction.unwrap_or(data));
         }
         _ => last(answer, interaction.unwrap_or_default()),
@@ -38,6 +39,8 @@ pub fn event(answer: &mut Answer, data: &str) {
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, status, steps, outputs] = json::fields(raw, ["error", "status", "steps", "outputs"])?;
     answer.error |= error.is_some_and(json::says) || status == Some("\"failed\"");
+    // In the background (Google, "Interactions API").
+    answer.queued = status.map(|status| matches!(status, "\"in_progress\"" | "\"queued\""));
     let mut number = 0;
     for list in [steps, outputs].into_iter().flatten() {
         json::elements(list, |step| {

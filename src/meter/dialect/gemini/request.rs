@@ -217,7 +217,7 @@ pub fn interaction<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "previous_interaction_id" => parts.open("a conversation that the provider keeps"),
         "agent" => parts.open("an agent of the provider"),
         "background" if raw == "false" => {}
-        "background" => parts.open("work in the background"),
+        "background" => parts.deferred = true,
         "response_format" | "response_mime_type" => {
             parts.schemas = true;
             parts.add(Kind::Format, raw);

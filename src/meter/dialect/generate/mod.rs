@@ -12,6 +12,7 @@ pub mod request;
 use super::Host;
 use crate::meter::answer::{Absurd, Answer, count};
 use crate::meter::json;
+use crate::meter::loose::Family;
 use crate::meter::tally::Kind;
 use crate::meter::usage::Usage;
 
@@ -25,6 +26,12 @@ pub fn limit_field(host: Host, body: &str) -> (Option<&'static str>, &'static st
     let sglang = json::fields(body, ["text", "input_ids", "input_embeds", "sampling_params"]);
     let sglang = sglang.is_some_and(|fields| fields.iter().any(Option::is_some));
     (Some(if sglang { "sampling_params" } else { "parameters" }), "max_new_tokens")
+}
+
+/// Whether it is what llama.cpp answers in its own format: also where the path is that of OpenAI's completions without a
+/// version.
+pub fn is_llama(raw: &str) -> bool {
+    matches!(json::fields(raw, ["choices", "content", "stop"]), Some([None, Some(_), Some(_)]))
 }
 
 /// Reads an event, or a whole answer. `None`: neither a JSON object nor an array of them.
@@ -55,6 +62,9 @@ fn one(answer: &mut Answer, raw: &str) -> Option<()> {
         let [reason] = json::fields(raw, ["finish_reason"]).unwrap_or_default();
         answer.ended |= reason.is_some();
         answer.hear(figures(raw, ["prompt_tokens", "completion_tokens", "cached_tokens"]).transpose());
+    }
+    if llama.is_some() && stop.is_some() {
+        answer.loose.family = Some(Family::LlamaCpp);
     }
     if stop == Some("true") {
         answer.hear(figures(raw, ["tokens_evaluated", "tokens_predicted", ""]).transpose());

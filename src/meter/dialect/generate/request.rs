@@ -15,6 +15,19 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             }
             parts.answers = prompts(parts, raw);
         }
+        // llama.cpp's `/infill`: what stands before and behind the gap, and files beside it.
+        "input_prefix" | "input_suffix" => parts.text(raw),
+        "input_extra" => {
+            let list = json::elements(raw, |file| {
+                parts.frame();
+                if json::entries(file, |_, value| parts.text(value)).is_none() {
+                    parts.add(Kind::Schema, file);
+                }
+            });
+            if list.is_none() {
+                parts.add(Kind::Schema, raw);
+            }
+        }
         "image_data" => image_data(parts, raw),
         "video_data" => parts.open_media(&[Media::Video], "media that is not in the body"),
         "audio_data" => parts.open_media(&[Media::Audio], "media that is not in the body"),

@@ -7,14 +7,23 @@ pub mod ending;
 pub mod request;
 
 use crate::meter::answer::{Absurd, Answer, count};
+use crate::meter::dialect::openai;
 use crate::meter::json;
 use crate::meter::tally::Kind;
 use crate::meter::usage::Usage;
 
 /// Reads a line, or a whole answer, which has the same frame. `None`: not a JSON object.
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
-    let names = ["message", "response", "thinking", "done", "model", "error", "prompt_eval_count", "eval_count"];
-    let [message, response, thinking, done, model, error, read, written] = json::fields(raw, names)?;
+    if raw.trim_ascii() == "[DONE]" {
+        answer.finished = true;
+        return Some(());
+    }
+    let names =
+        ["message", "response", "thinking", "done", "model", "error", "prompt_eval_count", "eval_count", "choices"];
+    let [message, response, thinking, done, model, error, read, written, choices] = json::fields(raw, names)?;
+    if choices.is_some() {
+        return compatible(answer, raw);
+    }
     answer.served_by(model);
     answer.error |= error.is_some_and(json::says);
     answer.speak(Kind::Thinking, 0, 0, thinking);
@@ -26,6 +35,23 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     if read.or(written).is_some() {
         answer.hear(usage(read, written).transpose());
         answer.input_silent = read.is_none();
+    }
+    Some(())
+}
+
+/// llama.cpp has `/api/chat` too, and answers there as to a chat completion. Without being asked it tells no usage on a
+/// stream, but `timings` with the last chunk: what it read anew, what it had in its cache and what it wrote.
+fn compatible(answer: &mut Answer, raw: &str) -> Option<()> {
+    openai::answer::body(answer, raw)?;
+    let [usage, timings] = json::fields(raw, ["usage", "timings"])?;
+    let names = ["prompt_n", "cache_n", "predicted_n"];
+    let [anew, cached, written] = timings.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
+    if usage.is_none() && cached.is_some() {
+        let read = || -> Result<Option<Usage>, Absurd> {
+            let (input, cache_read) = (count(anew)?.unwrap_or(0), count(cached)?.unwrap_or(0));
+            Ok(Some(Usage { input, cache_read, output: count(written)?.unwrap_or(0), ..Usage::default() }))
+        };
+        answer.hear(read().transpose());
     }
     Some(())
 }

@@ -2,20 +2,25 @@
 
 use super::usage::input_usage;
 use crate::meter::answer::{Answer, count};
+use crate::meter::dialect::{cohere, minimax};
 use crate::meter::json;
 use crate::meter::usage::Usage;
 
 /// Embeddings, moderations, reranking. `None`: not a JSON object.
 ///
-/// Cohere bills reranking by searches, which are no tokens: then nothing is said.
+/// Cohere bills reranking by searches, which are no tokens: then nothing is said. SiliconFlow has `meta.tokens` ("Create
+/// rerank"); MiniMax's embeddings have their `total_tokens` at the top ("Embeddings").
 pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
-    let [error, model, said, meta] = json::fields(raw, ["error", "model", "usage", "meta"])?;
-    answer.error |= error.is_some_and(json::says);
+    let names = ["error", "model", "usage", "meta", "total_tokens", "base_resp"];
+    let [error, model, said, meta, total, base] = json::fields(raw, names)?;
+    answer.error |= error.is_some_and(json::says) || minimax::failed(base);
     answer.served_by(model);
-    answer.hear(said.and_then(input_usage));
-    if let Some([Some(billed)]) = meta.and_then(|raw| json::fields(raw, ["billed_units"])) {
-        answer.hear(super::super::cohere::billed(billed));
+    if said.is_none() && total.is_some() {
+        answer.hear(input_usage(raw));
     }
+    answer.hear(said.and_then(input_usage));
+    let [billed, tokens] = meta.and_then(|raw| json::fields(raw, ["billed_units", "tokens"])).unwrap_or_default();
+    answer.hear(billed.and_then(cohere::billed).or_else(|| tokens.and_then(cohere::billed)));
     Some(())
 }
 

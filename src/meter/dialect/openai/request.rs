@@ -21,11 +21,21 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
-        "background" | "store" if raw == "false" => {}
-        "background" => parts.open("work in the background"),
+        "background" | "deferred" | "store" if raw == "false" => {}
+        // xAI, "Deferred chat completions".
+        "background" | "deferred" => parts.deferred = true,
         "previous_response_id" | "conversation" => {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");
+        }
+        // Volcengine Ark, "Context API"; Mistral, "Agents completion".
+        "context_id" => {
+            parts.beside(raw);
+            parts.open("a conversation that the provider keeps");
+        }
+        "agent_id" => {
+            parts.beside(raw);
+            parts.open("an agent of the provider");
         }
         "web_search_options" | "search_parameters" | "plugins" => {
             parts.beside(raw);
@@ -105,6 +115,11 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         }
         b"tool_call_id" | b"id" => parts.add(Kind::Label, raw),
         b"type" | b"cache_control" => {}
+        // Qwen-Long reads the files that a message names (Alibaba Cloud Model Studio, "Long context").
+        b"content" if raw.starts_with("\"fileid://") => {
+            parts.text(raw);
+            parts.open_media(&[Media::File], "a file");
+        }
         b"content" => content(parts, raw),
         b"name" => {
             parts.fixed = parts.fixed.saturating_add(1);

@@ -7,7 +7,7 @@
 use super::usage::usage;
 use crate::meter::answer::Answer;
 use crate::meter::json;
-use crate::meter::tally::Kind;
+use crate::meter::tally::{Kind, Voice};
 
 /// Reads the data of one event.
 pub fn event(answer: &mut Answer, data: &str) {
@@ -39,12 +39,15 @@ pub fn event(answer: &mut Answer, data: &str) {
         "response.function_call_arguments.delta"
         | "response.custom_tool_call_input.delta"
         | "response.mcp_call_arguments.delta"
-        | "response.code_interpreter_call_code.delta" => say(Kind::Tool),
-        "response.output_item.added" => name(answer, item_number, item),
+        | "response.code_interpreter_call_code.delta"
+        | "response.apply_patch_call_operation_diff.delta"
+        | "response.shell_call_command.delta" => say(Kind::Tool),
+        "response.output_item.added" => begin(answer, item_number, item),
         "response.output_item.done" => whole_item(answer, item_number, item),
         // `response.done`: OpenRouter, "Responses API Beta".
         "response.completed" | "response.done" | "response.incomplete" | "response.failed" | "response.cancelled" => {
             answer.finished = true;
+            answer.queued = Some(false);
             answer.error |= &*kind == "response.failed";
             last(answer, response);
         }
@@ -66,6 +69,8 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, status] = json::fields(raw, ["error", "status"])?;
     answer.error |= error.is_some_and(json::says) || status == Some("\"failed\"");
     answer.ended |= status.is_some_and(|status| matches!(status, "\"completed\"" | "\"incomplete\"" | "\"failed\""));
+    // In the background (OpenAI, "Background mode").
+    answer.queued = status.map(|status| matches!(status, "\"queued\"" | "\"in_progress\""));
     last(answer, Some(raw));
     Some(())
 }
@@ -85,11 +90,53 @@ fn last(answer: &mut Answer, raw: Option<&str>) {
     }
 }
 
-/// The name of a tool that begins to be called.
-fn name(answer: &mut Answer, number: u64, item: Option<&str>) {
-    if let Some([Some(name)]) = item.and_then(|raw| json::fields(raw, ["name"])) {
+/// An item begins: the name of a tool that is called, or the file that a patch is for.
+fn begin(answer: &mut Answer, number: u64, item: Option<&str>) {
+    let names = ["type", "name", "operation"];
+    let Some([kind, name, operation]) = item.and_then(|raw| json::fields(raw, names)) else { return };
+    if name.is_some() {
         answer.hear_item(number);
-        answer.call(number, 0, Some(name), None);
+        answer.call(number, 0, name, None);
+    } else if is_own_call(kind) {
+        begin_own(answer, number);
+        let [path] = operation.and_then(|raw| json::fields(raw, ["path"])).unwrap_or_default();
+        answer.speak(Kind::Block, number, PATH, path);
+    }
+}
+
+/// The part of an item that is the path of a file.
+const PATH: u64 = u64::MAX;
+
+/// A call of a tool that has no name, because the provider has laid down what it does, and that the caller runs: what is
+/// to be done stands in its `action`, its `actions` or its `operation` (OpenAI, "Local shell", "Shell", "Apply patch",
+/// "Computer use").
+fn is_own_call(kind: Option<&str>) -> bool {
+    let known = ["\"local_shell_call\"", "\"shell_call\"", "\"apply_patch_call\"", "\"computer_call\""];
+    kind.is_some_and(|kind| known.contains(&kind))
+}
+
+fn begin_own(answer: &mut Answer, number: u64) {
+    let voice = Voice { kind: Kind::Tool, answer: number, part: 0 };
+    if !answer.tally.knows(voice) {
+        answer.tool_calls = answer.tool_calls.saturating_add(1);
+        answer.tally.open(voice);
+    }
+}
+
+/// All of such a call.
+fn own_call(answer: &mut Answer, number: u64, item: &str) {
+    begin_own(answer, number);
+    let names = ["action", "actions", "operation"];
+    let [action, actions, operation] = json::fields(item, names).unwrap_or_default();
+    for raw in [action, actions].into_iter().flatten() {
+        // Documents are told with line breaks and blanks that no model wrote.
+        let plain = serde_json::from_str(raw).map(|value: serde_json::Value| value.to_string());
+        answer.tally.whole_arguments(plain.as_deref().unwrap_or(raw));
+    }
+    if let Some([path, diff]) = operation.and_then(|raw| json::fields(raw, ["path", "diff"])) {
+        let path_known = answer.tally.knows(Voice { kind: Kind::Block, answer: number, part: PATH });
+        answer.speak(Kind::Block, number, PATH, path.filter(|_| !path_known));
+        answer.speak(Kind::Tool, number, 0, diff);
     }
 }
 
@@ -104,6 +151,9 @@ fn whole_item(answer: &mut Answer, number: u64, item: Option<&str>) {
     }
     if answer.hear_item(number) {
         return;
+    }
+    if let Some(item) = item.filter(|_| is_own_call(kind)) {
+        return own_call(answer, number, item);
     }
     let thinks = kind == Some("\"reasoning\"");
     let told = if thinks { Kind::Thinking } else { Kind::Text };

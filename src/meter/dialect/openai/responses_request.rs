@@ -23,7 +23,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.add(Kind::Format, raw);
         }
         "background" if raw == "false" => {}
-        "background" => parts.open("work in the background"),
+        "background" => parts.deferred = true,
         "previous_response_id" | "conversation" => {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");
