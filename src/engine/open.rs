@@ -1,5 +1,6 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
+mod bounded;
 mod ending;
 mod flow;
 mod guarded;
@@ -55,6 +56,8 @@ pub(super) struct Open {
     in_pieces: bool,
     /// Input tokens.
     gauge: Gauge,
+    /// What of it may be more than was thought.
+    bounded: bounded::Bounded,
     /// All of what it sent is text.
     text: bool,
     /// What it sent, where its session has a name.
@@ -184,6 +187,7 @@ impl Open {
             asks_usage: call.asks_usage,
             in_pieces: call.in_pieces,
             gauge: Gauge::Counted(counted.unwrap_or(size.input)),
+            bounded: bounded::Bounded::of(prepared, mode),
             text: call.is_text(),
             prompt: None,
             size: *admitted,

@@ -38,6 +38,8 @@ pub(in crate::engine) struct Prepared {
     pub counted: Option<u64>,
     /// What guards have found that only observe.
     pub trace: Trace,
+    /// Input tokens at most, by what we can read alone; its size may say more, by what was learned of such calls.
+    pub bound: u64,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -151,6 +153,7 @@ impl Exchange {
             model,
             counted,
             trace,
+            bound,
             size,
             patience: Patience::default(),
             deadline_ms: None,
