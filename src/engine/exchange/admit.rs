@@ -233,6 +233,7 @@ fn count(plan: &Plan, prepared: &mut Prepared, vm: &mut Vm) {
     *most = bound.max(counted).max(ceiling);
     size.input = *most;
     size.expected = vm.habits.expect(&model.pattern, *most, plan.hold.unstated_output);
+    size.enough = admission::enough(plan, call, size.expected);
     prepared.counted = Some(counted);
 }
 
