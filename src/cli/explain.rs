@@ -192,6 +192,10 @@ fn passing(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Vec<String>> 
     ways.map(|way| vec![quota.name.clone(), way.when.to_owned(), by(way.by)]).collect()
 }
 
+/// What is done for those who come later.
+const SHARE: &str = "; while others run there, or where it asks for more than there is, to half of what is left, but not \
+                     below what is assumed where none is stated, nor four times what calls of its model lately wrote";
+
 fn holds(plan: &Plan) -> String {
     let hold = &plan.hold;
     let expects = plan.quotas.iter().any(|quota| quota.hold == HoldSize::Expected);
@@ -205,9 +209,10 @@ fn holds(plan: &Plan) -> String {
     };
     format!(
         "a call holds its prompt and its output limit ({} tokens where it states none; lowered to what is left, to {} at \
-         least){}; one that points at what cannot be read {open}; a stream holds {stream}",
+         least{}){}; one that points at what cannot be read {open}; a stream holds {stream}",
         hold.unstated_output,
         hold.shrink_to,
+        if hold.shares { SHARE } else { "" },
         if expects { ", and what is expected of it where a quota says so" } else { "" }
     )
 }

@@ -3,13 +3,14 @@
 //! Pure arithmetic over a [`Bill`] and the standing of its accounts. Everything here happens before anything is
 //! written, so that a refusal leaves no trace.
 //!
-//! Caps must all take the call; one that is of a fund, if that fund pays. Of the funds one must pay, or several that
+//! First the output limit is lowered, where that leaves room for others (`share`). Caps must all take the call; one that is of a fund, if that fund pays. Of the funds one must pay, or several that
 //! follow each other and are in one unit: then the call is split at the boundary, the first giving what it has. Where
 //! something is in the way, the policy's reliefs are tried in the order in which they are written.
 
 mod ample;
 mod fit;
 mod relief;
+mod share;
 mod short;
 mod together;
 
@@ -20,6 +21,7 @@ use crate::policy::price::Price;
 use crate::policy::unit::Unit;
 use crate::quota::{Level, QuotaId, Short, Standing};
 pub use ample::with_ample_room;
+pub use share::enough;
 use short::lack;
 
 /// What the accounts say to a call.
@@ -261,7 +263,8 @@ impl Throttle {
 struct Scale<'a, 'b> {
     bill: &'a Bill<'b>,
     price: &'a Price,
-    size: &'a Size,
+    /// With the output limit that leaves something for others.
+    size: Size,
     floor: u64,
     /// Nothing is refused or shortened, and all is charged as if it were.
     observe: bool,
@@ -294,10 +297,10 @@ impl<'a, 'b> Scale<'a, 'b> {
         let stands = stands.collect();
         let plan_has_funds =
             bill.plan.quotas.iter().any(|quota| quota.role == Role::Fund) || !bill.plan.packs.is_empty();
-        Self {
+        let mut scale = Self {
             bill,
             price,
-            size,
+            size: *size,
             observe,
             unfunded: plan_has_funds && bill.quotas.iter().all(|quota| quota.role != Role::Fund),
             floor,
@@ -308,12 +311,14 @@ impl<'a, 'b> Scale<'a, 'b> {
             withdrawn: Vec::new(),
             lets: Vec::new(),
             used_up: vec![0; bill.quotas.len().saturating_add(1)],
-        }
+        };
+        scale.size.output = scale.fair();
+        scale
     }
 
     /// What `quota` is asked for with this output limit.
     fn asked(&self, quota: &PlanQuota, output: u64) -> u64 {
-        bill::asked(quota, &Size { output, ..*self.size }, self.price)
+        bill::asked(quota, &Size { output, ..self.size }, self.price)
     }
 
     fn over(&self, at: usize) -> u64 {
@@ -389,15 +394,20 @@ impl<'a, 'b> Scale<'a, 'b> {
 
     /// The largest output limit for which `free` micro-units of `quota` suffice; `None`: not even the smallest useful.
     fn largest(&self, quota: &PlanQuota, free: u64) -> Option<u64> {
+        self.largest_from(quota, free, self.floor)
+    }
+
+    /// The same, where `least` is the smallest.
+    fn largest_from(&self, quota: &PlanQuota, free: u64, least: u64) -> Option<u64> {
         let fits = |output: u64| self.asked(quota, output) <= free;
-        let declared = self.size.output.max(self.floor);
+        let declared = self.size.output.max(least);
         if fits(declared) {
             return Some(declared);
         }
-        if !fits(self.floor) {
+        if !fits(least) {
             return None;
         }
-        let (mut good, mut bad) = (self.floor, declared);
+        let (mut good, mut bad) = (least, declared);
         while bad.saturating_sub(good) > 1 {
             let middle = good.saturating_add(bad.saturating_sub(good) / 2);
             if fits(middle) { good = middle } else { bad = middle }

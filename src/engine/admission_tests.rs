@@ -42,7 +42,7 @@ const RATES: Rates = Rates {
 };
 const PRICE: Price = Price { credits: RATES, money: RATES, factor: 1_500_000, long: None, round: 1 };
 
-fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuota {
+pub(super) fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuota {
     let window = Window::FirstUse { length_ms: 18_000_000 };
     PlanQuota {
         name: name.into(),
@@ -59,11 +59,11 @@ fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuo
     }
 }
 
-fn fund(name: &str, unit: Unit, limit: u64) -> PlanQuota {
+pub(super) fn fund(name: &str, unit: Unit, limit: u64) -> PlanQuota {
     PlanQuota { role: Role::Fund, ..quota(name, unit, SEAT, limit, false) }
 }
 
-fn plan(quotas: Vec<PlanQuota>) -> Plan {
+pub(super) fn plan(quotas: Vec<PlanQuota>) -> Plan {
     Plan {
         name: "team".into(),
         first_name: "team".into(),
@@ -86,18 +86,19 @@ fn seat() -> Seat {
     Seat { name: "alice".into(), org: "acme".into(), subjects, subscription: None }
 }
 
-fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
+pub(super) fn stands(granted: u64, used: u64, held: u64, ledger_left: u64) -> Standing {
     let [granted, used, held] = [granted, used, held].map(|units| units * MICRO);
     Standing { window: 1, granted, used, held, resets_ms: 100, ledger_left, ..Standing::default() }
 }
 
-fn size(input: u64, output: u64) -> Size {
+pub(super) fn size(input: u64, output: u64) -> Size {
     Size {
         input,
         output,
         expected: Expected::Assumed(output),
         choices: 1,
         floor: 0,
+        enough: u64::MAX,
         prompts: MICRO,
         asked: Usage::default(),
         tools: false,
@@ -130,11 +131,11 @@ impl<'a> Weighing<'a> {
     }
 }
 
-fn verdict(plan: &Plan, size: &Size, last: bool, standing: Standing) -> Verdict {
+pub(super) fn verdict(plan: &Plan, size: &Size, last: bool, standing: Standing) -> Verdict {
     Weighing { last, ..Weighing::of(plan, *size) }.with(|_| Some(standing))
 }
 
-fn output(verdict: Verdict) -> u64 {
+pub(super) fn output(verdict: Verdict) -> u64 {
     match verdict {
         Verdict::Fits(fit) => fit.output,
         other => panic!("{other:?}"),

@@ -22,6 +22,8 @@ pub struct Size {
     pub choices: u64,
     /// Output limits below this many tokens are of no use to the caller, or forbidden by the dialect.
     pub floor: u64,
+    /// Output limits are not lowered below this many tokens for the sake of others: longer answers are rare.
+    pub enough: u64,
     /// Turns of a conversation that it begins, in micro-units.
     pub prompts: u64,
     /// Images, characters and seconds that it asks for, as far as that can be told; the rest is 0. Seconds that come back

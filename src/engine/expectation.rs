@@ -28,6 +28,14 @@ impl Expected {
         }
     }
 
+    /// Output tokens of one choice.
+    pub fn output(self) -> u64 {
+        match self {
+            Self::Assumed(output) => output,
+            Self::Learned(usage) => usage.output,
+        }
+    }
+
     /// The same of a call with nothing in it.
     pub fn without_input(self) -> Self {
         match self {

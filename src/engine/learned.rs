@@ -1,17 +1,21 @@
 //! What was learned of how providers count, model by model, from the calls on which they reported usage; for those on
-//! which they are silent. Models whose vocabularies are built in need no such thing.
+//! which they are silent. Models whose vocabularies are built in need no such thing. And by how much calls of any model went
+//! above the bounds that they were held by, for those that come after.
 //!
-//! Each VM learns from its own calls at once, and [shares](shared) them with the other VMs of its process a beat later.
+//! It is learned by line of the catalogue, wire format and vocabulary: another `count` in the policy begins anew. Each VM learns from its own calls at once, and [shares](shared) them with the other VMs of its process a beat later.
 
 mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use shared::Name;
 
 use crate::engine::effect::Effect;
 use crate::meter::calibration::{Calibration, Learned, is_private};
+use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
+use crate::meter::excess::{Excess, Taught, Told};
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::order;
@@ -26,6 +30,8 @@ const MOST_A_BEAT: usize = 16;
 const SWAPS: u32 = 4;
 /// How old what was read of a model whose provider is silent may be, in milliseconds.
 const READ_AGAIN_MS: u64 = 30_000;
+/// The same of one whose calls are admitted: what others had above their bounds is known here a beat later.
+const READ_SOON_MS: u64 = 1_000;
 
 /// A kind of call, as far as providers count by it.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,8 @@ pub struct Counting<'a> {
     pub seat: u32,
     /// The model's line of the catalogue.
     pub pattern: &'a str,
+    /// How that line counts.
+    pub count: Encoding,
     /// The model that it was sent to.
     pub model: &'a str,
     /// The wire format: templates differ by it.
@@ -60,6 +68,14 @@ pub struct Counted {
 /// Calibrations of one model in one dialect: of input without tools and with them, of output without calls and with them.
 type Lines = [[Calibration; 2]; 2];
 
+/// All that was learned of one model in one dialect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sheet {
+    lines: Lines,
+    /// What its calls had above their bounds: of text alone and of others, without tools and with them.
+    excess: [[Excess; 2]; 2],
+}
+
 impl Counted {
     /// What was foretold, as far as it is believed: whatever was learned, an input is no less than half of what was
     /// `counted` here and no more than is `held`, an output no less than was `delivered` and no more than its `limit`.
@@ -75,24 +91,27 @@ impl Counted {
 /// What was learned of one model and dialect.
 #[derive(Debug, Default)]
 struct Model {
-    lines: Lines,
+    sheet: Sheet,
     /// Calls that are not on its page yet, the oldest in front.
     fresh: VecDeque<Lesson>,
     /// Since its page was read it was asked what a silent provider would have said.
     asked: bool,
+    /// Since then calls of it were weighed.
+    weighed: bool,
     /// When its page was read, by the monotonic clock.
     read_ms: u64,
 }
 
 /// A call that was learned from.
 #[derive(Clone, Copy, Debug)]
-struct Lesson {
-    seat: u32,
-    /// Of input and of output: of which kind, as counted, as reported.
-    told: [(bool, u64, u64); 2],
+enum Lesson {
+    /// How its provider counts: whose it was; and of input and of output: of which kind, as counted, as reported.
+    Counts(u32, [(bool, u64, u64); 2]),
+    /// What it had above its bound, or within it: of which kind it was.
+    Bound([bool; 2], Told),
 }
 
-/// What was learned. Memory: below six KiB for each line of the catalogue and dialect that was in use in this VM, those of
+/// What was learned. Memory: below ten KiB for each line of the catalogue and dialect that was in use in this VM, those of
 /// former policies too.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -112,23 +131,38 @@ impl Counts {
             (of.tools, counted.input, reported.input_total()),
             (of.calls, counted.output, reported.output.saturating_sub(secret)),
         ];
-        let lesson = Lesson { seat: of.seat, told };
         let model = self.models.entry(of.name()).or_default();
-        let fates = lesson.teach(&mut model.lines);
+        let fates = model.sheet.count(of.seat, told);
         if fates.iter().any(|fate| *fate != Learned::Nothing) {
-            if model.fresh.len() >= MOST_FRESH {
-                model.fresh.pop_front();
-            }
-            model.fresh.push_back(lesson);
+            model.note(Lesson::Counts(of.seat, told));
         }
         let [input, output] = fates;
         [("input", input), ("output", output)]
     }
 
+    /// By how much the bound of a call of this kind is raised.
+    pub fn raise(&mut self, of: &Counting<'_>, bound: u64, now: Now) -> u64 {
+        let Some(model) = self.models.get_mut(&of.name()) else { return 0 };
+        model.weighed = true;
+        model.sheet.excess(of.kind()).map_or(0, |excess| excess.raise(of.seat, bound, now.wall_ms))
+    }
+
+    /// Learns from a call what its provider made of it, against its `bound` as it is without anything learned.
+    pub fn exceed(&mut self, of: &Counting<'_>, bound: u64, reported: u64, now: Now) -> Taught {
+        let told = Told { seat: of.seat, bound, reported, wall_ms: now.wall_ms };
+        let model = self.models.entry(of.name()).or_default();
+        let Some(excess) = model.sheet.excess(of.kind()).filter(|excess| excess.concerns(&told)) else {
+            return Taught::Nothing;
+        };
+        let taught = excess.learn(&told);
+        model.note(Lesson::Bound(of.kind(), told));
+        taught
+    }
+
     /// Whether more calls of this kind are wanted before it can be told how their input is counted.
     pub fn wants(&self, of: &Counting<'_>) -> bool {
         let model = self.models.get(&of.name());
-        let line = model.and_then(|Model { lines: [input, _], .. }| input.get(usize::from(of.tools)));
+        let line = model.and_then(|model| model.sheet.lines.first()?.get(usize::from(of.tools)));
         of.can_be_learned() && of.text && line.and_then(|line| line.foretell(of.seat, 1)).is_none()
     }
 
@@ -136,7 +170,7 @@ impl Counts {
     pub fn foretell(&mut self, of: &Counting<'_>, counted: &Counted) -> Counted {
         let Some(model) = self.models.get_mut(&of.name()).filter(|_| of.can_be_learned()) else { return *counted };
         model.asked = true;
-        let [input, output] = &model.lines;
+        let [input, output] = &model.sheet.lines;
         let told = |lines: &[Calibration; 2], with: bool, counted: u64| {
             let line = lines.get(usize::from(with)).filter(|_| counted > 0);
             line.and_then(|line| line.foretell(of.seat, counted)).unwrap_or(counted)
@@ -150,13 +184,13 @@ impl Counts {
 
     /// Reads what others have learned of a model that this VM meets for the first time.
     pub fn meet(&mut self, of: &Counting<'_>, bundle: &Bundle, keys: &Keys, now: Now, cells: &mut dyn Cells) {
-        if !of.can_be_learned() || self.models.contains_key(&of.name()) {
+        if self.models.contains_key(&of.name()) {
             return;
         }
         // A store that does not answer is asked again with the beats.
         let found = shared::find(&of.name(), &known(bundle), keys, cells).ok().flatten();
-        let lines = found.and_then(|found| found.lines).unwrap_or_default();
-        self.models.insert(of.name(), Model { lines, read_ms: now.mono_ms, ..Model::default() });
+        let sheet = found.and_then(|found| found.sheet).unwrap_or_default();
+        self.models.insert(of.name(), Model { sheet, read_ms: now.mono_ms, ..Model::default() });
     }
 
     /// Puts what is fresh onto the pages, and reads those that somebody asks for. Hosts' beats call it: a few models
@@ -170,7 +204,8 @@ impl Counts {
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         let due = |model: &Model| {
-            !model.fresh.is_empty() || (model.asked && now.mono_ms.saturating_sub(model.read_ms) >= READ_AGAIN_MS)
+            let age = now.mono_ms.saturating_sub(model.read_ms);
+            !model.fresh.is_empty() || (model.asked && age >= READ_AGAIN_MS) || (model.weighed && age >= READ_SOON_MS)
         };
         let mut models: Vec<_> = self.models.iter_mut().filter(|(_, model)| due(model)).collect();
         order::by_key(&mut models, |(_, model)| model.read_ms);
@@ -186,9 +221,19 @@ impl Counts {
     }
 }
 
+/// The number of a seat.
+pub fn seat(name: &str) -> u32 {
+    crc32fast::hash(name.as_bytes())
+}
+
 impl Counting<'_> {
     fn name(&self) -> Name {
-        (self.pattern.to_owned(), self.dialect.name())
+        (self.pattern.to_owned(), self.dialect.name(), self.count.name())
+    }
+
+    /// Of which kind its bound is: whether of text alone, and whether with tools.
+    fn kind(&self) -> [bool; 2] {
+        [self.text, self.tools]
     }
 
     /// Whether there is anything to be learned of the model.
@@ -197,20 +242,46 @@ impl Counting<'_> {
     }
 }
 
-impl Lesson {
-    /// Learns it. Tells what came of it, for input and output.
-    fn teach(&self, lines: &mut Lines) -> [Learned; 2] {
+impl Sheet {
+    /// Learns how a provider counts. Tells what came of it, for input and output.
+    fn count(&mut self, seat: u32, told: [(bool, u64, u64); 2]) -> [Learned; 2] {
         let mut fates = [Learned::Nothing; 2];
-        for (((with, counted, reported), line), fate) in self.told.into_iter().zip(lines).zip(&mut fates) {
+        for (((with, counted, reported), line), fate) in told.into_iter().zip(&mut self.lines).zip(&mut fates) {
             if let Some(line) = line.get_mut(usize::from(with)) {
-                *fate = line.learn(self.seat, counted, reported);
+                *fate = line.learn(seat, counted, reported);
             }
         }
         fates
     }
+
+    fn excess(&mut self, [text, tools]: [bool; 2]) -> Option<&mut Excess> {
+        self.excess.get_mut(usize::from(!text))?.get_mut(usize::from(tools))
+    }
+
+    /// Learns from a call of another VM, or from one of this VM once more, beside those of others.
+    fn take(&mut self, lesson: &Lesson) {
+        match lesson {
+            Lesson::Counts(seat, told) => {
+                self.count(*seat, *told);
+            }
+            Lesson::Bound(kind, told) => {
+                if let Some(excess) = self.excess(*kind) {
+                    excess.learn(told);
+                }
+            }
+        }
+    }
 }
 
 impl Model {
+    /// Keeps a call for the page.
+    fn note(&mut self, lesson: Lesson) {
+        if self.fresh.len() >= MOST_FRESH {
+            self.fresh.pop_front();
+        }
+        self.fresh.push_back(lesson);
+    }
+
     /// What came of its fresh calls. `None`: others were faster, again and again; with the next beat, then.
     fn share(
         &mut self,
@@ -225,18 +296,16 @@ impl Model {
                 self.is_shared(now);
                 return Ok(Some("no_room"));
             };
-            let lines = match found.lines.take() {
-                Some(mut lines) => {
-                    self.fresh.iter().for_each(|lesson| {
-                        lesson.teach(&mut lines);
-                    });
-                    lines
+            let sheet = match found.sheet.take() {
+                Some(mut sheet) => {
+                    self.fresh.iter().for_each(|lesson| sheet.take(lesson));
+                    sheet
                 }
                 // What is not shared yet, or was lost, is this VM's to begin with.
-                None => self.lines.clone(),
+                None => self.sheet.clone(),
             };
-            if self.fresh.is_empty() || shared::put(name, &found, &lines, cells)? {
-                self.lines = lines;
+            if self.fresh.is_empty() || shared::put(name, &found, &sheet, cells)? {
+                self.sheet = sheet;
                 self.is_shared(now);
                 return Ok(Some("shared"));
             }
@@ -247,24 +316,25 @@ impl Model {
 
     fn is_shared(&mut self, now: Now) {
         self.fresh.clear();
-        self.asked = false;
+        (self.asked, self.weighed) = (false, false);
         self.read_ms = now.mono_ms;
     }
 }
 
-/// Which lines of the catalogue there are.
-fn known(bundle: &Bundle) -> impl Fn(&str) -> bool + '_ {
-    |pattern| bundle.models.rows.iter().any(|row| row.pattern == pattern)
+/// Which lines of the catalogue there are, and how they count.
+fn known(bundle: &Bundle) -> impl Fn(&str, &str) -> bool + '_ {
+    |pattern, count| bundle.models.rows.iter().any(|row| row.pattern == pattern && row.encoding.name() == count)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counted, Counting, Counts, Dialect, Learned, Usage};
+    use super::{Counted, Counting, Counts, Dialect, Encoding, Learned, Usage};
     use crate::meter::calibration::ENOUGH;
 
     fn of(model: &str) -> Counting<'_> {
         let dialect = Dialect::OpenAiChat;
-        Counting { seat: 0, pattern: model, model, dialect, tools: true, calls: false, text: true }
+        let count = Encoding::O200kBase;
+        Counting { seat: 0, pattern: model, count, model, dialect, tools: true, calls: false, text: true }
     }
 
     fn taught(model: &str) -> Counts {

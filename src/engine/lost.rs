@@ -136,6 +136,7 @@ mod tests {
             expected: Expected::Assumed(0),
             choices: 1,
             floor: 0,
+            enough: u64::MAX,
             prompts: 0,
             asked: Usage::default(),
             tools: false,

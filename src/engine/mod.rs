@@ -58,7 +58,7 @@
 //! | [`settlement`] | the outcome table: what each ending costs |
 //! | [`served`] | whose price is paid where another model answered than was asked |
 //! | `prefix` | what a session has sent before, and what of it was cached |
-//! | `learned` | how providers count, for answers on which they are silent; learned by all VMs of a process together |
+//! | `learned` | how providers count, for answers on which they are silent, and where they go above our bounds; learned by all VMs of a process together |
 //! | `lost` | ending an exchange whose VM died |
 //! | [`charter`] | what a new policy is held against |
 //! | [`vm`], [`sync`], `watch` | what a VM owns, what it tells the collector, whom it watches |

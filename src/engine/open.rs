@@ -1,5 +1,6 @@
 //! An admitted exchange: it meters the answer, and settles once, whichever end comes first.
 
+mod bounded;
 mod ending;
 mod excess;
 mod flow;
@@ -60,6 +61,8 @@ pub(super) struct Open {
     unread: bool,
     /// Input tokens.
     gauge: Gauge,
+    /// What of it may be more than was thought.
+    bounded: bounded::Bounded,
     /// All of what it sent is text.
     text: bool,
     /// What it sent, where its session has a name.
@@ -195,6 +198,7 @@ impl Open {
             deferred: call.deferred,
             unread: call.unread,
             gauge: Gauge::Counted(counted.unwrap_or(size.input)),
+            bounded: bounded::Bounded::of(prepared, mode),
             text: call.is_text(),
             prompt: None,
             size: *admitted,

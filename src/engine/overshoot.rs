@@ -1,7 +1,8 @@
 //! By how much a quota can be passed, and when: the printed bound of every promise about caps.
 //!
 //! A call whose worst case can be read (a *closed* one) and that is counted exactly passes nothing: it is held whole
-//! before it leaves. What is listed here is all the rest.
+//! before it leaves. What is listed here is all the rest. Where a provider makes more of a prompt than any rule of ours
+//! says, the bounds of such calls are [raised](crate::meter::excess) once one was seen.
 //!
 //! It holds in each window. And where windows follow each other what one was charged too much is a [debt](PlanQuota::begins_anew) that
 //! the next ones pay before anything of them can be spent, so that over any number of windows the bound holds *once*, and
@@ -67,7 +68,9 @@ impl More {
                 "what it comes to beyond what calls of its model lately came to, up to its worst case; of a stream in slices \
                  that is its input and one slice"
             }
-            Self::Vocabulary => "what its prompt has beyond one and a half times our count",
+            Self::Vocabulary => {
+                "what its prompt has beyond one and a half times our count, until a call like it has shown that it has"
+            }
             Self::Tools => "the calls after the first",
             Self::Untold => "what its answer has of them beyond what its request says",
             Self::Served => "what the model that answered costs beyond the one that was asked",

@@ -390,7 +390,7 @@ impl Vm {
         format!("r{:08x}-{}", self.random >> 32, self.refusals)
     }
 
-    /// Reads what other VMs have learned of how a model's provider counts, before the first such call is settled here.
+    /// Reads what other VMs have learned of how a model's provider counts, before the first such call is weighed here.
     pub(super) fn meet_model(&mut self, of: &Counting<'_>, now: Now, cells: &mut dyn Cells) {
         self.counts.meet(of, &self.bundle, &self.keys, now, cells);
     }

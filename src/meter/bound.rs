@@ -17,6 +17,9 @@
 //! | message, tool call, tool | 8 tokens of framing each, 16 once |
 //! | tools or an output schema, vocabulary not known | 600 tokens of instructions that providers add |
 //! | the model's family | what its chat template writes by itself: see [`template`] |
+//!
+//! Where a provider makes more of it all the same, the bounds of calls like that are raised by what was seen:
+//! [`excess`](super::excess).
 
 use std::borrow::Cow;
 

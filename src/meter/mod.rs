@@ -16,7 +16,8 @@
 //! ```
 //!
 //! Where a provider is silent, what its model's [family](manner) adds to texts is added to their counts, and a
-//! [calibration](calibration) of its earlier reports corrects the rest.
+//! [calibration](calibration) of its earlier reports corrects the rest. Where one reports more than our bound, that is
+//! raised by the [excess].
 //!
 //! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 
@@ -26,6 +27,7 @@ pub mod count;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod deltas;
 pub mod dialect;
+pub mod excess;
 pub mod form;
 pub mod image;
 #[cfg(feature = "bench")]

@@ -392,6 +392,8 @@ pub struct HoldRule {
     pub counts_always: bool,
     /// An output limit is never clamped below this many tokens; what does not fit then is refused.
     pub shrink_to: u64,
+    /// An output limit is lowered where it would leave too little for others (`engine::admission`).
+    pub shares: bool,
     /// How much is held of a stream's output.
     pub stream: StreamHold,
     /// What the ends cost that a plan may price.
@@ -410,6 +412,7 @@ impl Default for HoldRule {
             assume_input: None,
             counts_always: false,
             shrink_to: 16,
+            shares: true,
             stream: StreamHold::Full,
             charges: Charges {
                 no_response: Charge::Input,

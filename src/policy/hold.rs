@@ -16,7 +16,7 @@ const ENDS: [&str; 5] = ["no_response", "upstream_error", "error_inside", "abort
 /// Reads the section, and where it speaks of tries that fail.
 pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> (HoldRule, Option<Mark>) {
     let mut hold = HoldRule::default();
-    let first = ["unstated_output", "assume_input", "count", "shrink_to", "stream"];
+    let first = ["unstated_output", "assume_input", "count", "shrink_to", "share", "stream"];
     let known = [&first[..], &SLICED, &ENDS, &["failed_try", "lost"]].concat();
     let Some(fields) = Fields::of(node, what, &known, faults) else { return (hold, None) };
     hold.unstated_output = tokens(&fields, "unstated_output", 1, faults).unwrap_or(hold.unstated_output);
@@ -26,6 +26,10 @@ pub(super) fn read(node: &Node, what: &str, faults: &mut Faults) -> (HoldRule, O
         hold.counts_always = choice(node, &fields.path("count"), &words, faults).unwrap_or(false);
     }
     hold.shrink_to = tokens(&fields, "shrink_to", 1, faults).unwrap_or(hold.shrink_to);
+    if let Some(node) = fields.optional("share") {
+        let words = [("fair", true), ("all", false)];
+        hold.shares = choice(node, &fields.path("share"), &words, faults).unwrap_or(true);
+    }
     if hold.shrink_to > hold.unstated_output {
         let HoldRule { unstated_output, shrink_to, .. } = hold;
         let message = format!("`shrink_to` is {shrink_to}, but `unstated_output` only {unstated_output}");

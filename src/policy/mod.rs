@@ -112,6 +112,13 @@
 //!       hold:                          # optional, as are its keys; these are the defaults
 //!         unstated_output: 1024        # output tokens assumed where the call states no limit
 //!         shrink_to: 16                # a limit is never clamped below this
+//!         share: fair                  # where others hold of an account, or it has less than a call asks for, that call has
+//!                                      # its limit lowered to half of what is left, so that there is something for those
+//!                                      # who come; not below four times what calls of its model lately wrote, nor
+//!                                      # `unstated_output`, so that answers seldom end early for it. A call that is alone
+//!                                      # there and fits gets what it asks for. Not where the expected size is held, a
+//!                                      # stream is held in slices, or the window is a bucket. `all`: whoever comes first
+//!                                      # may have all that is left
 //!         # `assume_input: 200000`: input tokens held of a call that points at what cannot be read: a file, the URL of an
 //!         # image, a kept conversation, a provider's own tool. Without that such a call is refused where its input counts;
 //!         # so is work in the background, where what it writes counts too. Admitted, it is charged what is held

@@ -196,6 +196,7 @@ fn the_documented_language_is_the_language() {
             "hold:",
             "unstated_output:",
             "shrink_to:",
+            "share: fair",
             "count: needed",
             "stream:",
             "lost:",

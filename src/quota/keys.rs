@@ -14,7 +14,7 @@ pub const FORMAT: u16 = 5;
 /// | `v/<vm>` | a VM slot: generation, beat, next number, the one unfinished operation |
 /// | `x/<vm>/<n>` | an exchange slot |
 /// | `a/<subject>` | an account |
-/// | `c/<n>` | what was learned of how a model's provider counts |
+/// | `c/<n>` | what was learned of how a model's provider counts, and what it had above its bounds |
 /// | `r/<region>/<tier>/<line>` | since and until when a line of the catalogue rests, because its upstream is down or throttles |
 ///
 /// The bundle's *name*, not its version: an update of the policy keeps the counters. Cloning is cheap.

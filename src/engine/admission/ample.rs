@@ -34,13 +34,13 @@ pub fn with_ample_room(
 
 impl Scale<'_, '_> {
     fn is_ample(&self, fit: &Fit) -> bool {
-        let empty = Size { input: 0, expected: self.size.expected.without_input(), ..*self.size };
+        let empty = Size { input: 0, expected: self.size.expected.without_input(), ..self.size };
         self.bill.quotas.iter().zip(&self.stands).all(|(quota, stands)| {
             let subject = self.bill.subject(quota.per);
             let lines = fit.levels.iter().filter(|level| level.subject == subject).flat_map(|level| &level.lines);
             let amount = lines.filter(|line| line.quota.id == quota.quota.id).map(|line| line.amount).next();
             let Some((amount, stands)) = amount.zip(*stands) else { return true };
-            let matters = bill::asked(quota, self.size, self.price) != bill::asked(quota, &empty, self.price);
+            let matters = bill::asked(quota, &self.size, self.price) != bill::asked(quota, &empty, self.price);
             let (here, left) = (stands.free(), stands.left(&quota.quota));
             // A bucket books what is held as used, and what has drained of that since does not come back.
             let held = if matches!(quota.quota.window, Window::Bucket { .. }) { stands.used } else { stands.held };

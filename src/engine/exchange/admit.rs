@@ -8,12 +8,13 @@ use crate::engine::admission::{self, Fit, Moment, Verdict, Want};
 use crate::engine::bill::{Bill, Size};
 use crate::engine::denial::Denial;
 use crate::engine::effect::{Effect, Flow};
+use crate::engine::learned::{self, Counting};
 use crate::engine::open::Open;
 use crate::engine::vm::{NoPlace, Vm};
 use crate::engine::{fallback, guard};
 use crate::meter::call::Input;
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, Mode, Plan, PlanQuota};
+use crate::policy::bundle::{Bundle, Mode, Plan, PlanQuota, Seat};
 use crate::quota::{Cells, Operation, Outcome, Short};
 
 impl Exchange {
@@ -72,10 +73,12 @@ impl Exchange {
         while tries < 8 {
             self.fall_back(plan, &mut prepared, now, vm, cells);
             let bill = Bill::of(&bundle, plan, seat, prepared.session, &prepared.call.model, prepared.came_ms);
+            raise(seat, &mut prepared, now, vm, cells);
             let verdict = match with_ample_room(&bundle, &bill, &prepared, now, vm, cells) {
                 Some(fit) => Verdict::Fits(fit),
                 None => {
                     count(plan, &mut prepared, vm);
+                    raise(seat, &mut prepared, now, vm, cells);
                     weigh(&bundle, &bill, &mut prepared, now, vm, cells)
                 }
             };
@@ -205,7 +208,7 @@ impl Exchange {
             open.leaves(trail);
         }
         if prepared.counted.is_none() {
-            open.gauges(vm.shelf.keep(prepared.call, prepared.size.input));
+            open.gauges(vm.shelf.keep(prepared.call, prepared.bound));
         }
         self.state = State::Open(Box::new(open));
         Flow::Continue
@@ -223,13 +226,36 @@ fn count(plan: &Plan, prepared: &mut Prepared, vm: &mut Vm) {
     if prepared.counted.is_some() {
         return;
     }
-    let Prepared { call, model, size, .. } = prepared;
+    let Prepared { call, model, size, bound: most, .. } = prepared;
     let all = call.input_up_to(model.encoding, &mut vm.known, u64::MAX);
     let Input { counted, bound } = all.unwrap_or(Input { counted: u64::MAX, bound: u64::MAX });
     let ceiling = guard::ceiling(plan, call, &call.model).unwrap_or(0);
-    size.input = bound.max(counted).max(ceiling);
-    size.expected = vm.habits.expect(&model.pattern, size.input, plan.hold.unstated_output);
+    *most = bound.max(counted).max(ceiling);
+    size.input = *most;
+    size.expected = vm.habits.expect(&model.pattern, *most, plan.hold.unstated_output);
+    size.enough = admission::enough(plan, call, size.expected);
     prepared.counted = Some(counted);
+}
+
+/// Raises the bound of a call's input by what calls like it were seen to have above theirs. One that points at what cannot
+/// be read has what the policy says.
+fn raise(seat: &Seat, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mut dyn Cells) {
+    let Prepared { call, model, size, bound, dialect, .. } = prepared;
+    if call.open.is_some() {
+        return;
+    }
+    let of = Counting {
+        seat: learned::seat(&seat.name),
+        pattern: &model.pattern,
+        count: model.encoding,
+        model: &call.model,
+        dialect: *dialect,
+        tools: size.tools,
+        calls: false,
+        text: call.is_text(),
+    };
+    vm.meet_model(&of, now, cells);
+    size.input = bound.saturating_add(vm.counts.raise(&of, *bound, now));
 }
 
 /// How a call fits whose input is only bounded, if that will do.

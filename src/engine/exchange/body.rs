@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use super::{Exchange, State, Turn, no_plan, seat_plan};
-use crate::engine::admission::Patience;
+use crate::engine::admission::{self, Patience};
 use crate::engine::bill::Size;
 use crate::engine::denial::Denial;
 use crate::engine::effect::{Effect, Flow};
@@ -38,6 +38,8 @@ pub(in crate::engine) struct Prepared {
     pub counted: Option<u64>,
     /// What guards have found that only observe.
     pub trace: Trace,
+    /// Input tokens at most, by what we can read alone; its size may say more, by what was learned of such calls.
+    pub bound: u64,
     pub size: Size,
     pub patience: Patience,
     /// Until when it waits for grants, by the monotonic clock, once it has asked for one.
@@ -129,12 +131,14 @@ impl Exchange {
         let declared = call.output_limit.unwrap_or_else(|| guard::unstated_output(plan));
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
+        let expected = vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output);
         let size = Size {
             input: bound,
             output: declared,
-            expected: vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output),
+            expected,
             choices: call.choices.max(1),
             floor: call.floor.min(declared),
+            enough: admission::enough(plan, &call, expected),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
             asked: Usage { seconds, ..call.asked },
             tools: call.tools,
@@ -152,6 +156,7 @@ impl Exchange {
             model,
             counted,
             trace,
+            bound,
             size,
             patience: Patience::default(),
             deadline_ms: None,

@@ -1,7 +1,7 @@
 //! What all VMs of a process have learned of how providers count, in shared data.
 //!
 //! Each model and dialect has a *page*: one value that holds what [`Calibration`](crate::meter::calibration::Calibration)
-//! remembers of it, the last calls of each kind. A VM notes the calls that it learns from; with its next beat it reads the
+//! remembers of it, the last calls of each kind, and what calls had [above their bounds](crate::meter::excess). A VM notes the calls that it learns from; with its next beat it reads the
 //! page, learns them there too, and swaps it for what it read, so that no call is lost to a VM that was faster, and goes
 //! on with what came of it. A page is doubted by the calls on it, as a VM doubts its own: whoever finds that a model has
 //! become another one empties it for all.
@@ -12,22 +12,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Lines;
+use super::Sheet;
 use crate::quota::{Cells, Expect, Keys, StoreError};
 
-/// Pages of one bundle name: with [`LONGEST`] bytes each they are half a megabyte at most.
+/// Pages of one bundle name: with [`LONGEST`] bytes each they are three quarters of a megabyte at most.
 pub const PAGES: u16 = 256;
 /// Places that are looked at for a model's page.
 const TRIES: u16 = 8;
-/// The longest page in bytes: 96 calls of three numbers, and a name.
-const LONGEST: usize = 2_048;
+/// The longest page in bytes: 96 calls of three numbers, 24 of five, and a name.
+const LONGEST: usize = 3_072;
 /// The version of a page's layout. One of another version is taken for a stranger's, and written over.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 /// How deep what is kept may nest.
 const DEEPEST: usize = 32;
 
-/// A model of the catalogue, as called in a dialect.
-pub type Name = (String, &'static str);
+/// A model of the catalogue, as called in a dialect and counted in a vocabulary.
+pub type Name = (String, &'static str, &'static str);
 
 /// A page as it lies in shared data: MessagePack, fields by position.
 #[derive(Serialize, Deserialize)]
@@ -36,7 +36,9 @@ struct Page {
     /// The line of the catalogue.
     pattern: String,
     dialect: String,
-    lines: Lines,
+    /// The vocabulary that it is counted in.
+    count: String,
+    sheet: Sheet,
 }
 
 /// Where a model's page is, and what is on it.
@@ -44,43 +46,45 @@ pub struct Found {
     key: Vec<u8>,
     expect: Expect,
     /// `None`: nothing yet.
-    pub lines: Option<Lines>,
+    pub sheet: Option<Sheet>,
 }
 
-/// Looks for the page of a model. `known` tells which lines of the catalogue there are. `None`: there is no room for one.
+/// Looks for the page of a model. `known` tells which lines of the catalogue there are, and how they count.
+/// `None`: there is no room for one.
 pub fn find(
     name: &Name,
-    known: &dyn Fn(&str) -> bool,
+    known: &dyn Fn(&str, &str) -> bool,
     keys: &Keys,
     cells: &mut dyn Cells,
 ) -> Result<Option<Found>, StoreError> {
-    let (pattern, dialect) = name;
+    let (pattern, dialect, count) = name;
     let first = crc32fast::hash(format!("{dialect} {pattern}").as_bytes());
     let mut left = None;
     for place in 0..u32::from(TRIES) {
         let place = first.wrapping_add(place) % u32::from(PAGES);
         let key = keys.calibration(u16::try_from(place).unwrap_or(0));
         let Some(cell) = cells.load(&key)? else {
-            return Ok(left.or(Some(Found { key, expect: Expect::Absent, lines: None })));
+            return Ok(left.or(Some(Found { key, expect: Expect::Absent, sheet: None })));
         };
         let expect = Expect::Version(cell.version);
         match read(&cell.value) {
-            Some(page) if page.pattern == *pattern && page.dialect == *dialect => {
-                return Ok(Some(Found { key, expect, lines: Some(page.lines) }));
+            Some(page) if page.pattern == *pattern && page.dialect == *dialect && page.count == *count => {
+                return Ok(Some(Found { key, expect, sheet: Some(page.sheet) }));
             }
-            Some(page) if known(&page.pattern) => {}
+            Some(page) if known(&page.pattern, &page.count) => {}
             _ => {
-                left.get_or_insert(Found { key, expect, lines: None });
+                left.get_or_insert(Found { key, expect, sheet: None });
             }
         }
     }
     Ok(left)
 }
 
-/// Puts lines onto the page that was found. `false`: somebody was faster.
-pub fn put(name: &Name, found: &Found, lines: &Lines, cells: &mut dyn Cells) -> Result<bool, StoreError> {
-    let (pattern, dialect) = name;
-    let page = Page { layout: LAYOUT, pattern: pattern.clone(), dialect: (*dialect).to_owned(), lines: lines.clone() };
+/// Puts what was learned onto the page that was found. `false`: somebody was faster.
+pub fn put(name: &Name, found: &Found, sheet: &Sheet, cells: &mut dyn Cells) -> Result<bool, StoreError> {
+    let (pattern, dialect, count) = name;
+    let (dialect, count) = ((*dialect).to_owned(), (*count).to_owned());
+    let page = Page { layout: LAYOUT, pattern: pattern.clone(), dialect, count, sheet: sheet.clone() };
     cells.swap(&found.key, found.expect, &write(&page))
 }
 

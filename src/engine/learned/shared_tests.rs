@@ -1,10 +1,13 @@
 use std::path::PathBuf;
 
+use super::super::Sheet;
 use super::super::{Counted, Counting, Counts, MOST_A_BEAT, SWAPS};
-use super::{Found, LONGEST, Lines, PAGES, Page, TRIES, find, put, read, write};
+use super::{Found, LONGEST, PAGES, Page, TRIES, find, put, read, write};
 use crate::engine::effect::Effect;
 use crate::meter::calibration::ENOUGH;
+use crate::meter::count::Encoding;
 use crate::meter::dialect::Dialect;
+use crate::meter::excess::{Taught, Told};
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::{self, bundle::Bundle};
@@ -30,7 +33,8 @@ struct Worker {
 
 fn of(model: &str) -> Counting<'_> {
     let dialect = Dialect::OpenAiChat;
-    Counting { seat: 1, pattern: model, model, dialect, tools: false, calls: false, text: true }
+    let count = Encoding::O200kBase;
+    Counting { seat: 1, pattern: model, count, model, dialect, tools: false, calls: false, text: true }
 }
 
 fn at(mono_ms: u64) -> Now {
@@ -218,16 +222,16 @@ fn a_model_that_became_another_one_is_forgotten_by_all() {
 
 /// The page of a model.
 fn place(pattern: &str, known: bool, cells: &mut SimCells) -> Option<Found> {
-    find(&(pattern.to_owned(), "openai-chat"), &|_| known, &Keys::new("b"), cells).unwrap()
+    find(&(pattern.to_owned(), "openai-chat", "o200k_base"), &|_, _| known, &Keys::new("b"), cells).unwrap()
 }
 
 #[test]
 fn pages_are_bounded_and_those_of_former_models_are_taken() {
     let (mut cells, mut homeless) = (SharedData::default().cells(0), 0);
     for model in 0..2_000 {
-        let name = (format!("model-{model}"), "openai-chat");
+        let name = (format!("model-{model}"), "openai-chat", "o200k_base");
         match place(&name.0, true, &mut cells) {
-            Some(found) => assert!(put(&name, &found, &Lines::default(), &mut cells).unwrap()),
+            Some(found) => assert!(put(&name, &found, &Sheet::default(), &mut cells).unwrap()),
             None => homeless += 1,
         }
     }
@@ -236,9 +240,9 @@ fn pages_are_bounded_and_those_of_former_models_are_taken() {
     let late = "model-1999";
     assert!(place(late, true, &mut cells).is_none(), "there is no room, or the count of tries is wrong: {TRIES}");
     let taken = place(late, false, &mut cells).expect("the place of a model that the policy does not name any more");
-    assert_eq!(taken.lines, None);
-    assert!(put(&(late.to_owned(), "openai-chat"), &taken, &Lines::default(), &mut cells).unwrap());
-    assert_eq!(place(late, true, &mut cells).map(|found| found.lines), Some(Some(Lines::default())));
+    assert_eq!(taken.sheet, None);
+    assert!(put(&(late.to_owned(), "openai-chat", "o200k_base"), &taken, &Sheet::default(), &mut cells).unwrap());
+    assert_eq!(place(late, true, &mut cells).map(|found| found.sheet), Some(Some(Sheet::default())));
 }
 
 #[test]
@@ -254,23 +258,26 @@ fn what_cannot_be_read_is_written_over() {
     }
 }
 
-/// Twenty calls of each kind, of two callers.
-fn lines() -> Lines {
-    let mut lines = Lines::default();
+/// Twenty calls of each kind, of two callers, and what one of them had above its bound.
+fn sheet() -> Sheet {
+    let mut sheet = Sheet::default();
     for call in 0..20_u64 {
-        for (line, more) in lines.iter_mut().flatten().zip(1..) {
+        for (line, more) in sheet.lines.iter_mut().flatten().zip(1..) {
             line.learn(0xfeed_0000 + call as u32 % 2, 10 + call * call * 99, 10 * more + call * call * 120);
         }
     }
-    lines
+    for (excess, more) in sheet.excess.iter_mut().flatten().zip(1..) {
+        excess.learn(&Told { seat: 0xfeed_0000, bound: 1_000, reported: 1_000 + more, wall_ms: 7 * 3_600_000 });
+    }
+    sheet
 }
 
 #[test]
-fn the_bytes_of_layout_1_stay_as_they_are() {
+fn the_bytes_of_layout_2_stay_as_they_are() {
     let shared = SharedData::default();
-    let name = ("qwen-max".to_owned(), "openai-chat");
+    let name = ("qwen-max".to_owned(), "openai-chat", "o200k_base");
     let found = place(&name.0, true, &mut shared.cells(0)).unwrap();
-    assert!(put(&name, &found, &lines(), &mut shared.cells(0)).unwrap());
+    assert!(put(&name, &found, &sheet(), &mut shared.cells(0)).unwrap());
     let bytes = shared.peek(&found.key).unwrap().value;
     let hex: String =
         bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
@@ -281,21 +288,62 @@ fn the_bytes_of_layout_1_stay_as_they_are() {
     }
     let kept = std::fs::read_to_string(&golden).unwrap_or_default();
     assert_eq!(kept, hex, "the layout has changed; that needs a new `LAYOUT`");
-    assert_eq!(read(&bytes).unwrap().lines, lines());
+    assert_eq!(read(&bytes).unwrap().sheet, sheet());
 }
 
 #[test]
 fn the_longest_page_is_read() {
-    let mut lines = Lines::default();
+    let mut sheet = Sheet::default();
     for call in 0..24_u32 {
-        for line in lines.iter_mut().flatten() {
+        for line in sheet.lines.iter_mut().flatten() {
             line.learn(u32::MAX - call, 15_999_000 + u64::from(call), 15_999_000);
         }
     }
-    let page = Page { layout: 1, pattern: "x".repeat(256), dialect: "x".repeat(32), lines: lines.clone() };
+    for call in 0..6 {
+        for excess in sheet.excess.iter_mut().flatten() {
+            // Each more than those before, which else would do for it.
+            let (seat, reported) = (u32::MAX - call, 15_999_000 + u64::from(call));
+            excess.learn(&Told { seat, bound: 1_999_000, reported, wall_ms: 7_000_000_000_000 });
+        }
+    }
+    let [pattern, dialect, count] = [256, 32, 16].map(|length| "x".repeat(length));
+    let page = Page { layout: 2, pattern, dialect, count, sheet: sheet.clone() };
     let bytes = write(&page);
     assert!(bytes.len() <= LONGEST, "{}", bytes.len());
-    assert_eq!(read(&bytes).map(|page| page.lines), Some(lines));
-    let newer = Page { layout: 2, ..page };
+    assert!(bytes.len() > LONGEST * 2 / 3, "{}: is it the longest?", bytes.len());
+    assert_eq!(read(&bytes).map(|page| page.sheet), Some(sheet));
+    let newer = Page { layout: 3, ..page };
     assert!(read(&write(&newer)).is_none(), "of another version");
+}
+
+#[test]
+fn another_vocabulary_begins_anew() {
+    let mut cells = SharedData::default().cells(0);
+    let name = |count| ("qwen-max".to_owned(), "openai-chat", count);
+    let keys = Keys::new("b");
+    // The policy names the model once, and counts it in the new one.
+    let known = |_: &str, count: &str| count == "cl100k_base";
+    let before = find(&name("o200k_base"), &|_, _| true, &keys, &mut cells).unwrap().unwrap();
+    assert!(put(&name("o200k_base"), &before, &sheet(), &mut cells).unwrap());
+    let after = find(&name("cl100k_base"), &known, &keys, &mut cells).unwrap().unwrap();
+    assert_eq!((after.key, after.sheet), (before.key, None), "in its place, and with nothing on it");
+}
+
+#[test]
+fn what_one_vm_saw_above_its_bound_raises_those_of_another_a_beat_later() {
+    let shared = SharedData::default();
+    let [mut one, mut other] = [0, 1].map(|vm| Worker::new(shared.cells(vm)));
+    other.meet(at(1));
+    assert_eq!(one.counts.exceed(&of("qwen-max"), 230, 3_000, at(1)), Taught::Raised);
+    let raise = |worker: &mut Worker, now| worker.counts.raise(&of("qwen-max"), 230, at(now));
+    assert_eq!((raise(&mut one, 2), raise(&mut other, 2)), (2_770, 0));
+    one.beat(at(1_000));
+    other.beat(at(1_001));
+    assert_eq!(raise(&mut other, 1_002), 2_770);
+    // Whose vocabulary is built in, too; calls with tools, and such as are not text alone, by themselves.
+    let gpt = Counting { model: "gpt-4o", pattern: "gpt-4o", ..of("") };
+    assert_eq!(one.counts.exceed(&gpt, 230, 3_000, at(1)), Taught::Raised);
+    for unlike in [Counting { tools: true, ..gpt }, Counting { text: false, ..gpt }] {
+        assert_eq!(one.counts.raise(&unlike, 230, at(2)), 0);
+    }
 }

@@ -8,7 +8,7 @@ use crate::engine::bill::Bill;
 use crate::engine::effect::{Effect, Severity};
 use crate::engine::event::Cause;
 use crate::engine::fallback;
-use crate::engine::learned::{Counted, Counting};
+use crate::engine::learned::{self, Counted, Counting};
 use crate::engine::served::Served;
 use crate::engine::settlement::{self, Observed};
 use crate::engine::vm::{Place, Vm};
@@ -105,32 +105,12 @@ impl Open {
         }
     }
 
-    /// Counts an input that was only bounded, if its provider does not say it, or if it is still to be learned how that
-    /// counts.
-    fn count_unsaid(&mut self, seat: &Seat, vm: &mut Vm, effects: &mut Vec<Effect>) {
-        let said = match &self.answer {
-            Answer::Upstream { reader, .. } => reader.said(),
-            Answer::Local | Answer::None => None,
-        };
-        let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting(seat));
-        if !said {
-            self.count_input(vm);
-        }
-        let then = if said { "reported" } else { "counted" };
-        effects.push(Effect::Count { metric: "bounded_total", labels: vec![("then", then.to_owned())], by: 1 });
-    }
-
-    /// Counts the input, if that was not done. It is as if it had been counted first.
-    pub(super) fn count_input(&mut self, vm: &mut Vm) -> u64 {
-        self.size.input = self.gauge.count(self.model.encoding, &mut vm.known).unwrap_or(self.size.input);
-        self.gauge.tokens()
-    }
-
     /// What kind of call it is, as far as providers count by it.
-    fn counting(&self, seat: &Seat) -> Counting<'_> {
+    pub(super) fn counting(&self, seat: &Seat) -> Counting<'_> {
         Counting {
-            seat: crc32fast::hash(seat.name.as_bytes()),
+            seat: learned::seat(&seat.name),
             pattern: &self.model.pattern,
+            count: self.model.encoding,
             model: &self.sent_model,
             dialect: self.api.dialect,
             tools: self.size.tools,
@@ -234,6 +214,7 @@ impl Open {
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
+        self.learn_bound(seat, &observed, now, vm, effects);
         if goes_on {
             self.observe_held(&mut observed);
         }
@@ -251,7 +232,7 @@ impl Open {
         };
         if matches!(outcome, Outcome::Complete | Outcome::CompleteSilent) && !goes_on {
             // Of a bound that lies far above what a count would have given nothing is to be learned.
-            let bound = if bounded { 0 } else { self.size.input };
+            let bound = if bounded { 0 } else { self.bounded.bound() };
             vm.habits.learn(&self.model.pattern, bound, self.size.choices, &usage, source);
         }
         if outcome == Outcome::Complete
@@ -365,7 +346,7 @@ impl Open {
         }
     }
 
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         match &self.answer {
             Answer::Upstream { status, .. } => *status,
             _ => 0,
