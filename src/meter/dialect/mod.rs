@@ -39,6 +39,7 @@ mod minimax;
 mod ollama;
 mod openai;
 mod path;
+mod pictured;
 mod prompt;
 mod reading;
 
