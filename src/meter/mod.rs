@@ -20,8 +20,10 @@
 //!
 //! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 
+pub mod built_in;
 pub mod calibration;
 pub mod call;
+pub mod called;
 pub mod count;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod deltas;
@@ -36,6 +38,7 @@ pub mod name;
 pub mod offer;
 pub mod reader;
 pub mod rewrite;
+pub mod server;
 pub mod system;
 pub mod usage;
 pub mod watch;
@@ -44,6 +47,7 @@ pub mod written;
 mod answer;
 mod arguments;
 mod bound;
+mod credentials;
 mod cut;
 mod estimate;
 mod eventstream;
