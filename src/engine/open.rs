@@ -18,7 +18,7 @@ use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
 use crate::engine::gauge::Gauge;
-use crate::engine::guard::Trace;
+use crate::engine::guard::{Servers, Trace};
 use crate::engine::prefix;
 use crate::engine::screen;
 use crate::engine::slices::{self, Slices};
@@ -85,6 +85,8 @@ pub(super) struct Open {
     answer: Answer,
     /// Who knows what was replaced by names in the prompt.
     mask: Mask,
+    /// The servers of tools that it offered, where the plan has a rule for tools.
+    servers: Servers,
     /// Guards that look at the answer.
     guarded: Option<guarded::Guarded>,
     /// How long it may take.
@@ -213,6 +215,7 @@ impl Open {
             began_ms: now.mono_ms,
             answer: Answer::None,
             mask: mask.clone(),
+            servers: rule.security.tools.as_ref().map(|_| Servers::in_call(call)).unwrap_or_default(),
             guarded: None,
             timing: timing::Timing::of(rule, now.mono_ms),
             screen: None,

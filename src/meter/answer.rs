@@ -1,5 +1,6 @@
 //! What has been learned of a response so far, in whatever dialect.
 
+use super::called::{self, Called};
 use super::count::Encoding;
 use super::cut::Cuts;
 use super::dialect::notation::Told;
@@ -139,13 +140,42 @@ impl Answer {
         self.tally.push(Voice { kind: Kind::Text, answer: 0, part: 0 }, text);
     }
 
+    /// An item, a block or a part that may be a call of a tool which its provider runs, or a server. Whether it is one that
+    /// is watched: then it is no function.
+    pub fn tells_own(&mut self, raw: &str) -> bool {
+        self.watch.is_on() && called::of(raw, &mut |called| self.watch.hear_own(called))
+    }
+
+    /// A tool of the provider's that it has used, where `raw` says something.
+    pub fn used(&mut self, kind: &str, raw: Option<&str>) {
+        if raw.is_some_and(json::says) {
+            self.watch.hear_own(Called::BuiltIn(kind));
+        }
+    }
+
+    /// Notes at a text, of which one to an address tells of a search.
+    pub fn annotated(&mut self, notes: Option<&str>) {
+        if !self.watch.is_on() {
+            return;
+        }
+        json::elements(notes.unwrap_or("[]"), |note| {
+            let cites = json::fields(note, ["type"]).is_some_and(|[kind]| kind == Some("\"url_citation\""));
+            self.used("web_search", Some(note).filter(|_| cites));
+        });
+    }
+
     /// A tool that is called: its name, and its input as a JSON string or value.
     pub fn call(&mut self, answer: u64, part: u64, name: Option<&str>, input: Option<&str>) {
+        if let Some(name) = name.and_then(json::text) {
+            self.watch.hear(Some(Voice { kind: Kind::Tool, answer, part }), &name);
+        }
+        self.call_elsewhere(answer, part, name, input);
+    }
+
+    /// The same of a tool that is no function of the caller's.
+    pub fn call_elsewhere(&mut self, answer: u64, part: u64, name: Option<&str>, input: Option<&str>) {
         let voice = Voice { kind: Kind::Tool, answer, part };
         let name = name.and_then(json::text).filter(|name| !name.is_empty());
-        if let Some(name) = &name {
-            self.watch.hear(Some(voice), name);
-        }
         if !self.tally.knows(voice)
             && let Some(name) = name
         {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::bound;
+use super::built_in;
+use super::called::{self, Called};
 use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{
@@ -311,6 +313,22 @@ impl Call {
         offer::offers(&self.body)
     }
 
+    /// Whether there may be servers of tools among its offers, told from a glance.
+    pub fn may_offer_servers(&self) -> bool {
+        let has = |mark: &[u8]| memchr::memmem::find(self.body.as_bytes(), mark).is_some();
+        [&b"mcp"[..], b"erver", b"\\u"].into_iter().any(has)
+    }
+
+    /// The tools of its provider that come with a model, whether it asks for them or not, by their kinds.
+    pub fn implied(&self, model: &str) -> Vec<String> {
+        built_in::of_model(model, &self.body)
+    }
+
+    /// The calls of tools that its conversation tells and that its provider ran, or a server.
+    pub fn told_own(&self, each: &mut dyn FnMut(Called<'_>)) {
+        called::told(&self.body, each);
+    }
+
     /// The calls of tools that its conversation tells, in their order.
     pub fn told_calls(&self, each: &mut dyn FnMut(Told<'_>)) {
         told::calls(&self.body, each);
@@ -395,6 +413,8 @@ impl Call {
         let own = match self.dialect {
             Dialect::Generate => Some(Some(generate::limit_field(self.host, &self.body))),
             Dialect::BedrockInvoke => Some(invoke_limit(&self.model, &self.body)),
+            // Nobody knows which families heed what they are handed beside it.
+            Dialect::BedrockConverse => Some(self.dialect.limit_field(hosted)),
             _ if self.limitless => Some(None),
             _ => None,
         };
@@ -509,8 +529,7 @@ impl<'a> Head<'a> {
         match governed(dialect.keys(), seen, key)? {
             None => dialect.read_entry(parts, std::str::from_utf8(key).unwrap_or("?"), raw),
             Some((name, Meaning::Part)) => {
-                self.tools |=
-                    matches!(name, "tools" | "functions" | "toolConfig") && !json::is_null(raw) && raw != "[]";
+                self.tools |= matches!(name, "tools" | "functions" | "toolConfig") && is_filled(raw);
                 dialect.read_entry(parts, name, raw);
             }
             Some((name, Meaning::Within(keys))) => {
@@ -539,16 +558,33 @@ impl<'a> Head<'a> {
         json::entries(raw, |key, value| {
             empty = false;
             let read = match governed(keys, &mut seen, key) {
+                // Settings within settings: their limits are limits of these.
+                Ok(Some((_, Meaning::Within(keys)))) => self.inner(dialect, parts, keys, value),
                 Ok(Some((name, meaning))) => self.meant(dialect, parts, name, meaning, value),
                 Ok(None) => Ok(()),
                 Err(fault) => Err(fault),
             };
+            self.tools |= fold(key) == b"tools" && settings == "additionalModelRequestFields" && is_filled(value);
             fault = fault.take().or(read.err());
         })
         .ok_or_else(|| Malformed::new(format!("`{settings}` must be an object")))?;
         self.limits.iter_mut().skip(before).for_each(|limit| limit.within = Some(settings));
         let inside = range(self.body, raw).start.saturating_add(1);
         self.settings.push(Settings { name: settings, at: SettingsAt::Inside(inside, empty) });
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Settings in other settings. Nothing can be written into them.
+    fn inner(&mut self, dialect: Dialect, parts: &mut Parts<'a>, keys: Keys, raw: &'a str) -> Result<(), Malformed> {
+        let (mut seen, mut fault) = (0, None);
+        json::entries(raw, |key, value| {
+            let read = match governed(keys, &mut seen, key) {
+                Ok(Some((name, meaning))) => self.meant(dialect, parts, name, meaning, value),
+                Ok(None) => Ok(()),
+                Err(fault) => Err(fault),
+            };
+            fault = fault.take().or(read.err());
+        });
         fault.map_or(Ok(()), Err)
     }
 
@@ -635,6 +671,10 @@ impl<'a> Head<'a> {
         if matches!(dialect, Dialect::OpenAiImages | Dialect::MiniMaxMedia) {
             parts.asked.images = choices;
         }
+        if dialect == Dialect::MiniMaxMedia {
+            // Nothing of it is told in tokens, so an image elsewhere hides none.
+            parts.open = None;
+        }
         if dialect == Dialect::OpenAiTranscription {
             parts.holds(Media::Audio);
         }
@@ -698,6 +738,11 @@ fn governed(keys: Keys, seen: &mut u64, key: &[u8]) -> Result<Option<(&'static s
     }
     *seen |= bit;
     Ok(Some((name, *meaning)))
+}
+
+/// Whether a list of tools has some.
+fn is_filled(raw: &str) -> bool {
+    !json::is_null(raw) && raw != "[]"
 }
 
 /// Whether a limit is none: a negative number, where those are known to mean it.

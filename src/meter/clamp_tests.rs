@@ -7,26 +7,38 @@ use super::{Call, Dialect, Keys, Meaning, Route, read_call, splice};
 /// Models whose bodies differ where a dialect has several families of them.
 const MODELS: [&str; 5] = ["gpt-4o", "our-model", "amazon.titan-text-lite", "amazon.nova-lite", "meta.llama3-8b"];
 
-/// Where the limits of a dialect lie: the object, if not the body itself, and the name.
-fn limits(keys: Keys, within: Option<&'static str>, found: &mut Vec<(Option<&'static str>, &'static str)>) {
+/// The objects in which something lies, from the outermost to the innermost; none if it is the body itself.
+type Path = Vec<&'static str>;
+
+/// Where the limits of a dialect lie, and their names.
+fn limits(keys: Keys, within: &Path, found: &mut Vec<(Path, &'static str)>) {
     for (name, meaning) in keys {
         match meaning {
-            Meaning::Limit => found.push((within, name)),
-            Meaning::Within(inner) => limits(inner, Some(name), found),
+            Meaning::Limit => found.push((within.clone(), name)),
+            Meaning::Within(inner) => limits(inner, &[&within[..], &[name]].concat(), found),
             _ => {}
         }
     }
 }
 
-fn body(model: &str, within: Option<&str>, name: &str, limit: Value) -> Value {
-    match within {
-        Some(within) => json!({"model": model, "before": [1], within: {"a": 1, name: limit, "z": 2}}),
-        None => json!({"model": model, "before": [1], name: limit}),
+fn body(model: &str, within: &Path, name: &str, limit: Value) -> Value {
+    let mut body = json!({"model": model, "before": [1]});
+    match within.split_first() {
+        Some((outer, inner)) => {
+            let settings = json!({"a": 1, name: limit, "z": 2});
+            body[*outer] = inner.iter().rev().fold(settings, |settings, name| json!({*name: settings}));
+        }
+        None => body[name] = limit,
     }
+    body
 }
 
-fn at(body: &Value, within: Option<&str>, name: &str) -> Value {
-    within.map_or(body, |within| &body[within])[name].clone()
+fn settings<'a>(body: &'a Value, within: &Path) -> &'a Value {
+    within.iter().fold(body, |body, name| &body[name])
+}
+
+fn at(body: &Value, within: &Path, name: &str) -> Value {
+    settings(body, within)[name].clone()
 }
 
 /// The call, and its body once the output is clamped.
@@ -47,25 +59,26 @@ fn each_limit_of_each_dialect_is_clamped_and_nothing_else_is_changed() {
     let mut seen = 0;
     for dialect in Dialect::ALL {
         let mut all = Vec::new();
-        limits(dialect.keys(), None, &mut all);
+        limits(dialect.keys(), &Path::new(), &mut all);
         // It has the keys of its siblings, and writes nothing.
         all.retain(|_| dialect != Dialect::OllamaEmbed);
         for (within, name) in all {
             for model in MODELS {
                 seen += 1;
                 let whose = format!("{dialect:?} {model} {within:?} {name}");
-                let (call, after) = clamped(dialect, &body(model, within, name, json!(4096)), 20);
+                let (call, after) = clamped(dialect, &body(model, &within, name, json!(4096)), 20);
                 assert_eq!(call.output_limit, Some(4096), "{whose}");
-                assert_eq!(at(&after, within, name), json!(20), "{whose}: {after}");
+                assert_eq!(at(&after, &within, name), json!(20), "{whose}: {after}");
                 // What stands beside it is as it was, but for the field that the provider surely heeds.
                 assert_eq!(after["before"], json!([1]), "{whose}");
                 assert_eq!(after["model"], json!(model), "{whose}");
-                if let Some(settings) = within {
-                    assert_eq!((&after[settings]["a"], &after[settings]["z"]), (&json!(1), &json!(2)), "{whose}");
+                if !within.is_empty() {
+                    let settings = settings(&after, &within);
+                    assert_eq!((&settings["a"], &settings["z"]), (&json!(1), &json!(2)), "{whose}");
                 }
                 // A lower one stays, and what is clamped already is not clamped again.
-                let (_, lower) = clamped(dialect, &body(model, within, name, json!(5)), 20);
-                assert_eq!(at(&lower, within, name), json!(5), "{whose}: {lower}");
+                let (_, lower) = clamped(dialect, &body(model, &within, name, json!(5)), 20);
+                assert_eq!(at(&lower, &within, name), json!(5), "{whose}: {lower}");
                 let (again, same) = clamped(dialect, &after, 20);
                 assert_eq!((again.output_limit, &same), (Some(20), &after), "{whose}");
             }
@@ -143,10 +156,10 @@ fn a_call_without_a_limit_gets_one_that_is_read_back() {
 fn a_limit_that_is_stated_twice_is_refused_in_each_dialect() {
     for dialect in Dialect::ALL {
         let mut all = Vec::new();
-        limits(dialect.keys(), None, &mut all);
+        limits(dialect.keys(), &Path::new(), &mut all);
         for (within, name) in all {
             let twice = format!(r#"{{"{name}":1,"{name}":4096}}"#);
-            let body = within.map_or(twice.clone(), |within| format!(r#"{{"{within}":{twice}}}"#));
+            let body = within.iter().rev().fold(twice, |inner, within| format!(r#"{{"{within}":{inner}}}"#));
             assert!(read_call(dialect, body.as_bytes()).is_err(), "{dialect:?} {body}");
         }
     }

@@ -18,24 +18,28 @@ const MOST_FIELDS: usize = 256;
 pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<Call, Malformed> {
     let boundary =
         boundary(content_type).ok_or_else(|| Malformed::new("the content type names no boundary; name it"))?;
-    let mut object = String::from("{");
+    let mut members: Vec<Member<'_>> = Vec::new();
     let mut files = 0u64;
     for field in fields(body, boundary)? {
         if field.file && dialect == Dialect::OpenAiTranscription {
             files = files.saturating_add(field.value.len() as u64);
             continue;
         }
-        let name = field.name.strip_suffix("[]").unwrap_or(field.name);
+        let listed = field.name.strip_suffix("[]");
+        let name = listed.unwrap_or(field.name);
         let value = match (field.file, std::str::from_utf8(field.value)) {
             (true, _) => "data:image/",
             (false, Ok(value)) => value,
             (false, Err(_)) => return Err(Malformed::new(format!("the field `{name}` is not UTF-8; send UTF-8"))),
         };
-        let comma = if object.len() > 1 { "," } else { "" };
-        let name = serde_json::Value::from(name);
-        let _ = write!(object, "{comma}{name}:{}", json_of(value, !field.file));
+        let value = json_of(value, !field.file);
+        // `image[]` may come several times, and is a list.
+        match members.iter_mut().find(|member| listed.is_some() && member.listed && member.name == name) {
+            Some(member) => member.values.push(value),
+            None => members.push(Member { name, listed: listed.is_some(), values: vec![value] }),
+        }
     }
-    object.push('}');
+    let object = object_of(&members);
     let mut call = read_call(dialect, object.as_bytes())?;
     // Its places are those of the object above.
     call.keep_model();
@@ -45,6 +49,30 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     let images = call.parts.iter().filter(|part| part.kind == Kind::Image).count();
     call.elsewhere = call.elsewhere.saturating_add(images as u64);
     Ok(call)
+}
+
+/// The value or the values of one name.
+struct Member<'a> {
+    name: &'a str,
+    /// Its name says that it is a list: `image[]`.
+    listed: bool,
+    values: Vec<String>,
+}
+
+/// One JSON object of all, in which a name that came twice without being a list is there twice.
+fn object_of(members: &[Member<'_>]) -> String {
+    let mut object = String::from("{");
+    for member in members {
+        let comma = if object.len() > 1 { "," } else { "" };
+        let name = serde_json::Value::from(member.name);
+        let values = member.values.join(",");
+        let _ = match member.listed && member.values.len() > 1 {
+            true => write!(object, "{comma}{name}:[{values}]"),
+            false => write!(object, "{comma}{name}:{values}"),
+        };
+    }
+    object.push('}');
+    object
 }
 
 /// A field as JSON: numbers and flags as what they are, all else as text.
@@ -166,6 +194,21 @@ mod tests {
         assert_eq!((call.choices, call.asked.images, call.open), (2, 2, None));
         assert_eq!(call.texts().collect::<Vec<_>>(), ["a \"hat\""]);
         assert!(call.input_bound(Encoding::O200kBase) > 10_000);
+    }
+
+    #[test]
+    fn a_list_of_images_is_one_field() {
+        let image = ("name=\"image[]\"; filename=a", "png");
+        let read = |fields: &[(&str, &str)]| read_form(Dialect::OpenAiImages, TYPE, &form(fields));
+        let call = read(&[image, ("name=prompt", "a hat"), image, image, ("name=mask; filename=m", "png")]).unwrap();
+        assert_eq!((call.elsewhere, call.texts().collect::<Vec<_>>()), (4, vec!["a hat".into()]));
+        assert_eq!(read(&[image, ("name=prompt", "a hat")]).unwrap().elsewhere, 1);
+        // What is no list is there once, and under one of its names.
+        let single = ("name=image; filename=a", "png");
+        for fields in [[single, single], [single, image], [image, single]] {
+            assert!(read(&fields).unwrap_err().to_string().contains("`image` appears twice"), "{fields:?}");
+        }
+        assert!(read(&[("name=\"n[]\"", "1"), ("name=\"n[]\"", "9")]).is_err());
     }
 
     #[test]

@@ -21,8 +21,10 @@
 //!
 //! Where texts of an answer are to be changed, a [`rewrite::Rewriter`] does it behind the reader.
 
+pub mod built_in;
 pub mod calibration;
 pub mod call;
+pub mod called;
 pub mod count;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod deltas;
@@ -38,6 +40,7 @@ pub mod name;
 pub mod offer;
 pub mod reader;
 pub mod rewrite;
+pub mod server;
 pub mod system;
 pub mod usage;
 pub mod watch;
@@ -46,6 +49,7 @@ pub mod written;
 mod answer;
 mod arguments;
 mod bound;
+mod credentials;
 mod cues;
 mod cut;
 mod estimate;

@@ -4,12 +4,14 @@
 //! case and with or without underscores, and of duplicates every value counts: whichever of them a provider goes by, it is
 //! among those that were looked at.
 
+use super::built_in::{is_known, spellings};
 use super::json;
+use super::server::{Allowed, Server, together};
 
 /// The most tools that are read; no provider takes nearly as many.
 const MOST: usize = 4_096;
 /// How deep lists of tools lie within lists of tools.
-const DEEPEST: u8 = 4;
+pub(super) const DEEPEST: u8 = 4;
 
 /// One thing that a request offers a model to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,103 +21,31 @@ pub enum Offer {
     /// A tool that is the provider's own, by its kind, such as `web_search_20250305`.
     BuiltIn(String),
     /// A server of tools (MCP).
-    Server {
-        /// What the request calls it; may be empty.
-        label: String,
-        /// Where it is, or which connector of the provider's it is; may be empty.
-        url: String,
-    },
+    Server(Server),
     /// Something that cannot be told, and why.
     Unread(&'static str),
 }
 
 /// All that a body offers. It is known to be one JSON object.
 pub(super) fn offers(body: &str) -> Vec<Offer> {
-    let mut found = Found(Vec::new());
+    let mut found = Found::default();
     json::entries(body, |key, raw| {
         if !json::is_null(raw) {
             found.entry(&plain(key), raw);
         }
     });
-    found.0
-}
-
-/// What a body hands to its provider as credentials for servers of tools.
-#[derive(Default)]
-pub(super) struct Credentials<'a> {
-    /// The raw values of the fields that are there for it, in the entries of such servers and nowhere else: a token, or
-    /// headers of calls to them.
-    pub fields: Vec<&'a str>,
-    /// Whether the address of one has a user in it, as in `https://user:password@host`.
-    pub in_address: bool,
-}
-
-/// Read wherever [`offers`] reads.
-pub(super) fn credentials(body: &str) -> Credentials<'_> {
-    let mut found = Credentials::default();
-    json::entries(body, |key, raw| match plain(key).as_slice() {
-        b"mcpservers" => each(raw, |server| found.handed(server)),
-        b"tools" | b"functions" => found.list(raw, DEEPEST),
-        b"toolconfig" | b"parameters" => {
-            json::entries(raw, |key, value| {
-                if matches!(plain(key).as_slice(), b"tools" | b"functions") {
-                    found.list(value, DEEPEST);
-                }
-            });
-        }
-        _ => {}
-    });
-    found
-}
-
-impl<'a> Credentials<'a> {
-    /// A list of tools, or one tool in its place.
-    fn list(&mut self, raw: &'a str, depth: u8) {
-        let Some(below) = depth.checked_sub(1) else { return };
-        each(raw, |tool| {
-            let mut serves = false;
-            json::entries(tool, |key, value| match plain(key).as_slice() {
-                b"type" => serves |= json::text(value).is_some_and(|kind| is_server(&kind)),
-                b"serverlabel" | b"mcpservername" | b"serverurl" | b"connectorid" => serves |= !json::is_null(value),
-                b"tools" | b"functiondeclarations" => self.list(value, below),
-                // Google's.
-                b"mcpservers" => each(value, |server| self.handed(server)),
-                _ => {}
-            });
-            if serves {
-                self.handed(tool);
-            }
-        });
-    }
-
-    /// What the entry of a server has of them.
-    fn handed(&mut self, server: &'a str) {
-        json::entries(server, |key, value| match plain(key).as_slice() {
-            b"authorization" | b"authorizationtoken" | b"headers" if json::says(value) => self.fields.push(value),
-            b"serverurl" | b"url" => self.in_address |= json::text(value).is_some_and(|url| has_user(&url)),
-            b"streamablehttptransport" => self.handed(value),
-            _ => {}
-        });
-    }
-}
-
-/// Whether an address has a user in it, however its slashes are written.
-fn has_user(url: &str) -> bool {
-    let slash = |c: char| matches!(c, '/' | '\\');
-    let behind = url.split_once(':').filter(|(scheme, _)| !scheme.contains(slash)).map_or(url, |(_, behind)| behind);
-    let host = behind.trim_start_matches(slash).split(|c| slash(c) || matches!(c, '?' | '#')).next();
-    host.is_some_and(|host| host.contains('@'))
+    found.all()
 }
 
 /// The elements of a list, or what stands in its place.
-fn each<'a>(raw: &'a str, mut one: impl FnMut(&'a str)) {
+pub(super) fn each<'a>(raw: &'a str, mut one: impl FnMut(&'a str)) {
     if json::elements(raw, &mut one).is_none() {
         one(raw);
     }
 }
 
 /// Whether a tool of this kind is a server of tools.
-fn is_server(kind: &str) -> bool {
+pub(super) fn is_server(kind: &str) -> bool {
     kind == "mcp" || kind.starts_with("mcp_")
 }
 
@@ -124,19 +54,45 @@ pub(super) fn plain(key: &[u8]) -> Vec<u8> {
     key.iter().filter(|byte| !matches!(byte, b'_' | b'-')).map(u8::to_ascii_lowercase).collect()
 }
 
-struct Found(Vec<Offer>);
+#[derive(Default)]
+struct Found {
+    list: Vec<Offer>,
+    servers: Vec<Server>,
+}
 
 impl Found {
     fn push(&mut self, offer: Offer) {
-        match self.0.len() {
-            0..MOST => self.0.push(offer),
-            MOST => self.0.push(Offer::Unread("more tools than are read")),
+        match self.list.len() {
+            0..MOST => self.list.push(offer),
+            MOST => self.list.push(Offer::Unread("more tools than are read")),
             _ => {}
+        }
+    }
+
+    /// Of one server several entries may tell, of which only all together say what it is.
+    fn all(mut self) -> Vec<Offer> {
+        let servers = std::mem::take(&mut self.servers);
+        together(servers).into_iter().for_each(|server| self.push(Offer::Server(server)));
+        self.list
+    }
+
+    fn serve(&mut self, server: Server) {
+        match self.servers.len() {
+            0..MOST => self.servers.push(server),
+            _ => self.push(Offer::Unread("more servers of tools than are read")),
         }
     }
 
     fn built_in(&mut self, kind: &str) {
         self.push(Offer::BuiltIn(kind.to_owned()));
+    }
+
+    fn function(&mut self, name: &str) {
+        // No function may be called so: Moonshot's own tools are.
+        match name.starts_with('$') {
+            true => self.built_in(name),
+            false => self.push(Offer::Function(name.to_owned())),
+        }
     }
 
     fn entry(&mut self, key: &[u8], raw: &str) {
@@ -145,25 +101,75 @@ impl Found {
             b"toolconfig" | b"parameters" => {
                 json::entries(raw, |key, value| match plain(key).as_slice() {
                     b"tools" | b"functions" if !json::is_null(value) => self.list(value, DEEPEST),
-                    b"enablesearch" if json::says(value) => self.built_in("web_search"),
-                    _ => {}
+                    key => self.switch(key, value),
                 });
             }
-            b"mcpservers" => {
-                json::elements(raw, |server| self.server(server)).unwrap_or_else(|| self.server(raw));
+            // Amazon hands them to the model as they are.
+            b"additionalmodelrequestfields" => {
+                json::entries(raw, |key, value| {
+                    if !json::is_null(value) {
+                        self.entry(&plain(key), value);
+                    }
+                });
             }
-            b"websearchoptions" | b"searchparameters" => self.built_in("web_search"),
-            b"enablesearch" | b"websearch" if json::says(raw) => self.built_in("web_search"),
+            b"input" => self.loaded(raw),
+            b"mcpservers" => each(raw, |server| self.server(server)),
             b"plugins" | b"connectors" => {
                 json::elements(raw, |plugin| {
-                    let id = json::fields(plugin, ["id"]).and_then(|[id]| id).and_then(json::text);
+                    let id = || json::fields(plugin, ["id"]).and_then(|[id]| id).and_then(json::text);
+                    let id = json::text(plugin).or_else(id);
                     self.push(id.map_or(Offer::Unread("a plugin without an id"), |id| Offer::BuiltIn(id.into_owned())));
                 });
             }
             b"container" => self.built_in("container"),
             b"datasources" => self.built_in("data_sources"),
+            key => self.switch(key, raw),
+        }
+    }
+
+    /// A field that switches a tool of the provider's on.
+    fn switch(&mut self, key: &[u8], raw: &str) {
+        let says = |name: &str, off: &str| {
+            let said = json::fields(raw, [name]).and_then(|[said]| said);
+            said.is_some_and(|said| json::says(said) && said.trim_matches('"') != off)
+        };
+        match key {
+            b"websearchoptions" => self.built_in("web_search"),
+            // xAI's.
+            b"searchparameters" if json::fields(raw, ["mode"]) != Some([Some("\"off\"")]) => {
+                self.built_in("web_search")
+            }
+            // Alibaba's, Baidu's and Tencent's.
+            b"enablesearch" | b"websearch" | b"enableenhancement" | b"forcesearchenhancement" if is_on(raw) => {
+                self.built_in("web_search");
+            }
+            b"enablecodeinterpreter" if is_on(raw) => self.built_in("code_interpreter"),
+            b"veniceparameters" => {
+                if says("enable_web_search", "off") {
+                    self.built_in("web_search");
+                }
+                if says("enable_web_scraping", "off") {
+                    self.built_in("web_fetch");
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Tools that an item of the conversation brings in (OpenAI, "Tool search"). Those of a server are only told.
+    fn loaded(&mut self, raw: &str) {
+        if memchr::memmem::find(raw.as_bytes(), b"ools").is_none() && !raw.contains("\\u") {
+            return;
+        }
+        each(raw, |item| {
+            let mut told = false;
+            json::entries(item, |key, value| told |= key == b"type" && value == "\"mcp_list_tools\"");
+            json::entries(item, |key, value| {
+                if !told && plain(key) == b"tools" && !json::is_null(value) {
+                    self.list(value, DEEPEST);
+                }
+            });
+        });
     }
 
     /// A list of tools, or one tool in its place.
@@ -181,13 +187,14 @@ impl Found {
                 return;
             }
             match plain(key).as_slice() {
-                b"tools" => {
+                b"tools" | b"functiondeclarations" => {
                     tool.holds = true;
                     self.list(value, depth);
                 }
-                b"functiondeclarations" => {
+                // Google's.
+                b"mcpservers" => {
                     tool.holds = true;
-                    self.list(value, depth);
+                    each(value, |server| self.server(server));
                 }
                 key_plain => tool.entry(key_plain, key, value),
             }
@@ -200,15 +207,23 @@ impl Found {
 
     fn server(&mut self, raw: &str) {
         let mut tool = Tool::default();
-        let object = json::entries(raw, |key, value| match plain(key).as_slice() {
-            b"name" => tool.labels.extend(json::text(value).map(|text| text.into_owned())),
-            key_plain => tool.entry(key_plain, key, value),
+        let object = json::entries(raw, |key, value| {
+            if !json::is_null(value) {
+                tool.entry(&plain(key), key, value);
+            }
         });
+        tool.labels.append(&mut tool.names);
         match (object, tool.labels.is_empty() && tool.urls.is_empty()) {
             (Some(()), false) => tool.tell_servers(self),
             _ => self.push(Offer::Unread("a server without a name and an address")),
         }
     }
+}
+
+/// Whether a switch is on: `true`, or an object that does not say that it is off.
+fn is_on(raw: &str) -> bool {
+    let off = json::fields(raw, ["enable", "enabled"]).is_some_and(|said| said.contains(&Some("false")));
+    json::says(raw) && !off
 }
 
 /// What the keys of one tool say.
@@ -218,11 +233,16 @@ struct Tool {
     kinds: Vec<String>,
     labels: Vec<String>,
     urls: Vec<String>,
+    /// Which tools of a server.
+    allowed: Allowed,
     /// Keys that are no property of a tool: the way Google names its own.
     others: Vec<String>,
     /// It is a list of further ones.
     holds: bool,
+    /// A name or a kind is no text.
     broken: bool,
+    /// A function has no name.
+    nameless: bool,
 }
 
 impl Tool {
@@ -244,10 +264,18 @@ impl Tool {
                         self.name(json::text(value).map(|text| text.into_owned()));
                     }
                 });
-                self.broken |= !named;
+                self.nameless |= !named;
                 if key == b"systemtool" {
                     self.kinds.extend(self.names.last().cloned());
                 }
+            }
+            // Zhipu has what a server is in an object, Google where it is.
+            b"mcp" | b"streamablehttptransport" => {
+                json::entries(value, |key, value| {
+                    if !json::is_null(value) {
+                        self.entry(&plain(key), key, value);
+                    }
+                });
             }
             b"cachepoint" => self.holds = true,
             b"description"
@@ -261,7 +289,8 @@ impl Tool {
             | b"behavior"
             | b"deferloading"
             | b"allowedcallers" => {}
-            _ => self.others.push(String::from_utf8_lossy(written).into_owned()),
+            key if self.allowed.entry(key, value) => {}
+            _ => self.others.push(snake(&String::from_utf8_lossy(written))),
         }
     }
 
@@ -272,27 +301,43 @@ impl Tool {
         }
     }
 
-    fn tell(self, found: &mut Found) {
-        if self.broken {
+    fn tell(mut self, found: &mut Found) {
+        let own = |kind: &&String| !matches!(kind.as_str(), "function" | "custom" | "builtin_function");
+        let holds = self.holds || self.kinds.iter().any(|kind| kind == "namespace");
+        let serves = self.kinds.iter().any(|kind| is_server(kind)) || !self.labels.is_empty();
+        // Google calls a server by a name; what may be taken for a function is one too.
+        if serves && !self.kinds.is_empty() && self.kinds.iter().all(|kind| is_server(kind)) {
+            self.labels.append(&mut self.names);
+        }
+        let built_in: Vec<&String> = self.kinds.iter().filter(own).filter(|kind| !is_server(kind) && !holds).collect();
+        let bare = self.kinds.is_empty() && self.names.is_empty() && !serves;
+        let others: Vec<&String> =
+            self.others.iter().filter(|key| bare || is_known(key) && !self.kinds.contains(key)).collect();
+        let broken = self.broken || self.nameless && built_in.is_empty();
+        if broken {
             found.push(Offer::Unread("a tool whose name is no text"));
         }
-        let own = |kind: &&String| !matches!(kind.as_str(), "function" | "custom");
-        let holds = self.holds || self.kinds.iter().any(|kind| kind == "namespace");
-        let built_in: Vec<&String> = self.kinds.iter().filter(own).filter(|kind| !is_server(kind) && !holds).collect();
-        let serves = self.kinds.iter().any(|kind| is_server(kind)) || !self.labels.is_empty();
-        let silent = self.names.is_empty() && built_in.is_empty() && !serves && !holds && !self.broken;
-        built_in.into_iter().for_each(|kind| found.built_in(kind));
+        let told = !self.names.is_empty() || !built_in.is_empty() || !others.is_empty();
+        built_in.into_iter().chain(others).for_each(|kind| found.built_in(kind));
         if !holds {
-            self.names.iter().for_each(|name| found.push(Offer::Function(name.clone())));
+            self.names.iter().for_each(|name| self.tell_name(name, found));
         }
-        if silent {
-            match self.kinds.is_empty() && !self.others.is_empty() {
-                true => self.others.iter().for_each(|key| found.built_in(&snake(key))),
-                false => found.push(Offer::Unread("a tool without a name")),
-            }
+        if !told && !serves && !holds && !broken {
+            found.push(Offer::Unread("a tool without a name"));
         }
         if serves {
             self.tell_servers(found);
+        }
+    }
+
+    /// A function; or, where its kind says so, the same tool of the provider's.
+    fn tell_name(&self, name: &str, found: &mut Found) {
+        let [.., shared] = spellings(name);
+        let same = |kind: &String| spellings(kind).last() == Some(&shared);
+        match self.kinds.iter().any(same) {
+            true if self.kinds.iter().any(|kind| kind == name) => {}
+            true => found.built_in(name),
+            false => found.function(name),
         }
     }
 
@@ -303,9 +348,10 @@ impl Tool {
                 list.push(String::new());
             }
         }
+        let tools = self.allowed.tools();
         for url in &self.urls {
             for label in &self.labels {
-                found.push(Offer::Server { label: label.clone(), url: url.clone() });
+                found.serve(Server { label: label.clone(), url: url.clone(), tools: tools.clone() });
             }
         }
     }
@@ -323,177 +369,6 @@ fn snake(key: &str) -> String {
     out
 }
 
-/// A kind without the date that its provider put behind it: `web_search_20250305` and `web_search_preview_2025_03_11` are
-/// `web_search` and `web_search_preview`.
-pub fn undated(kind: &str) -> &str {
-    kind.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_')
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::proptest;
-
-    use super::{Offer, credentials, offers, undated};
-
-    fn told(body: &str) -> Vec<String> {
-        let one = |offer: Offer| match offer {
-            Offer::Function(name) => name,
-            Offer::BuiltIn(kind) => format!("own {kind}"),
-            Offer::Server { label, url } => format!("server {label} {url}"),
-            Offer::Unread(why) => format!("? {why}"),
-        };
-        offers(body).into_iter().map(one).collect()
-    }
-
-    #[test]
-    fn functions_of_every_dialect() {
-        for body in [
-            r#"{"tools":[{"type":"function","function":{"name":"a","parameters":{"name":"x"}}},{"type":"custom","custom":{"name":"b"}}]}"#,
-            r#"{"tools":[{"type":"function","name":"a"},{"name":"b","input_schema":{}}]}"#,
-            r#"{"functions":[{"name":"a"}],"tools":[{"name":"b","type":"custom"}]}"#,
-            r#"{"tools":[{"functionDeclarations":[{"name":"a"}]},{"function_declarations":[{"name":"b"}]}]}"#,
-            r#"{"tools":{"functionDeclarations":[{"name":"a"},{"name":"b"}]}}"#,
-            r#"{"toolConfig":{"tools":[{"toolSpec":{"name":"a"}},{"cachePoint":{"type":"default"}},{"toolSpec":{"name":"b"}}]}}"#,
-            r#"{"parameters":{"tools":[{"type":"function","function":{"name":"a"}},{"type":"function","function":{"name":"b"}}]}}"#,
-            r#"{"tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"},{"type":"function","name":"b"}]}]}"#,
-        ] {
-            let mut told = told(body);
-            told.sort();
-            assert_eq!(told, ["a", "b"], "{body}");
-        }
-        assert_eq!(told(r#"{"messages":[{"tools":[{"name":"a"}]}],"tools":null}"#), [""; 0]);
-    }
-
-    #[test]
-    fn tools_of_the_providers() {
-        assert_eq!(
-            told(r#"{"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#),
-            ["own web_search_20250305", "web_search"]
-        );
-        assert_eq!(
-            told(r#"{"tools":[{"googleSearch":{}},{"code_execution":{}}]}"#),
-            ["own google_search", "own code_execution"]
-        );
-        assert_eq!(
-            told(r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}"#),
-            ["own code_interpreter"]
-        );
-        assert_eq!(
-            told(r#"{"toolConfig":{"tools":[{"systemTool":{"name":"nova_grounding"}}]}}"#),
-            ["own nova_grounding", "nova_grounding"]
-        );
-        assert_eq!(told(r#"{"web_search_options":{},"enable_search":false}"#), ["own web_search"]);
-        assert_eq!(told(r#"{"plugins":[{"id":"web"}]}"#), ["own web"]);
-        assert_eq!(
-            [undated("web_search_20250305"), undated("web_search_preview_2025_03_11"), undated("bash")],
-            ["web_search", "web_search_preview", "bash"]
-        );
-    }
-
-    #[test]
-    fn servers_by_label_and_address() {
-        let told = [
-            told(r#"{"tools":[{"type":"mcp","server_label":"files","server_url":"https://mcp.test/x"}]}"#),
-            told(r#"{"mcp_servers":[{"type":"url","name":"files","url":"https://mcp.test/x"}]}"#),
-            told(r#"{"tools":[{"type":"mcp_toolset","mcp_server_name":"files"}]}"#),
-            told(r#"{"tools":[{"type":"mcp","server_label":"mail","connector_id":"connector_gmail"}]}"#),
-        ];
-        assert_eq!(
-            told,
-            [
-                ["server files https://mcp.test/x"],
-                ["server files https://mcp.test/x"],
-                ["server files "],
-                ["server mail connector_gmail"],
-            ]
-        );
-    }
-
-    #[test]
-    fn credentials_are_read_wherever_servers_are() {
-        let server = r#"{"type":"mcp","authorization":"S"}"#;
-        for body in [
-            format!(r#"{{"parameters":{{"tools":[{server}]}}}}"#),
-            format!(r#"{{"toolConfig":{{"tools":{server}}}}}"#),
-            format!(r#"{{"functions":[{server}]}}"#),
-            format!(r#"{{"tools":[{{"type":"namespace","name":"n","tools":[{server}]}}]}}"#),
-            r#"{"tools":[{"server_label":"a","Authorization":"S"}]}"#.to_owned(),
-            r#"{"tools":[{"name":"f","connector_id":"c","authorization":"S"}]}"#.to_owned(),
-            r#"{"tools":[{"type":"mcp_toolset","mcp_server_name":"a","headers":"S"}]}"#.to_owned(),
-        ] {
-            assert_eq!(credentials(&body).fields, ["\"S\""], "{body}");
-        }
-        let deep = (0..9).fold(server.to_owned(), |tool, _| format!(r#"{{"tools":[{tool}]}}"#));
-        assert!(credentials(&deep).fields.is_empty() && told(&deep).contains(&"? tools within tools".to_owned()));
-        assert!(credentials(r#"{"tools":[{"type":"function","name":"f","authorization":"S"}]}"#).fields.is_empty());
-    }
-
-    #[test]
-    fn credentials_in_an_address_are_seen() {
-        for (url, has) in [
-            ("https://user:pass@a.test/x", true),
-            ("https://token@a.test", true),
-            ("HTTPS:\\\\\\\\u@a.test\\\\x", true),
-            ("u:p@a.test", true),
-            ("//u@a.test", true),
-            ("https://a.test/@scope/x?to=a@b.cn#@", false),
-            ("https://a.test:8443\\\\@x", false),
-            ("connector_gmail", false),
-        ] {
-            for body in [
-                format!(r#"{{"tools":[{{"type":"mcp","server_url":"{url}"}}]}}"#),
-                format!(r#"{{"mcp_servers":[{{"url":"{url}"}}]}}"#),
-                format!(r#"{{"tools":[{{"mcpServers":[{{"streamableHttpTransport":{{"url":"{url}"}}}}]}}]}}"#),
-            ] {
-                assert_eq!(credentials(&body).in_address, has, "{body}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_spelling_hides_a_tool() {
-        assert_eq!(told(r#"{"Tools":[{"TYPE":"function","Function":{"Name":"a"}}]}"#), ["a"]);
-        assert_eq!(told(r#"{"t\u006fols":[{"n\u0061me":"\u0061"}]}"#), ["a"]);
-        assert_eq!(told(r#"{"tools":[{"name":"a","name":"b"}]}"#), ["a", "b"]);
-        assert_eq!(
-            told(r#"{"tools":[{"type":"function","function":{"name":"a","name":"b"},"name":"c"}]}"#),
-            ["a", "b", "c"]
-        );
-        assert_eq!(told(r#"{"tools":[{"type":"function","type":"web_search","name":"a"}]}"#), ["own web_search", "a"]);
-        assert_eq!(told(r#"{"tools":[{"name":"a"}],"tools":[{"name":"b"}]}"#), ["a", "b"]);
-        assert_eq!(
-            told(r#"{"tools":[{"type":"mcp","server_label":"a","server_url":"u","server_url":"v"}]}"#),
-            ["server a u", "server a v"]
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_told_says_so() {
-        for (body, why) in [
-            (r#"{"tools":"shell"}"#, "? a tool that is no object"),
-            (r#"{"tools":[["shell"]]}"#, "? a tool that is no object"),
-            (r#"{"tools":[{"name":7}]}"#, "? a tool whose name is no text"),
-            (r#"{"tools":[{"type":"function","function":{}}]}"#, "? a tool whose name is no text"),
-            (r#"{"tools":[{"type":"function"}]}"#, "? a tool without a name"),
-            (r#"{"tools":[{}]}"#, "? a tool without a name"),
-        ] {
-            assert_eq!(told(body), [why], "{body}");
-        }
-    }
-
-    #[test]
-    fn a_huge_list_is_read_to_a_bound() {
-        let body = format!("{{\"tools\":[{}{{\"name\":\"shell\"}}]}}", "{\"name\":\"a\"},".repeat(10_000));
-        let told = told(&body);
-        assert_eq!((told.len(), told.last().map(String::as_str)), (4_097, Some("? more tools than are read")));
-        let deep = format!("{{\"tools\":{}{{\"name\":\"shell\"}}{}}}", "{\"tools\":".repeat(50), "}".repeat(50));
-        assert_eq!(offers(&deep), [Offer::Unread("tools within tools")]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_body(body in "\\{\"tools\":(\\[|\\{|\"|name|type|:|,|\\}|\\]|function|[a-z]){0,40}\\}") {
-            offers(&body);
-        }
-    }
-}
+#[path = "offer_tests.rs"]
+mod tests;

@@ -16,7 +16,7 @@ use crate::meter::watch::MayCall;
 
 /// What is done about an event that waits.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
+pub(super) struct Plan {
     allowance: u64,
     /// How often more is allowed, and how much at least.
     more: u32,
@@ -24,10 +24,10 @@ struct Plan {
     grace: u64,
 }
 
-const TERMS: Terms = Terms { allowance: 0, choices: 1, tells_usage: false, unweighed: false };
+pub(super) const TERMS: Terms = Terms { allowance: 0, choices: 1, tells_usage: false, unweighed: false };
 
 /// A finished reader that was kept to an allowance, and what left.
-fn run<'a>(
+pub(super) fn run<'a>(
     mut reader: Reader,
     terms: Terms,
     plan: Plan,
@@ -210,7 +210,7 @@ fn is_whole((dialect, form): (Dialect, &str), out: &[u8]) -> bool {
 
 const WORDS: [&str; 5] = ["One", " two", " three", " four", " five"];
 
-fn plan(allowance: u64) -> Plan {
+pub(super) fn plan(allowance: u64) -> Plan {
     Plan { allowance, more: 0, by: 0, grace: 0 }
 }
 
@@ -497,7 +497,7 @@ fn no_stream_calls_a_tool_that_may_not_be_called() {
         let body = calling(form);
         for size in [1, 7, 64, body.len()] {
             let mut watched = reader(form.0, false);
-            watched.watch(MayCall(Rc::new(|name| name != "shell")), true);
+            watched.watch(MayCall(Rc::new(|called| called.name() != "shell")), true);
             let (watched, out) = run(watched, TERMS, plan(u64::MAX), body.chunks(size));
             let out = readable(form.0, &out);
             assert_eq!((watched.forbidden(), watched.is_cut()), (Some("shell"), true), "{form:?} by {size}");
@@ -509,7 +509,7 @@ fn no_stream_calls_a_tool_that_may_not_be_called() {
 #[test]
 fn a_stream_that_was_cut_for_its_quota_is_not_blamed_for_what_comes_after() {
     let mut watched = reader(Dialect::OpenAiChat, false);
-    watched.watch(MayCall(Rc::new(|name| name != "shell")), true);
+    watched.watch(MayCall(Rc::new(|called| called.name() != "shell")), true);
     let (watched, _) = run(watched, TERMS, plan(0), [&calling((Dialect::OpenAiChat, ""))[..]]);
     assert_eq!((watched.forbidden(), watched.is_cut()), (None, true));
 }

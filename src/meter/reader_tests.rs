@@ -335,5 +335,7 @@ fn compressed_answers_are_read_and_pass_as_they_are() {
 
 #[path = "reader_cut_tests.rs"]
 mod cutting;
+#[path = "reader_own_tests.rs"]
+mod own;
 #[path = "reader_vendor_tests.rs"]
 mod vendors;

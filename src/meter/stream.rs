@@ -9,6 +9,7 @@ use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::answer::Answer;
+use super::called::marks;
 use super::dialect::{Dialect, Shape};
 use super::framing::{Framing, Kind, Piece};
 use super::loose::Within;
@@ -333,11 +334,11 @@ impl Reading<'_> {
         Continue(())
     }
 
-    /// Whether an event could call a tool, where that matters. What names none in any spelling cannot; Amazon's messages
-    /// may have their event in Base64, in which no spelling shows.
+    /// Whether an event could call a tool, where that matters. What has none of its marks in any spelling cannot; Amazon's
+    /// messages may have their event in Base64, in which no spelling shows.
     fn may_call(&self, data: &[u8]) -> bool {
-        let has = |part: &[u8]| memchr::memmem::find(data, part).is_some();
-        let seen = || has(b"name") || has(b"\\u") || self.kind == Kind::Messages;
+        let has = |part: &&[u8]| memchr::memmem::find(data, part).is_some();
+        let seen = || self.kind == Kind::Messages || marks(self.dialect).any(|mark| has(&mark));
         self.allowance.is_some() && self.report.answer.watch.is_enforced() && seen()
     }
 

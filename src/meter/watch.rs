@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use super::called::Called;
 use super::tally::Voice;
 
 /// The most calls whose names are remembered; a name that comes in pieces comes at once.
@@ -10,9 +11,9 @@ const MOST: usize = 128;
 /// The longest name of a tool, in bytes: no longer one may be called.
 const LONGEST: usize = 1_024;
 
-/// Tells of a tool's name whether it may be called.
+/// Tells of a tool whether it may be called.
 #[derive(Clone)]
-pub struct MayCall(pub Rc<dyn Fn(&str) -> bool>);
+pub struct MayCall(pub Rc<dyn Fn(Called<'_>) -> bool>);
 
 impl fmt::Debug for MayCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,6 +38,11 @@ impl Watch {
     /// Watches the calls of an answer; `enforced`: an event that calls a tool which may not be called must not leave.
     pub fn new(may: MayCall, enforced: bool) -> Self {
         Self { may: Some(may), enforced, ..Self::default() }
+    }
+
+    /// Whether anything is watched.
+    pub fn is_on(&self) -> bool {
+        self.may.is_some()
     }
 
     /// Whether events must be held to it.
@@ -85,8 +91,22 @@ impl Watch {
                 None => {}
             }
         }
-        if whole.len() > LONGEST || !may(name) || !may(&whole) {
+        // No function may be called so: Moonshot's own tools are.
+        let sort = |name: &str| may(if name.starts_with('$') { Called::BuiltIn(name) } else { Called::Function(name) });
+        if whole.len() > LONGEST || !sort(name) || !sort(&whole) {
             self.forbidden = Some(whole);
+        }
+    }
+
+    /// A call of a tool that its provider runs, or a server.
+    pub(super) fn hear_own(&mut self, called: Called<'_>) {
+        let Some(MayCall(may)) = &self.may else { return };
+        if self.closed || self.forbidden.is_some() {
+            return;
+        }
+        let name = called.name();
+        if name.len() > LONGEST || !may(called) {
+            self.forbidden = Some(name);
         }
     }
 }
@@ -95,11 +115,11 @@ impl Watch {
 mod tests {
     use std::rc::Rc;
 
-    use super::{MayCall, Watch};
+    use super::{Called, MayCall, Watch};
     use crate::meter::tally::{Kind, Voice};
 
     fn watch(deny: &'static str) -> Watch {
-        Watch::new(MayCall(Rc::new(move |name| name != deny)), true)
+        Watch::new(MayCall(Rc::new(move |called| called.name() != deny)), true)
     }
 
     fn call(part: u64) -> Option<Voice> {
@@ -119,6 +139,21 @@ mod tests {
         }
         repeated.hear(call(1), "look");
         assert_eq!(repeated.forbidden(), None);
+    }
+
+    #[test]
+    fn what_a_provider_runs_is_told_apart_from_functions() {
+        let hears = |hear: &dyn Fn(&mut Watch)| {
+            let functions_only = MayCall(Rc::new(|called| matches!(called, Called::Function(_))));
+            let mut watch = Watch::new(functions_only, true);
+            hear(&mut watch);
+            watch.forbidden().map(str::to_owned)
+        };
+        assert_eq!(hears(&|watch| watch.hear(None, "web_search")), None);
+        assert_eq!(hears(&|watch| watch.hear(None, "$web_search")).as_deref(), Some("$web_search"));
+        assert_eq!(hears(&|watch| watch.hear_own(Called::BuiltIn("web_search"))).as_deref(), Some("web_search"));
+        let served = Called::Server { label: "files", tool: "rm" };
+        assert_eq!(hears(&|watch| watch.hear_own(served)).as_deref(), Some("mcp__files__rm"));
     }
 
     #[test]

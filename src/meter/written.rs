@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::call::{Call, range};
+use super::credentials::credentials;
 use super::json;
-use super::offer;
 use super::part::{Kind, Part};
 use super::schema::Schema;
 
@@ -118,12 +118,12 @@ impl Call {
     /// Where the call hands its provider credentials for servers of tools, in the fields that are there for them; in the
     /// order of the body.
     pub fn credentials(&self) -> Vec<Range<usize>> {
-        offer::credentials(&self.body).fields.into_iter().map(|raw| range(&self.body, raw)).collect()
+        credentials(&self.body).fields.into_iter().map(|raw| range(&self.body, raw)).collect()
     }
 
     /// Whether it hands its provider any such credentials, in those fields or in the address of a server.
     pub fn hands_credentials(&self) -> bool {
-        let credentials = offer::credentials(&self.body);
+        let credentials = credentials(&self.body);
         credentials.in_address || !credentials.fields.is_empty()
     }
 }

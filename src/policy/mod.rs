@@ -190,20 +190,26 @@
 //!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and
 //!                                      # other (paths that no dialect knows)
 //!       modalities: [text, image]      # optional, any: what a prompt may hold; also audio, video, file
-//!       images: {most: 20, largest: 5 MiB, pixels: 16000000}   # optional, as are its keys: how many a call may have, those
-//!                                      # that it only points at too; bytes, and width times height, of each. How large one
-//!                                      # is that is not in the body, or tells no size, goes by `on_error`
-//!       tools:                         # optional, as are its keys: functions by name, tools of the provider's by kind
-//!                                      # (`web_search`, with or without its date). `deny` beats `allow`, in any case. Binds
-//!                                      # what a call offers and what the answer calls: a stream ends before such a call, a
-//!                                      # document is an error in its place. A caller may call a tool what they like: only
-//!                                      # `allow` binds one who means ill
+//!       images: {most: 20, largest: 5 MiB, pixels: 16000000}   # optional, as are its keys: how many a call may have, masks,
+//!                                      # frames and those that it only points at too; bytes, and width times height, of each.
+//!                                      # How large one is that is not in the body, or tells no size, goes by `on_error`
+//!       tools:                         # optional, as are its keys: functions by name; tools that providers run by one name
+//!                                      # for all of them, such as `web_search`, `web_fetch`, `code_execution`, `file_search`,
+//!                                      # `image_generation`, `computer`, `shell` (all: the table in `meter::built_in`), or by
+//!                                      # their own kind, with or without its date. `deny` beats `allow`, in any case. Binds
+//!                                      # what a call offers, what comes with its model (`sonar`, `…:online`), what its
+//!                                      # conversation tells of tools that ran elsewhere, and what the answer calls or has
+//!                                      # used: a stream ends before that, a document is an error in its place. A caller may
+//!                                      # call a tool what they like: only `allow` binds one who means ill
 //!         allow: ["get_*", bash]
 //!         deny: ["mcp__*__delete"]
 //!         servers: {allow: ["https://mcp.acme.test/*"], deny: ["*/admin"], credentials: pass}   # MCP, by address, or by
-//!                                      # label where there is none; with `tools.allow` no other server passes. `credentials:
-//!                                      # deny` refuses tokens and headers that a call hands over for them; where they may
-//!                                      # be, `input` leaves them as they are and counts `unchanged`
+//!                                      # label where there is none; with `tools.allow` no other server passes, and one that
+//!                                      # does has all its tools. `deny` takes some of them by their name, or with the label
+//!                                      # of their server, `mcp__LABEL__NAME`; where `allow` names any so (`mcp__*__read`), it
+//!                                      # binds them all, and a call must list those that it may use (`allowed_tools`).
+//!                                      # `credentials: deny` refuses tokens and headers that a call hands over for them;
+//!                                      # where they may be, `input` leaves them as they are and counts `unchanged`
 //!         most: 64                     # how many may be offered
 //!       system_prompt: required        # optional: or `{pinned: "Answer in rhymes."}`: just this, once, and no other
 //!       headers: {strip: [x-internal-*], require: [x-team]}   # optional: off the request that goes upstream, and off its

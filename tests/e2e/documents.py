@@ -95,10 +95,11 @@ class Answers(Server):
 
 
 def ask(stack, plan, dialect, stream=False, prompt=PROMPT, said="fine", more=None, whole=None):
-    """The answer, and whether the call reached its upstream. `whole`: the document that answers, if not one that says `said`."""
+    """The answer, and whether the call reached its upstream. `whole`: the document that answers, or its bytes, if not one
+    that says `said`."""
     house, upstream = stack
     path, streamed, body, answer = DIALECTS[dialect]
-    upstream.said, before = json.dumps(whole or answer(said)).encode(), upstream.calls
+    upstream.said, before = whole if isinstance(whole, bytes) else json.dumps(whole or answer(said)).encode(), upstream.calls
     asked, headers = {**body(prompt), **(more or {})}, {"authorization": f"Bearer {key(plan)}"}
     if dialect == "dashscope":
         headers |= {"x-dashscope-sse": "enable"} if stream else {}

@@ -65,6 +65,8 @@ PLANS = {
     "later": "{tokens: {hold: {assume_input: 100}, caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "now": "{tokens: {caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
+    "picture": "{security: {images: {most: 1}}}",
+    "pictures": "{security: {images: {most: 2}}}",
 }
 POLICY = policy("endpoints", PLANS, {plan: ("acme", plan) for plan in PLANS}, models='"*": {count: o200k_base}')
 
@@ -74,6 +76,50 @@ def stack(tmp_path_factory):
     edit = lambda text: text.replace("  - name: upstream\n", TRAILERS)
     with behind(Answers(), tmp_path_factory.mktemp("endpoints"), POLICY, edit=edit) as stack:
         yield stack
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAC0lEQVR4nGP4DwYAFPIF+6QNfF4AAAAASUVORK5CYII="
+LINK = "https://a.test/x.png"
+# Two pictures in each, under keys of its provider's own.
+PICTURES = [
+    ("openai images", {"images": [{"image_url": f"data:image/png;base64,{PNG}"}, {"file_id": "f"}]}),
+    ("vertex images", {"instances": [{"prompt": "x", "referenceImages": [{"referenceImage": {"bytesBase64Encoded": PNG}}] * 2}]}),
+    ("vertex images", {"instances": [{"prompt": "x", "image": {"bytesBase64Encoded": PNG}, "lastFrame": {"gcsUri": "gs://a/b"}}]}),
+    ("bedrock titan", {"inputImage": PNG, "maskImage": PNG}),
+    ("bedrock titan", {"taskType": "IMAGE_VARIATION", "imageVariationParams": {"text": "x", "images": [PNG, PNG]}}),
+    ("bedrock titan", {"taskType": "INPAINTING", "inPaintingParams": {"image": PNG, "maskImage": PNG}}),
+    ("bedrock llama", {"images": [PNG, PNG]}),
+    ("bedrock cohere", {"init_image": PNG, "mask_image": PNG}),
+    ("dashscope embeddings", {"input": {"contents": [{"image": LINK}, {"image": f"data:image/png;base64,{PNG}"}, {"text": "x"}]}}),
+    ("minimax films", {"first_frame_image": LINK, "last_frame_image": LINK}),
+    ("minimax images", {"subject_reference": [{"type": "character", "image_file": LINK}] * 2}),
+]
+
+
+@pytest.mark.parametrize("work, more", PICTURES, ids=lambda one: one if isinstance(one, str) else next(iter(one)))
+def test_pictures_are_counted_wherever_they_are(stack, work, more):
+    for plan, status in (("picture", 403), ("pictures", 200)):
+        answer, heard = ask(stack, plan, work, "hi", more=more)
+        assert (answer.status_code, heard is not None) == (status, status == 200), f"{plan}: {answer.text}"
+        assert status == 200 or "2 images" in WORK[work][3](answer.json()), answer.text
+
+
+def test_pictures_of_a_form_are_counted(stack):
+    whole, upstream = stack
+    edit = lambda plan, *files: requests.post(f"{whole.url}/v1/images/edits", data={"model": "demo", "prompt": "a hat"}, files=files, headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
+    picture = lambda name: (name, ("a.png", b"\x89PNG", "image/png"))
+    for plan, names, status in (
+        ("picture", ["image[]"], 200),
+        ("picture", ["image[]", "image[]"], 403),
+        ("picture", ["image", "mask"], 403),
+        ("pictures", ["image[]", "image[]"], 200),
+        ("pictures", ["image", "mask"], 200),
+        ("pictures", ["image[]", "image[]", "mask"], 403),
+        ("pictures", ["image", "image"], 400),
+    ):
+        answer = edit(plan, *map(picture, names))
+        assert answer.status_code == status, f"{plan}, {names}: {answer.text}"
+        assert status == 200 or answer.json()["error"]["message"]
 
 
 # What answers of those say that say something.
@@ -91,12 +137,12 @@ ANSWERS = {
 }
 
 
-def ask(stack, plan, work, prompt, said=None):
+def ask(stack, plan, work, prompt, said=None, more=None):
     """The answer, and what came to the upstream of the call."""
     whole, upstream = stack
     _, path, body, _ = WORK[work]
     upstream.heard, upstream.said = None, json.dumps(said or {}).encode()
-    answer = whole.session.post(whole.url + path, json=body(prompt), headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
+    answer = whole.session.post(whole.url + path, json={**body(prompt), **(more or {})}, headers={"authorization": f"Bearer {key(plan)}"}, timeout=30)
     return answer, upstream.heard
 
 

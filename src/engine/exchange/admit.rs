@@ -240,7 +240,7 @@ fn count(plan: &Plan, prepared: &mut Prepared, vm: &mut Vm) {
 /// Raises the bound of a call's input by what calls like it were seen to have above theirs. One that points at what cannot
 /// be read has what the policy says.
 fn raise(seat: &Seat, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mut dyn Cells) {
-    let Prepared { call, model, size, bound, dialect, .. } = prepared;
+    let Prepared { call, model, size, bound, api, .. } = prepared;
     if call.open.is_some() {
         return;
     }
@@ -249,7 +249,7 @@ fn raise(seat: &Seat, prepared: &mut Prepared, now: Now, vm: &mut Vm, cells: &mu
         pattern: &model.pattern,
         count: model.encoding,
         model: &call.model,
-        dialect: *dialect,
+        dialect: api.dialect,
         tools: size.tools,
         calls: false,
         text: call.is_text(),

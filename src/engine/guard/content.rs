@@ -5,8 +5,7 @@ use super::{Body, Found, Head, Judged};
 use crate::engine::denial::{Denial, Kind, quoted};
 use crate::meter::dialect::Endpoint;
 use crate::meter::image::Picture;
-use crate::meter::offer::{Offer, undated};
-use crate::policy::bundle::{Images, Names, Plan, SystemRule, Tools, matches};
+use crate::policy::bundle::{Images, Plan, SystemRule, matches};
 
 /// What the client says that it is may call. Anybody can say anything: this keeps honest clients to their plan.
 pub fn clients(head: &Head<'_>) -> Judged {
@@ -138,73 +137,6 @@ pub fn longest_output(body: &Body<'_>) -> Judged {
     let outside = format!("the call asks for {asked} output tokens, and the plan allows {longest}; lower its limit");
     let inside = format!("{asked} output tokens asked for, plan `{}` takes {longest}", body.plan.name);
     Err(Found::forbidden(outside, inside))
-}
-
-/// The tools that are offered are few enough, and all of them may be.
-pub fn tools(body: &Body<'_>) -> Judged {
-    let Some(rule) = &body.plan.security.tools else { return Ok(()) };
-    let offers = body.call.offers();
-    let (count, most) = (offers.len() as u64, rule.most.unwrap_or(u64::MAX));
-    if count > most {
-        let outside = format!("the call offers {count} tools, and the plan allows {most}");
-        return Err(Found::forbidden(outside.clone(), outside));
-    }
-    offers.iter().try_for_each(|offer| offered(body.plan, rule, offer))?;
-    if rule.no_credentials && body.call.hands_credentials() {
-        let outside = "the plan does not allow credentials for servers of tools in a call; leave them out";
-        let inside = format!("`tools.servers.credentials` of plan `{}` denies them", body.plan.name);
-        return Err(Found::forbidden(outside, inside));
-    }
-    Ok(())
-}
-
-fn offered(plan: &Plan, rule: &Tools, offer: &Offer) -> Judged {
-    let what = match offer {
-        Offer::Function(name) if may_call(rule, name) => return Ok(()),
-        Offer::Function(name) => format!("the tool {}", quoted(name)),
-        Offer::BuiltIn(kind) if may_be_used(&rule.names, kind) => return Ok(()),
-        Offer::BuiltIn(kind) => format!("the provider's tool {}", quoted(kind)),
-        Offer::Server { label, url } if may_be_asked(rule, label, url) => return Ok(()),
-        Offer::Server { label, url } => {
-            format!("the server of tools {}", quoted(if url.is_empty() { label } else { url }))
-        }
-        Offer::Unread(why) => return Err(Found::unread(format!("the tools of the call cannot be read: {why}"))),
-    };
-    let inside = format!("`tools` of plan `{}` do not take {what}", plan.name);
-    Err(Found::forbidden(format!("the plan does not allow {what}"), inside))
-}
-
-/// Whether a function may be offered, and called.
-pub fn may_call(rule: &Tools, name: &str) -> bool {
-    rule.names.take(name)
-}
-
-/// A kind of the provider's, with or without its date.
-fn may_be_used(names: &Names, kind: &str) -> bool {
-    let spellings = [kind, undated(kind)];
-    let any = |list| spellings.iter().any(|kind| matches(list, kind));
-    !any(&names.deny) && (names.allow.is_empty() || any(&names.allow))
-}
-
-/// A server is allowed by its address; one without, by its label: the caller may call an address what they like. Where
-/// tools are allowed by name, so must servers be: nobody knows what tools they have.
-fn may_be_asked(rule: &Tools, label: &str, url: &str) -> bool {
-    let Names { allow, deny } = &rule.servers;
-    let denied = [label, url].iter().any(|name| !name.is_empty() && matches(deny, name));
-    let open = allow.is_empty() && rule.names.allow.is_empty();
-    !denied && (open || matches(allow, if url.is_empty() { label } else { url }))
-}
-
-/// A tool that the answer called, and may not.
-pub fn called(plan: &Plan, name: &str) -> Box<Found> {
-    let name = quoted(name);
-    let inside = format!("the answer calls the tool {name}, which `tools` of plan `{}` do not take", plan.name);
-    Found::forbidden(format!("the answer calls the tool {name}, which the plan does not allow"), inside)
-}
-
-/// An answer whose calls of tools cannot be looked at.
-pub fn unseen(why: &str) -> Box<Found> {
-    Found::unread(format!("it cannot be told which tools the answer calls: {why}"))
 }
 
 /// The instructions are there, or are those of the plan and no others.

@@ -174,6 +174,71 @@ fn images_are_counted_wherever_a_format_has_them() {
             Dialect::VertexPredict,
             json!({"instances": [{"image": {"bytesBase64Encoded": data}}, {"image": {"bytesBase64Encoded": data}}]}),
         ),
+        (
+            Dialect::VertexPredict,
+            json!({"instances": [{"prompt": "x", "referenceImages": [
+                {"referenceId": 1, "referenceImage": {"bytesBase64Encoded": data}},
+                {"referenceId": 2, "referenceImage": {"bytesBase64Encoded": data}}]}]}),
+        ),
+        (
+            Dialect::VertexPredict,
+            json!({"instances": [{"image": {"bytesBase64Encoded": data}, "lastFrame": {"gcsUri": "gs://a/c"}}]}),
+        ),
+        (Dialect::BedrockInvoke, json!({"prompt": "x", "images": [data, data]})),
+        (Dialect::BedrockInvoke, json!({"inputText": "x", "inputImage": data, "maskImage": data})),
+        (Dialect::BedrockInvoke, json!({"init_image": data, "text_prompts": [{"text": "x"}], "mask_image": data})),
+        (
+            Dialect::BedrockInvoke,
+            json!({"taskType": "IMAGE_VARIATION", "imageVariationParams": {"text": "x", "images": [data, data]}}),
+        ),
+        (
+            Dialect::BedrockInvoke,
+            json!({"taskType": "INPAINTING", "inPaintingParams": {"image": data, "maskImage": data, "text": "x"}}),
+        ),
+        (
+            Dialect::BedrockInvoke,
+            json!({"textToImageParams": {"text": "x", "conditionImage": data}, "colorGuidedGenerationParams": {"referenceImage": data}}),
+        ),
+        (
+            Dialect::MiniMaxMedia,
+            json!({"prompt": "x", "first_frame_image": data, "last_frame_image": "https://a.test/x"}),
+        ),
+        (
+            Dialect::MiniMaxMedia,
+            json!({"prompt": "x", "subject_reference": [{"type": "character", "image_file": [data, "https://a.test/x"]}]}),
+        ),
+        (
+            Dialect::DashScope,
+            json!({"input": {"contents": [{"image": "https://a.test/x"}, {"image": data}, {"text": "x"}]}}),
+        ),
+        (Dialect::DashScope, json!({"input": {"prompt": "x", "images": ["https://a.test/x", "https://a.test/y"]}})),
+        (
+            Dialect::DashScope,
+            json!({"input": {"prompt": "x", "base_image_url": "https://a.test/x", "mask_image_url": "https://a.test/y"}}),
+        ),
+        (
+            Dialect::OpenAiResponses,
+            json!({"input": [{"type": "image_generation_call", "id": "i", "result": data}, {"type": "image_generation_call", "id": "j"}]}),
+        ),
+        (Dialect::OpenAiResponses, json!({"input": [file, file]})),
+        (
+            Dialect::OpenAiResponses,
+            json!({"input": [{"type": "code_interpreter_call", "outputs": [{"type": "image", "url": "https://a.test/x"}, {"type": "image", "url": "https://a.test/y"}]}]}),
+        ),
+        (
+            Dialect::OpenAiChat,
+            json!({"messages": [{"role": "assistant", "content": "", "images": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
+                {"type": "image_url", "image_url": {"url": "https://a.test/x"}}]}]}),
+        ),
+        (
+            Dialect::OpenAiImages,
+            json!({"prompt": "x", "images": [{"image_url": "https://a.test/x"}, {"file_id": "f"}]}),
+        ),
+        (
+            Dialect::OpenAiImages,
+            json!({"prompt": "x", "image": "https://a.test/x", "mask": {"image_url": "data:image/png;base64,AA"}}),
+        ),
     ] {
         let mut body = body;
         body["model"] = json!("m");
@@ -207,24 +272,6 @@ fn no_more_output_is_asked_for_than_the_plan_gives() {
         assert!(!chat(&bundle, longest_output, more.clone()), "{more}");
     }
     assert_eq!(crate::engine::guard::unstated_output(plan(&bundle)), 100);
-}
-
-#[test]
-fn credentials_for_servers_are_for_the_policy_to_allow() {
-    let with =
-        json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.test", "authorization": "x"}]});
-    let without =
-        json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.test", "authorization": ""}]});
-    for (servers, allowed) in
-        [("{credentials: deny}", false), ("{credentials: pass}", true), ("{allow: [\"https://a.test\"]}", true)]
-    {
-        let bundle = bundle(&format!("security: {{tools: {{servers: {servers}}}}}"));
-        assert_eq!(chat(&bundle, tools, with.clone()), allowed, "{servers}");
-        assert!(chat(&bundle, tools, without.clone()), "{servers}");
-        let address = json!({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://user:x@a.test"}]});
-        let allowed = allowed && !servers.contains("allow");
-        assert_eq!(chat(&bundle, tools, address), allowed, "{servers}");
-    }
 }
 
 #[test]
@@ -325,85 +372,6 @@ fn prompts_have_in_them_what_the_plan_allows() {
     assert!(judge(&images, modalities, Dialect::AnthropicMessages, block).is_ok());
     let part = r#"{"contents":[{"parts":[{"inlineData":{"mimeType":"video/mp4","data":"AA"}}]}]}"#;
     assert!(judge(&images, modalities, Dialect::GeminiGenerate, part).is_err());
-}
-
-fn function(name: &str) -> Value {
-    json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}})
-}
-
-#[test]
-fn tools_are_allowed_and_denied_by_name() {
-    let allow = bundle("security: {tools: {allow: [\"get_*\", web_search]}}");
-    let deny = bundle("security: {tools: {deny: [shell, \"mcp__*__delete\", \"computer*\"]}}");
-    let offers = |bundle: &Bundle, tools: &[Value]| chat(bundle, tools_guard, json!({"tools": tools}));
-    assert!(offers(&allow, &[function("get_weather"), json!({"type": "web_search_20250305"})]));
-    assert!(!offers(&allow, &[function("get_weather"), function("shell")]));
-    assert!(!offers(&allow, &[function("Get_weather")]), "case counts where it is allowed");
-    assert!(!offers(&allow, &[json!({"type": "code_interpreter"})]));
-    assert!(!offers(&allow, &[json!({"type": "mcp", "server_label": "get_x", "server_url": "https://mcp.test"})]));
-    assert!(offers(&deny, &[function("get_weather"), function("mcp__files__list")]));
-    for tool in [
-        function("shell"),
-        function("SHELL"),
-        function("mcp__files__delete"),
-        json!({"type": "computer_use_preview"}),
-        json!({"type": "computer_20250124", "name": "x"}),
-    ] {
-        assert!(!offers(&deny, &[function("get_weather"), tool.clone()]), "{tool}");
-    }
-    assert!(chat(&allow, tools_guard, json!({"tools": []})) && chat(&allow, tools_guard, json!({})));
-    assert!(!chat(&allow, tools_guard, json!({"functions": [{"name": "shell"}]})));
-}
-
-fn tools_guard(body: &Body<'_>) -> Judged {
-    super::tools(body)
-}
-
-#[test]
-fn no_spelling_offers_a_denied_tool() {
-    let bundle = bundle("security: {tools: {deny: [shell]}}");
-    for tools in [
-        r#"[{"type":"function","function":{"name":"\u0073hell"}}]"#,
-        r#"[{"type":"function","function":{"name":"ok","name":"shell"}}]"#,
-        r#"[{"type":"function","function":{"name":"shell","name":"ok"}}]"#,
-        r#"[{"type":"function","Function":{"NAME":"shell"}}]"#,
-        r#"[{"type":"custom","custom":{"name":"shell"}}]"#,
-        r#"[{"type":"function","function":{"name":["shell"]}}]"#,
-        r#"[{"type":"function","function":{"n\u0061me":"shell"}}]"#,
-    ] {
-        let body = format!("{{\"model\":\"m\",\"messages\":[],\"tools\":{tools}}}");
-        assert!(judge(&bundle, tools_guard, Dialect::OpenAiChat, &body).is_err(), "{tools}");
-    }
-}
-
-#[test]
-fn servers_of_tools_go_by_their_address() {
-    let bundle =
-        bundle("security: {tools: {servers: {allow: [\"https://mcp.acme.test/*\", mail], deny: [\"*/admin\"]}}}");
-    let asks = |server: Value| chat(&bundle, tools_guard, json!({"mcp_servers": [server]}));
-    assert!(asks(json!({"name": "files", "url": "https://mcp.acme.test/files"})));
-    assert!(!asks(json!({"name": "mail", "url": "https://evil.test/"})), "a label is only what the caller calls it");
-    assert!(!asks(json!({"name": "files", "url": "https://mcp.acme.test/admin"})));
-    assert!(!asks(json!({"name": "files", "url": "https://mcp.acme.test/x", "URL": "https://evil.test/"})));
-    assert!(chat(&bundle, tools_guard, json!({"tools": [{"type": "mcp_toolset", "mcp_server_name": "mail"}]})));
-}
-
-#[test]
-fn too_many_tools_are_refused_however_many_there_are() {
-    let bundle = bundle("security: {tools: {most: 2}}");
-    let offers = |many: usize| chat(&bundle, tools_guard, json!({"tools": vec![function("a"); many]}));
-    assert!(offers(2) && !offers(3) && !offers(20_000));
-}
-
-#[test]
-fn what_cannot_be_read_is_refused_unless_the_plan_says_otherwise() {
-    let found = judge(
-        &bundle("security: {tools: {deny: [shell]}}"),
-        tools_guard,
-        Dialect::OpenAiChat,
-        r#"{"model":"m","messages":[],"tools":[{"type":"function"}]}"#,
-    );
-    assert!(found.expect_err("it has no name").unread);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod connection;
 mod content;
+mod tools;
 
 use std::net::IpAddr;
 
@@ -22,7 +23,8 @@ use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscri
 use crate::policy::unit::Unit;
 
 pub use connection::{answer_size, late};
-pub use content::{called, may_call, not_forced, unseen};
+pub use content::not_forced;
+pub use tools::{Servers, called, may_call, unseen};
 
 /// The plan of a seat. A seat without one is known, but may do nothing (rule `assign`).
 pub fn plan<'b>(bundle: &'b Bundle, seat: &Seat) -> Result<&'b Plan, Denial> {
@@ -208,7 +210,7 @@ const BODY: [(Guard, OfBody); 9] = [
     (Guard::Regions, connection::regions),
     (Guard::Modalities, content::modalities),
     (Guard::Images, content::images),
-    (Guard::Tools, content::tools),
+    (Guard::Tools, tools::tools),
     (Guard::SystemPrompt, content::system_prompt),
 ];
 

@@ -24,12 +24,12 @@ pub(super) struct Bounded {
 impl Bounded {
     /// Of a call that is admitted in this mode.
     pub fn of(prepared: &Prepared, mode: Mode) -> Self {
-        let Prepared { call, bound, size, dialect, .. } = prepared;
+        let Prepared { call, bound, size, api, .. } = prepared;
         Self {
             bound: *bound,
             held: size.input,
             open: call.open.is_some(),
-            limited: dialect.writes_text() && (mode == Mode::Enforce || call.output_limit.is_some()),
+            limited: api.dialect.writes_text() && (mode == Mode::Enforce || call.output_limit.is_some()),
         }
     }
 

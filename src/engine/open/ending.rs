@@ -89,7 +89,7 @@ impl Open {
         };
         // Of text that was heard neither, unless it is subtitles: what was to be heard was.
         let heard = |usage: Usage| match usage.seconds {
-            0 if self.dialect == Dialect::OpenAiTranscription => Usage { seconds: asked.seconds, ..usage },
+            0 if self.api.dialect == Dialect::OpenAiTranscription => Usage { seconds: asked.seconds, ..usage },
             _ => usage,
         };
         Observed {

@@ -14,7 +14,7 @@ use crate::engine::{guard, refusal};
 use crate::meter::reader::{Forward, Reader, Terms};
 use crate::meter::watch::MayCall;
 use crate::meter::{Closing, LONGEST_DOCUMENT};
-use crate::policy::bundle::{Bundle, Guard, Plan};
+use crate::policy::bundle::{Bundle, Guard, Plan, Tools};
 
 /// An answer that guards look at.
 #[derive(Debug, Default)]
@@ -46,8 +46,10 @@ enum Shape {
 impl Guarded {
     /// `None`: no guard of this plan looks at answers.
     fn of(plan: &Plan) -> Option<Self> {
-        let named =
-            |tools: &crate::policy::bundle::Tools| !tools.names.allow.is_empty() || !tools.names.deny.is_empty();
+        let named = |tools: &Tools| {
+            let Tools { names, servers, .. } = tools;
+            [&names.allow, &names.deny, &servers.allow, &servers.deny].iter().any(|list| !list.is_empty())
+        };
         let sized = plan.connectivity.largest_response.is_some();
         let watched = plan.security.tools.as_ref().is_some_and(named);
         let holds = sized && !plan.observes(Guard::Response) || watched && !plan.observes(Guard::Tools);
@@ -83,7 +85,8 @@ impl Open {
         let (watched, sized, holds) = (guarded.watched, guarded.sized, guarded.holds);
         self.guarded = Some(guarded);
         if let Some(tools) = plan.security.tools.clone().filter(|_| watched) {
-            let may = MayCall(Rc::new(move |name| guard::may_call(&tools, name)));
+            let servers = self.servers.clone();
+            let may = MayCall(Rc::new(move |called| guard::may_call(&tools, &servers, called)));
             reader.watch(may, !plan.observes(Guard::Tools));
         }
         if holds && self.slices.is_none() {

@@ -172,8 +172,25 @@ const INTERACTIONS: Keys = &[
 
 const PREDICT: Keys = &[("instances", Part), ("parameters", Within(&[("sampleCount", Choices)]))];
 
+/// What Converse hands to a model's family as it is, whichever that is: their limits, under all names that they have.
+const CONVERSE_MORE: Keys = &[
+    ("inferenceConfig", Within(&[("maxTokens", Limit), ("max_new_tokens", Limit)])),
+    ("maxTokens", Limit),
+    ("max_completion_tokens", Limit),
+    ("max_gen_len", Limit),
+    ("max_new_tokens", Limit),
+    ("max_output_tokens", Limit),
+    ("max_tokens", Limit),
+    ("max_tokens_to_sample", Limit),
+    ("n", Choices),
+    ("num_generations", Choices),
+    ("reasoning_config", Thinking),
+    ("textGenerationConfig", Within(&[("maxTokenCount", Limit)])),
+    ("thinking", Thinking),
+];
+
 const CONVERSE: Keys = &[
-    ("additionalModelRequestFields", Within(&[("max_tokens", Limit), ("thinking", Thinking)])),
+    ("additionalModelRequestFields", Within(CONVERSE_MORE)),
     ("inferenceConfig", Within(&[("maxTokens", Limit)])),
     ("messages", Part),
     ("promptVariables", Part),

@@ -40,6 +40,7 @@ mod minimax;
 mod ollama;
 mod openai;
 mod path;
+mod pictured;
 mod prompt;
 mod reading;
 

@@ -1,6 +1,7 @@
 //! Reading what is asked of work that writes no text: embeddings, moderations, reranking, speech, images.
 
 use super::openai::request::sound;
+use super::pictured;
 use super::prompt::{characters, prompts};
 use crate::meter::json;
 use crate::meter::media::Media;
@@ -13,7 +14,10 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         "input" | "inputs" | "text" | "texts" | "prompt" => {
             parts.frames = parts.frames.saturating_add(prompts(parts, raw));
         }
-        "images" | "image" => objects(parts, raw),
+        "images" | "image" => {
+            parts.frame();
+            pictured::under(parts, name.as_bytes(), raw);
+        }
         "encoding_format" | "input_type" | "embedding_types" | "truncate" | "output_dtype" | "user" | "options"
         | "keep_alive" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),
@@ -113,8 +117,10 @@ pub fn transcription<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
 pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
         "prompt" | "lyrics" => parts.text(raw),
-        "image" | "images" | "mask" => objects(parts, raw),
-        "first_frame_image" | "last_frame_image" | "subject_reference" => objects(parts, raw),
+        "image" | "images" | "mask" | "first_frame_image" | "last_frame_image" | "subject_reference" => {
+            parts.frame();
+            pictured::under(parts, name.as_bytes(), raw);
+        }
         "size" | "quality" | "style" | "response_format" | "output_format" | "background" | "moderation" | "user"
         | "aspect_ratio" | "resolution" | "callback_url" | "audio_setting" => parts.beside(raw),
         _ => parts.add(Kind::Schema, raw),

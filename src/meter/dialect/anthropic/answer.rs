@@ -110,8 +110,11 @@ fn block_start(answer: &mut Answer, voice: Voice, block: Option<&str>) {
     for (raw, kind) in [(text, voice.kind), (thinking, Kind::Thinking)] {
         speak(answer, Voice { kind, ..voice }, raw);
     }
+    let elsewhere = block.is_some_and(|raw| answer.tells_own(raw));
     if let Some(name) = name.and_then(json::text) {
-        answer.watch.hear(None, &name);
+        if !elsewhere {
+            answer.watch.hear(None, &name);
+        }
         answer.tally.whole(&name);
         answer.tool_calls = answer.tool_calls.saturating_add(1);
     }

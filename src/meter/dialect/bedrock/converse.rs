@@ -14,8 +14,8 @@ pub fn frame(answer: &mut Answer, kind: &str, payload: &str) {
             let index = index.and_then(json::whole).unwrap_or(0);
             answer.loose.begin(index);
             let tool = start.and_then(|raw| json::fields(raw, ["toolUse"])).and_then(|[tool]| tool);
-            if let Some([name]) = tool.and_then(|raw| json::fields(raw, ["name"])) {
-                answer.call(index, 0, name, None);
+            if let (Some(block), Some([name])) = (start, tool.and_then(|raw| json::fields(raw, ["name"]))) {
+                called(answer, index, block, name, None);
             }
         }
         "contentBlockDelta" => {
@@ -58,15 +58,33 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 
 /// A content block, or a delta of one.
 fn block(answer: &mut Answer, index: u64, raw: Option<&str>) {
-    let names = ["text", "toolUse", "reasoningContent"];
-    let Some([text, tool, thought]) = raw.and_then(|raw| json::fields(raw, names)) else { return };
+    let names = ["text", "toolUse", "reasoningContent", "citationsContent", "citation"];
+    let Some([text, tool, thought, cited, citation]) = raw.and_then(|raw| json::fields(raw, names)) else { return };
     answer.speak(Kind::Text, index, 0, text);
-    if let Some([name, input]) = tool.and_then(|raw| json::fields(raw, ["name", "input"])) {
-        answer.call(index, 0, name, input);
+    if let (Some(block), Some([name, input])) = (raw, tool.and_then(|raw| json::fields(raw, ["name", "input"]))) {
+        called(answer, index, block, name, input);
     }
+    found(answer, citation);
+    let [citations] = cited.and_then(|raw| json::fields(raw, ["citations"])).unwrap_or_default();
+    json::elements(citations.unwrap_or("[]"), |citation| found(answer, Some(citation)));
     if let Some([text, whole]) = thought.and_then(|raw| json::fields(raw, ["text", "reasoningText"])) {
         answer.speak(Kind::Thinking, index, 0, text);
         let text = whole.and_then(|raw| json::fields(raw, ["text"])).and_then(|[text]| text);
         answer.speak(Kind::Thinking, index, 0, text);
     }
+}
+
+/// A tool that is called: by its type the provider's own, or a function.
+fn called(answer: &mut Answer, index: u64, block: &str, name: Option<&str>, input: Option<&str>) {
+    match answer.tells_own(block) {
+        true => answer.call_elsewhere(index, 0, name, input),
+        false => answer.call(index, 0, name, input),
+    }
+}
+
+/// A citation of what was found in the web.
+fn found(answer: &mut Answer, citation: Option<&str>) {
+    let [location] = citation.and_then(|raw| json::fields(raw, ["location"])).unwrap_or_default();
+    let [web] = location.and_then(|raw| json::fields(raw, ["web"])).unwrap_or_default();
+    answer.used("web_search", web);
 }

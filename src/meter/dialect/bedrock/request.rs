@@ -1,6 +1,6 @@
 //! Reading what is asked of Bedrock: Converse ("Converse" request syntax), and the bodies of model families.
 
-use crate::meter::dialect::{anthropic, openai, prompt};
+use crate::meter::dialect::{anthropic, openai, pictured, prompt};
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
@@ -14,10 +14,11 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             blocks(parts, raw);
         }
         "toolConfig" => tool_config(parts, raw),
-        "outputConfig" | "additionalModelRequestFields" => {
+        "outputConfig" => {
             parts.schemas = true;
             parts.add(Kind::Schema, raw);
         }
+        "additionalModelRequestFields" => additional(parts, raw),
         "promptVariables" => {
             parts.add(Kind::Schema, raw);
             parts.open("a prompt that the provider keeps");
@@ -29,6 +30,20 @@ pub fn converse<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         | "serviceTier" => parts.beside(raw),
         "requestMetadata" => parts.labels(raw),
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// Fields that are handed to the model's family as they are: tools among them are offered like any others.
+fn additional<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.schemas = true;
+    let object = json::entries(raw, |key, value| match key {
+        b"tools" | b"mcp_servers" | b"container" | b"context_management" if !json::is_null(value) => {
+            anthropic::request::entry(parts, &String::from_utf8_lossy(key), value);
+        }
+        _ => parts.add(Kind::Schema, value),
+    });
+    if object.is_none() {
+        parts.add(Kind::Schema, raw);
     }
 }
 
@@ -151,9 +166,17 @@ pub fn invoke<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         | "schemaVersion"
         | "anthropic_beta"
         | "stopSequences" => parts.beside(raw),
+        // Those who make images or embed them.
+        _ if !CONVERSED.contains(&name) && pictured::shows(name.as_bytes(), raw) => {
+            pictured::under(parts, name.as_bytes(), raw);
+        }
         _ => anthropic::request::entry(parts, name, raw),
     }
 }
+
+/// What a conversation is made of, in which a key may be called as its caller likes.
+const CONVERSED: [&str; 8] =
+    ["messages", "system", "tools", "tool_choice", "metadata", "documents", "chat_history", "output_config"];
 
 /// Whether messages have Nova's blocks, which have no `type`.
 fn nova(raw: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use super::usage;
 use crate::meter::answer::Answer;
+use crate::meter::called::Called;
 use crate::meter::json;
 use crate::meter::tally::Kind;
 
@@ -14,12 +15,29 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
         return Some(());
     }
     let [second, first] = json::fields(raw, ["type", "event_type"])?;
+    if answer.watch.is_on() {
+        found(answer, raw);
+    }
     match (second.and_then(json::text), first.and_then(json::text)) {
         (Some(kind), _) => second_version(answer, &kind, raw),
         (None, Some(kind)) => first_version(answer, &kind, raw),
         (None, None) => whole(answer, raw),
     }
     Some(())
+}
+
+/// What connectors of the first version found: an event of its own, a whole answer, or one at the end of a stream.
+fn found(answer: &mut Answer, raw: &str) {
+    let Some([results, response]) = json::fields(raw, ["search_results", "response"]) else { return };
+    let [within] = response.and_then(|raw| json::fields(raw, ["search_results"])).unwrap_or_default();
+    for list in [results, within].into_iter().flatten() {
+        json::elements(list, |result| {
+            let [connector] = json::fields(result, ["connector"]).unwrap_or_default();
+            let [id] = connector.and_then(|raw| json::fields(raw, ["id"])).unwrap_or_default();
+            let id = id.and_then(json::text);
+            answer.watch.hear_own(Called::BuiltIn(id.as_deref().unwrap_or("web_search")));
+        });
+    }
 }
 
 fn whole(answer: &mut Answer, raw: &str) {

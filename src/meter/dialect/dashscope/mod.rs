@@ -29,8 +29,14 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 }
 
 fn output_of(answer: &mut Answer, raw: &str) {
-    let names = ["text", "finish_reason", "choices", "results"];
-    let Some([text, reason, choices, results]) = json::fields(raw, names) else { return };
+    let names = ["text", "finish_reason", "choices", "results", "search_info", "tool_info"];
+    let Some([text, reason, choices, results, found, tools]) = json::fields(raw, names) else { return };
+    answer.used("web_search", found);
+    json::elements(tools.unwrap_or("[]"), |raw| {
+        let [kind, interpreter] = json::fields(raw, ["type", "code_interpreter"]).unwrap_or_default();
+        let interprets = kind == Some("\"code_interpreter\"");
+        answer.used("code_interpreter", interpreter.or(kind.filter(|_| interprets)));
+    });
     answer.speak_or_repeat(Kind::Text, BARE, text);
     // While it runs the reason is the text `null`.
     let ends = |reason: Option<&str>| reason.is_some_and(|reason| !matches!(reason, "\"null\"" | "\"\""));

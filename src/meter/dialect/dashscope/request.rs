@@ -1,6 +1,6 @@
 //! Reading what is asked of DashScope: everything a model reads is in `input`, the rest in `parameters`.
 
-use crate::meter::dialect::{openai, reading};
+use crate::meter::dialect::{openai, pictured, reading};
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
@@ -18,7 +18,8 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 b"history" => parts.add(Kind::Schema, value),
                 b"query" | b"documents" => reading::rerank(parts, &String::from_utf8_lossy(key), value),
                 b"file_urls" => parts.open_media(&[Media::File], "a file"),
-                _ => reading::entry(parts, &String::from_utf8_lossy(key), value),
+                b"text" | b"texts" => reading::entry(parts, &String::from_utf8_lossy(key), value),
+                _ => pictured::under(parts, key, value),
             });
             if object.is_none() {
                 parts.add(Kind::Schema, raw);

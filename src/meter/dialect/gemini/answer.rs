@@ -31,7 +31,12 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<()> {
 }
 
 fn candidate(answer: &mut Answer, position: u64, raw: &str) {
-    let Some([index, content, reason]) = json::fields(raw, ["index", "content", "finishReason"]) else { return };
+    let names = ["index", "content", "finishReason", "groundingMetadata", "urlContextMetadata"];
+    let Some([index, content, reason, grounds, fetched]) = json::fields(raw, names) else { return };
+    answer.used("url_context", fetched.and_then(|raw| json::fields(raw, ["urlMetadata"])).and_then(|[urls]| urls));
+    if let Some(raw) = grounds {
+        grounded(answer, raw);
+    }
     let index = index.and_then(json::whole).unwrap_or(position);
     answer.ended |= reason.is_some();
     answer.loose.begin(index);
@@ -42,7 +47,23 @@ fn candidate(answer: &mut Answer, position: u64, raw: &str) {
     json::elements(parts, |raw| part(answer, index, raw));
 }
 
+/// What an answer stands on (Google, "GroundingMetadata"), and so which tools found it.
+fn grounded(answer: &mut Answer, raw: &str) {
+    let names = ["webSearchQueries", "imageSearchQueries", "searchEntryPoint", "retrievalQueries", "groundingChunks"];
+    let Some([web, images, entry, retrieval, chunks]) = json::fields(raw, names) else { return };
+    answer.used("google_search", web.or(images).or(entry));
+    answer.used("file_search", retrieval);
+    json::elements(chunks.unwrap_or("[]"), |chunk| {
+        let sources = ["web", "image", "retrievedContext", "maps"];
+        let [web, image, context, maps] = json::fields(chunk, sources).unwrap_or_default();
+        answer.used("google_search", web.or(image));
+        answer.used("file_search", context);
+        answer.used("google_maps", maps);
+    });
+}
+
 fn part(answer: &mut Answer, index: u64, raw: &str) {
+    answer.tells_own(raw);
     let names = ["text", "thought", "functionCall", "executableCode", "inlineData"];
     let Some([text, thought, call, code, data]) = json::fields(raw, names) else { return };
     let kind = if thought == Some("true") { Kind::Thinking } else { Kind::Text };

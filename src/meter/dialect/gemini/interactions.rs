@@ -21,8 +21,8 @@ pub fn event(answer: &mut Answer, data: &str) {
     match kind.and_then(json::text).as_deref() {
         Some("step.delta" | "content.delta") => delta_of(answer, index, delta),
         Some("step.start") => {
-            if let Some([Some(name)]) = step.and_then(|raw| json::fields(raw, ["name"])) {
-                answer.call(index, 0, Some(name), None);
+            if let Some([name]) = step.and_then(|raw| json::fields(raw, ["name"])) {
+                called(answer, index, step, name, None);
             }
         }
         Some("error") => answer.error = true,
@@ -73,8 +73,18 @@ fn delta_of(answer: &mut Answer, index: u64, delta: Option<&str>) {
     if let Some([text]) = content.and_then(|raw| json::fields(raw, ["text"])) {
         answer.speak(told, index, 0, text);
     }
-    if name.or(arguments).is_some() {
-        answer.call(index, 0, name, arguments);
+    called(answer, index, delta, name, arguments);
+}
+
+/// A step, or a piece of one, that may call a tool.
+fn called(answer: &mut Answer, index: u64, step: Option<&str>, name: Option<&str>, arguments: Option<&str>) {
+    let elsewhere = step.is_some_and(|raw| answer.tells_own(raw));
+    if name.or(arguments).is_none() {
+        return;
+    }
+    match elsewhere {
+        true => answer.call_elsewhere(index, 0, name, arguments),
+        false => answer.call(index, 0, name, arguments),
     }
 }
 
@@ -93,7 +103,9 @@ fn whole_step(answer: &mut Answer, number: u64, raw: &str) {
         });
     }
     if is_call(kind) {
-        answer.call(number, 0, name, arguments);
+        called(answer, number, Some(raw), name, arguments);
+    } else {
+        answer.tells_own(raw);
     }
 }
 
@@ -105,7 +117,8 @@ fn is_call(kind: Option<&str>) -> bool {
 /// A step of an interaction as it stands at its end: whatever was heard of it before, its tool is called.
 fn told_again(answer: &mut Answer, raw: &str) {
     let Some([kind, name]) = json::fields(raw, ["type", "name"]) else { return };
-    if let Some(name) = name.filter(|_| is_call(kind)).and_then(json::text) {
+    let function = !answer.tells_own(raw) && is_call(kind);
+    if let Some(name) = name.filter(|_| function).and_then(json::text) {
         answer.watch.hear(None, &name);
     }
 }

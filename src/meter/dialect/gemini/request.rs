@@ -1,6 +1,7 @@
 //! Reading what is asked of Gemini (Google, "GenerateContentRequest"). Every field has two names, `systemInstruction`
 //! and `system_instruction`; Google reads both.
 
+use crate::meter::dialect::pictured;
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
 use crate::meter::media::Media;
@@ -191,19 +192,9 @@ pub fn predict<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
                 prompts(parts, value);
             }
             b"task_type" | b"taskType" => parts.beside(value),
-            b"image" => instance_image(parts, value),
-            _ => parts.add(Kind::Schema, value),
+            _ => pictured::under(parts, key, value),
         });
     });
-}
-
-/// `{bytesBase64Encoded | gcsUri, mimeType}`.
-fn instance_image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
-    match json::fields(raw, ["bytesBase64Encoded", "gcsUri"]) {
-        Some([Some(bytes), None]) => parts.add(Kind::Image, bytes),
-        None => parts.add(Kind::Image, raw),
-        _ => parts.open_media(&[Media::Image], "an image that is not in the body"),
-    }
 }
 
 /// A top-level entry of an interaction.

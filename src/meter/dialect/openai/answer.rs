@@ -2,6 +2,7 @@
 
 use super::usage::usage;
 use crate::meter::answer::Answer;
+use crate::meter::called::{self, Called};
 use crate::meter::dialect::minimax;
 use crate::meter::json;
 use crate::meter::tally::{Kind, Voice};
@@ -38,6 +39,9 @@ pub fn body(answer: &mut Answer, raw: &str) -> Option<Shape> {
             choice(answer, raw);
         });
     }
+    if answer.watch.is_on() {
+        found(answer, raw);
+    }
     let groq = groq.and_then(|raw| json::fields(raw, ["usage"])).and_then(|[usage]| usage);
     answer.hear(groq.and_then(usage));
     let said = said.and_then(usage);
@@ -72,8 +76,34 @@ fn choice(answer: &mut Answer, raw: &str) {
     answer.hear(said.and_then(usage));
 }
 
+/// What an answer stands on, beside its choices, that its provider looked up: Perplexity's and xAI's, Baidu's, Alibaba's
+/// and Tencent's, Zhipu's.
+fn found(answer: &mut Answer, raw: &str) {
+    let names = ["citations", "search_results", "search_info", "web_search"];
+    json::fields(raw, names).into_iter().flatten().for_each(|found| answer.used("web_search", found));
+}
+
+/// What a message tells of tools that its provider has used.
+fn used(answer: &mut Answer, raw: &str) {
+    let names = ["annotations", "executed_tools", "context", "citations"];
+    let Some([notes, executed, context, citations]) = json::fields(raw, names) else { return };
+    answer.annotated(notes);
+    answer.used("web_search", citations);
+    // Azure, "On your data".
+    answer.used("data_sources", context);
+    // Groq, "Compound".
+    json::elements(executed.unwrap_or("[]"), |tool| {
+        let kind = json::fields(tool, ["type"]).and_then(|[kind]| kind).and_then(json::text).unwrap_or_default();
+        let kind = if kind == "search" { "web_search" } else { &*kind };
+        answer.watch.hear_own(Called::BuiltIn(kind));
+    });
+}
+
 /// A delta or a message.
 fn spoken(answer: &mut Answer, index: u64, raw: &str) {
+    if answer.watch.is_on() {
+        used(answer, raw);
+    }
     let names = ["content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call"];
     let Some([content, thinking, reasoning, refusal, calls, function]) = json::fields(raw, names) else { return };
     let voice = |kind| Voice { kind, answer: index, part: 0 };
@@ -98,6 +128,9 @@ fn spoken(answer: &mut Answer, index: u64, raw: &str) {
 }
 
 fn tool_call(answer: &mut Answer, index: u64, position: u64, raw: &str) {
+    if answer.watch.is_on() {
+        called::of_chat(raw, &mut |called| answer.watch.hear_own(called));
+    }
     let Some([part, function, custom]) = json::fields(raw, ["index", "function", "custom"]) else { return };
     let part = part.and_then(json::whole).unwrap_or(position);
     let voice = Voice { kind: Kind::Tool, answer: index, part };

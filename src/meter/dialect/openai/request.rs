@@ -3,6 +3,7 @@
 //! Values are read by their keys, not by their `type`, so that a duplicate or a mislabelled part is counted
 //! rather than missed.
 
+use crate::meter::dialect::pictured;
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
 use crate::meter::media::Media;
@@ -133,6 +134,8 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
             function(parts, raw);
         }
         b"audio" if !json::is_null(raw) => parts.open("an answer that the provider keeps"),
+        // OpenRouter: those that an answer brought.
+        b"images" => pictured::under(parts, key, raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

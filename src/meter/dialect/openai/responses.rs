@@ -6,6 +6,7 @@
 
 use super::usage::usage;
 use crate::meter::answer::Answer;
+use crate::meter::called::{Called, own_kind};
 use crate::meter::json;
 use crate::meter::tally::{Kind, Voice};
 
@@ -33,6 +34,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         answer.speak(kind, item_number, part, delta);
     };
     match &*kind {
+        "response.output_text.annotation.added" => noted(answer, data),
         "response.output_text.delta" => say(Kind::Text),
         "response.refusal.delta" => say(Kind::Refusal),
         "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => say(Kind::Thinking),
@@ -55,6 +57,7 @@ pub fn event(answer: &mut Answer, data: &str) {
         _ if object == Some("\"response\"") => {
             body(answer, data);
         }
+        _ if kind.contains("_call.") => stage(answer, &kind),
         _ => {
             let names = ["model", "id", "created_at"];
             let [model, id, created] = response.and_then(|raw| json::fields(raw, names)).unwrap_or_default();
@@ -90,13 +93,31 @@ fn last(answer: &mut Answer, raw: Option<&str>) {
     }
 }
 
+/// A stage of a call that the provider runs: `response.web_search_call.searching`.
+fn stage(answer: &mut Answer, kind: &str) {
+    let item = kind.split('.').nth(1).unwrap_or_default();
+    if let Some(kind) = own_kind(item) {
+        answer.watch.hear_own(Called::BuiltIn(kind));
+    }
+}
+
+/// A note at a text.
+fn noted(answer: &mut Answer, data: &str) {
+    let [note] = json::fields(data, ["annotation"]).unwrap_or_default();
+    answer.annotated(note.map(|note| format!("[{note}]")).as_deref());
+}
+
 /// An item begins: the name of a tool that is called, or the file that a patch is for.
 fn begin(answer: &mut Answer, number: u64, item: Option<&str>) {
-    let names = ["type", "name", "operation"];
-    let Some([kind, name, operation]) = item.and_then(|raw| json::fields(raw, names)) else { return };
+    let Some(raw) = item else { return };
+    let elsewhere = answer.tells_own(raw);
+    let Some([kind, name, operation]) = json::fields(raw, ["type", "name", "operation"]) else { return };
     if name.is_some() {
         answer.hear_item(number);
-        answer.call(number, 0, name, None);
+        match elsewhere {
+            true => answer.call_elsewhere(number, 0, name, None),
+            false => answer.call(number, 0, name, None),
+        }
     } else if is_own_call(kind) {
         begin_own(answer, number);
         let [path] = operation.and_then(|raw| json::fields(raw, ["path"])).unwrap_or_default();
@@ -145,10 +166,14 @@ fn whole_item(answer: &mut Answer, number: u64, item: Option<&str>) {
     let names = ["type", "content", "summary", "name", "arguments", "input", "code", "result"];
     let Some(fields) = item.and_then(|raw| json::fields(raw, names)) else { return };
     let [kind, content, summary, name, arguments, input, code, result] = fields;
-    if let Some(name) = name.and_then(json::text) {
-        // Whatever was heard of it before.
+    // Whatever was heard of it before.
+    let elsewhere = item.is_some_and(|raw| answer.tells_own(raw));
+    if let Some(name) = name.and_then(json::text).filter(|_| !elsewhere) {
         answer.watch.hear(None, &name);
     }
+    json::elements(content.filter(|_| answer.watch.is_on()).unwrap_or("[]"), |raw| {
+        answer.annotated(json::fields(raw, ["annotations"]).and_then(|[notes]| notes));
+    });
     if answer.hear_item(number) {
         return;
     }
@@ -166,8 +191,10 @@ fn whole_item(answer: &mut Answer, number: u64, item: Option<&str>) {
             part += 1;
         });
     }
-    if arguments.or(input).is_some() {
-        answer.call(number, 0, name, arguments.or(input));
+    match arguments.or(input) {
+        Some(said) if elsewhere => answer.call_elsewhere(number, 0, name, Some(said)),
+        Some(said) => answer.call(number, 0, name, Some(said)),
+        None => {}
     }
     answer.speak(Kind::Tool, number, 1, code);
     if kind == Some("\"image_generation_call\"") && result.is_some() {

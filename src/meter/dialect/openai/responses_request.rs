@@ -69,8 +69,17 @@ fn input<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |item| {
         parts.frame();
         parts.goes_on = false;
-        if json::entries(item, |key, value| item_entry(parts, key, value)).is_none() {
+        let made = is_of(item, &["image_generation_call"]);
+        let object = json::entries(item, |key, value| match key {
+            b"result" if made => made_image(parts, value),
+            b"file_id" if !json::is_null(value) && is_of(item, &IMAGES) => kept_image(parts),
+            _ => item_entry(parts, key, value),
+        });
+        if object.is_none() {
             parts.text(item);
+        }
+        if made && json::fields(item, ["result"]).is_some_and(|[result]| result.is_none()) {
+            kept_image(parts);
         }
         if let Some([Some("\"reasoning\""), None, None]) = json::fields(item, ["type", "encrypted_content", "content"])
         {
@@ -98,8 +107,33 @@ fn item_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         b"encrypted_content" => parts.add(Kind::Sealed, raw),
         b"image_url" => image(parts, raw),
         b"file_id" | b"file_data" | b"file_url" if !json::is_null(raw) => parts.open_media(&[Media::File], "a file"),
+        // What code has drawn.
+        b"outputs" => {
+            if json::elements(raw, |output| drawn(parts, output)).is_none() {
+                parts.add(Kind::Schema, raw);
+            }
+        }
         _ => parts.add(Kind::Schema, raw),
     }
+}
+
+/// `{type: image, url}`, or what was logged.
+fn drawn<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    match json::fields(raw, ["url"]) {
+        Some([Some(url)]) if is_of(raw, &["image"]) => image(parts, url),
+        _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// An image that was made in an earlier answer: base64 by itself.
+fn made_image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    if raw.starts_with('"') && raw != "\"\"" {
+        parts.add(Kind::Image, raw);
+    }
+}
+
+fn kept_image(parts: &mut Parts<'_>) {
+    parts.open_media(&[Media::Image, Media::File], "an image that the provider keeps");
 }
 
 fn item_type(parts: &mut Parts<'_>, raw: &str) {
@@ -123,14 +157,16 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     }
 }
 
-/// Whether a content says, by any of its types, that it is an image.
-fn is_image(part: &str) -> bool {
-    let mut image = false;
-    json::entries(part, |key, value| {
-        let is = || json::text(value).is_some_and(|kind| matches!(&*kind, "input_image" | "computer_screenshot"));
-        image |= key == b"type" && is();
+/// Contents that are images.
+const IMAGES: [&str; 2] = ["input_image", "computer_screenshot"];
+
+/// Whether an item or a content says, by any of its types, that it is of one of these.
+fn is_of(raw: &str, kinds: &[&str]) -> bool {
+    let mut is = false;
+    json::entries(raw, |key, value| {
+        is |= key == b"type" && json::text(value).is_some_and(|kind| kinds.contains(&&*kind));
     });
-    image
+    is
 }
 
 /// An entry of `part`.
@@ -142,9 +178,7 @@ fn part_entry<'a>(parts: &mut Parts<'a>, part: &str, key: &[u8], raw: &'a str) {
         b"text" | b"refusal" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
-        b"file_id" if !json::is_null(raw) && is_image(part) => {
-            parts.open_media(&[Media::Image, Media::File], "an image that the provider keeps");
-        }
+        b"file_id" if !json::is_null(raw) && is_of(part, &IMAGES) => kept_image(parts),
         b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => {
             parts.open_media(&[Media::File], "a file")
         }
