@@ -24,8 +24,6 @@
 //! One bundle name has one policy. Where two listeners carry two, the newer one is in force for both, and a VM of the
 //! other that starts anew is held against it.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -351,19 +349,23 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
 
 /// Notes quotas of versions that share their counters, and would read them differently.
 fn versions_agree(document: &Document, faults: &mut Faults) {
-    let mut first: HashMap<(&str, &str), (Kept, &str)> = HashMap::new();
-    for plan in &document.plans {
+    for (at, plan) in document.plans.iter().enumerate() {
+        let elder = document
+            .plans
+            .iter()
+            .take(at)
+            .filter(|elder| elder.first_name() == plan.first_name() && elder.name.value != plan.name.value);
+        let elder: Vec<&PlanText> = elder.collect();
         for quota in plan.quotas.iter().filter(|quota| quota.terms.is_some()) {
-            let kept = Kept::of(quota, document);
-            let entry = first.entry((plan.first_name(), quota.first_name()));
-            let (other, label) = entry.or_insert((kept.clone(), &plan.name.value));
-            // The one that comes first is the elder. Two of one name in one plan are a fault of their own.
-            if let Some(differs) = kept.differs(other).filter(|_| *label != plan.name.value) {
+            let same = |of: &QuotaText| of.first_name() == quota.first_name() && of.terms.is_some();
+            let found = elder.iter().find_map(|elder| Some((elder, elder.quotas.iter().find(|of| same(of))?)));
+            let Some((elder, other)) = found else { continue };
+            if let Some(differs) = Kept::of(quota, document).differs(&Kept::of(other, document)) {
                 let message = format!(
                     "the quota {} of {} {differs} in {}, whose counters it goes on with",
                     shown(&quota.name.value),
                     shown(&plan.name.value),
-                    shown(label)
+                    shown(&elder.name.value)
                 );
                 faults.add(
                     quota.name.at,

@@ -6,8 +6,6 @@
 //!
 //! How text is counted (`count`), where a model is served and by which API is no price.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -131,15 +129,18 @@ impl Tariff {
 
     /// Notes every line by which a plan that was sold would charge otherwise than by the price list `before`.
     pub fn keep(&self, before: &Self, (plan, reach): (&str, &Reach), faults: &mut Faults) {
-        // Of two lines that stayed the nearer one is still the nearer.
-        let (old_prices, new_prices) = (before.prices(), self.prices());
-        let stayed = |prices: &HashMap<&str, [u64; 3]>, line: &Line| prices.get(&*line.pattern) == Some(&line.prices);
+        // Of two lines that stayed the nearer one is still the nearer. Without a map: little code, for what is seldom done.
+        let stayed = |by: &Self, line: &Line| {
+            by.lines.iter().any(|other| other.pattern == line.pattern && other.prices == line.prices)
+        };
+        let moving: Vec<&Line> = before.lines.iter().filter(|old| !stayed(self, old)).collect();
+        let all: Vec<&Line> = before.lines.iter().collect();
         for new in &self.lines {
             if faults.are_full() {
                 return;
             }
-            let stays = stayed(&old_prices, new);
-            let mut others = before.lines.iter().filter(|old| !stays || !stayed(&new_prices, old));
+            let others = if stayed(before, new) { &moving } else { &all };
+            let mut others = others.iter().copied();
             if let Some(moved) = others.find(|old| self.meet(before, old, new, reach)) {
                 let said = match moved.pattern == new.pattern {
                     true => format!("the model {} costs something else", shown(&new.pattern)),
@@ -156,11 +157,6 @@ impl Tariff {
                 faults.add(new.at, Code::Succession, message, help);
             }
         }
-    }
-
-    /// What each line costs.
-    fn prices(&self) -> HashMap<&str, [u64; 3]> {
-        self.lines.iter().map(|line| (line.pattern.as_str(), line.prices)).collect()
     }
 
     /// Whether some name fell to `old`, falls to `new` now, and costs the plan something else.
