@@ -127,7 +127,8 @@ fn turn(raw: &str, each: &mut dyn FnMut(Called<'_>)) {
     of(raw, each);
     json::entries(raw, |key, value| match plain(key).as_slice() {
         b"content" | b"parts" => {
-            if json::elements(value, |part| _ = of(part, each)).is_none() {
+            let listed = json::elements(value, |part| _ = of(part, each)).is_some();
+            if !listed {
                 of(value, each);
             }
         }

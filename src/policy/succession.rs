@@ -24,7 +24,6 @@
 //! One bundle name has one policy. Where two listeners carry two, the newer one is in force for both, and a VM of the
 //! other that starts anew is held against it.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::bundle::Per;
@@ -35,15 +34,13 @@ use super::tokens::QuotaText;
 use super::tree::{Entry, Mark, Node, Spanned, Value};
 use crate::order;
 
+mod bytes;
 mod tariff;
 
 use tariff::{Reach, Tariff};
 
-/// How deep what is kept may nest.
-const DEEPEST: usize = 32;
-
 /// The plans of a policy and the names under which their counters are kept. Filters keep the one in force in shared data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Charter {
     plans: Vec<Chartered>,
     /// Versions that were sold and are not listed any more.
@@ -53,18 +50,15 @@ pub struct Charter {
     /// The bundle's name.
     bundle: String,
     /// Where it stands.
-    #[serde(skip)]
     named_at: Mark,
     /// Where the plans are listed.
-    #[serde(skip)]
     at: Mark,
     /// `plan` or `plan/quota`, as written.
-    #[serde(skip)]
     dropped: Vec<Spanned<String>>,
 }
 
 /// A plan of a policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Chartered {
     /// As the policy writes it, version included.
     label: String,
@@ -76,7 +70,6 @@ struct Chartered {
     /// Of a plan with a version: the zones in which its hours are told, and the prices that it charges by, unless they are
     /// open.
     outside: (Vec<String>, Option<Reach>),
-    #[serde(skip)]
     at: Mark,
 }
 
@@ -105,13 +98,12 @@ impl Chartered {
 }
 
 /// A quota, and what makes its counters mean what they say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Kept {
     /// The name it was first given.
     name: String,
     /// The words of its unit, its level, and its kind of window; empty where that was at fault.
     terms: [String; 3],
-    #[serde(skip)]
     at: Mark,
 }
 
@@ -138,7 +130,7 @@ impl Kept {
 }
 
 /// A version that was sold and is not listed any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Gone {
     label: String,
     sealed: [u8; 16],
@@ -163,18 +155,6 @@ impl Charter {
             at: document.plans_at,
             dropped: document.dropped.clone(),
         }
-    }
-
-    /// What it is kept as.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        rmp_serde::to_vec(self).unwrap_or_default()
-    }
-
-    /// What was kept; `None` where it cannot be read, as after a change of this format.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        // By way of a tree: little code, for what is seldom read.
-        let tree = rmpv::decode::read_value_with_max_depth(&mut &*bytes, DEEPEST).ok()?;
-        rmpv::ext::from_value(tree).ok()
     }
 
     /// Everything by which this policy, the text `file`, breaks with the one before it. Empty: it may take its place.

@@ -6,7 +6,6 @@
 //!
 //! How text is counted (`count`), where a model is served and by which API is no price.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::order;
@@ -23,20 +22,19 @@ use crate::policy::unit::Unit;
 use crate::quota::MICRO;
 
 /// The lines of a catalogue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tariff {
-    lines: Vec<Line>,
+    pub lines: Vec<Line>,
 }
 
 /// A line: what it is for, and what stands for each of its prices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Line {
-    pattern: String,
-    glob: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub pattern: String,
+    pub glob: bool,
     /// By [`Price`]; each with the factor that applies to it.
-    prices: [u64; 3],
-    #[serde(skip)]
-    at: Mark,
+    pub prices: [u64; 3],
+    pub at: Mark,
 }
 
 /// What a plan counts by, as a place in [`Line::prices`].
@@ -61,12 +59,12 @@ impl Price {
 }
 
 /// Which prices a plan charges by. `None`: it does not count in this one; an empty list: all models.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
     /// By [`Price`]: the patterns of models whose calls count.
-    by: [Option<Vec<String>>; 3],
+    pub by: [Option<Vec<String>>; 3],
     /// The patterns of all models that it can come to.
-    models: Vec<String>,
+    pub models: Vec<String>,
 }
 
 impl Reach {
