@@ -26,8 +26,9 @@ PLANS = {
     "clean": plan("300 tokens", "slice: 40, cut: clean"),
     "stop": plan("300 tokens", "slice: 40, cut: stop"),
     "shared": plan("9000 tokens", "slice: 100"),
-    "graced": plan("6000 tokens", "slice: 40, grace: 600"),
-    "bare": plan("6000 tokens", "slice: 40, grace: 0"),
+    # Whoever asks for more than there is gets all of it.
+    "graced": plan("6000 tokens", "slice: 40, grace: 600, share: all"),
+    "bare": plan("6000 tokens", "slice: 40, grace: 0, share: all"),
     "slow": plan("3000 tokens", "slice: 50"),
     "brief": plan("2000 tokens", "slice: 50"),
 }

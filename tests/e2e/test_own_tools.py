@@ -8,7 +8,7 @@ from documents import Answers, ask, complaint
 from whole import behind, policy
 
 PLANS = {
-    "deny": "{security: {tools: {deny: [web_search]}}}",
+    "denied": "{security: {tools: {deny: [web_search]}}}",
     "few": '{security: {tools: {allow: ["get_*"]}}}',
     "allow": '{security: {tools: {allow: [web_search, "get_*"]}}}',
     "other": "{security: {tools: {deny: [code_execution, web_fetch]}}}",
@@ -50,7 +50,7 @@ def stack(tmp_path_factory):
 
 @pytest.mark.parametrize("dialect, more", SEARCHES, ids=lambda one: one if isinstance(one, str) else json.dumps(one)[:60])
 def test_what_asks_for_a_search_is_judged_by_one_name(stack, dialect, more):
-    for plan, passes in (("deny", False), ("few", False), ("allow", True), ("other", True), ("watch", True)):
+    for plan, passes in (("denied", False), ("few", False), ("allow", True), ("other", True), ("watch", True)):
         for stream in (False, True):
             answer, reached = ask(stack, plan, dialect, stream, prompt="hi", more=more)
             assert (answer.status_code, reached) == ((200, 1) if passes else (403, 0)), f"{plan}, {stream}: {answer.text}"
@@ -111,7 +111,7 @@ USED = {
         None,
     ),
 }
-VERDICTS = (("deny", False), ("few", False), ("allow", True), ("other", True), ("watch", True))
+VERDICTS = (("denied", False), ("few", False), ("allow", True), ("other", True), ("watch", True))
 
 
 @pytest.mark.parametrize("dialect", USED)

@@ -17,9 +17,12 @@ def greedy(one, seat):
     body = chat("Hello [[output=9 stall=3]]", stream=True, max_tokens=1_000_000)
     with one.post(seat, body, stream=True) as answer:
         assert answer.status_code == 200, answer.text
-        next(answer.iter_content(1))
+        # As long as somebody has hold of them: else the caller has gone.
+        pieces = answer.iter_content(1)
+        next(pieces)
         until(lambda: one.model.stats(last=0)["running"] > 0, 10, "it runs")
         yield one.model.last()["limit"]
+        pieces.close()
 
 
 def limit(one, seat, asked):

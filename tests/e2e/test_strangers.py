@@ -314,7 +314,7 @@ def test_gzip_without_permission(stack, sent):
 PATHS = {
     "/": 404,
     "/v1/models": 404,
-    "/v1/embeddings": 404,
+    "/v1/moderations": 404,
     "/v1/chat/completions/": None,
     "/V1/CHAT/COMPLETIONS": None,
     "/v1//chat/completions": None,

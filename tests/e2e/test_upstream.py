@@ -279,4 +279,4 @@ def test_stats_add_up(upstream):
 
 def test_unknown_path(upstream):
     with pytest.raises(openai.NotFoundError):
-        upstream.openai.embeddings.create(model="m", input="x")
+        upstream.openai.moderations.create(model="m", input="x")
