@@ -22,6 +22,28 @@ pub(super) fn split_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(bytes.len() - rest.len())
 }
 
+/// The values in a list. `None`: it is none.
+pub(super) fn list(value: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    matches!(value.first(), Some(0x90..=0x9f | 0xdc | 0xdd)).then(|| parts(value))
+}
+
+/// The keys and values of a map, in turn. `None`: it is none.
+pub(super) fn map(value: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    matches!(value.first(), Some(0x80..=0x8f | 0xde | 0xdf)).then(|| parts(value))
+}
+
+/// A value that is cut short has fewer than it says.
+fn parts(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = value;
+    let mut left = header(&mut rest).map_or(0, |(_, children)| children);
+    std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        let (part, tail) = split_value(rest)?;
+        rest = tail;
+        Some(part)
+    })
+}
+
 /// Takes the marker and length of a value: (bytes of payload that follow, values nested in it).
 fn header(rest: &mut &[u8]) -> Option<(u64, u64)> {
     let (&marker, tail) = rest.split_first()?;
@@ -65,7 +87,7 @@ fn length(rest: &mut &[u8], width: usize) -> Option<u64> {
 mod tests {
     use proptest::prelude::{any, prop, proptest};
 
-    use super::split_value;
+    use super::{list, map, split_value};
 
     /// One value of every marker family, with its whole length.
     fn samples() -> Vec<Vec<u8>> {
@@ -126,6 +148,23 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
             let _ = split_value(&bytes);
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_are_taken_apart() {
+        let nested = serde_json::json!([1, "two", [3, null], {"four": 5}]);
+        let bytes = rmp_serde::to_vec(&nested).unwrap();
+        let found: Vec<&[u8]> = list(&bytes).unwrap().collect();
+        let each = nested.as_array().unwrap().iter().map(|part| rmp_serde::to_vec(part).unwrap());
+        assert_eq!(found, each.collect::<Vec<_>>());
+        assert_eq!(list(&bytes[..bytes.len() - 1]).unwrap().count(), 3);
+        assert_eq!(map(found[3]).unwrap().collect::<Vec<_>>(), [&b"\xa4four"[..], &[5]]);
+        for other in [&b""[..], &[0xc0], &[0x81, 0xa1, b'x', 0x90], b"\xa4four"] {
+            assert!(list(other).is_none());
+        }
+        for other in [&b""[..], &[0xc0], &[0x91, 0x80], b"\xa4four"] {
+            assert!(map(other).is_none());
         }
     }
 }

@@ -48,6 +48,8 @@
 //!
 //! `tests/golden/wire/` has one example of each message, as hex and as JSON.
 
+mod reply;
+
 use std::fmt;
 
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
@@ -366,19 +368,15 @@ pub struct QuotaReport {
 }
 
 /// The collector's answer: everything in the batch is committed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SyncReply {
     /// [`VERSION`].
     pub farebox: u32,
     /// Ids of all records of the batch that the ledger now has, new or known before.
-    #[serde(deserialize_with = "at_most::<MAX_RECORDS, _, _>")]
     pub acknowledged: Vec<String>,
     /// Records the ledger will never take, with the reason; they are dropped and counted.
-    #[serde(deserialize_with = "at_most::<MAX_RECORDS, _, _>")]
     pub rejected: Vec<Rejection>,
     /// One line a reported quota.
-    #[serde(deserialize_with = "at_most::<MAX_GRANTS, _, _>")]
     pub grants: Vec<Grant>,
 }
 
@@ -503,7 +501,7 @@ pub fn encode_reply(reply: &SyncReply) -> Vec<u8> {
 /// The collector's answer. Anything but one map of this version is an error: then nothing was acknowledged.
 pub fn decode_reply(body: &[u8]) -> Result<SyncReply, WireError> {
     let (value, rest) = split_value(body).ok_or_else(|| WireError::Reply("it is cut short".to_owned()))?;
-    let reply: SyncReply = decode(value).map_err(WireError::Reply)?;
+    let reply = reply::read(value).map_err(WireError::Reply)?;
     match (reply.farebox, rest.len()) {
         (VERSION, 0) => Ok(reply),
         (VERSION, bytes) => Err(WireError::Trailing(bytes)),
