@@ -105,7 +105,7 @@ pub(super) fn marks(dialect: Dialect) -> impl Iterator<Item = &'static [u8]> {
         Dialect::GeminiInteractions => &[b"_call\"", b"_result\""],
         Dialect::CohereChat => &[b"search_results"],
         Dialect::DashScope => &[b"search_info", b"tool_info"],
-        _ => &[b"citation", b"search_", b"_search", b"executed_tools", b"\"context\""],
+        _ => &[b"tool_calls", b"citation", b"search_", b"_search", b"executed_tools", b"\"context\""],
     };
     [b"name".as_slice(), b"\\u"].into_iter().chain(own.iter().copied())
 }
@@ -152,9 +152,9 @@ struct Item<'a> {
 impl<'a> Item<'a> {
     fn entry(&mut self, key: &[u8], value: &'a str) {
         match key {
-            b"type" => self.kinds.extend(json::text(value)),
-            b"name" => self.names.extend(json::text(value)),
-            b"serverlabel" | b"servername" => self.labels.extend(json::text(value)),
+            b"type" => keep(&mut self.kinds, json::text(value)),
+            b"name" => keep(&mut self.names, json::text(value)),
+            b"serverlabel" | b"servername" => keep(&mut self.labels, json::text(value)),
             b"executablecode" | b"codeexecutionresult" if json::says(value) => {
                 self.own.push("code_execution".to_owned())
             }
@@ -168,8 +168,8 @@ impl<'a> Item<'a> {
             // Amazon's, whose type tells who runs it.
             b"tooluse" => {
                 json::entries(value, |key, value| match key {
-                    b"type" => self.kinds.extend(json::text(value)),
-                    b"name" => self.names.extend(json::text(value)),
+                    b"type" => keep(&mut self.kinds, json::text(value)),
+                    b"name" => keep(&mut self.names, json::text(value)),
                     _ => {}
                 });
             }
@@ -214,6 +214,16 @@ impl<'a> Item<'a> {
     }
 }
 
+/// Of the values of a key that comes again and again only some are kept, the first and the last among them: providers go by
+/// one of these, and each goes with each of those of other keys.
+const MOST_DUPLICATES: usize = 8;
+
+fn keep<'a>(list: &mut Vec<Cow<'a, str>>, value: Option<Cow<'a, str>>) {
+    let Some(value) = value else { return };
+    list.truncate(MOST_DUPLICATES - 1);
+    list.push(value);
+}
+
 fn each_or_none(list: &[Cow<'_, str>], mut one: impl FnMut(&str)) {
     list.iter().for_each(|text| one(text));
     if list.is_empty() {
@@ -241,6 +251,17 @@ mod tests {
         let mut names = Vec::new();
         of(raw, &mut |called| names.push(called.name()));
         names
+    }
+
+    #[test]
+    fn of_endless_duplicates_the_first_and_the_last_are_told() {
+        let many = |key: &str| (0..10_000).map(|n| format!("\"{key}\":\"{key}{n}\",")).collect::<String>();
+        let item = format!("{{\"type\":\"mcp_call\",{}{}\"id\":1}}", many("server_label"), many("name"));
+        let told = read(&item);
+        assert_eq!(told.len(), 64);
+        for name in ["mcp__server_label0__name0", "mcp__server_label9999__name0", "mcp__server_label9999__name9999"] {
+            assert!(told.iter().any(|one| one == name), "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::server::{Allowed, Server, together};
 
 /// The most tools that are read; no provider takes nearly as many.
 const MOST: usize = 4_096;
+/// The most values that a key of one tool has, where it comes again and again.
+const MOST_DUPLICATES: usize = 8;
 /// How deep lists of tools lie within lists of tools.
 pub(super) const DEEPEST: u8 = 4;
 
@@ -71,8 +73,10 @@ impl Found {
 
     /// Of one server several entries may tell, of which only all together say what it is.
     fn all(mut self) -> Vec<Offer> {
-        let servers = std::mem::take(&mut self.servers);
-        together(servers).into_iter().for_each(|server| self.push(Offer::Server(server)));
+        match together(std::mem::take(&mut self.servers)) {
+            Some(servers) => servers.into_iter().for_each(|server| self.push(Offer::Server(server))),
+            None => self.push(Offer::Unread("more tools of servers than are read")),
+        }
         self.list
     }
 
@@ -213,6 +217,9 @@ impl Found {
             }
         });
         tool.labels.append(&mut tool.names);
+        if tool.says_too_much() {
+            return self.push(Offer::Unread("a server that is called by more names than are read"));
+        }
         match (object, tool.labels.is_empty() && tool.urls.is_empty()) {
             (Some(()), false) => tool.tell_servers(self),
             _ => self.push(Offer::Unread("a server without a name and an address")),
@@ -302,7 +309,10 @@ impl Tool {
     }
 
     fn tell(mut self, found: &mut Found) {
-        let own = |kind: &&String| !matches!(kind.as_str(), "function" | "custom" | "builtin_function");
+        if self.says_too_much() {
+            return found.push(Offer::Unread("a tool that is called by more names than are read"));
+        }
+        let own = |kind: &&String| is_own(kind);
         let holds = self.holds || self.kinds.iter().any(|kind| kind == "namespace");
         let serves = self.kinds.iter().any(|kind| is_server(kind)) || !self.labels.is_empty();
         // Google calls a server by a name; what may be taken for a function is one too.
@@ -334,11 +344,19 @@ impl Tool {
     fn tell_name(&self, name: &str, found: &mut Found) {
         let [.., shared] = spellings(name);
         let same = |kind: &String| spellings(kind).last() == Some(&shared);
-        match self.kinds.iter().any(same) {
-            true if self.kinds.iter().any(|kind| kind == name) => {}
+        let own = || self.kinds.iter().filter(|kind| is_own(kind));
+        match own().any(same) {
+            true if own().any(|kind| kind == name) => {}
             true => found.built_in(name),
             false => found.function(name),
         }
+    }
+
+    /// Whether keys come so often in it that what they say together would be too much: once each is what honest tools do.
+    fn says_too_much(&self) -> bool {
+        let Self { names, kinds, labels, urls, .. } = self;
+        [names, kinds, labels, urls].iter().any(|list| list.len() > MOST_DUPLICATES)
+            || labels.len().saturating_mul(urls.len()) > MOST_DUPLICATES
     }
 
     /// Every address that it names, each with every label.
@@ -355,6 +373,11 @@ impl Tool {
             }
         }
     }
+}
+
+/// Whether a tool of this kind may be the provider's own.
+fn is_own(kind: &str) -> bool {
+    !matches!(kind, "function" | "custom" | "builtin_function")
 }
 
 /// `googleSearch` as `google_search`.

@@ -218,6 +218,27 @@ fn what_cannot_be_told_says_so() {
 }
 
 #[test]
+fn what_is_said_again_and_again_is_not_told_in_every_way_that_it_could_be_meant() {
+    let many = |text: &str, times: usize| vec![text; times].join(",");
+    let names = many("\"a\"", 5_000);
+    let entry = format!("\"server_label\":\"a\",{},\"allowed_tools\":[{names}]", many("\"server_url\":\"u\"", 4_000));
+    let offered = offers(&format!("{{\"tools\":[{{\"type\":\"mcp\",{entry}}}]}}"));
+    assert_eq!(offered, [Offer::Unread("a tool that is called by more names than are read")]);
+    let servers = many("{\"name\":\"a\",\"url\":\"u\"}", 1_000);
+    let set = format!("{{\"type\":\"mcp_toolset\",\"mcp_server_name\":\"a\",\"allowed_tools\":[{names}]}}");
+    let offered = offers(&format!("{{\"mcp_servers\":[{servers}],\"tools\":[{set}]}}"));
+    assert_eq!(offered, [Offer::Unread("more tools of servers than are read")]);
+}
+
+#[test]
+fn a_function_may_be_called_by_its_kind() {
+    for name in ["function", "custom", "function_1"] {
+        let body = format!(r#"{{"tools":[{{"type":"function","function":{{"name":"{name}"}}}}]}}"#);
+        assert_eq!(offers(&body), [Offer::Function(name.to_owned())]);
+    }
+}
+
+#[test]
 fn a_huge_list_is_read_to_a_bound() {
     let body = format!("{{\"tools\":[{}{{\"name\":\"shell\"}}]}}", "{\"name\":\"a\"},".repeat(10_000));
     let told = told(&body);

@@ -40,7 +40,10 @@ impl Allowed {
                     }
                 });
             }
-            b"defaultconfig" => self.off |= switched(value) == Some(false),
+            b"defaultconfig" => match switched(value) {
+                Some(false) => self.off = true,
+                _ => self.all = true,
+            },
             b"configs" => {
                 json::entries(value, |name, value| {
                     if switched(value) == Some(true) {
@@ -64,19 +67,20 @@ impl Allowed {
 
     /// `{tool_names: […], read_only}`, or Google's `{mode, tools: […]}`.
     fn within(&mut self, raw: &str) {
-        let mut found = false;
+        let (mut listed, mut none, mut some) = (false, false, false);
         let object = json::entries(raw, |key, value| match plain(key).as_slice() {
             b"toolnames" | b"tools" if !json::is_null(value) => {
-                found = true;
+                listed = true;
                 each(value, |name| match json::text(name) {
                     Some(name) => self.names.push(name.into_owned()),
                     None => self.all = true,
                 });
             }
-            b"mode" => found |= value == "\"none\"",
+            b"mode" if value == "\"none\"" => none = true,
+            b"mode" => some = true,
             _ => {}
         });
-        self.all |= object.is_none() || !found;
+        self.all |= object.is_none() || !listed && (some || !none);
     }
 
     /// `None`: all.
@@ -95,10 +99,18 @@ fn switched(raw: &str) -> Option<bool> {
     }
 }
 
-/// Puts what entries say of one server together: Anthropic has its address in one place, and its tools in another.
-pub(super) fn together(servers: Vec<Server>) -> Vec<Server> {
+/// Names of tools that are said apart from their servers and go with each of those, at most.
+const MOST_NAMES: usize = 65_536;
+
+/// Puts what entries say of one server together: Anthropic has its address in one place, and its tools in another. `None`:
+/// it would be too much.
+pub(super) fn together(servers: Vec<Server>) -> Option<Vec<Server>> {
     let (mut placed, nameless): (Vec<Server>, Vec<Server>) =
         servers.into_iter().partition(|server| !server.url.is_empty());
+    let apart: usize = nameless.iter().flat_map(|server| &server.tools).map(Vec::len).sum();
+    if apart.saturating_mul(placed.len()) > MOST_NAMES {
+        return None;
+    }
     let mut others = Vec::new();
     // What an entry with an address says stands, and what is said apart from it narrows it.
     let said: Vec<bool> = placed.iter().map(|server| server.tools.is_some()).collect();
@@ -125,7 +137,7 @@ pub(super) fn together(servers: Vec<Server>) -> Vec<Server> {
         }
     }
     placed.append(&mut others);
-    placed
+    Some(placed)
 }
 
 #[cfg(test)]
@@ -136,6 +148,15 @@ mod tests {
         let mut allowed = Allowed::default();
         entries.iter().for_each(|(key, value)| assert!(allowed.entry(key.as_bytes(), value), "{key}"));
         allowed.tools()
+    }
+
+    #[test]
+    fn of_duplicates_the_wider_one_counts() {
+        let off = r#"{"enabled":false}"#;
+        assert_eq!(tools(&[("defaultconfig", off)]), Some(Vec::new()));
+        assert_eq!(tools(&[("defaultconfig", off), ("defaultconfig", r#"{"enabled":true}"#)]), None);
+        assert_eq!(tools(&[("allowedtools", r#"{"mode":"none"}"#)]), Some(Vec::new()));
+        assert_eq!(tools(&[("allowedtools", r#"{"mode":"none","mode":"auto"}"#)]), None);
     }
 
     #[test]
@@ -176,7 +197,7 @@ mod tests {
             url: url.to_owned(),
             tools: tools.map(|tools| tools.iter().map(|name| (*name).to_owned()).collect()),
         };
-        let told = |servers: &[Server]| together(servers.to_vec());
+        let told = |servers: &[Server]| together(servers.to_vec()).unwrap();
         let (placed, own) = (server("a", "u", None), server("a", "u", Some(&["x"])));
         assert_eq!(told(&[placed.clone(), server("a", "", Some(&["y"]))]), [server("a", "u", Some(&["y"]))]);
         let alone = std::slice::from_ref(&placed);

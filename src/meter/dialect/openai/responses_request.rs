@@ -1,5 +1,7 @@
 //! Reading what a request for a response asks for (OpenAI, "Create a model response").
 
+use std::cell::OnceCell;
+
 use super::request::{is_inline, sound};
 use crate::meter::dialect::prompt::{is_kind, tools};
 use crate::meter::json;
@@ -70,9 +72,10 @@ fn input<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         parts.frame();
         parts.goes_on = false;
         let made = is_of(item, &["image_generation_call"]);
+        let shows = OnceCell::new();
         let object = json::entries(item, |key, value| match key {
             b"result" if made => made_image(parts, value),
-            b"file_id" if !json::is_null(value) && is_of(item, &IMAGES) => kept_image(parts),
+            b"file_id" if !json::is_null(value) && *shows.get_or_init(|| is_of(item, &IMAGES)) => kept_image(parts),
             _ => item_entry(parts, key, value),
         });
         if object.is_none() {
@@ -148,11 +151,11 @@ fn item_type(parts: &mut Parts<'_>, raw: &str) {
 
 fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |part| {
-        if json::entries(part, |key, value| part_entry(parts, part, key, value)).is_none() {
+        if entries_of(parts, part).is_none() {
             parts.text(part);
         }
     });
-    if array.is_none() && json::entries(raw, |key, value| part_entry(parts, raw, key, value)).is_none() {
+    if array.is_none() && entries_of(parts, raw).is_none() {
         parts.text(raw);
     }
 }
@@ -169,8 +172,15 @@ fn is_of(raw: &str, kinds: &[&str]) -> bool {
     is
 }
 
-/// An entry of `part`.
-fn part_entry<'a>(parts: &mut Parts<'a>, part: &str, key: &[u8], raw: &'a str) {
+/// All of a part. `None`: it is no object.
+fn entries_of<'a>(parts: &mut Parts<'a>, part: &'a str) -> Option<()> {
+    // Looked for once, however often a file is named.
+    let shows = OnceCell::new();
+    json::entries(part, |key, value| part_entry(parts, || *shows.get_or_init(|| is_of(part, &IMAGES)), key, value))
+}
+
+/// An entry of a part that `shows` an image, or does not.
+fn part_entry<'a>(parts: &mut Parts<'a>, shows: impl FnOnce() -> bool, key: &[u8], raw: &'a str) {
     match key {
         b"type" | b"detail" | b"prompt_cache_breakpoint" => {}
         // What the answer said beside its words, when it was one.
@@ -178,7 +188,7 @@ fn part_entry<'a>(parts: &mut Parts<'a>, part: &str, key: &[u8], raw: &'a str) {
         b"text" | b"refusal" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
-        b"file_id" if !json::is_null(raw) && is_of(part, &IMAGES) => kept_image(parts),
+        b"file_id" if !json::is_null(raw) && shows() => kept_image(parts),
         b"file_id" | b"file_data" | b"file_url" | b"filename" if !json::is_null(raw) => {
             parts.open_media(&[Media::File], "a file")
         }
