@@ -11,7 +11,8 @@
 //!   no more than half of what is left. What is left halves with each such call, and so there is always something.
 //! - No limit is lowered for the sake of others to less than four times what calls of the model lately wrote, nor below
 //!   `unstated_output`, which the plan takes for enough: an answer that is longer than that is rare, and the last tokens of
-//!   an account are for whoever comes.
+//!   an account are for whoever comes. Where not even so much is left there is nothing to share: what a relief lets pass is
+//!   not made shorter by it.
 //! - Nor where the dialect forbids it, as below a budget for thinking, nor below `shrink_to`.
 //!
 //! It is a matter of funds and caps that hold the worst case, over windows. One that holds what is expected needs no more
@@ -66,7 +67,8 @@ impl Scale<'_, '_> {
             held = held.saturating_add(stands.held);
         }
         let asked = self.asked(first, declared);
-        let matters = self.asked(first, least) < asked;
+        let least_asked = self.asked(first, least);
+        let matters = least_asked < asked && least_asked <= left;
         if !matters || asked <= left / PART || held == 0 && asked <= left {
             return declared;
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::super::tests::{fund, output, plan, quota, size, stands, verdict};
 use crate::engine::bill::Size;
-use crate::policy::bundle::{HoldSize, Per, PlanQuota};
+use crate::policy::bundle::{HoldSize, Per, Plan, PlanQuota, Relief};
 use crate::policy::unit::Unit;
 use crate::quota::Window;
 
@@ -43,6 +43,17 @@ fn no_answer_is_likely_to_end_early_for_it() {
     assert_eq!(limit(10_000, 10_000, call(230, 60_000, u64::MAX)), 60_000);
     // Of the last tokens whoever comes gets all.
     assert_eq!(limit(96_000, 1_000, call(230, 60_000, 4_000)), 3_000 - 230);
+}
+
+#[test]
+fn what_a_relief_lets_pass_is_not_made_shorter() {
+    let observed = |mut quota: PlanQuota| {
+        quota.full = vec![Relief::Observe];
+        let plan = Plan { empty: vec![Relief::Observe], ..plan(vec![quota]) };
+        output(verdict(&plan, &call(230, 60_000, 1_000), false, stands(100_000, 99_999, 0, NO_LEDGER)))
+    };
+    assert_eq!(observed(quota("cap", Unit::Tokens, Per::Level(0), 100_000, false)), 60_000);
+    assert_eq!(observed(fund("month", Unit::Tokens, 100_000)), 60_000);
 }
 
 #[test]
