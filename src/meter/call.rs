@@ -359,11 +359,21 @@ impl Call {
         }
         self.host = route.host;
         self.limitless = route.limitless;
+        if self.limits.is_empty() && self.takes_no_limit() {
+            // Nobody can be told a lower one.
+            self.floor = u64::MAX;
+        }
         if route.deferred {
             self.deferred = true;
             self.open.get_or_insert(LATER);
         }
         self.stream = route.stream.unwrap_or(self.stream);
+    }
+
+    /// Whether it writes text, and no field may be written that limits it.
+    fn takes_no_limit(&self) -> bool {
+        let invoked = self.dialect == Dialect::BedrockInvoke && invoke_writes_text(&self.model);
+        self.limitless || invoked && invoke_limit(&self.model, &self.body).is_none()
     }
 
     /// Whether the answer will be a stream that can be cut at any event.

@@ -87,6 +87,23 @@ fn each_limit_of_each_dialect_is_clamped_and_nothing_else_is_changed() {
     assert!(seen > 100, "{seen}");
 }
 
+/// Where nobody can be told a lower limit, nothing lower may be held.
+#[test]
+fn a_call_that_takes_no_limit_is_not_clamped() {
+    let floor = |path: &[u8], body: &str| {
+        let route = Route::of(b"POST", path).unwrap();
+        let mut call = read_call(route.dialect, body.as_bytes()).unwrap();
+        call.take_route(&route);
+        call.floor
+    };
+    let arn = b"/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Aapplication-inference-profile%2Fx/invoke";
+    assert_eq!(floor(b"/v1/responses/compact", r#"{"model":"m","input":"x"}"#), u64::MAX);
+    assert_eq!(floor(arn, r#"{"prompt":"x"}"#), u64::MAX);
+    assert_eq!(floor(arn, r#"{"prompt":"x","max_gen_len":9}"#), 0);
+    assert_eq!(floor(b"/v1/responses", r#"{"model":"m","input":"x"}"#), 0);
+    assert_eq!(floor(b"/model/amazon.titan-embed-text-v2%3A0/invoke", r#"{"inputText":"x"}"#), 0);
+}
+
 #[test]
 fn open_servers_get_the_field_that_they_read() {
     let changed = |path: &[u8], body: &str, clamp: Option<u64>| {
