@@ -46,13 +46,15 @@ impl Open {
         effects: &mut Vec<Effect>,
     ) {
         let Place { id, slot } = self.place;
+        let before = self.borne;
         for _ in 0..TRIES {
             // One that was given up may not begin anything.
             if vm.incarnation() != Some(id.by) {
                 return;
             }
             let Excess { mut more, by, .. } = self.excess(bill, cost, now, vm, cells);
-            self.borne = self.borne.or(by.map(|by| Borne { by, amount: 0 }));
+            // Of each try anew: who would have borne it in one that came to nothing has given nothing.
+            self.borne = before.or(by.map(|by| Borne { by, amount: 0 }));
             if more.is_empty() {
                 return;
             }
@@ -70,8 +72,8 @@ impl Open {
     }
 
     /// Keeps the end of an answer until the ledger has spoken, where it may have of what the call came to beyond what is
-    /// held, and that decides which fund pays: as a stream is kept that waits for its next slice, and no longer. Where nobody can be kept waiting (the caller
-    /// hangs up, trailers follow, the provider is silent) what is here has to do.
+    /// held, and that decides which fund pays: as a stream is kept that waits for its next slice, and no longer. Where
+    /// nobody can be kept waiting (the caller hangs up, trailers follow, the provider is silent) what is here has to do.
     pub(in crate::engine) fn await_excess(
         &mut self,
         course: Course,
