@@ -80,7 +80,7 @@ pub fn is_known(kind: &str) -> bool {
 pub fn of_model(model: &str, body: &str) -> Vec<String> {
     let name = Name::of(model);
     let one = |kind: &str| vec![kind.to_owned()];
-    if name.begins("compound") {
+    if matches!(name.own(), "compound" | "compound-mini") || name.begins("compound-beta") {
         return compound(body);
     }
     let searches = name.has("-search-preview") || name.has("-search-api") || name.own().ends_with(":online");
@@ -174,6 +174,8 @@ mod tests {
             ),
             ("gpt-4o", "{}", &[]),
             ("my-sonar", "{}", &[]),
+            ("compound-risk", "{}", &[]),
+            ("groq/compound-beta-mini", "{}", &["web_search", "web_fetch", "code_execution"]),
         ] {
             assert_eq!(of_model(model, body), kinds, "{model} {body}");
         }

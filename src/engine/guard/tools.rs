@@ -83,12 +83,11 @@ fn served_by(plan: &Plan, rule: &Tools, server: &Server) -> Judged {
     }
 }
 
-/// The tools that come with the model that is asked, by its name or the one behind its alias.
+/// The tools that come with the model that is asked, which an alias may stand for.
 fn implied(body: &Body<'_>, rule: &Tools) -> Judged {
     let asked = body.call.model.as_str();
-    let real = body.model.real(asked);
-    let kinds = [asked, real].map(|model| body.call.implied(model));
-    match kinds.iter().flatten().find(|kind| !may_be_used(&rule.names, kind)) {
+    let kinds = body.call.implied(body.model.real(asked));
+    match kinds.iter().find(|kind| !may_be_used(&rule.names, kind)) {
         None => Ok(()),
         Some(kind) => {
             let what = format!("{}, which comes with the model {}", own(kind), quoted(asked));

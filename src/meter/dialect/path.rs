@@ -216,8 +216,9 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     };
     // Zhipu's `/api/paas/v4/async/chat/completions`, Perplexity's `/async/chat/completions`.
     let before = path.get(..path.len().saturating_sub(end.len())).unwrap_or_default();
-    let deferred =
-        before.len().checked_sub(6).and_then(|at| before.get(at..)).is_some_and(|last| compare(last, b"/async"));
+    // An end with a version in it has a gateway's own path in front.
+    let deferred = !end.starts_with("/v1/")
+        && before.len().checked_sub(6).and_then(|at| before.get(at..)).is_some_and(|last| compare(last, b"/async"));
     Some(Route { dialect: *dialect, host, model, stream, deferred, limitless: *end == "/responses/compact" })
 }
 

@@ -29,7 +29,7 @@ pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             context_management(parts, raw);
         }
         "background" | "store" if raw == "false" => {}
-        "background" => parts.open("work in the background"),
+        "background" => parts.deferred = true,
         "previous_response_id" | "conversation" => {
             parts.beside(raw);
             parts.open("a conversation that the provider keeps");
