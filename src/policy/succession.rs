@@ -134,8 +134,6 @@ impl Kept {
 struct Gone {
     label: String,
     sealed: [u8; 16],
-    /// What stands for the prices that it charged by; `None`: they were open.
-    prices: Option<u64>,
 }
 
 /// The most versions that are remembered after they are gone.
@@ -173,7 +171,7 @@ impl Charter {
                     broken_seal(plan, &mut faults);
                     continue;
                 }
-                (Some(sold), Some(_)) => self.charges_stay(plan, sold, before, &mut faults),
+                (Some(_), Some(_)) => self.charges_stay(plan, before, &mut faults),
                 _ => {}
             }
             if !before.plans.iter().any(|old| old.is_like(plan)) {
@@ -186,15 +184,12 @@ impl Charter {
 
     /// Every version that was sold, of plans that are there and of those that are gone.
     fn sealed(&self) -> impl Iterator<Item = Gone> {
-        let prices = |plan: &Chartered| plan.outside.1.as_ref().map(|reach| self.tariff.digest(reach));
-        let as_gone = move |plan: &Chartered| {
-            Some(Gone { label: plan.label.clone(), sealed: plan.sealed?, prices: prices(plan) })
-        };
+        let as_gone = |plan: &Chartered| Some(Gone { label: plan.label.clone(), sealed: plan.sealed? });
         self.plans.iter().filter_map(as_gone).chain(self.gone.iter().cloned())
     }
 
     /// What a version that was sold charges by outside of itself.
-    fn charges_stay(&self, plan: &Chartered, sold: &Gone, before: &Self, faults: &mut Faults) {
+    fn charges_stay(&self, plan: &Chartered, before: &Self, faults: &mut Faults) {
         let (zones, reach) = &plan.outside;
         let listed = before.plans.iter().find(|old| old.label == plan.label);
         if let Some(old) = listed.filter(|old| old.outside.0 != *zones) {
@@ -202,21 +197,24 @@ impl Charter {
             let message = format!("the hours of the plan {} are told in {new}, and were in {old}", shown(&plan.label));
             faults.add(plan.at, Code::Succession, message, "keep the file's `zone`: a version stays as it was sold");
         }
-        let Some(reach) = reach else { return };
-        if listed.is_some() {
-            self.tariff.keep(&before.tariff, (&plan.label, reach), faults);
-        } else if sold.prices.is_some_and(|prices| prices != self.tariff.digest(reach)) {
-            let message = format!("the plan {} was sold at other prices, before it was taken out", shown(&plan.label));
-            let help = "write what is sold now under a new version";
-            faults.add(plan.at, Code::Succession, message, help);
+        if let Some(reach) = reach {
+            self.tariff.keep(&before.tariff, (&plan.label, reach), listed.is_some(), faults);
         }
     }
 
     /// This charter in the place of the one `before` it: it goes on knowing the versions that are not listed any more, so
     /// that none comes back with other terms.
     pub fn in_place_of(&self, before: &Self) -> Self {
-        let gone = before.sealed().filter(|sold| !self.plans.iter().any(|plan| plan.label == sold.label));
-        Self { gone: gone.take(MOST_GONE).collect(), ..self.clone() }
+        let lists = |label: &str| self.plans.iter().any(|plan| plan.label == label);
+        let gone: Vec<Gone> = before.sealed().filter(|sold| !lists(&sold.label)).take(MOST_GONE).collect();
+        let known = |label: &str| lists(label) || gone.iter().any(|gone| gone.label == label);
+        let sold = before.plans.iter().filter_map(|plan| {
+            let reach = plan.outside.1.as_ref()?;
+            Some((plan.label.as_str(), reach, lists(&plan.label)))
+        });
+        let mut tariff = Tariff { past: Vec::new(), lines: self.tariff.lines.clone() };
+        tariff.remember(&before.tariff, sold, known);
+        Self { gone, tariff, ..self.clone() }
     }
 
     fn quotas_go_on(&self, plan: &Chartered, before: &Self, faults: &mut Faults) {

@@ -268,7 +268,32 @@ fn what_a_version_cannot_come_to_and_what_is_no_price_may_change() {
     let next = priced("p@2", "", &raised);
     assert!(followed(&old, &next).is_empty());
     let in_force = next.charter.in_place_of(&old.charter);
-    let both = |models: &str| priced("p@1", "", models).charter.follow(&in_force, "p");
-    assert!(both(&raised).iter().any(|fault| fault.message.contains("was sold at other prices")));
-    assert!(!both(SOLD).iter().any(|fault| fault.message.contains("was sold at other prices")));
+    let back = |models: &str| {
+        let faults = priced("p@1", "", models).charter.follow(&in_force, "p");
+        faults.iter().filter(|fault| fault.message.contains("the plan `p@1` was sold at that price")).count()
+    };
+    assert_eq!((back(&raised), back(SOLD)), (1, 0));
+    // Lines that it had none of are new also when it comes back; one that stands before a line of its is not.
+    let new = |name: &str| format!("{SOLD}  {name}: {{count: o200k_base, credits: {{input: 9, output: 9}}}}\n");
+    assert_eq!((back(&new("n-1")), back(&new("m-2"))), (0, 1));
+}
+
+#[test]
+fn a_line_that_was_taken_out_does_not_come_back_at_another_price() {
+    let without = SOLD.replace("  \"m*\": {count: o200k_base, credits: {input: 2, output: 8}}\n", "");
+    let policies = [SOLD, &without].map(|models| priced("p@1", "", models));
+    let in_force = policies[1].charter.in_place_of(&policies[0].charter);
+    assert_eq!(in_force.in_place_of(&in_force), in_force, "nothing is remembered twice");
+    let said = |models: &str| priced("p@1", "", models).charter.follow(&in_force, "p").len();
+    assert_eq!(said(SOLD), 0);
+    assert_eq!(said(&SOLD.replace("input: 2", "input: 3")), 1);
+    // Nor a name of it.
+    let one = |price: u32| format!("{without}  m-3: {{count: o200k_base, credits: {{input: {price}, output: 8}}}}\n");
+    assert_eq!((said(&one(2)), said(&one(3))), (0, 1));
+    // What was sold since is not bound by it; when the version goes it is forgotten with it, unless it comes back.
+    let next = priced("p@2", "", &one(3));
+    assert!(next.charter.follow(&in_force, "p").is_empty());
+    let in_force = next.charter.in_place_of(&in_force);
+    let said = |plan: &str, price: u32| priced(plan, "", &one(price)).charter.follow(&in_force, "p").len();
+    assert_eq!([said("p@2", 3), said("p@2", 2), said("p@1", 2), said("p@1", 3)], [0, 1, 0, 1]);
 }

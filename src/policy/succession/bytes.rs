@@ -5,7 +5,7 @@
 
 use rmpv::Value;
 
-use super::tariff::{Line, Reach, Tariff};
+use super::tariff::{Line, Past, Reach, Tariff};
 use super::{Charter, Chartered, Gone, Kept};
 use crate::policy::tree::Mark;
 
@@ -19,6 +19,7 @@ impl Charter {
             all(&self.plans, chartered),
             all(&self.gone, gone),
             all(&self.tariff.lines, line),
+            all(&self.tariff.past, past),
             Value::from(self.bundle.as_str()),
         ]);
         let mut bytes = Vec::new();
@@ -30,11 +31,11 @@ impl Charter {
     /// What was kept; `None` where it cannot be read, as after a change of this format.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let tree = rmpv::decode::read_value_with_max_depth(&mut &*bytes, DEEPEST).ok()?;
-        let [plans, gone, lines, bundle] = fields(&tree)?;
+        let [plans, gone, lines, past, bundle] = fields(&tree)?;
         Some(Self {
             plans: list(plans, read_chartered)?,
             gone: list(gone, read_gone)?,
-            tariff: Tariff { lines: list(lines, read_line)? },
+            tariff: Tariff { lines: list(lines, read_line)?, past: list(past, read_past)? },
             bundle: text(bundle)?,
             named_at: Mark::default(),
             at: Mark::default(),
@@ -77,13 +78,12 @@ fn read_kept(value: &Value) -> Option<Kept> {
 }
 
 fn gone(gone: &Gone) -> Value {
-    let prices = maybe(gone.prices.as_ref(), |prices| Value::from(*prices));
-    Value::Array(vec![Value::from(gone.label.as_str()), Value::from(&gone.sealed[..]), prices])
+    Value::Array(vec![Value::from(gone.label.as_str()), Value::from(&gone.sealed[..])])
 }
 
 fn read_gone(value: &Value) -> Option<Gone> {
-    let [label, sealed, prices] = fields(value)?;
-    Some(Gone { label: text(label)?, sealed: seal(sealed)?, prices: read_maybe(prices, Value::as_u64)? })
+    let [label, sealed] = fields(value)?;
+    Some(Gone { label: text(label)?, sealed: seal(sealed)? })
 }
 
 fn line(line: &Line) -> Value {
@@ -95,6 +95,15 @@ fn read_line(value: &Value) -> Option<Line> {
     let [pattern, glob, prices] = fields(value)?;
     let prices = list(prices, Value::as_u64)?.try_into().ok()?;
     Some(Line { pattern: text(pattern)?, glob: glob.as_bool()?, prices, at: Mark::default() })
+}
+
+fn past(past: &Past) -> Value {
+    Value::Array(vec![line(&past.line), texts(&past.of)])
+}
+
+fn read_past(value: &Value) -> Option<Past> {
+    let [line, of] = fields(value)?;
+    Some(Past { line: read_line(line)?, of: list(of, text)? })
 }
 
 fn reached(reach: &Reach) -> Value {
@@ -145,7 +154,7 @@ fn read_maybe<T>(value: &Value, of: impl Fn(&Value) -> Option<T>) -> Option<Opti
 mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
-    use super::{Charter, Chartered, Gone, Kept, Line, Mark, Reach, Tariff};
+    use super::{Charter, Chartered, Gone, Kept, Line, Mark, Past, Reach, Tariff};
 
     fn charter() -> Charter {
         let kept = Kept {
@@ -172,10 +181,13 @@ mod tests {
                 plan("team@1", Some([7; 16]), (vec!["UTC".to_owned()], Some(reach))),
             ],
             gone: vec![
-                Gone { label: "team@0".to_owned(), sealed: [0; 16], prices: None },
-                Gone { label: "team@00".to_owned(), sealed: [255; 16], prices: Some(1) },
+                Gone { label: "team@0".to_owned(), sealed: [0; 16] },
+                Gone { label: "team@00".to_owned(), sealed: [255; 16] },
             ],
-            tariff: Tariff { lines: vec![line] },
+            tariff: Tariff {
+                past: vec![Past { line: line.clone(), of: vec!["team@1".to_owned()] }],
+                lines: vec![line],
+            },
             bundle: "b".to_owned(),
             ..Charter::default()
         }

@@ -2,13 +2,13 @@
 //!
 //! The catalogue is one for all plans, so a version that was sold is priced by lines that stand outside of it. A name that
 //! it could ask for goes on at the price it had: by the same line, or by another one that costs the same. Lines for names
-//! that had no price are new, and take nothing from anybody; a name that is gone is refused, and costs nothing.
+//! that had no price are new, and take nothing from anybody; a name that is gone is refused, and costs nothing. What a
+//! version was sold at is remembered when the line is gone, and when the version is: neither comes back at another price.
 //!
 //! How text is counted (`count`), where a model is served and by which API is no price.
 
 use sha2::{Digest, Sha256};
 
-use crate::order;
 use crate::policy::bundle::PriceOf;
 use crate::policy::compile::model_text;
 use crate::policy::diagnostic::{Code, Faults, shown};
@@ -25,7 +25,19 @@ use crate::quota::MICRO;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tariff {
     pub lines: Vec<Line>,
+    /// Those that are not listed any more, or not at that price.
+    pub past: Vec<Past>,
 }
+
+/// A line that is past, and the versions that were sold at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    pub line: Line,
+    pub of: Vec<String>,
+}
+
+/// The most pairs of a version and a past line that are remembered.
+const MOST_PAST: usize = 65_536;
 
 /// A line: what it is for, and what stands for each of its prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,24 +134,25 @@ fn models_of(plan: &PlanText) -> Vec<String> {
 impl Tariff {
     /// That of a document.
     pub fn of(document: &Document) -> Self {
-        Self { lines: document.models.iter().map(|row| line(row, document)).collect() }
+        Self { lines: document.models.iter().map(|row| line(row, document)).collect(), past: Vec::new() }
     }
 
-    /// Notes every line by which a plan that was sold would charge otherwise than by the price list `before`.
-    pub fn keep(&self, before: &Self, (plan, reach): (&str, &Reach), faults: &mut Faults) {
-        // Of two lines that stayed the nearer one is still the nearer. Without a map: little code, for what is seldom done.
-        let stayed = |by: &Self, line: &Line| {
-            by.lines.iter().any(|other| other.pattern == line.pattern && other.prices == line.prices)
-        };
-        let moving: Vec<&Line> = before.lines.iter().filter(|old| !stayed(self, old)).collect();
-        let all: Vec<&Line> = before.lines.iter().collect();
+    /// Notes every line by which a plan that was sold would charge otherwise than by the price list `before`. `listed`: it
+    /// was sold by that still.
+    pub fn keep(&self, before: &Self, (plan, reach): (&str, &Reach), listed: bool, faults: &mut Faults) {
+        let of_it = |past: &&Past| past.of.iter().any(|of| of == plan);
+        let past = before.past.iter().filter(of_it).map(|past| &past.line);
+        let lines: &[Line] = if listed { &before.lines } else { &[] };
+        // Of two lines that stayed the nearer one is still the nearer.
+        let moving: Vec<&Line> = lines.iter().filter(|old| !self.lists(old)).chain(past.clone()).collect();
+        let all: Vec<&Line> = lines.iter().chain(past).collect();
         for new in &self.lines {
             if faults.are_full() {
                 return;
             }
-            let others = if stayed(before, new) { &moving } else { &all };
+            let others = if listed && before.lists(new) { &moving } else { &all };
             let mut others = others.iter().copied();
-            if let Some(moved) = others.find(|old| self.meet(before, old, new, reach)) {
+            if let Some(moved) = others.find(|old| self.meet(&all, old, new, reach)) {
                 let said = match moved.pattern == new.pattern {
                     true => format!("the model {} costs something else", shown(&new.pattern)),
                     false => format!(
@@ -149,56 +162,84 @@ impl Tariff {
                     ),
                 };
                 let message = format!("{said}, and the plan {} was sold at that price", shown(plan));
-                let help = format!(
-                    "keep the price as long as `{plan}` is listed: write a version with `prices: open`, which follows the price list, migrate its subscribers to that, and take `{plan}` out"
-                );
+                let help = match listed {
+                    true => format!(
+                        "keep the price as long as `{plan}` is listed: write a version with `prices: open`, which follows the price list, migrate its subscribers to that, and take `{plan}` out"
+                    ),
+                    false => "write what is sold now under a new version".to_owned(),
+                };
                 faults.add(new.at, Code::Succession, message, help);
             }
         }
     }
 
-    /// Whether some name fell to `old`, falls to `new` now, and costs the plan something else.
-    fn meet(&self, before: &Self, old: &Line, new: &Line, reach: &Reach) -> bool {
+    /// Whether some name fell to `old`, falls to `new` now, and costs the plan something else. `before`: all lines that it
+    /// was sold at.
+    fn meet(&self, before: &[&Line], old: &Line, new: &Line, reach: &Reach) -> bool {
         let differ = |price: &Price| old.prices.get(*price as usize) != new.prices.get(*price as usize);
-        let mut moved = Price::ALL.into_iter().filter(differ).peekable();
-        if moved.peek().is_none() || !old.shares_names_with(new) {
+        let counted = |price: Price| reach.has(price, &old.pattern) && reach.has(price, &new.pattern);
+        if !Price::ALL.into_iter().filter(differ).any(counted) || !old.shares_names_with(new) {
             return false;
         }
         // Whatever both match falls to the nearer one of them, where that is listed too.
-        let taken = |by: &Self, nearer: &Line, than: &Line| {
-            nearer.pattern != than.pattern && nearer.rank() < than.rank() && by.lists(&nearer.pattern)
-        };
-        if taken(before, new, old) || taken(self, old, new) {
-            return false;
-        }
-        moved.any(|price| reach.has(price, &old.pattern) && reach.has(price, &new.pattern))
+        let nearer = |one: &Line, than: &Line| one.pattern != than.pattern && one.rank() < than.rank();
+        let taken_before = nearer(new, old) && before.iter().any(|line| line.pattern == new.pattern);
+        let taken_now = nearer(old, new) && self.lines.iter().any(|line| line.pattern == old.pattern);
+        !taken_before && !taken_now
     }
 
-    fn lists(&self, pattern: &str) -> bool {
-        self.lines.iter().any(|line| line.pattern == pattern)
+    /// Whether it has this line at this price.
+    fn lists(&self, line: &Line) -> bool {
+        self.lines.iter().any(|other| other.is_same(line))
     }
 
-    /// What stands for all prices that a plan charges by.
-    pub fn digest(&self, reach: &Reach) -> u64 {
-        let mut lines: Vec<&Line> = self.lines.iter().collect();
-        order::by(&mut lines, |one, other| one.pattern.cmp(&other.pattern));
-        let mut digest = Sha256::new();
-        for line in lines {
-            let reached = |price: &Price| reach.has(*price, &line.pattern);
-            for price in Price::ALL.into_iter().filter(reached) {
-                digest.update(super::length(line.pattern.len()));
-                digest.update(&line.pattern);
-                digest.update(line.prices.get(price as usize).copied().unwrap_or(0).to_le_bytes());
+    /// Remembers the lines of the price list `before` that are past: those of `sold`, the versions that were listed with
+    /// it and whether they are still, and what it remembered itself of the versions that `known` has.
+    pub fn remember<'a>(
+        &mut self,
+        before: &Self,
+        sold: impl Iterator<Item = (&'a str, &'a Reach, bool)>,
+        known: impl Fn(&str) -> bool,
+    ) {
+        let mut pairs = 0_usize;
+        for Past { line, of } in &before.past {
+            let of: Vec<String> = of.iter().filter(|of| known(of)).cloned().collect();
+            pairs = pairs.saturating_add(of.len());
+            if !of.is_empty() {
+                self.past.push(Past { line: line.clone(), of });
             }
         }
-        head(digest)
+        let gone: Vec<&Line> = before.lines.iter().filter(|line| !self.lists(line)).collect();
+        let all: Vec<&Line> = before.lines.iter().collect();
+        for (plan, reach, listed) in sold {
+            let lines = if listed { &gone } else { &all };
+            let reached = |line: &&&Line| Price::ALL.into_iter().any(|price| reach.has(price, &line.pattern));
+            for line in lines.iter().filter(reached).take(MOST_PAST.saturating_sub(pairs)) {
+                pairs = pairs.saturating_add(1);
+                match self.past.iter_mut().find(|past| past.line.is_same(line)) {
+                    Some(past) if past.of.iter().any(|of| of == plan) => {}
+                    Some(past) => past.of.push(plan.to_owned()),
+                    None => self.past.push(Past { line: (*line).clone(), of: vec![plan.to_owned()] }),
+                }
+            }
+        }
     }
 }
 
 impl Line {
+    /// Whether it is for the same names at the same price.
+    fn is_same(&self, other: &Self) -> bool {
+        self.pattern == other.pattern && self.prices == other.prices
+    }
+
     /// Whether some name matches both.
     fn shares_names_with(&self, other: &Self) -> bool {
-        let among = |name: &Self, of: &Self| glob(&of.pattern).is_ok_and(|glob| glob.is_match(&name.pattern));
+        // Of classes and alternatives only the glob itself can tell, and that costs more.
+        let among = |name: &Self, of: &Self| {
+            overlap(&name.pattern, &of.pattern)
+                && (!of.pattern.contains(['[', '{'])
+                    || glob(&of.pattern).is_ok_and(|glob| glob.is_match(&name.pattern)))
+        };
         match (self.glob, other.glob) {
             (false, true) => among(self, other),
             (true, false) => among(other, self),
