@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::vm::Vm;
 use crate::now::Now;
 use crate::policy::bundle::PlanQuota;
-use crate::quota::{Account, Cells, Standing, read_account};
+use crate::quota::{Account, Cells, Quota, Standing, read_account};
 
 /// Accounts, each read once.
 #[derive(Default)]
@@ -40,17 +40,22 @@ impl Accounts {
         }
     }
 
-    /// How it stands in the window that an exchange was admitted in.
+    /// How it stands in the window that an exchange was admitted in; 0: in the one that runs.
     pub(super) fn standing_in(
         &mut self,
         subject: &str,
-        quota: &PlanQuota,
+        quota: &Quota,
         window: u64,
         now: Now,
         vm: &Vm,
         cells: &mut dyn Cells,
     ) -> Option<Standing> {
-        self.read(subject, vm, cells)?.as_ref()?.standing_in(&quota.quota, window, now)
+        match self.read(subject, vm, cells)? {
+            Some(account) if window == 0 => account.standing_for(quota, 0, now),
+            Some(account) => account.standing_in(quota, window, now),
+            None if window == 0 => Standing::unused(quota, now),
+            None => None,
+        }
     }
 
     /// `None`: it cannot be read.

@@ -1,7 +1,7 @@
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Fit, How, Moment, Patience, Verdict, weigh};
-use crate::engine::bill::{Bill, Borne, Size, most};
+use crate::engine::bill::{Beyond, Bill, Borne, Size, most};
 use crate::engine::expectation::Expected;
 use crate::engine::slices::excess;
 use crate::meter::usage::Usage;
@@ -302,7 +302,7 @@ fn what_a_split_call_used_is_taken_in_the_same_order_and_the_excess_from_the_las
     let held = vec![HeldLevel::holding("seat/alice", held)];
     let used = |tokens| {
         let usage = Usage { input: tokens, ..Usage::default() };
-        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, None);
+        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, Beyond::default());
         levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
     };
     assert_eq!(used(120), [120, 0]);
@@ -512,12 +512,17 @@ fn a_call_with_an_overage_that_came_to_less_leaves_no_debt() {
     let held = [70, 30].into_iter().zip(&plan.quotas).map(|(amount, quota)| (quota.quota.clone(), amount * MICRO));
     let held = vec![HeldLevel::holding("seat/alice", held)];
     let borne = Borne { by: plan.quotas[0].quota.id, amount: 50 * MICRO };
-    let used = |tokens| {
+    let used = |tokens, payer| {
         let usage = Usage { input: tokens, ..Usage::default() };
-        let levels = bill.used(&Consumed { usage, ..Consumed::default() }, &PRICE, &held, Some(borne));
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let levels = bill.used(&consumed, &PRICE, &held, Beyond { borne: Some(borne), payer });
         levels[0].lines.iter().map(|line| line.amount / MICRO).collect::<Vec<_>>()
     };
-    assert_eq!([10, 40, 60, 100, 130].map(used), [[10, 0], [20, 20], [30, 30], [70, 30], [100, 30]].map(Vec::from));
+    let alone = [10, 40, 60, 100, 130].map(|tokens| used(tokens, None));
+    assert_eq!(alone, [[10, 0], [20, 20], [30, 30], [70, 30], [100, 30]].map(Vec::from));
+    // One that has the rest with the ledger gives that, and what was agreed stays.
+    let payer = Some(plan.quotas[1].quota.id);
+    assert_eq!([60, 100, 130].map(|tokens| used(tokens, payer)), [[30, 30], [70, 30], [70, 60]].map(Vec::from));
 }
 
 #[test]
@@ -650,7 +655,7 @@ proptest! {
         let seat = seat();
         let bill = Bill { plan: &plan, seat: &seat, session: 0, quotas: plan.quotas.iter().collect() };
         let held = [HeldLevel::holding("seat/alice", [(plan.quotas[0].quota.clone(), 1)])];
-        let used = bill.used(&consumed, &PRICE, &held, None);
+        let used = bill.used(&consumed, &PRICE, &held, Beyond::default());
         prop_assert_eq!(used[0].lines[0].amount, unit.amount(&consumed, &PRICE));
     }
 
@@ -691,7 +696,7 @@ proptest! {
             amounts[at] += line.amount / MICRO;
         }
         let touched: Vec<QuotaId> = lines.iter().map(|line| line.quota.id).collect();
-        let used = bill.used(&consumed, &PRICE, &holding(&amounts, &touched), None);
+        let used = bill.used(&consumed, &PRICE, &holding(&amounts, &touched), Beyond::default());
         let of = |quota: &PlanQuota| {
             let line = used[0].lines.iter().find(|line| line.quota.id == quota.quota.id);
             line.map_or(0, |line| line.amount / MICRO)

@@ -75,6 +75,15 @@ impl Borne {
     }
 }
 
+/// Who gives what a call came to beyond what its funds give of what is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beyond {
+    /// What was agreed when it was admitted, and is held.
+    pub borne: Option<Borne>,
+    /// The fund that has the rest, though it is not here; `None`: the one that bears what nobody has.
+    pub payer: Option<QuotaId>,
+}
+
 /// Every quota that one call is charged to: funds in the order in which they pay, packs among them, then caps.
 #[derive(Clone)]
 pub struct Bill<'b> {
@@ -175,9 +184,10 @@ impl<'b> Bill<'b> {
     }
 
     /// What each account is charged for `consumed`, of what `held` was held of it. Caps take their measure. Funds pay
-    /// in their order, each what is held of it and what it has; what is beyond all that is a debt of the one that bears it.
-    /// `borne`: how much of what is held of it that is already. Quotas that nothing is held of are not charged.
-    pub fn used(&self, consumed: &Consumed, price: &Price, held: &[HeldLevel], borne: Option<Borne>) -> Vec<Level> {
+    /// in their order, each what is held of it and what it has; what is beyond all that is `beyond`. Quotas that nothing is
+    /// held of are not charged.
+    pub fn used(&self, consumed: &Consumed, price: &Price, held: &[HeldLevel], beyond: Beyond) -> Vec<Level> {
+        let Beyond { borne, payer } = beyond;
         let held_of = |quota: &PlanQuota| held_amount(held, &self.subject(quota.per), quota.quota.id);
         let paying: Vec<(usize, u64)> = self
             .quotas
@@ -199,11 +209,20 @@ impl<'b> Bill<'b> {
             paid.push((*index, part));
         }
         let places: Vec<usize> = paying.iter().map(|(index, _)| *index).collect();
-        let bears = |at: &usize| self.quotas.get(*at).zip(borne).is_some_and(|(quota, of)| quota.quota.id == of.by);
-        let bearer = places.iter().copied().find(bears).or_else(|| self.bearer(&places, None));
-        if let Some((_, part)) = paid.iter_mut().find(|(at, _)| Some(*at) == bearer) {
-            *part = part.saturating_add(rest);
-        }
+        let place = |fund: QuotaId| {
+            let is_it = |at: &usize| self.quotas.get(*at).is_some_and(|quota| quota.quota.id == fund);
+            places.iter().copied().find(is_it)
+        };
+        let mut pay = |at: Option<usize>, amount: u64| {
+            if let Some((_, part)) = paid.iter_mut().find(|(of, _)| Some(*of) == at) {
+                *part = part.saturating_add(amount);
+            }
+        };
+        let bears = borne.and_then(|borne| place(borne.by));
+        let agreed = rest.min(borne.filter(|_| bears.is_some()).map_or(0, |borne| borne.amount));
+        pay(bears, agreed);
+        let payer = payer.and_then(place).or(bears).or_else(|| self.bearer(&places, None));
+        pay(payer, rest.saturating_sub(agreed));
         self.levels_of(&self.with_throttles(), |index, quota| match quota.role {
             Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),
             Role::Cap => {

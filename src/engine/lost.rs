@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::bill::{Bill, held_amount};
+use crate::engine::bill::{Beyond, Bill, held_amount};
 use crate::meter::dialect::{Api, Dialect};
 use crate::meter::usage::Source;
 use crate::now::Now;
@@ -46,7 +46,8 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     let mut usage = record.usage;
     usage.output = held.delivered;
     let consumed = Consumed { usage, prompts: record.prompts, tool_calls: record.tool_calls, again: 0 };
-    let mut used = bill.used(&consumed, &price, &held.levels, None);
+    // What of it was an overage the slot does not say: its fund gives that in its turn.
+    let mut used = bill.used(&consumed, &price, &held.levels, Beyond::default());
     // The accounts hold what the slot names. If the plan was edited since, all is charged as held where it does not
     // know a line; a line that is new to it is not charged, and a price that rose charges no more than was held.
     for level in &mut used {

@@ -5,6 +5,7 @@ mod ending;
 mod excess;
 mod flow;
 mod guarded;
+mod in_force;
 mod notice;
 mod screened;
 mod timing;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::admission::{How, Passed};
 use crate::engine::audit::Trail;
-use crate::engine::bill::{Bill, Borne, Size};
+use crate::engine::bill::{Beyond, Bill, Borne, Size};
 use crate::engine::effect::{Effect, Handle};
 use crate::engine::event::Cause;
 use crate::engine::exchange::Prepared;
@@ -75,8 +76,8 @@ pub(super) struct Open {
     slices: Option<Slices>,
     /// How far the policy lets quotas be passed.
     over: BTreeMap<QuotaId, u64>,
-    /// What is held of a fund beyond what it has.
-    borne: Option<Borne>,
+    /// What is held of a fund beyond what it has, and who gives what is not held.
+    beyond: Beyond,
     admitted_ms: u64,
     /// When it came: packs that were good then pay, at the price of then.
     came_ms: u64,
@@ -209,7 +210,7 @@ impl Open {
             // Where nothing is enforced, nothing is cut; and what goes on behind its answer no cut ends.
             slices: Slices::first(rule, call, admitted).filter(|_| mode == Mode::Enforce && !call.deferred),
             over: BTreeMap::new(),
-            borne: None,
+            beyond: Beyond::default(),
             admitted_ms: now.wall_ms,
             came_ms: *came_ms,
             began_ms: now.mono_ms,
@@ -241,11 +242,11 @@ impl Open {
         levels: &mut [Level],
         borne: Option<Borne>,
     ) -> Size {
-        self.borne = borne;
+        self.beyond.borne = borne;
         let Some(slices) = self.slices else { return *size };
         let lines = levels.iter().flat_map(|level| &level.lines);
         self.over = lines.filter(|line| line.over > 0).map(|line| (line.quota.id, line.over)).collect();
-        self.borne = slices::shrink(bill, &self.price, size, &slices, levels, borne);
+        self.beyond.borne = slices::shrink(bill, &self.price, size, &slices, levels, borne);
         slices.size(size)
     }
 

@@ -42,23 +42,25 @@ impl Bounded {
 impl Open {
     /// Counts an input that was only bounded, if its provider does not say it, or if it is still to be learned how that
     /// counts.
-    pub(super) fn count_unsaid(&mut self, seat: &Seat, vm: &mut Vm, effects: &mut Vec<Effect>) {
+    pub(super) fn count_unsaid(&mut self, seat: &Seat, now: Now, vm: &mut Vm, effects: &mut Vec<Effect>) {
         let said = match &self.answer {
             Answer::Upstream { reader, .. } => reader.said(),
             Answer::Local | Answer::None => None,
         };
         let said = said.is_some_and(|usage| usage.input_total() > 0) && !vm.counts.wants(&self.counting(seat));
         if !said {
-            self.count_input(vm);
+            self.count_input(seat, now, vm);
         }
         let then = if said { "reported" } else { "counted" };
         effects.push(Effect::Count { metric: "bounded_total", labels: vec![("then", then.to_owned())], by: 1 });
     }
 
-    /// Counts the input, if that was not done. It is as if it had been counted first.
-    pub(super) fn count_input(&mut self, vm: &mut Vm) -> u64 {
+    /// Counts the input, if that was not done. It is as if it had been counted first: its bound is raised by what was
+    /// learned of such calls.
+    pub(super) fn count_input(&mut self, seat: &Seat, now: Now, vm: &mut Vm) -> u64 {
         if let Some(bound) = self.gauge.count(self.model.encoding, &mut vm.known) {
-            (self.size.input, self.bounded.bound) = (bound, bound);
+            let raise = vm.counts.raise(&self.counting(seat), bound, now);
+            (self.size.input, self.bounded.bound) = (bound.saturating_add(raise), bound);
         }
         self.gauge.tokens()
     }
@@ -95,7 +97,7 @@ impl Open {
             if input <= self.bounded.bound {
                 return;
             }
-            self.count_input(vm);
+            self.count_input(seat, now, vm);
         }
         let taught = vm.counts.exceed(&self.counting(seat), self.bounded.bound, input, now);
         if let Some(fate) = taught.name() {

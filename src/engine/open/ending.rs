@@ -210,7 +210,7 @@ impl Open {
         vm.meet_model(&self.counting(seat), now, cells);
         let bounded = self.gauge.counted().is_none();
         if bounded && !is_free {
-            self.count_unsaid(seat, vm, effects);
+            self.count_unsaid(seat, now, vm, effects);
         }
         let mut observed = self.observed(outcome, now, vm);
         self.count_as_the_provider(outcome, seat, &mut observed, vm, effects);
@@ -224,11 +224,11 @@ impl Open {
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
         let price = served.price(plan, &self.price, self.came_ms, self.api, &consumed);
         if !is_free {
-            self.hold_excess(&bill, (&consumed, &price), now, vm, cells, effects);
+            self.hold_excess((bundle, &bill), (&consumed, &price), now, vm, cells, effects);
         }
         let used = match is_free {
             true => bill.nothing(&self.held),
-            false => bill.used(&consumed, &price, &self.held, self.borne),
+            false => bill.used(&consumed, &price, &self.held, self.beyond),
         };
         if matches!(outcome, Outcome::Complete | Outcome::CompleteSilent) && !goes_on {
             // Of a bound that lies far above what a count would have given nothing is to be learned.

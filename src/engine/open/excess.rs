@@ -5,15 +5,16 @@
 //! fund has is a debt of the one that [bears](Bill::bearer) it.
 
 use super::flow::TRIES;
+use super::in_force::InForce;
 use super::{Course, Desk, Open};
 use crate::engine::accounts::Accounts;
-use crate::engine::bill::{Bill, Borne};
+use crate::engine::bill::Bill;
 use crate::engine::effect::Effect;
 use crate::engine::event::Cause;
 use crate::engine::slices::{self, Excess};
 use crate::engine::vm::{Place, Vm};
 use crate::now::Now;
-use crate::policy::bundle::Mode;
+use crate::policy::bundle::{Bundle, Mode};
 use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
 use crate::quota::{Cells, Operation, Outcome};
@@ -24,21 +25,21 @@ impl Open {
         &self,
         bill: &Bill<'_>,
         (consumed, price): (&Consumed, &Price),
+        in_force: &InForce,
         now: Now,
         vm: &Vm,
         cells: &mut dyn Cells,
     ) -> Excess {
         let mut accounts = Accounts::default();
-        slices::excess(bill, consumed, price, &self.held, &mut |subject, quota, window| match window {
-            0 => accounts.standing(subject, quota, now, vm, cells),
-            window => accounts.standing_in(subject, quota, window, now, vm, cells),
+        slices::excess(bill, consumed, price, &self.held, &mut |subject, quota, window| {
+            accounts.standing_in(subject, &in_force.quota(&quota.quota), window, now, vm, cells)
         })
     }
 
     /// Holds that, as far as it is here.
     pub(super) fn hold_excess(
         &mut self,
-        bill: &Bill<'_>,
+        (bundle, bill): (&Bundle, &Bill<'_>),
         cost: (&Consumed, &Price),
         now: Now,
         vm: &mut Vm,
@@ -46,18 +47,19 @@ impl Open {
         effects: &mut Vec<Effect>,
     ) {
         let Place { id, slot } = self.place;
-        let before = self.borne;
+        let in_force = InForce::of(bundle, bill.plan, vm);
         for _ in 0..TRIES {
             // One that was given up may not begin anything.
             if vm.incarnation() != Some(id.by) {
                 return;
             }
-            let Excess { mut more, by, .. } = self.excess(bill, cost, now, vm, cells);
-            // Of each try anew: who would have borne it in one that came to nothing has given nothing.
-            self.borne = before.or(by.map(|by| Borne { by, amount: 0 }));
+            let Excess { mut more, by, .. } = self.excess(bill, cost, &in_force, now, vm, cells);
+            // Of each try anew: who would have paid in one that came to nothing has given nothing.
+            self.beyond.payer = by;
             if more.is_empty() {
                 return;
             }
+            in_force.apply(&mut more);
             more.iter_mut().flat_map(|level| &mut level.lines).for_each(|line| line.amount = vm.to_hold(line.amount));
             let mut operation = Operation::extend(&vm.keys, id.by, slot, id, more, self.noted, now);
             match operation.run(cells) {
@@ -94,7 +96,8 @@ impl Open {
             return course;
         };
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
-        let wants = self.excess(&bill, (&consumed, &price), *now, vm, *cells).wants;
+        let in_force = InForce::of(bundle, plan, vm);
+        let wants = self.excess(&bill, (&consumed, &price), &in_force, *now, vm, *cells).wants;
         if wants.is_empty() {
             return course;
         }

@@ -2,6 +2,7 @@
 //! be done it is cut.
 
 use super::guarded::Guarded;
+use super::in_force::InForce;
 use super::{Answer, Course, Desk, Open};
 use crate::engine::accounts::Accounts;
 use crate::engine::bill::{Bill, Borne, Size};
@@ -12,7 +13,6 @@ use crate::engine::fallback;
 use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;
-use crate::engine::vm::Vm;
 use crate::meter::reader::{Forward, Need, Reader, Terms};
 use crate::meter::rewrite::Expected;
 use crate::now::Now;
@@ -183,7 +183,7 @@ impl Open {
     }
 
     /// The answer ended by trailers.
-    pub(in crate::engine) fn response_trailers(&mut self, desk: Desk<'_>) -> Course {
+    pub(in crate::engine) fn response_trailers(&mut self, mut desk: Desk<'_>) -> Course {
         let Answer::Upstream { reader, .. } = &mut self.answer else { return Course::On };
         // Nothing can be sent after trailers: what was held back to look at it is lost only if it was incomplete.
         reader.push(&[], true);
@@ -198,7 +198,7 @@ impl Open {
             return Course::Waits;
         }
         if reader_waits(&self.answer) {
-            self.cut(desk.vm);
+            self.cut(&mut desk);
         }
         Course::Over(Cause::Finished)
     }
@@ -233,7 +233,7 @@ impl Open {
                 Extension::Asked if !last => return self.wait(deadline_ms, ready, desk),
                 Extension::Asked | Extension::Refused => {
                     if !self.give_grace() {
-                        ready.extend(self.cut(desk.vm));
+                        ready.extend(self.cut(desk));
                         return self.after_cut(ready, desk);
                     }
                 }
@@ -257,8 +257,9 @@ impl Open {
     }
 
     /// Ends the stream towards the client; answers the last events.
-    pub(super) fn cut(&mut self, vm: &mut Vm) -> Vec<u8> {
-        let counted = self.count_input(vm);
+    pub(super) fn cut(&mut self, desk: &mut Desk<'_>) -> Vec<u8> {
+        let seat = desk.bundle.seats.get(self.seat);
+        let counted = seat.map_or(0, |seat| self.count_input(seat, desk.now, desk.vm));
         match &mut self.answer {
             Answer::Upstream { reader, .. } => reader.cut(counted),
             Answer::None | Answer::Local => Vec::new(),
@@ -317,11 +318,11 @@ impl Open {
         let size = Size { expected: self.size.expected.unless_beyond(needs, self.size.choices), ..self.size };
         let known =
             slices::Known { price: &self.price, size: &size, before: &self.size, held: &self.held, over: &self.over };
+        let in_force = InForce::of(bundle, plan, vm);
         for _ in 0..TRIES {
             let mut accounts = Accounts::default();
-            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota, window| match window {
-                0 => accounts.standing(subject, quota, *now, vm, *cells),
-                window => accounts.standing_in(subject, quota, window, *now, vm, *cells),
+            let found = slices::room(&bill, known, slices, needs, &mut |subject, quota, window| {
+                accounts.standing_in(subject, &in_force.quota(&quota.quota), window, *now, vm, *cells)
             });
             let (held, mut more, borne) = match found {
                 Room::Not => return Extension::Refused,
@@ -332,6 +333,7 @@ impl Open {
                 }
                 Room::Made { held, more, borne } => (held, more, borne),
             };
+            in_force.apply(&mut more);
             more.iter_mut().flat_map(|level| &mut level.lines).for_each(|line| line.amount = vm.to_hold(line.amount));
             let (Place { id, slot }, delivered) = (self.place, reader.delivered());
             let mut operation = Operation::extend(&vm.keys, id.by, slot, id, more, delivered, *now);
@@ -339,8 +341,9 @@ impl Open {
                 Ok(quota::Outcome::Done) => {
                     slices::add(&mut self.held, operation.holds());
                     if let Some(borne) = borne {
-                        let known = self.borne.filter(|known| known.by == borne.by).map_or(0, |known| known.amount);
-                        self.borne = Some(Borne { amount: borne.amount.saturating_add(known), ..borne });
+                        let known =
+                            self.beyond.borne.filter(|known| known.by == borne.by).map_or(0, |known| known.amount);
+                        self.beyond.borne = Some(Borne { amount: borne.amount.saturating_add(known), ..borne });
                     }
                     slices.held = held;
                     self.size = size;

@@ -193,7 +193,7 @@ impl Open {
             Forward::Same => fits.to_vec(),
             Forward::Replace(bytes) => bytes,
         });
-        ready.extend(self.cut(desk.vm));
+        ready.extend(self.cut(desk));
         if let Answer::Upstream { reader, .. } = &mut self.answer {
             reader.push(rest, self.body_ended);
         }

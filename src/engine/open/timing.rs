@@ -237,7 +237,7 @@ impl Open {
             return Course::Over(Cause::Other);
         }
         let mut last = held_back.map(|(_, ready)| ready).unwrap_or_default();
-        last.extend(self.cut(desk.vm));
+        last.extend(self.cut(desk));
         let (bytes, end) = chunk.unwrap_or_default();
         if let Answer::Upstream { reader, .. } = &mut self.answer {
             reader.push(bytes, end);
