@@ -44,6 +44,21 @@ pub fn standings(world: &World, process: usize) -> BTreeMap<(String, String), (u
     standings
 }
 
+/// Whether a call that was refused left no trace between these: but for one request of each cap that counts refusals.
+pub fn untouched(
+    world: &World,
+    before: &BTreeMap<(String, String), (u64, u64)>,
+    after: &BTreeMap<(String, String), (u64, u64)>,
+) -> bool {
+    let quotas = quotas(world);
+    before.len() == after.len()
+        && before.iter().zip(after).all(|((key, (used, held)), (of, (used_then, held_then)))| {
+            let counts = quotas.get(key).is_some_and(|(quota, _)| quota.rejected);
+            let more = if counts { [0, farebox::quota::MICRO] } else { [0, 0] };
+            key == of && held == held_then && more.iter().any(|more| used + more == *used_then)
+        })
+}
+
 /// The epoch of a process, if it has one.
 pub fn epoch(world: &World, process: usize) -> Option<u64> {
     let (shared, keys) = (world.shared(process)?, Keys::new(&world.bundle().name));
@@ -104,6 +119,9 @@ fn count(world: &World, ended: &[(At, Seen)], records: &[Record], figures: &mut 
     figures.lost += ended.iter().filter(|(_, seen)| seen.end == Some(End::Lost)).count() as u64;
     figures.records += records.len() as u64;
     figures.unsettled += records.iter().filter(|record| record.outcome == Outcome::Unsettled).count() as u64;
+    figures.rejected += records.iter().filter(|record| is_refusal(record)).count() as u64;
+    let next = |record: &&Record| record.passed.iter().any(|pass| pass.how == "next_fund");
+    figures.next_fund += records.iter().filter(next).count() as u64;
     figures.operations += world.operations();
     figures.fenced += world.counters().get("fenced_total{}").copied().unwrap_or(0);
     figures.waited += ended.iter().filter(|(_, seen)| seen.waited).count() as u64;
@@ -182,17 +200,27 @@ fn each_once(world: &World, ended: &[(At, Seen)], kept: &[&Record], restarted: &
     // One whose VM died between the commit and the answer was never told to anybody, but it was held.
     let unknown = |id: &&&str| {
         let record = kept.iter().find(|record| record.id == ***id);
-        record.is_none_or(|record| record.outcome != Outcome::Unsettled)
+        record.is_none_or(|record| record.outcome != Outcome::Unsettled && !is_refusal(record))
     };
     let surplus: Vec<_> = recorded.difference(&admitted).filter(unknown).collect();
     if !surplus.is_empty() {
         return Err(format!("recorded, but never admitted: {surplus:?}"));
+    }
+    let refusals = kept.iter().filter(|record| is_refusal(record)).count();
+    let refused = ended.iter().filter(|(_, seen)| matches!(seen.end, Some(End::Refused | End::Lost))).count();
+    if refusals > refused {
+        return Err(format!("{refusals} refusals are recorded, and {refused} calls were refused"));
     }
     let losses = world.ledger().losses().map_err(|error| error.to_string())?;
     if losses.rejected + losses.conflicts > 0 || (restarted.is_empty() && losses.proven > 0) {
         return Err(format!("{losses:?}: {:?}", world.ledger().warnings));
     }
     Ok(())
+}
+
+/// Whether it is of a call that was refused, and counts all the same.
+fn is_refusal(record: &Record) -> bool {
+    record.passed.iter().any(|pass| pass.how == "refused")
 }
 
 /// What the records charge is what the accounts used and what the ledger knows.

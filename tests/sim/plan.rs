@@ -73,8 +73,8 @@ fn reliefs(draw: &mut Draw, unit: &str, overage: bool) -> Option<String> {
     (count > 0).then(|| steps.join(", "))
 }
 
-/// The terms of a cap.
-fn cap(draw: &mut Draw, era: &Era) -> String {
+/// The terms of a cap. `funds`: of which it may be, and whether there is one behind that.
+fn cap(draw: &mut Draw, era: &Era, funds: &[(&str, bool)]) -> String {
     let per = one(draw, &["seat", "seat", "org", "session"]);
     let scale = if per == "org" { 2 } else { 1 };
     if draw.below(6) == 0 {
@@ -85,11 +85,23 @@ fn cap(draw: &mut Draw, era: &Era) -> String {
     if draw.below(6) == 0 {
         text.push_str(", hold: expected");
     }
-    if draw.below(8) == 0 {
+    let of_models = draw.below(8) == 0;
+    if of_models {
         let _ = write!(text, ", models: [\"{}\"]", one(draw, &["priced", "p*"]));
     }
-    if let Some(full) = reliefs(draw, unit, true) {
-        let _ = write!(text, ", full: [{full}]");
+    let of = Some(funds).filter(|funds| !funds.is_empty() && draw.below(3) == 0);
+    let of = of.map(|funds| funds[draw.below(funds.len() as u64) as usize]);
+    if let Some((fund, _)) = of {
+        let _ = write!(text, ", of: {fund}");
+    } else if unit == "requests" && per != "org" && !of_models && draw.below(2) == 0 {
+        text.push_str(", rejected: count");
+    }
+    match reliefs(draw, unit, true) {
+        _ if of.is_some_and(|(_, followed)| followed) && draw.below(3) > 0 => text.push_str(", full: [next fund]"),
+        Some(full) => {
+            let _ = write!(text, ", full: [{full}]");
+        }
+        None => {}
     }
     text
 }
@@ -152,8 +164,13 @@ pub fn policy(seed: u64) -> String {
     let mut tokens = String::new();
     let packs = if draw.below(3) > 0 { funds(draw, era, &mut tokens) } else { String::new() };
     tokens.push_str("      caps:\n");
+    let at = |name: &str| tokens.find(&format!("        {name}: {{"));
+    let last = ["fund", "second", "packs"].into_iter().filter_map(at).max();
+    let funds = ["fund", "second"].into_iter().filter_map(|name| Some((name, at(name)? < last?)));
+    let funds: Vec<(&str, bool)> = funds.collect();
     for at in 0..=draw.below(4) {
-        let _ = writeln!(tokens, "        cap{at}: {{{}}}", cap(draw, era));
+        let cap = cap(draw, era, &funds);
+        let _ = writeln!(tokens, "        cap{at}: {{{cap}}}");
     }
     let price = one(draw, &["requested", "requested", "served", "dearer"]);
     let _ = writeln!(tokens, "      price: {price}");

@@ -33,12 +33,16 @@ pub struct Figures {
     pub restarts: u64,
     pub waited: u64,
     pub passed: u64,
+    /// Refused calls that count.
+    pub rejected: u64,
+    /// Calls of which a fund was passed over for a cap of its own.
+    pub next_fund: u64,
     /// Windows after one that was passed.
     pub owed: u64,
 }
 
 impl Figures {
-    fn all(&self) -> [(&'static str, u64); 14] {
+    fn all(&self) -> [(&'static str, u64); 16] {
         [
             ("exchanges admitted", self.admitted),
             ("refused", self.refused),
@@ -54,6 +58,8 @@ impl Figures {
             ("process restarts", self.restarts),
             ("waited for a grant", self.waited),
             ("windows passed as is printed", self.passed),
+            ("refusals counted", self.rejected),
+            ("paid by the next fund", self.next_fund),
         ]
     }
 
@@ -73,6 +79,8 @@ impl Figures {
             &mut self.restarts,
             &mut self.waited,
             &mut self.passed,
+            &mut self.rejected,
+            &mut self.next_fund,
         ];
         sum.into_iter().zip(more.all()).for_each(|(sum, (_, more))| *sum += more);
     }
@@ -238,7 +246,7 @@ impl Driver {
         let untouched = *self.interleaved.borrow() == interleaved && !by_store;
         if was_running && seen.end == Some(End::Refused) && untouched {
             let after = check::standings(world, at.process);
-            if before != after {
+            if !check::untouched(world, &before, &after) {
                 let why = format!("a refusal by {:?} changed {before:?} to {after:?}", seen.notes.get("denied_by"));
                 self.faults.borrow_mut().push(why);
             }

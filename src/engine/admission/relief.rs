@@ -111,6 +111,7 @@ impl<'b> Scale<'_, 'b> {
         let index = block.at.checked_sub(self.bill.quotas.len()).filter(|index| *index < self.throttles.len());
         let Some(index) = index.filter(|_| !block.funds) else { return false };
         let throttle = self.throttles.remove(index);
+        let nth = self.throttles.iter().take(index).filter(|other| other.of == throttle.of).count();
         // Last first: what was lifted twice is as it was before the first.
         for (at, before) in throttle.lifted.over.iter().rev() {
             if let Some(over) = self.over.get_mut(*at) {
@@ -118,7 +119,11 @@ impl<'b> Scale<'_, 'b> {
             }
         }
         self.skipped.extend(&throttle.lifted.skipped);
-        self.lets.retain(|one| one.how != How::Throttled || one.of != throttle.of);
+        let mut its =
+            self.lets.iter().enumerate().filter(|(_, one)| one.how == How::Throttled && one.of == throttle.of);
+        if let Some((at, _)) = its.nth(nth) {
+            self.lets.remove(at);
+        }
         self.withdrawn.push(throttle);
         true
     }
