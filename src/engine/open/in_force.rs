@@ -24,8 +24,10 @@ impl InForce {
     /// The quota with the limit that is in force; as it is where that knows none.
     pub fn quota<'q>(&self, quota: &'q Quota) -> Cow<'q, Quota> {
         let limit = self.edited.as_ref().and_then(|(bundle, label)| {
-            let plan = bundle.plans.iter().find(|plan| plan.label() == *label);
-            let quotas = plan.into_iter().flat_map(|plan| &plan.quotas);
+            // The plan may have another name since; what was sold under a version stays as it was.
+            let same = bundle.plans.iter().filter(|plan| plan.label() == *label);
+            let renamed = bundle.plans.iter().filter(|plan| plan.version.is_none() && !label.contains('@'));
+            let quotas = same.chain(renamed).flat_map(|plan| &plan.quotas);
             let mut all = quotas.chain(bundle.packs.iter().map(|pack| &pack.fund)).map(|known| &known.quota);
             all.find(|known| known.id == quota.id && known.granted == quota.granted).map(|known| known.limit)
         });
