@@ -14,15 +14,16 @@ pub fn event(answer: &mut Answer, data: &str) {
         answer.finished = true;
         return;
     }
-    let names = ["event_type", "interaction", "delta", "index", "error", "step"];
-    let Some([kind, interaction, delta, index, error, step]) = json::fields(data, names) else { return };
+    let names = ["event_type", "interaction", "delta", "index", "error", "step", "content"];
+    let Some([kind, interaction, delta, index, error, step, content]) = json::fields(data, names) else { return };
     answer.error |= error.is_some_and(json::says);
     let index = index.and_then(json::whole).unwrap_or(0);
     match kind.and_then(json::text).as_deref() {
         Some("step.delta" | "content.delta") => delta_of(answer, index, delta),
-        Some("step.start") => {
-            if let Some([name]) = step.and_then(|raw| json::fields(raw, ["name"])) {
-                called(answer, index, step, name, None);
+        // What was called a content once is a step now.
+        Some("step.start" | "content.start") => {
+            for step in [step, content].into_iter().flatten() {
+                delta_of(answer, index, Some(step));
             }
         }
         Some("error") => answer.error = true,
