@@ -27,7 +27,7 @@ pub struct Written<'a> {
     pub setting: bool,
     /// What may be put in its place.
     pub leeway: Leeway,
-    /// What it says; of a number its digits, as they stand there.
+    /// What it says; of a number its digits, without an exponent.
     pub text: Cow<'a, str>,
 }
 
@@ -103,7 +103,7 @@ impl Call {
                 {
                     return None;
                 }
-                false => Cow::Borrowed(raw),
+                false => spelled(raw),
             };
             let leeway = if self.form { Leeway::None } else { leeway };
             Some(Written { at: range(&self.body, raw), beside, setting, leeway, text })
@@ -142,10 +142,35 @@ fn seeds_of(body: &str) -> Vec<usize> {
     seeds
 }
 
-/// Whether a number is long enough to be looked at.
+/// Whether a number is long enough to be looked at, or may be when its exponent is written out.
 pub(super) fn is_long(raw: &str) -> bool {
-    let digits = raw.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit);
-    digits.count() >= SHORTEST_NUMBER
+    let raw = raw.trim_start_matches('-');
+    let digits = raw.bytes().take_while(u8::is_ascii_digit).count();
+    digits >= SHORTEST_NUMBER || digits > 0 && raw.contains(['e', 'E'])
+}
+
+/// The largest exponent that is written out: numbers of people have fewer digits.
+const MOST_SHIFTED: i32 = 64;
+
+/// A number as it is written, but for its exponent: `4.2e3` is `4200`.
+fn spelled(raw: &str) -> Cow<'_, str> {
+    let shifted = || {
+        let (mantissa, exponent) = raw.split_once(['e', 'E'])?;
+        let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() <= MOST_SHIFTED)?;
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let (sign, whole) = whole.split_at(usize::from(whole.starts_with('-')));
+        let mut digits = format!("{whole}{fraction}");
+        let point = whole.len().checked_add_signed(exponent as isize)?;
+        while digits.len() < point {
+            digits.push('0');
+        }
+        let (whole, fraction) = digits.split_at_checked(point)?;
+        let whole = Some(whole.trim_start_matches('0')).filter(|whole| !whole.is_empty()).unwrap_or("0");
+        let point = if fraction.bytes().all(|digit| digit == b'0') { "" } else { "." };
+        let fraction = if point.is_empty() { "" } else { fraction };
+        Some(format!("{sign}{whole}{point}{fraction}"))
+    };
+    shifted().map_or(Cow::Borrowed(raw), Cow::Owned)
 }
 
 #[cfg(test)]
