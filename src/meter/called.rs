@@ -67,7 +67,7 @@ pub(super) fn of_chat(raw: &str, each: &mut dyn FnMut(Called<'_>)) -> bool {
         b"function" => {
             json::entries(value, |key, value| {
                 let name = json::text(value).filter(|name| plain(key) == b"name" && name.starts_with('$'));
-                for name in name {
+                if let Some(name) = name {
                     told = true;
                     each(Called::BuiltIn(&name));
                 }

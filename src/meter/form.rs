@@ -149,29 +149,43 @@ fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>>, Malforme
 
 fn field<'a>(head: &'a [u8], value: &'a [u8]) -> Option<Field<'a>> {
     let head = std::str::from_utf8(head).ok()?;
-    let header = |wanted: &'static str| {
-        let lines = head.lines().filter_map(|line| line.split_once(':'));
-        lines.filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
-    };
-    let bare = ["7bit", "8bit", "binary"];
-    let wrapped =
-        header("content-transfer-encoding").any(|how| !bare.iter().any(|bare| how.eq_ignore_ascii_case(bare)));
-    let says_text = header("content-type").any(|kind| {
-        let kind = kind.to_ascii_lowercase();
-        ["text/", "json", "xml", "charset="].iter().any(|it| kind.contains(it))
-    });
-    let line = header("content-disposition").next()?;
-    let mut names = line.split(';').map(str::trim).filter_map(|one| one.split_once('='));
-    let (mut name, mut file) = (None, false);
-    for (key, value) in &mut names {
-        match key.to_ascii_lowercase().as_str() {
-            "name" if name.is_some() => return None,
-            "name" => name = Some(value.trim_matches('"')),
-            "filename" | "filename*" => file = true,
+    let mut field = Field { name: "", file: false, text: false, wrapped: false, value };
+    let mut disposed = false;
+    for line in head.lines() {
+        let Some((header, said)) = line.split_once(':') else { continue };
+        let lower = said.trim_ascii().to_ascii_lowercase();
+        match header.trim_ascii().to_ascii_lowercase().as_str() {
+            "content-disposition" if !disposed => {
+                disposed = true;
+                disposition(&mut field, said)?;
+            }
+            "content-type" => field.text |= TEXTS.iter().any(|kind| lower.contains(kind)),
+            "content-transfer-encoding" => field.wrapped |= !BARE.contains(&lower.as_str()),
             _ => {}
         }
     }
-    Some(Field { name: name?, file, text: !file || says_text, wrapped, value })
+    field.text |= !field.file;
+    (!field.name.is_empty()).then_some(field)
+}
+
+/// What a content type says that is text.
+const TEXTS: [&str; 4] = ["text/", "json", "xml", "charset="];
+
+/// Ways in which nothing is wrapped (RFC 2045, 6.2).
+const BARE: [&str; 3] = ["7bit", "8bit", "binary"];
+
+/// `form-data; name="file"; filename="a.mp3"`. `None`: it has two names.
+fn disposition<'a>(field: &mut Field<'a>, said: &'a str) -> Option<()> {
+    let mut named = false;
+    for (key, value) in said.split(';').filter_map(|one| one.trim_ascii().split_once('=')) {
+        match key.to_ascii_lowercase().as_str() {
+            "name" if std::mem::replace(&mut named, true) => return None,
+            "name" => field.name = value.trim_matches('"'),
+            "filename" | "filename*" => field.file = true,
+            _ => {}
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) fn is_address(raw: &str) -> bool {
 pub(super) fn names_files(raw: &str) -> bool {
     const SCHEME: &str = "fileid://";
     let may = raw.get(1..).is_some_and(|text| text.starts_with(['f', 'F', '\\', ' ']));
-    may && told(raw).trim_start().get(..SCHEME.len()).is_some_and(|head| head.eq_ignore_ascii_case(SCHEME))
+    may && told(raw).trim_ascii_start().get(..SCHEME.len()).is_some_and(|head| head.eq_ignore_ascii_case(SCHEME))
 }
 
 #[cfg(test)]

@@ -150,27 +150,35 @@ pub(super) fn is_long(raw: &str) -> bool {
 }
 
 /// The largest exponent that is written out: numbers of people have fewer digits.
-const MOST_SHIFTED: i32 = 64;
+const MOST_SHIFTED: usize = 64;
 
-/// A number as it is written, but for its exponent: `4.2e3` is `4200`.
+/// A number as it is written, but for its exponent: `4.2e3` is `4200`, `4200e-1` is `420`.
 fn spelled(raw: &str) -> Cow<'_, str> {
-    let shifted = || {
-        let (mantissa, exponent) = raw.split_once(['e', 'E'])?;
-        let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() <= MOST_SHIFTED)?;
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let (sign, whole) = whole.split_at(usize::from(whole.starts_with('-')));
-        let mut digits = format!("{whole}{fraction}");
-        let point = whole.len().checked_add_signed(exponent as isize)?;
-        while digits.len() < point {
-            digits.push('0');
-        }
-        let (whole, fraction) = digits.split_at_checked(point)?;
-        let whole = Some(whole.trim_start_matches('0')).filter(|whole| !whole.is_empty()).unwrap_or("0");
-        let point = if fraction.bytes().all(|digit| digit == b'0') { "" } else { "." };
-        let fraction = if point.is_empty() { "" } else { fraction };
-        Some(format!("{sign}{whole}{point}{fraction}"))
-    };
-    shifted().map_or(Cow::Borrowed(raw), Cow::Owned)
+    match raw.split_once(['e', 'E']) {
+        None => Cow::Borrowed(raw),
+        Some((mantissa, exponent)) => shifted(mantissa, exponent).map_or(Cow::Borrowed(raw), Cow::Owned),
+    }
+}
+
+fn shifted(mantissa: &str, exponent: &str) -> Option<String> {
+    let left = exponent.starts_with('-');
+    let by = exponent.trim_start_matches(['+', '-']).parse().ok().filter(|by: &usize| *by <= MOST_SHIFTED)?;
+    // The sign is nobody's.
+    let mantissa = mantissa.trim_start_matches('-');
+    let mut point = mantissa.find('.').unwrap_or(mantissa.len());
+    point = if left { point.checked_sub(by)? } else { point.saturating_add(by) };
+    let mut digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    while digits.len() < point {
+        digits.push('0');
+    }
+    let fraction = digits.split_off(point);
+    if fraction.bytes().any(|digit| digit != b'0') {
+        digits.push('.');
+        digits.push_str(&fraction);
+    }
+    let zeros = digits.len().saturating_sub(digits.trim_start_matches('0').len());
+    digits.drain(..zeros);
+    Some(digits)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use super::fallback::{Fallback, LONGEST_REST_MS};
 pub use super::guard::Guard;
 pub use super::identity::{By, San, Voucher};
 pub use super::images::Images;
-pub use super::names::{LONGEST_GLOB, Names, matches};
+pub use super::names::{Names, matches};
 pub use super::retry::Retry;
 pub use super::security::{Security, SystemRule, Tools};
 

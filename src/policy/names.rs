@@ -8,7 +8,7 @@ use super::plan::{MOST_LINES, few};
 use super::tree::Node;
 
 /// The longest name or glob, in bytes.
-pub const LONGEST_GLOB: usize = 256;
+const LONGEST: usize = 256;
 
 /// What may be named: all that is allowed, and nothing that is denied.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,8 @@ pub(super) enum Case {
 /// A matcher for a name or a glob, in which `*` is any text and `?` one character.
 pub(super) fn pattern(written: &str, case: Case) -> Result<GlobMatcher, Complaint> {
     let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '\\' | '"' | '`') || c == ' ';
-    if written.trim().is_empty() || written.len() > LONGEST_GLOB || !written.chars().all(fits) {
-        let help = format!("write up to {LONGEST_GLOB} visible ASCII characters without `\\` and quotes");
+    if written.trim().is_empty() || written.len() > LONGEST || !written.chars().all(fits) {
+        let help = format!("write up to {LONGEST} visible ASCII characters without `\\` and quotes");
         return Err(Complaint::new(Code::BadValue, format!("{} is no name or glob", shown(written)), help));
     }
     let built = GlobBuilder::new(written)

@@ -8,13 +8,11 @@ use crate::meter::call::Call;
 use crate::meter::called::{Called, served};
 use crate::meter::offer::Offer;
 use crate::meter::server::Server;
-use crate::policy::bundle::{LONGEST_GLOB, Names, Plan, Tools, matches};
+use crate::policy::bundle::{Names, Plan, Tools, matches};
 
-/// What stands for any tool of a server. No tool has such a name, nor any part of one, and it is longer than any glob: only
-/// what takes all tools takes it.
-fn any() -> String {
-    "\u{1}".repeat(LONGEST_GLOB.saturating_add(1))
-}
+/// What stands for any tool of a server. No tool has such a name, nor any part of one, and no glob has so many `?`: only what
+/// takes all tools takes it.
+const ANY: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
 
 /// The tools that are offered are few enough, and all of them may be; so may those that the model brings along, and those
 /// of which the conversation tells that they ran elsewhere.
@@ -67,11 +65,10 @@ fn served_by(plan: &Plan, rule: &Tools, server: &Server) -> Judged {
         return Err(against(plan, &format!("the server of tools {name}")));
     }
     let Some(names) = tools else {
-        let any = any();
-        if may_serve(rule, label, &any) {
+        if may_serve(rule, label, ANY) {
             return Ok(());
         }
-        if is_denied(rule, label, &any) {
+        if is_denied(rule, label, ANY) {
             return Err(against(plan, &format!("any tool of the server {}", quoted(label))));
         }
         let outside = format!(

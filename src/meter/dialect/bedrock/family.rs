@@ -65,9 +65,7 @@ pub fn writes_text(model: &str, body: &str) -> bool {
 /// its own.
 fn is_own_name(model: &str) -> bool {
     // arn:partition:service:region:account:kind/name
-    let resource = model.strip_prefix("arn:").and_then(|arn| arn.splitn(5, ':').nth(4));
-    let kind = resource.and_then(|resource| resource.split_once('/'));
-    kind.is_some_and(|(kind, _)| !matches!(kind, "foundation-model" | "inference-profile"))
+    model.starts_with("arn:") && ![":foundation-model/", ":inference-profile/"].iter().any(|kind| model.contains(kind))
 }
 
 /// Whether a model answers with images.
