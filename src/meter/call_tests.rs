@@ -447,7 +447,10 @@ fn escapes_hide_no_pointer() {
             r#"{"input":{"messages":[{"role":"system","content":"\u0066ileid://f"},{"content":[{"image":"data:image/png;base64,AA"}]}]}}"#,
         ),
         (Dialect::DashScope, r#"{"input":{"messages":[{"content":[{"\u0061udio":"https://a.test/x.wav"}]}]}}"#),
-        (Dialect::BedrockInvoke, r#"{"messages":[{"content":[{"\u0069mage_url":{"url":"https://a.test/x.png"}}]}]}"#),
+        (
+            Dialect::BedrockInvoke,
+            r#"{"messages":[{"content":[{"type":"\u0069mage_url","\u0069mage_url":{"url":"https://a.test/x.png"}}]}]}"#,
+        ),
     ] {
         assert!(read_call(dialect, body.as_bytes()).unwrap().open.is_some(), "{dialect:?} {body}");
     }

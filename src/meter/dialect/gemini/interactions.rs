@@ -23,7 +23,10 @@ pub fn event(answer: &mut Answer, data: &str) {
         // What was called a content once is a step now.
         Some("step.start" | "content.start") => {
             for step in [step, content].into_iter().flatten() {
-                delta_of(answer, index, Some(step));
+                // Its arguments come behind it.
+                let Some([kind, text, name]) = json::fields(step, ["type", "text", "name"]) else { continue };
+                answer.speak(voice(kind), index, 0, text);
+                called(answer, index, Some(step), name, None);
             }
         }
         Some("error") => answer.error = true,
@@ -69,12 +72,17 @@ fn delta_of(answer: &mut Answer, index: u64, delta: Option<&str>) {
     let Some([kind, text, thought, content, name, arguments]) = delta.and_then(|raw| json::fields(raw, names)) else {
         return;
     };
-    let told = if kind.is_some_and(|kind| kind.contains("thought")) { Kind::Thinking } else { Kind::Text };
+    let told = voice(kind);
     answer.speak(told, index, 0, text.or(thought));
     if let Some([text]) = content.and_then(|raw| json::fields(raw, ["text"])) {
         answer.speak(told, index, 0, text);
     }
     called(answer, index, delta, name, arguments);
+}
+
+/// What a step of this type says, or a piece of one.
+fn voice(kind: Option<&str>) -> Kind {
+    if kind.is_some_and(|kind| kind.contains("thought")) { Kind::Thinking } else { Kind::Text }
 }
 
 /// A step, or a piece of one, that may call a tool.
