@@ -26,6 +26,9 @@ from clients import (
 from tongues import Tongues, frame, sse
 from whole import behind, key, policy
 
+# Of what Anthropic's client does not know it makes the nearest that it does.
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+
 PLANS = {
     "open": "{}",
     "denied": '{security: {tools: {deny: [web_search, "mcp__files__*"]}}}',
