@@ -162,7 +162,10 @@ impl Exchange {
                 }
             }
             Event::RequestBody { body, end } => match self.state {
-                State::Vetting { plan, content } if end => self.vet(plan, Some(body), content, now, vm, cells, effects),
+                State::Vetting { plan, ref content } if end => {
+                    let content = content.clone();
+                    self.vet(plan, Some(body), content, now, vm, cells, effects)
+                }
                 State::Vetting { plan, .. } => match self.so_far(Some(plan), body.len() as u64) {
                     Ok(()) => Flow::Hold,
                     Err(denial) => self.turn(denial.into(), now, vm, cells, effects),

@@ -151,12 +151,38 @@ mod tests {
     }
 
     #[test]
-    fn any_figures_at_all() {
-        let mut habits = Habits::default();
+    fn absurd_figures_stop_at_the_largest_there_is() {
         let huge = Usage { input: u64::MAX, cache_read: u64::MAX, output: u64::MAX, ..Usage::default() };
-        for (bound, choices) in [(0, 0), (1, u64::MAX), (u64::MAX, 1)] {
-            habits.learn("m", bound, choices, &huge, Source::Reported);
-            habits.expect("m", u64::MAX, u64::MAX);
+        let most = u64::MAX.div_ceil(1_000_000);
+        for (bound, choices, output, (next, input)) in [
+            // Without a bound no share of it is known.
+            (0, 0, most, (7, None)),
+            // A call that was all that its bound allows: so will the next be, whatever its bound.
+            (u64::MAX, 1, most, (7, Some(7))),
+            (u64::MAX, 1, most, (u64::MAX, Some(u64::MAX))),
+            // One that was far above it: nothing is larger than what can be said.
+            (1, u64::MAX, 1, (u64::MAX, Some(u64::MAX))),
+            (1, u64::MAX, 1, (0, Some(0))),
+        ] {
+            let mut habits = Habits::default();
+            // What goes on like that moves nothing.
+            for _ in 0..3 {
+                habits.learn("m", bound, choices, &huge, Source::Reported);
+                let expected = habits.expect("m", next, 5);
+                assert_eq!(expected.output(), output, "{bound} {choices}");
+                match (expected, input) {
+                    (Expected::Assumed(_), None) => {}
+                    (Expected::Learned(told), Some(input)) => {
+                        assert_eq!(
+                            (told.input, told.cache_read, told.cache_write),
+                            (input, input, 0),
+                            "{bound} {next}"
+                        );
+                    }
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(expected.of_choices(u64::MAX).output(), output.saturating_mul(u64::MAX));
+            }
         }
     }
 }

@@ -608,7 +608,7 @@ fn what_is_asked_unmetered_is_screened_as_one_text() {
         let bundle = bundle(security);
         let (mut tally, mut effects) = (Tally::default(), Vec::new());
         let content = Content::of(Some(b"multipart/form-data; boundary=b"));
-        let vetted = unmetered(plan(&bundle), &bundle, body, content, &mut tally);
+        let vetted = unmetered(plan(&bundle), &bundle, body, &content, &mut tally);
         tally.show("input", "findings", &mut effects);
         let unread = counted(&effects, "unread_total").into_iter().next().map(|(labels, _)| labels[1].clone());
         (vetted.map(|told| told.map(|told| String::from_utf8(told).unwrap())).map_err(|denial| denial.rule), unread)
@@ -635,12 +635,19 @@ fn a_text_in_other_letters_goes_by_on_error_and_what_is_no_text_passes() {
     let of = |security: &str, content_type: &str, body: &[u8]| {
         let bundle = bundle(security);
         let (mut tally, content) = (Tally::default(), Content::of(Some(content_type.as_bytes())));
-        let vetted = unmetered(plan(&bundle), &bundle, Some(body), content, &mut tally);
+        let vetted = unmetered(plan(&bundle), &bundle, Some(body), &content, &mut tally);
         assert_ne!(vetted, Ok(Some(Vec::new())));
         (vetted.is_ok(), tally.unread)
     };
     let utf16: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_le_bytes).chain([0, 0xd8]).collect();
     let marked = [b"\xff\xfe".as_slice(), &utf16].concat();
+    // Without any letter that others have this is UTF-8 too, with zero bytes.
+    let ascii: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let form = |field: &[u8]| {
+        let head = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n".as_slice();
+        [head, field, b"\r\n--b--\r\n"].concat()
+    };
     let latin = b"caf\xe9 of nobody\n".as_slice();
     let picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff".as_slice();
     for (kind, body, text) in [
@@ -650,6 +657,13 @@ fn a_text_in_other_letters_goes_by_on_error_and_what_is_no_text_passes() {
         ("application/x-www-form-urlencoded", latin, true),
         ("", &marked, true),
         ("application/octet-stream", latin, true),
+        ("text/plain; charset=utf-16", &ascii, true),
+        ("application/json", &ascii, true),
+        ("application/octet-stream", &ascii, true),
+        ("", &big, true),
+        ("multipart/form-data; boundary=b", form(&ascii).as_slice(), true),
+        ("multipart/form-data; boundary=b", form(&utf16).as_slice(), true),
+        ("multipart/form-data; boundary=b", form(b"caf\xc3\xa9").as_slice(), false),
         ("application/octet-stream", picture, false),
         ("", picture, false),
         ("multipart/form-data; boundary=b", latin, false),

@@ -2,19 +2,25 @@
 //!
 //! | name | in a request | in an answer, or told of an earlier one |
 //! |---|---|---|
-//! | `web_search` | a tool `web_search…`, `google_search`, `browser_search`, `nova_grounding`, `$web_search`; `googleSearch`, `googleSearchRetrieval`, `enterpriseWebSearch`; `web_search_options`, `search_parameters`, `enable_search`, `web_search`, `enable_enhancement`, a plugin `web`, a connector `web-search`; a model `…:online`, `sonar…`, `…-search-preview`, `…-search-api`, `compound…` | `web_search_call`, `google_search_call`; `server_tool_use`, `web_search_tool_result`; `groundingMetadata`; `url_citation`; `citations`, `search_results`, `search_info`, `web_search` beside the choices; `executed_tools` |
-//! | `web_fetch` | `web_fetch…`, `url_context`, `urlContext`, `visit_website`, `web_extractor` | `url_context_call`, `web_fetch_tool_result`, `urlContextMetadata` |
-//! | `x_search` | `x_search` | `x_search_call`, a custom call of `x_keyword_search` and the like |
-//! | `file_search` | `file_search`, `fileSearch`, `retrieval`, `collections_search`, `document_library`, `knowledge_search` | `file_search_call`, `retrievedContext` in `groundingMetadata` |
+//! | `web_search` | a tool `web_search…`, `google_search`, `browser_search`, `web_browser`, `image_search`, `nova_grounding`, `$web_search`; `googleSearch`, `googleSearchRetrieval`, `enterpriseWebSearch`; `web_search_options`, `search_parameters`, `enable_search`, `web_search`, `enable_enhancement`, `enable_deep_search`, a plugin `web`, a connector `web-search`; a model `…online`, `sonar…`, `…-search-preview`, `…-search-api`, `…deep-research…`, `compound…` | `web_search_call`, `google_search_call`; `server_tool_use`, `web_search_tool_result`; `groundingMetadata`; `url_citation`; `citations`, `search_results`, `search_info`, `web_search` beside the choices; `executed_tools` |
+//! | `web_fetch` | `web_fetch…`, `url_context`, `urlContext`, `visit_website`, `web_extractor`, `fetch_url` | `url_context_call`, `web_fetch_tool_result`, `urlContextMetadata`, `fetch_url_results`; `browse_page`, `view_image` |
+//! | `x_search` | `x_search` | `x_search_call`, a custom call of `x_keyword_search`, `view_x_video` and the like |
+//! | `file_search` | `file_search`, `fileSearch`, `retrieval`, `collections_search`, `document_library`, `knowledge_search`, `attachment_search` | `file_search_call`, `retrievedContext` in `groundingMetadata` |
 //! | `maps` | `google_maps`, `googleMaps` | `google_maps_call`, `maps` in `groundingMetadata` |
-//! | `code_execution` | `code_execution…`, `code_interpreter`, `codeExecution`, `nova_code_interpreter`, `enable_code_interpreter` | `code_interpreter_call`, `executableCode`, `codeExecutionResult`, `…code_execution_tool_result` |
-//! | `image_generation` | `image_generation` | `image_generation_call` |
-//! | `computer` | `computer…`, `computer_use_preview`, `computerUse` | `computer_call` |
+//! | `code_execution` | `code_execution…`, `code_interpreter`, `codeExecution`, `nova_code_interpreter`, `enable_code_interpreter`; a model `compound…` | `code_interpreter_call`, `python`, `executableCode`, `codeExecutionResult`, `…code_execution_tool_result` |
+//! | `image_generation` | `image_generation`, `drawing_tool` | `image_generation_call` |
+//! | `computer` | `computer…`, `computer_use_preview`, `computerUse`, `browser_automation` | `computer_call` |
 //! | `shell` | `shell`, `local_shell` | `shell_call`, `local_shell_call` |
 //! | `apply_patch` | `apply_patch` | `apply_patch_call` |
 //! | `tool_search` | `tool_search`, `tool_search_tool_regex…`, `…_bm25…` | `tool_search_call`, `tool_search_tool_result` |
 //!
-//! What no row names goes by its own kind, with or without its date.
+//! What no row names goes by its own kind, with or without its date: `advisor`, `memory`, `bash`, `wolfram_alpha`. An agent
+//! that the provider keeps (`agent`, `agent_id`) has tools that nobody here knows: it is a tool `agent`. A connector
+//! (Mistral, OpenAI) is a server, by its `connector_id`.
+//!
+//! Sources: OpenAI ("Using tools"), Anthropic ("Tool reference"), Google ("Using tools with Gemini", "Interactions"), Amazon
+//! ("Nova: system tools"), xAI ("Tools"), Zhipu ("GLM-4-AllTools"), Moonshot ("Web search"), Alibaba ("Tool calling"), Mistral
+//! ("Connectors"), Groq ("Built-in tools"), Perplexity ("Agent API: tools"), Cohere ("Chat", version 1), Tencent ("Hunyuan").
 
 use super::json;
 use super::name::Name;
@@ -37,21 +43,26 @@ const KINDS: [(&str, &[&str]); 10] = [
             "enterprise_web_search",
             "parallel_ai_search",
             "browser_search",
+            "browser.search",
+            "browser.open",
+            "browser.find",
             "web_browser",
+            "web_search_with_snippets",
+            "image_search",
             "nova_grounding",
             "plugin_web_search",
         ],
     ),
-    ("web_fetch", &["url_context", "visit_website", "web_extractor"]),
-    ("x_search", &["x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"]),
-    ("file_search", &["retrieval", "collections_search", "document_library", "knowledge_search"]),
+    ("web_fetch", &["url_context", "visit_website", "web_extractor", "fetch_url", "browse_page", "view_image"]),
+    ("x_search", &["x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch", "view_x_video"]),
+    ("file_search", &["retrieval", "collections_search", "document_library", "knowledge_search", "attachment_search"]),
     ("maps", &["google_maps"]),
     (
         "code_execution",
         &["code_interpreter", "nova_code_interpreter", "bash_code_execution", "text_editor_code_execution", "python"],
     ),
     ("image_generation", &["drawing_tool"]),
-    ("computer", &["computer_use_preview", "computer_use", "computer_toolset"]),
+    ("computer", &["computer_use_preview", "computer_use", "computer_toolset", "browser_automation"]),
     ("shell", &["local_shell"]),
     ("tool_search", &["tool_search_tool", "tool_search_tool_regex", "tool_search_tool_bm"]),
 ];
@@ -83,7 +94,11 @@ pub fn of_model(model: &str, body: &str) -> Vec<String> {
     if matches!(name.own(), "compound" | "compound-mini") || name.begins("compound-beta") {
         return compound(body);
     }
-    let searches = name.has("-search-preview") || name.has("-search-api") || name.own().ends_with(":online");
+    let searches = name.has("-search-preview")
+        || name.has("-search-api")
+        || name.has("deep-research")
+        || name.own().ends_with(":online")
+        || name.own().ends_with("-online");
     match searches || name.begins("sonar") && !says(body, b"disablesearch") {
         true => one("web_search"),
         false => Vec::new(),
@@ -139,6 +154,15 @@ mod tests {
             ("local_shell", "shell"),
             ("tool_search_tool_bm25_20251119", "tool_search"),
             ("bash_20250124", "bash"),
+            ("advisor_20260301", "advisor"),
+            ("web_browser", "web_search"),
+            ("drawing_tool", "image_generation"),
+            ("python", "code_execution"),
+            ("view_x_video", "x_search"),
+            ("fetch_url", "web_fetch"),
+            ("attachment_search", "file_search"),
+            ("browser_automation", "computer"),
+            ("wolfram_alpha", "wolfram_alpha"),
             ("a_new_one_2030", "a_new_one"),
         ] {
             let bare = kind.trim_start_matches("openrouter:").trim_start_matches('$');
@@ -172,6 +196,8 @@ mod tests {
                 r#"{"compound_custom":{"tools":{"enabled_tools":["wolfram_alpha"]}}}"#,
                 &["wolfram_alpha"],
             ),
+            ("llama-3.1-sonar-small-128k-online", "{}", &["web_search"]),
+            ("o3-deep-research-2025-06-26", "{}", &["web_search"]),
             ("gpt-4o", "{}", &[]),
             ("my-sonar", "{}", &[]),
             ("compound-risk", "{}", &[]),

@@ -351,7 +351,7 @@ impl Call {
             name.clone_into(&mut self.model);
             self.deployed = true;
         }
-        if self.dialect == Dialect::BedrockInvoke && !invoke_writes_text(&self.model) {
+        if self.dialect == Dialect::BedrockInvoke && !invoke_writes_text(&self.model, &self.body) {
             (self.output_limit, self.floor) = (Some(0), 0);
             // Cohere's latest embeddings have a `max_tokens` of what they read.
             self.limits.clear();
@@ -372,7 +372,7 @@ impl Call {
 
     /// Whether it writes text, and no field may be written that limits it.
     fn takes_no_limit(&self) -> bool {
-        let invoked = self.dialect == Dialect::BedrockInvoke && invoke_writes_text(&self.model);
+        let invoked = self.dialect == Dialect::BedrockInvoke && invoke_writes_text(&self.model, &self.body);
         self.limitless || invoked && invoke_limit(&self.model, &self.body).is_none()
     }
 

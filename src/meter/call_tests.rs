@@ -410,6 +410,10 @@ fn what_cannot_be_bounded_is_open() {
         r#"{"context_id":"ctx-1"}"#.into(),
         r#"{"agent_id":"ag-1"}"#.into(),
         r#"{"messages":[{"role":"system","content":"fileid://file-fe-1"}]}"#.into(),
+        r#"{"messages":[{"role":"system","content":"\u0066ileid:\/\/file-fe-1"}]}"#.into(),
+        r#"{"messages":[{"role":"system","content":["fileid://file-fe-1"]}]}"#.into(),
+        part(r#"{"type":"text","text":"\u0066ileid://file-fe-1"}"#),
+        part(r#"{"type":"audio","audio":"https://a/b.wav"}"#),
         r#"{"deferred":true}"#.into(),
         r#"{"model":"x:online"}"#.into(),
         r#"{"chat_template":"{{ x * 100 }}"}"#.into(),
@@ -422,6 +426,7 @@ fn what_cannot_be_bounded_is_open() {
         part(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#),
         part(r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA"}}"#),
         part(r#"{"type":"container_upload","file_id":"f"}"#),
+        part(r#"{"type":"image_url","image_url":{"url":"https\u003a//a"}}"#),
         r#"{"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#.into(),
         r#"{"mcp_servers":[{}]}"#.into(),
         r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#.into(),
@@ -431,11 +436,35 @@ fn what_cannot_be_bounded_is_open() {
 }
 
 #[test]
+fn escapes_hide_no_pointer() {
+    for (dialect, body) in [
+        (Dialect::OpenAiResponses, r#"{"input":[{"type":"re\u0061soning","id":"rs_1","summary":[]}]}"#),
+        (Dialect::OpenAiResponses, r#"{"input":[{"content":[{"type":"input_image","image_url":"https\u003a//a"}]}]}"#),
+        (Dialect::OpenAiImages, r#"{"prompt":"x","image":"https\u003a//a.test/x.png"}"#),
+        (Dialect::OpenAiEmbeddings, r#"{"input":[{"image_base64":"https\u003a//a.test/x.png"}]}"#),
+        (
+            Dialect::DashScope,
+            r#"{"input":{"messages":[{"role":"system","content":"\u0066ileid://f"},{"content":[{"image":"data:image/png;base64,AA"}]}]}}"#,
+        ),
+        (Dialect::DashScope, r#"{"input":{"messages":[{"content":[{"\u0061udio":"https://a.test/x.wav"}]}]}}"#),
+        (
+            Dialect::BedrockInvoke,
+            r#"{"messages":[{"content":[{"type":"\u0069mage_url","\u0069mage_url":{"url":"https://a.test/x.png"}}]}]}"#,
+        ),
+    ] {
+        assert!(read_call(dialect, body.as_bytes()).unwrap().open.is_some(), "{dialect:?} {body}");
+    }
+}
+
+#[test]
 fn what_is_in_the_body_is_closed() {
     let image = r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],
         "tools":[{"type":"function","function":{"name":"f"}}],"background":false,"prediction":null}"#;
     assert_eq!(openai(image).open, None);
     assert!(openai(image).input_bound(Encoding::O200kBase) > 16_384);
+    let slashes = openai(&image.replace("image/png", "image\\/png"));
+    assert_eq!((slashes.open, slashes.images().count()), (None, 1));
+    assert_eq!(openai(r#"{"messages":[{"content":"what is fileid://f?"}]}"#).open, None);
     let body = r#"{"model":"claude","messages":[{"content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},
         {"type":"document","title":"T","source":{"type":"text","media_type":"text/plain","data":"abc"}}]}],
         "tools":[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}],

@@ -46,28 +46,40 @@ pub(super) fn of(raw: &str, each: &mut dyn FnMut(Called<'_>)) -> bool {
     item.tell(each)
 }
 
-/// A call of chat's: one of its kinds runs at the provider. `false`: it is a function.
+/// A call of chat's: one of its kinds runs at the provider. `false`: it is a function, or something that the caller runs.
 pub(super) fn of_chat(raw: &str, each: &mut dyn FnMut(Called<'_>)) -> bool {
-    let mut told = false;
-    let mut own = |kind: &str| {
-        told = true;
-        each(Called::BuiltIn(kind));
-    };
+    let (mut told, mut named) = (false, false);
+    json::entries(raw, |key, value| {
+        named |= matches!(plain(key).as_slice(), b"function" | b"custom" | b"name") && !json::is_null(value);
+    });
     json::entries(raw, |key, value| match plain(key).as_slice() {
+        // One that nobody here knows, and that has no name of a function's.
         b"type" => {
-            json::text(value).into_iter().filter(|kind| is_known(kind)).for_each(|kind| own(&kind));
+            let own = |kind: &Cow<'_, str>| is_known(kind) || !named && !CALLERS.contains(&&**kind);
+            for kind in json::text(value).iter().filter(|kind| own(kind)) {
+                told = true;
+                each(Called::BuiltIn(own_kind(kind).unwrap_or(kind)));
+            }
         }
+        // Zhipu's servers.
+        b"mcp" => told |= of(value, each),
         // Moonshot's own begin so.
         b"function" => {
             json::entries(value, |key, value| {
                 let name = json::text(value).filter(|name| plain(key) == b"name" && name.starts_with('$'));
-                name.into_iter().for_each(|name| own(&name));
+                if let Some(name) = name {
+                    told = true;
+                    each(Called::BuiltIn(&name));
+                }
             });
         }
         _ => {}
     });
     told
 }
+
+/// The types of calls that the caller answers, and that of servers, which is told within.
+const CALLERS: [&str; 7] = ["function", "custom", "tool", "tool_call", "tool_use", "mcp", ""];
 
 /// All that a conversation tells of tools that ran elsewhere: its provider may go on with them.
 pub(super) fn told(body: &str, each: &mut dyn FnMut(Called<'_>)) {
@@ -340,7 +352,19 @@ mod tests {
         };
         assert_eq!(chat(r#"{"type":"web_search","web_search":{}}"#), ["web_search"]);
         assert_eq!(chat(r#"{"type":"builtin_function","function":{"name":"$web_search"}}"#), ["$web_search"]);
-        assert_eq!(chat(r#"{"type":"function","function":{"name":"web_search"}}"#), [""; 0]);
+        assert_eq!(chat(r#"{"type":"drawing_tool","drawing_tool":{"input":"a hat"}}"#), ["drawing_tool"]);
+        assert_eq!(chat(r#"{"type":"a_new_one","a_new_one":{"input":"x"},"function":null}"#), ["a_new_one"]);
+        assert_eq!(chat(r#"{"type":"x_search_call","id":"t"}"#), ["x_search"]);
+        let mcp = r#"{"type":"mcp","mcp":{"type":"mcp_call","server_label":"files","name":"read"}}"#;
+        assert_eq!(chat(mcp), ["mcp__files__read"]);
+        for raw in [
+            r#"{"type":"function","function":{"name":"web_search"}}"#,
+            r#"{"type":"tool_call","id":"t"}"#,
+            r#"{"type":"a_new_one","function":{"name":"look"}}"#,
+            r#"{"index":0,"function":{"arguments":"{"}}"#,
+        ] {
+            assert_eq!(chat(raw), [""; 0], "{raw}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Credentials that a request hands to its provider for servers of tools.
 
 use super::json;
-use super::offer::{DEEPEST, each, is_server, plain};
+use super::offer::{DEEPEST, each, is_server, loaded, plain};
 
 /// What a body hands to its provider as credentials for servers of tools.
 #[derive(Default)]
@@ -25,14 +25,8 @@ impl<'a> Credentials<'a> {
         match key {
             b"mcpservers" => each(raw, |server| self.handed(server)),
             b"tools" | b"functions" => self.list(raw, DEEPEST),
-            b"toolconfig" | b"parameters" => {
-                json::entries(raw, |key, value| {
-                    if matches!(plain(key).as_slice(), b"tools" | b"functions") {
-                        self.list(value, DEEPEST);
-                    }
-                });
-            }
-            b"additionalmodelrequestfields" => {
+            b"input" => loaded(raw, |tools| self.list(tools, DEEPEST)),
+            b"toolconfig" | b"parameters" | b"additionalmodelrequestfields" => {
                 json::entries(raw, |key, value| self.entry(&plain(key), value));
             }
             _ => {}

@@ -27,10 +27,10 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
         }
         let listed = field.name.strip_suffix("[]");
         let name = listed.unwrap_or(field.name);
-        let value = match (field.file, std::str::from_utf8(field.value)) {
+        let value = match (field.file, field.plain()) {
             (true, _) => "data:image/",
-            (false, Ok(value)) => value,
-            (false, Err(_)) => return Err(Malformed::new(format!("the field `{name}` is not UTF-8; send UTF-8"))),
+            (false, Some(value)) => value,
+            (false, None) => return Err(Malformed::new(format!("the field `{name}` is not UTF-8; send UTF-8"))),
         };
         let value = json_of(value, !field.file);
         // `image[]` may come several times, and is a list.
@@ -49,6 +49,12 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     let images = call.parts.iter().filter(|part| part.kind == Kind::Image).count();
     call.elsewhere = call.elsewhere.saturating_add(images as u64);
     Ok(call)
+}
+
+/// Whether a form has a text in it that is not in UTF-8, or is wrapped: a field, or a file that says that it is text.
+pub fn hides_text(content_type: &[u8], body: &[u8]) -> bool {
+    let fields = boundary(content_type).and_then(|boundary| fields(body, boundary).ok());
+    fields.is_some_and(|fields| fields.iter().any(|field| field.text && field.plain().is_none()))
 }
 
 /// The value or the values of one name.
@@ -101,7 +107,20 @@ fn boundary(content_type: &[u8]) -> Option<&str> {
 struct Field<'a> {
     name: &'a str,
     file: bool,
+    /// It is a text: no file, or one that says so.
+    text: bool,
+    /// How it is wrapped (RFC 2045, 6: `quoted-printable`, `base64`). Few unwrap it, and some do so unasked.
+    wrapped: bool,
     value: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// The text that stands there. `None`: it is in other letters than UTF-8. UTF-16 has a zero byte in every letter of
+    /// ours, and would pass for UTF-8.
+    fn plain(&self) -> Option<&'a str> {
+        let text = std::str::from_utf8(self.value).ok()?;
+        (!self.wrapped && !text.contains('\0')).then_some(text)
+    }
 }
 
 fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>>, Malformed> {
@@ -130,20 +149,43 @@ fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>>, Malforme
 
 fn field<'a>(head: &'a [u8], value: &'a [u8]) -> Option<Field<'a>> {
     let head = std::str::from_utf8(head).ok()?;
-    let line = head.lines().find(|line| {
-        line.split_once(':').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("content-disposition"))
-    })?;
-    let mut names = line.split(';').map(str::trim).filter_map(|one| one.split_once('='));
-    let (mut name, mut file) = (None, false);
-    for (key, value) in &mut names {
-        match key.to_ascii_lowercase().as_str() {
-            "name" if name.is_some() => return None,
-            "name" => name = Some(value.trim_matches('"')),
-            "filename" | "filename*" => file = true,
+    let mut field = Field { name: "", file: false, text: false, wrapped: false, value };
+    let mut disposed = false;
+    for line in head.lines() {
+        let Some((header, said)) = line.split_once(':') else { continue };
+        let lower = said.trim_ascii().to_ascii_lowercase();
+        match header.trim_ascii().to_ascii_lowercase().as_str() {
+            "content-disposition" if !disposed => {
+                disposed = true;
+                disposition(&mut field, said)?;
+            }
+            "content-type" => field.text |= TEXTS.iter().any(|kind| lower.contains(kind)),
+            "content-transfer-encoding" => field.wrapped |= !BARE.contains(&lower.as_str()),
             _ => {}
         }
     }
-    Some(Field { name: name?, file, value })
+    field.text |= !field.file;
+    (!field.name.is_empty()).then_some(field)
+}
+
+/// What a content type says that is text.
+const TEXTS: [&str; 4] = ["text/", "json", "xml", "charset="];
+
+/// Ways in which nothing is wrapped (RFC 2045, 6.2).
+const BARE: [&str; 3] = ["7bit", "8bit", "binary"];
+
+/// `form-data; name="file"; filename="a.mp3"`. `None`: it has two names.
+fn disposition<'a>(field: &mut Field<'a>, said: &'a str) -> Option<()> {
+    let mut named = false;
+    for (key, value) in said.split(';').filter_map(|one| one.trim_ascii().split_once('=')) {
+        match key.to_ascii_lowercase().as_str() {
+            "name" if std::mem::replace(&mut named, true) => return None,
+            "name" => field.name = value.trim_matches('"'),
+            "filename" | "filename*" => field.file = true,
+            _ => {}
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -209,6 +251,37 @@ mod tests {
             assert!(read(&fields).unwrap_err().to_string().contains("`image` appears twice"), "{fields:?}");
         }
         assert!(read(&[("name=\"n[]\"", "1"), ("name=\"n[]\"", "9")]).is_err());
+    }
+
+    #[test]
+    fn a_text_in_other_letters_is_told_from_a_file() {
+        let wide: String = "AKIA".chars().flat_map(|c| [c, '\0']).collect();
+        let typed = |kind: &str, value: &str| {
+            format!(
+                "--x y\r\nContent-Disposition: form-data; name=file; filename=a\r\nContent-Type: {kind}\r\n\r\n{value}\r\n--x y--\r\n"
+            )
+        };
+        let wrapped = |how: &str| {
+            format!(
+                "--x y\r\nContent-Disposition: form-data; name=prompt\r\nContent-Transfer-Encoding: {how}\r\n\r\nhi=41\r\n--x y--\r\n"
+            )
+        };
+        for (body, hides) in [
+            (form(&[("name=prompt", &wide)]), true),
+            (form(&[("name=image; filename=a", &wide)]), false),
+            (typed("Text/Plain; charset=utf-16le", &wide).into_bytes(), true),
+            (typed("image/png", &wide).into_bytes(), false),
+            (wrapped("Quoted-Printable").into_bytes(), true),
+            (wrapped("8bit").into_bytes(), false),
+            (form(&[("name=prompt", "hi")]), false),
+            (b"nothing".to_vec(), false),
+        ] {
+            let told = String::from_utf8_lossy(&body).into_owned();
+            assert_eq!(super::hides_text(TYPE, &body), hides, "{told}");
+        }
+        for body in [form(&[("name=prompt", &wide)]), wrapped("quoted-printable").into_bytes()] {
+            assert!(read_form(Dialect::OpenAiImages, TYPE, &body).unwrap_err().to_string().contains("not UTF-8"));
+        }
     }
 
     #[test]

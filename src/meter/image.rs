@@ -10,14 +10,12 @@
 //! | Mistral (“Vision”) | a token for 28 × 28 pixels and one a row, the longer edge 1,540 at most |
 //! | others | as Claude |
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::json;
 use super::name::Name;
+use super::origin::told;
 
 /// A middling picture, where its size cannot be told: 1024 × 1024 is 765 tokens by OpenAI's tiles, some 1,400 by
 /// Anthropic's area.
@@ -44,7 +42,7 @@ pub struct Picture {
 impl Picture {
     /// Of a raw JSON string: a `data:` URL, or base64 by itself.
     pub fn of(raw: &str) -> Self {
-        let text = json::text(raw).unwrap_or(Cow::Borrowed(raw));
+        let text = told(raw);
         let data = text.split_once(";base64,").map_or(&*text, |(_, data)| data).trim_end_matches('=');
         // Four characters are three bytes.
         let bytes = (data.len() as u64).saturating_mul(3) / 4;
@@ -130,8 +128,8 @@ fn openai(name: &str, width: u64, height: u64) -> u64 {
 
 /// Width and height in pixels, as far as the picture's head tells them; at most 65,535 each.
 fn size(raw: &str) -> Option<(u64, u64)> {
-    let text = raw.trim_matches('"');
-    let base64 = text.split_once(";base64,").map_or(text, |(_, data)| data);
+    let text = told(raw);
+    let base64 = text.split_once(";base64,").map_or(&*text, |(_, data)| data);
     let head = base64.as_bytes().get(..base64.len().min(HEAD))?;
     // Whole groups of four.
     let whole = head.get(..head.len() - head.len() % 4).filter(|whole| !whole.is_empty()).unwrap_or(head);

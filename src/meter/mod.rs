@@ -58,6 +58,7 @@ mod framing;
 mod json;
 mod loose;
 mod manner;
+mod origin;
 mod part;
 mod partial;
 mod schema;

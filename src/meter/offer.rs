@@ -46,9 +46,25 @@ pub(super) fn each<'a>(raw: &'a str, mut one: impl FnMut(&'a str)) {
     }
 }
 
+/// The lists of tools that items of a conversation bring in (OpenAI, "Tool search"). Those of a server are only told.
+pub(super) fn loaded<'a>(raw: &'a str, mut list: impl FnMut(&'a str)) {
+    if memchr::memmem::find(raw.as_bytes(), b"ools").is_none() && !raw.contains("\\u") {
+        return;
+    }
+    each(raw, |item| {
+        let mut told = false;
+        json::entries(item, |key, value| told |= key == b"type" && value == "\"mcp_list_tools\"");
+        json::entries(item, |key, value| {
+            if !told && plain(key) == b"tools" && !json::is_null(value) {
+                list(value);
+            }
+        });
+    });
+}
+
 /// Whether a tool of this kind is a server of tools.
 pub(super) fn is_server(kind: &str) -> bool {
-    kind == "mcp" || kind.starts_with("mcp_")
+    matches!(kind, "mcp" | "connector") || kind.starts_with("mcp_")
 }
 
 /// A key without underscores and in lower case.
@@ -102,33 +118,44 @@ impl Found {
     fn entry(&mut self, key: &[u8], raw: &str) {
         match key {
             b"tools" | b"functions" => self.list(raw, DEEPEST),
-            b"toolconfig" | b"parameters" => {
-                json::entries(raw, |key, value| match plain(key).as_slice() {
-                    b"tools" | b"functions" if !json::is_null(value) => self.list(value, DEEPEST),
-                    key => self.switch(key, value),
-                });
-            }
-            // Amazon hands them to the model as they are.
-            b"additionalmodelrequestfields" => {
+            // The last Amazon hands to the model as they are.
+            b"toolconfig" | b"parameters" | b"additionalmodelrequestfields" => {
                 json::entries(raw, |key, value| {
                     if !json::is_null(value) {
                         self.entry(&plain(key), value);
                     }
                 });
             }
-            b"input" => self.loaded(raw),
+            b"input" => loaded(raw, |tools| self.list(tools, DEEPEST)),
             b"mcpservers" => each(raw, |server| self.server(server)),
-            b"plugins" | b"connectors" => {
-                json::elements(raw, |plugin| {
-                    let id = || json::fields(plugin, ["id"]).and_then(|[id]| id).and_then(json::text);
-                    let id = json::text(plugin).or_else(id);
-                    self.push(id.map_or(Offer::Unread("a plugin without an id"), |id| Offer::BuiltIn(id.into_owned())));
-                });
+            b"plugins" | b"connectors" => self.plugins(raw),
+            b"agent" | b"agentid" => {
+                self.built_in("agent");
+                if raw.contains("deep-research") {
+                    self.built_in("web_search");
+                }
             }
             b"container" => self.built_in("container"),
             b"datasources" => self.built_in("data_sources"),
             key => self.switch(key, raw),
         }
+    }
+
+    /// A list of them by name or `id`, or an object of them by name.
+    fn plugins(&mut self, raw: &str) {
+        let named = json::entries(raw, |name, value| {
+            if json::says(value) {
+                self.built_in(&String::from_utf8_lossy(name));
+            }
+        });
+        if named.is_some() {
+            return;
+        }
+        each(raw, |plugin| {
+            let id = || json::fields(plugin, ["id"]).and_then(|[id]| id).and_then(json::text);
+            let id = json::text(plugin).or_else(id);
+            self.push(id.map_or(Offer::Unread("a plugin without an id"), |id| Offer::BuiltIn(id.into_owned())));
+        });
     }
 
     /// A field that switches a tool of the provider's on.
@@ -144,7 +171,9 @@ impl Found {
                 self.built_in("web_search")
             }
             // Alibaba's, Baidu's and Tencent's.
-            b"enablesearch" | b"websearch" | b"enableenhancement" | b"forcesearchenhancement" if is_on(raw) => {
+            b"enablesearch" | b"websearch" | b"enableenhancement" | b"enabledeepsearch" | b"forcesearchenhancement"
+                if is_on(raw) =>
+            {
                 self.built_in("web_search");
             }
             b"enablecodeinterpreter" if is_on(raw) => self.built_in("code_interpreter"),
@@ -158,22 +187,6 @@ impl Found {
             }
             _ => {}
         }
-    }
-
-    /// Tools that an item of the conversation brings in (OpenAI, "Tool search"). Those of a server are only told.
-    fn loaded(&mut self, raw: &str) {
-        if memchr::memmem::find(raw.as_bytes(), b"ools").is_none() && !raw.contains("\\u") {
-            return;
-        }
-        each(raw, |item| {
-            let mut told = false;
-            json::entries(item, |key, value| told |= key == b"type" && value == "\"mcp_list_tools\"");
-            json::entries(item, |key, value| {
-                if !told && plain(key) == b"tools" && !json::is_null(value) {
-                    self.list(value, DEEPEST);
-                }
-            });
-        });
     }
 
     /// A list of tools, or one tool in its place.

@@ -73,6 +73,13 @@ fn what_switches_a_tool_of_the_providers_on() {
         ),
         (r#"{"venice_parameters":{"enable_web_search":"off"}}"#, &[]),
         (r#"{"plugins":["plugin_web_search",{"id":"web"}]}"#, &["own plugin_web_search", "own web"]),
+        (r#"{"plugins":"web"}"#, &["own web"]),
+        (r#"{"plugins":{"web_search":{"search_enable":true},"mathematic":{}}}"#, &["own web_search"]),
+        (r#"{"parameters":{"plugins":{"code_interpreter":{"x":1}}}}"#, &["own code_interpreter"]),
+        (r#"{"enable_deep_search":true}"#, &["own web_search"]),
+        (r#"{"agent":"deep-research-pro-preview-12-2025"}"#, &["own agent", "own web_search"]),
+        (r#"{"agent_id":"ag-1"}"#, &["own agent"]),
+        (r#"{"tools":[{"type":"drawing_tool"},{"type":"web_browser"}]}"#, &["own drawing_tool", "own web_browser"]),
         (r#"{"connectors":[{"id":"web-search"}]}"#, &["own web-search"]),
         (r#"{"tools":[{"type":"builtin_function","function":{"name":"$web_search"}}]}"#, &["own $web_search"]),
         (r#"{"tools":[{"type":"web_search","function":{"description":"x"}}]}"#, &["own web_search"]),
@@ -98,6 +105,7 @@ fn servers_by_label_and_address() {
         told(r#"{"mcp_servers":[{"type":"url","name":"files","url":"https://mcp.test/x"}]}"#),
         told(r#"{"tools":[{"type":"mcp_toolset","mcp_server_name":"files"}]}"#),
         told(r#"{"tools":[{"type":"mcp","server_label":"mail","connector_id":"connector_gmail"}]}"#),
+        told(r#"{"tools":[{"type":"connector","connector_id":"gmail"}]}"#),
     ];
     assert_eq!(
         told,
@@ -106,6 +114,7 @@ fn servers_by_label_and_address() {
             ["server files https://mcp.test/x"],
             ["server files "],
             ["server mail connector_gmail"],
+            ["server  gmail"],
         ]
     );
 }
@@ -153,6 +162,8 @@ fn credentials_are_read_wherever_servers_are() {
         format!(r#"{{"toolConfig":{{"tools":{server}}}}}"#),
         format!(r#"{{"functions":[{server}]}}"#),
         format!(r#"{{"tools":[{{"type":"namespace","name":"n","tools":[{server}]}}]}}"#),
+        format!(r#"{{"input":[{{"type":"tool_search_output","tools":[{server}]}}]}}"#),
+        format!(r#"{{"input":{{"type":"additional_tools","t\u006fols":{server}}}}}"#),
         r#"{"tools":[{"server_label":"a","Authorization":"S"}]}"#.to_owned(),
         r#"{"tools":[{"name":"f","connector_id":"c","authorization":"S"}]}"#.to_owned(),
         r#"{"tools":[{"type":"mcp_toolset","mcp_server_name":"a","headers":"S"}]}"#.to_owned(),
@@ -162,6 +173,8 @@ fn credentials_are_read_wherever_servers_are() {
     let deep = (0..9).fold(server.to_owned(), |tool, _| format!(r#"{{"tools":[{tool}]}}"#));
     assert!(credentials(&deep).fields.is_empty() && told(&deep).contains(&"? tools within tools".to_owned()));
     assert!(credentials(r#"{"tools":[{"type":"function","name":"f","authorization":"S"}]}"#).fields.is_empty());
+    let told = format!(r#"{{"input":[{{"type":"mcp_list_tools","tools":[{server}]}}]}}"#);
+    assert!(credentials(&told).fields.is_empty(), "nobody is asked with these");
 }
 
 #[test]

@@ -81,6 +81,20 @@ fn told() -> Vec<(Dialect, Value, Value, &'static str)> {
     add(OpenAiChat, "web_search", chat(json!({"tool_calls": [{"index": 0, "id": "t", "type": "web_search"}]})));
     add(
         OpenAiChat,
+        "drawing_tool",
+        chat(
+            json!({"tool_calls": [{"index": 0, "id": "t", "type": "drawing_tool", "drawing_tool": {"input": "a hat"}}]}),
+        ),
+    );
+    add(
+        OpenAiChat,
+        "mcp__files__rm",
+        chat(
+            json!({"tool_calls": [{"index": 0, "id": "t", "type": "mcp", "mcp": {"type": "mcp_call", "server_label": "files", "name": "rm"}}]}),
+        ),
+    );
+    add(
+        OpenAiChat,
         "$web_search",
         chat(
             json!({"tool_calls": [{"index": 0, "type": "builtin_function", "function": {"name": "$web_search", "arguments": "{}"}}]}),
@@ -161,6 +175,9 @@ fn told() -> Vec<(Dialect, Value, Value, &'static str)> {
         "google_search",
         step(json!({"type": "google_search_call", "id": "g", "arguments": {"queries": ["x"]}})),
     );
+    let begun =
+        |step: Value| (json!({"outputs": [step]}), json!({"event_type": "content.start", "index": 1, "content": step}));
+    add(GeminiInteractions, "google_search", begun(json!({"type": "google_search_call", "id": "g"})));
     add(GeminiInteractions, "code_execution", step(json!({"type": "code_execution_result", "result": "1"})));
     add(
         GeminiInteractions,

@@ -27,7 +27,7 @@ pub struct Written<'a> {
     pub setting: bool,
     /// What may be put in its place.
     pub leeway: Leeway,
-    /// What it says; of a number its digits, as they stand there.
+    /// What it says; of a number its digits, without an exponent.
     pub text: Cow<'a, str>,
 }
 
@@ -103,7 +103,7 @@ impl Call {
                 {
                     return None;
                 }
-                false => Cow::Borrowed(raw),
+                false => spelled(raw),
             };
             let leeway = if self.form { Leeway::None } else { leeway };
             Some(Written { at: range(&self.body, raw), beside, setting, leeway, text })
@@ -142,10 +142,43 @@ fn seeds_of(body: &str) -> Vec<usize> {
     seeds
 }
 
-/// Whether a number is long enough to be looked at.
+/// Whether a number is long enough to be looked at, or may be when its exponent is written out.
 pub(super) fn is_long(raw: &str) -> bool {
-    let digits = raw.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit);
-    digits.count() >= SHORTEST_NUMBER
+    let raw = raw.trim_start_matches('-');
+    let digits = raw.bytes().take_while(u8::is_ascii_digit).count();
+    digits >= SHORTEST_NUMBER || digits > 0 && raw.contains(['e', 'E'])
+}
+
+/// The largest exponent that is written out: numbers of people have fewer digits.
+const MOST_SHIFTED: usize = 64;
+
+/// A number as it is written, but for its exponent: `4.2e3` is `4200`, `4200e-1` is `420`.
+fn spelled(raw: &str) -> Cow<'_, str> {
+    match raw.split_once(['e', 'E']) {
+        None => Cow::Borrowed(raw),
+        Some((mantissa, exponent)) => shifted(mantissa, exponent).map_or(Cow::Borrowed(raw), Cow::Owned),
+    }
+}
+
+fn shifted(mantissa: &str, exponent: &str) -> Option<String> {
+    let left = exponent.starts_with('-');
+    let by = exponent.trim_start_matches(['+', '-']).parse().ok().filter(|by: &usize| *by <= MOST_SHIFTED)?;
+    // The sign is nobody's.
+    let mantissa = mantissa.trim_start_matches('-');
+    let mut point = mantissa.find('.').unwrap_or(mantissa.len());
+    point = if left { point.checked_sub(by)? } else { point.saturating_add(by) };
+    let mut digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    while digits.len() < point {
+        digits.push('0');
+    }
+    let fraction = digits.split_off(point);
+    if fraction.bytes().any(|digit| digit != b'0') {
+        digits.push('.');
+        digits.push_str(&fraction);
+    }
+    let zeros = digits.len().saturating_sub(digits.trim_start_matches('0').len());
+    digits.drain(..zeros);
+    Some(digits)
 }
 
 #[cfg(test)]

@@ -32,14 +32,9 @@ fn numbers_are_screened_wherever_texts_are() {
 
 #[test]
 fn a_number_has_any_form_that_json_has() {
-    for (number, seen) in [
-        ("4111111111111111", true),
-        ("-1234", true),
-        ("1234.5", true),
-        ("999", false),
-        ("0.123456", false),
-        ("12e9", false),
-    ] {
+    for (number, seen) in
+        [("4111111111111111", true), ("-1234", true), ("1234.5", true), ("999", false), ("0.123456", false)]
+    {
         let body = format!("{{\"model\":\"m\",\"metadata\":{{\"a\" : {number} ,\"b\":[{number}]}},\"messages\":[]}}");
         let call = read_call(Dialect::OpenAiChat, body.as_bytes()).unwrap();
         assert_eq!(
@@ -47,6 +42,29 @@ fn a_number_has_any_form_that_json_has() {
             if seen { 2 } else { 0 },
             "{number}"
         );
+    }
+}
+
+#[test]
+fn exponents_are_written_out() {
+    for (number, told) in [
+        ("4.111111111111111e15", "4111111111111111"),
+        ("4.111111111111111E+15", "4111111111111111"),
+        ("0.4111111111111111e16", "4111111111111111"),
+        ("41111111111111110e-1", "4111111111111111"),
+        ("4.1111111111111115e15", "4111111111111111.5"),
+        ("-1.5e3", "1500"),
+        ("12e9", "12000000000"),
+        ("1e-3", "1e-3"),
+        ("1e-1", ".1"),
+        ("1234e99999999999", "1234e99999999999"),
+        ("1e400", "1e400"),
+    ] {
+        let body = format!("{{\"model\":\"m\",\"metadata\":{{\"a\":{number}}},\"messages\":[]}}");
+        let call = read_call(Dialect::OpenAiChat, body.as_bytes()).unwrap();
+        let texts: Vec<_> = call.strings().filter(|written| written.text != "a").collect();
+        assert_eq!(texts.iter().map(|written| written.text.as_ref()).collect::<Vec<_>>(), [told], "{number}");
+        assert_eq!(&call.body()[texts[0].at.clone()], number.as_bytes());
     }
 }
 

@@ -195,6 +195,9 @@ pub struct Answer {
     pub reasoning: u64,
     /// How many tools it calls; the call offers one then. Default: 0.
     pub tool_calls: u64,
+    /// Tools that it has used and that nobody here ran: the provider's by their kinds, those of servers as
+    /// `mcp__LABEL__NAME`. Default: none.
+    pub used: Vec<String>,
     /// Images that it brings; `None`: as many as were asked for.
     pub images: Option<u64>,
     /// Seconds of sound that it says it has heard. Default: those of the call.
@@ -286,8 +289,19 @@ pub struct Expect {
     pub graced: Option<u64>,
     /// How often the record says that it was tried.
     pub tries: Option<u64>,
+    /// What the record keeps beside its figures.
+    pub audit: Option<Audit>,
     /// Request headers that the upstream sees; `None`: it must not see this one.
     pub sent: Vec<(String, Option<String>)>,
+}
+
+/// What a record keeps beside its figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// Nothing.
+    Nothing,
+    /// This, of each field that is named.
+    Kept(Vec<(&'static str, String)>),
 }
 
 /// How full a quota has become.

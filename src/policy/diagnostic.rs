@@ -200,7 +200,7 @@ pub(super) fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>,
     if let Some(near) = nearest(written, &known) {
         return format!("did you mean `{near}`?");
     }
-    known.sort_unstable();
+    order::by(&mut known, |one, other| one.cmp(other));
     match known.len() {
         0 => format!("there are no {things}"),
         1..=16 => {

@@ -292,7 +292,8 @@
 //!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin, and `every:
 //!                                      # 100ms` from token to token of a stream; `images: 1`, `seconds: 12`: in place of
 //!                                      # those asked for; `failed`: what the tries before it meet, a status or `no response`;
-//!                                      # `arguments: true`: it is a tool's call
+//!                                      # `arguments: true`: it is a tool's call; `used: [web_search, mcp__files__read]`:
+//!                                      # tools that its provider ran, or a server of tools
 //!       {output: 50, input: 500, cached: 0, reasoning: 0, status: 200, silent: false, past_limit: false, echo: false,
 //!        served: demo-small, failed: [503], ends: whole}   # also `error inside`, `broken after 5 tokens` of a stream, `hung up`,
 //!                                      # `hung up after 5 tokens`, `silent after 5 tokens` without an end, `no response`,
@@ -301,7 +302,9 @@
 //!       {decision: allow, status: 200, tier: gold, max_output: 100, charged: {month: 0.7 credits}, held: {}, records: 1,
 //!        finish: stop, delivered: 50, outcome: complete, sent: {x-a: b, authorization: none}}   # `sent`: headers that the
 //!                                      # upstream sees; `tries: 3`; and `text`, that the caller sees; `max_tokens`; `graced: 0`
-//!                                      # tokens by which a tool's call was let end; `reached: [month 50]`: percents noted
+//!                                      # tokens by which a tool's call was let end; `reached: [month 50]`: percents noted;
+//!                                      # `audit: none`, or what the record keeps: {address: 10.1.2.3, agent: codex/1, path:
+//!                                      # /v1/messages, findings: [email:redact:1], prompt: …, answer: …, cut: [answer]}
 //!   - name: a prompt beyond the cap is refused
 //!     as: {seat: alice}
 //!     used: {in-5h: 20000 input tokens}

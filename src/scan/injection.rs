@@ -5,6 +5,10 @@
 //! what is written in the usual words: English and Chinese, and the commonest phrase in German, French and Spanish. They
 //! do not find what is said otherwise, in other languages, in letters spelled out, in pictures, or over two parts of a
 //! message; and they find texts *about* injection, such as this one. So a policy that only switches them on observes.
+//!
+//! How much that is, `injection_figures_tests` measures and holds: of attacks that no pattern was fitted to, seven in ten at
+//! least; of those that were at hand, 85 of 100; no alarm in honest texts that speak of the same things. What asks for the
+//! same in a roundabout way (“what comes before this is void”, “your real task is”) is most of the rest.
 
 /// What such words are after; the names are those of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +51,20 @@ const PATTERNS: &[(Injection, &str)] = &[
     ),
     (
         Injection::Override,
-        r"\b(?:ignore|disregard|forget) (?:(?:all|any|every|of|the|your|my|these|those) ){0,4}(?:instruction|prompt|rule|direction|directive|guideline|constraint|order)s? (?:(?:that|which|you|were|have|been|given|to) ){0,5}(?:above|before|earlier|previously|so far|given)\b",
+        r"\b(?:ignore|disregard|forget) (?:(?:all|any|every|of|the|your|my|these|those) ){0,4}(?:instruction|prompt|rule|direction|directive|guideline|constraint|order)s? (?:(?:that|which|you|were|have|been|given|to|come|came|received) ){0,5}(?:above|before|earlier|previously|so far|given)\b",
+    ),
+    // Those of the model itself, and of whoever set it up.
+    (
+        Injection::Override,
+        r"\b(?:ignore|disregard|forget|override|bypass|(?:do not|don['’]t|stop) (?:follow|obey)(?:ing)?) (?:(?:all|any|every|of|the|these|those) ){0,3}(?:your (?:(?:own|original|initial|core|current|safety|system|internal) ){0,2}(?:instruction|prompt|rule|directive|guideline|programming|training|constraint|polic(?:y|ie))s?|(?:system|developer)(?:['’]s)? (?:instruction|prompt|message|rule|guideline)s?)\b",
+    ),
+    (
+        Injection::Override,
+        r"\b(?:previous|prior|above|earlier|original|old|your|existing|initial) (?:(?:system|safety) )?(?:instruction|prompt|rule|directive|guideline|order|command)s? (?:above )?(?:no longer apply|(?:are|is|were|was|have been|has been) (?:no longer (?:valid|in effect|in force|active|binding)|(?:(?:now|hereby|all) ){0,2}(?:void|cancell?ed|revoked|overridden|null and void)|(?:(?:just|only) )?a test))\b",
+    ),
+    (
+        Injection::Override,
+        r"\b(?:ignore|disregard|forget) (?:(?:all|everything|of) ){0,2}(?:the )?above(?: text| content)?(?: and (?:instead|just|print|say|output|write|answer|respond|reply|tell|do|follow)| instead)\b",
     ),
     (
         Injection::Override,
@@ -55,23 +72,31 @@ const PATTERNS: &[(Injection, &str)] = &[
     ),
     (
         Injection::Override,
-        r"(?:忽略|无视|忘记|忘掉|忽視|無視|忘記|不要理会|不要遵守|不再遵守)(?:掉|你|您|之前|以上|上面|前面|先前|上述|此前|之上|所有|全部|一切|任何|原有|原来|的|收到|过|給|给|到|系统){1,8}(?:指令|指示|提示|规则|規則|要求|命令|设定|設定|约束|約束)",
+        r"(?:忽略|无视|忘记|忘掉|忽視|無視|忘記|不要理会|不要再?遵守|不再遵守|不必遵守|不要管|不用管|别管)(?:掉|你|您|之前|以上|上面|前面|先前|上述|此前|之上|所有|全部|一切|任何|原有|原来|的|收到|过|給|给|到|系统){1,8}(?:指令|指示|提示|规则|規則|要求|命令|设定|設定|约束|約束)",
     ),
     (
         Injection::Override,
-        r"\bignorier(?:e|en sie)(?: bitte)?(?: alle)?(?: die)?(?: deine)? (?:vorherigen|bisherigen|obigen|früheren) (?:anweisungen|anleitungen|regeln|befehle)\b",
+        r"(?:忽略|无视|忘记|忘掉|忽視|無視|忘記)(?:掉|你|您|之前|以上|上面|前面|的){0,4}(?:所有|一切|全部)的?(?:内容|對話|对话|文字|信息)|(?:以上|之前|上述|先前|系统|原有)(?:的|所有|全部){0,3}(?:指令|指示|提示|规则|設定|设定)(?:全部|都|已经|已|均|现在){0,3}(?:作废|失效|无效|取消)",
     ),
     (
         Injection::Override,
-        r"\bignore[zr]?(?: toutes)?(?: les| vos| tes)? (?:instructions|consignes|règles) (?:précédentes|antérieures|ci-dessus)",
+        r"\b(?:vergiss|ignorier(?:e|en sie))(?: bitte)?(?: alle)?(?: die)?(?: deine)? (?:vorherigen|bisherigen|obigen|früheren) (?:anweisungen|anleitungen|regeln|befehle)\b",
     ),
     (
         Injection::Override,
-        r"\bignor(?:a|e|ar)(?: todas)?(?: las| tus| sus)? (?:instrucciones|reglas|órdenes) (?:anteriores|previas)\b",
+        r"\b(?:ignore[zr]?|oublie[zr]?)(?: toutes)?(?: les| vos| tes)? (?:instructions|consignes|règles) (?:précédentes|antérieures|ci-dessus)",
+    ),
+    (
+        Injection::Override,
+        r"\b(?:ignor|olvid)(?:a|e|ar)(?: todas)?(?: las| as| tus| sus)? (?:instrucciones|instruções|reglas|órdenes) (?:anteriores|previas)\b|\bignora(?: tutte)?(?: le)? istruzioni precedenti\b|(?:игнорируй|забудь)(?:те)?(?: все)? (?:предыдущие|прошлые) (?:инструкции|указания|правила)",
     ),
     (
         Injection::Reveal,
-        r"\b(?:reveal|show|print|output|repeat|display|leak|expose|tell me|give me|write out|what (?:is|are|was|were)) (?:(?:me|us|all|of|out|full|exact|entire|complete|original|whole) ){0,3}your (?:(?:full|exact|entire|complete|original|whole|hidden|secret|initial|own) ){0,3}(?:system(?: |-)?prompts?|initial prompts?|prompts? above|(?:hidden|secret|initial|system|developer|original) (?:instruction|message|rule)s?)\b",
+        r"\b(?:reveal|show|print|output|repeat|display|leak|expose|dump|recite|quote|translate|summari[sz]e|share|tell me|give me|write out|what(?:['’]s| is| are| was| were)) (?:(?:me|us|all|of|out|the|full|exact|exactly|what|text|words?|contents?|entire|complete|original|whole) ){0,5}your (?:(?:full|exact|entire|complete|original|whole|hidden|secret|initial|own) ){0,3}(?:system(?: |-)?(?:prompt|message)s?|initial prompts?|prompts? above|(?:hidden|secret|initial|system|developer|original) (?:instruction|message|rule)s?|(?:full|exact|entire|complete) instructions|instructions (?:verbatim|word for word|exactly|say))\b",
+    ),
+    (
+        Injection::Reveal,
+        r"\b(?:reveal|print|output|repeat|leak|dump|recite) (?:(?:me|all|of|out|contents?|text) ){0,3}the (?:(?:full|entire|complete|original|exact|above|contents?|text|of|the) ){0,4}(?:(?:hidden|secret) prompt|system(?: |-)?(?:prompt|message))\b|\bwhat (?:were|are) you (?:told|instructed)(?: to do)? (?:before|at the (?:start|beginning))\b",
     ),
     (Injection::Reveal, r"\b(?:repeat|print|output) (?:(?:all|everything|the|of|words|text|exact) ){1,4}above\b"),
     (
@@ -79,12 +104,28 @@ const PATTERNS: &[(Injection, &str)] = &[
         r"(?:输出|显示|告诉我|重复|打印|泄露|透露|说出|輸出|顯示|重複)(?:出|一下|你|您|的|完整|全部|所有|初始|原始|隐藏){1,6}(?:系统提示词|系统提示|系统指令|提示词|指令|系統提示)",
     ),
     (
+        Injection::Reveal,
+        r"把(?:你|您)的?(?:完整|全部|所有|初始|原始|系统|隐藏|的){1,5}(?:提示词|提示|指令|设定)(?:原样|完整|逐字|全部|地|都|给|我){0,4}(?:告诉|输出|发给|打印|写出|重复|翻译)|(?:你|您)的系统提示词?(?:是什么|是啥|内容)|(?:重复|输出|打印)(?:一遍|出|以上|上面|前面|的){1,4}(?:所有|全部|一切)的?(?:内容|文字|文本)|把(?:以上|上面)的?(?:所有|全部)?的?(?:文字|内容)(?:逐字|原样)",
+    ),
+    (
+        Injection::Reveal,
+        r"\b(?:gib|zeig|zeige|nenne|wiederhole)(?: mir)?(?: bitte)? deinen (?:vollständigen )?system-?prompt\b",
+    ),
+    (
         Injection::Unbind,
         r"\byou are (?:now|no longer) (?:in |a |an |called )?(?:dan|developer mode|god mode|jailbroken|unrestricted|unfiltered|uncensored|bound by|restricted by|limited by)\b",
     ),
     (
         Injection::Unbind,
-        r"\b(?:dan|developer|god|jailbreak) mode (?:is )?(?:now )?(?:enabled|activated|on|unlocked)\b|\bdo anything now\b",
+        r"\b(?:dan|developer|god|jailbreak) mode (?:(?:is )?(?:now )?(?:enabled|activated|unlocked)|is (?:now )?on)\b|\bdo anything now\b|\b(?:enter|activate|enable|switch to) (?:the )?(?:dan|god|jailbreak|unrestricted|unfiltered) mode\b",
+    ),
+    (
+        Injection::Unbind,
+        r"\b(?:act|behave|respond|answer|reply|simulate|pretend|imagine|role-?play) (?:(?:as|like|if|that|to|be|you|are|an?|the|evil|new|language|ai|llm|chatbot|assistant|model|bot|which|who|is|has|have|answers?|every|question) ){1,10}(?:(?:without|with no|not bound by|free of|free from) (?:(?:any|all|moral|ethical|safety|content) ){0,3}(?:restriction|rule|filter|limit|guideline|polic(?:y|ie)|constraint|censorship|moral)s?|(?:unfiltered|uncensored|unrestricted|jailbroken|amoral) (?:ai|language model|llm|assistant|chatbot|model))\b",
+    ),
+    (
+        Injection::Unbind,
+        r"\byou (?:(?:don['’]t|do not|no longer) )?(?:(?:have|need) to )?(?:follow|obey|abide by|adhere to|comply with|ignore) (?:(?:any|all|of|the|your) ){0,3}(?:ethical|moral|safety|content|usage|openai(?:['’]s)?|anthropic(?:['’]s)?) (?:(?:content|usage|safety) )?(?:guideline|rule|polic(?:y|ie)|restriction|constraint)s?\b|\byour (?:safety|content|ethical|moral) (?:filter|guideline|restriction|guardrail|polic(?:y|ie)|protocol)s? (?:is|are|have been|has been) (?:now )?(?:disabled|off|turned off|lifted|removed|deactivated|suspended)\b|\byou are (?:now )?(?:free|freed|liberated|released) (?:of|from) (?:(?:all|any|your|the|every) ){0,2}(?:restriction|rule|limit|constraint|filter|guideline)s?\b|\bfrom now on,? you (?:have|follow|obey) no (?:(?:more|moral|ethical|safety) )?(?:restriction|rule|limit|constraint|filter|guideline)s?\b",
     ),
     (
         Injection::Unbind,
@@ -93,6 +134,10 @@ const PATTERNS: &[(Injection, &str)] = &[
     (
         Injection::Unbind,
         r"(?:你|您)(?:现在|從現在起|从现在起|现在起)?(?:是|进入|处于|開啟|开启|没有|不再有|不受)(?:任何|一个|了)?(?:越狱|越獄|开发者|開發者|不受限制?|无限制|無限制)(?:的)?(?:模式|ai|模型|助手)",
+    ),
+    (
+        Injection::Unbind,
+        r"(?:假装|想象|扮演|你是|成为)(?:你|您|一个|一名|是|的){0,3}(?:没有|不受|摆脱)(?:任何|一切|道德|伦理|法律|规则|的){1,4}(?:限制|约束|规则|束缚|审查)|关闭(?:你|您)的?(?:所有|全部)?(?:安全|内容|道德)(?:过滤|限制|机制|审查|策略)",
     ),
     // That there are no rules for something is said of much; that there are none whatever, or none any more, of a model.
     (
@@ -118,9 +163,10 @@ const CLOSE: usize = 8;
 
 impl Injection {
     /// Whether what begins at `at` is told not to be done, and so is none: instructions of honest callers say “never reveal
-    /// your system prompt”. Who asks why not, or forbids something else before, is not among them.
+    /// your system prompt” and “do not ignore earlier instructions”. Who asks why not, or forbids something else before, is not
+    /// among them.
     pub(super) fn is_forbidden(self, text: &str, at: usize) -> bool {
-        if !matches!(self, Self::Reveal | Self::Unbind) {
+        if self == Self::Markup {
             return false;
         }
         let mut start = at.saturating_sub(BEFORE);

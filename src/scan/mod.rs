@@ -30,6 +30,8 @@ mod wrapped;
 
 #[cfg(test)]
 mod figures_tests;
+#[cfg(test)]
+mod injection_figures_tests;
 
 pub use injection::Injection;
 pub(crate) use mask::{HIGHEST_NUMBER, stem};

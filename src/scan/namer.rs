@@ -1,5 +1,7 @@
 //! What was put back in the place of names, turned into the names again.
 
+use crate::order;
+
 /// Puts names, in a text that comes in pieces, in the place of what they stand for: what a [`Restorer`](super::Restorer)
 /// has done, undone. Holds back what may be the beginning of a text that has a name.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ impl Namer {
     /// Of texts, as they are and as they stand in JSON, with their names.
     pub(super) fn of(mut texts: Vec<(String, String)>) -> Self {
         texts.retain(|(text, _)| !text.is_empty());
-        texts.sort_unstable();
+        order::by(&mut texts, |one, other| one.cmp(other));
         texts.dedup_by(|(one, _), (other, _)| one == other);
         Self { texts, held: String::new() }
     }

@@ -23,6 +23,8 @@ pub struct Answer {
     pub call: Option<Call>,
     /// Calls behind the pieces, without arguments.
     pub more_calls: Vec<Call>,
+    /// Tools that ran elsewhere, behind the pieces too.
+    pub used: Vec<Used>,
     /// The caller's limit ended it.
     pub limited: bool,
     /// What the report says.
@@ -40,6 +42,25 @@ pub struct Call {
     pub id: String,
     /// The tool's name.
     pub name: String,
+}
+
+/// A tool that the provider ran, or a server of tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The label of the server; `None`: it is the provider's own.
+    pub server: Option<String>,
+    /// Its kind, or its name.
+    pub name: String,
+}
+
+impl Used {
+    /// As the marker says it.
+    fn of(word: &str) -> Self {
+        match word.strip_prefix("mcp__").and_then(|word| word.split_once("__")) {
+            Some((label, name)) => Self { server: Some(label.to_owned()), name: name.to_owned() },
+            None => Self { server: None, name: word.to_owned() },
+        }
+    }
 }
 
 /// Tokens of an exchange.
@@ -112,6 +133,7 @@ impl Answer {
             created,
             choices,
             more_calls: (1..=script.tool_calls).map(more).collect(),
+            used: script.used.iter().map(|word| Used::of(word)).collect(),
             call: ask
                 .tool
                 .as_ref()

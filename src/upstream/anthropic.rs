@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call, text};
+use super::answer::{Answer, Call, Used, text};
 use super::dialect::Event;
 use super::script::Report;
 use super::vocabulary::Piece;
@@ -19,12 +19,28 @@ pub(super) fn document(answer: &Answer) -> Value {
         }
     };
     let mut content = vec![block];
+    content.extend(answer.used.iter().flat_map(ran));
     content.extend(answer.more_calls.iter().map(called));
     message(answer, &content, &json!(stop(answer)), answer.usage.completion)
 }
 
 fn called(call: &Call) -> Value {
     json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+}
+
+/// A tool that ran elsewhere, and what came of it.
+fn ran(used: &Used) -> [Value; 2] {
+    let (id, name) = ("srvtoolu_1", &used.name);
+    match &used.server {
+        None => [
+            json!({"type": "server_tool_use", "id": id, "name": name, "input": {}}),
+            json!({"type": format!("{name}_tool_result"), "tool_use_id": id, "content": []}),
+        ],
+        Some(label) => [
+            json!({"type": "mcp_tool_use", "id": id, "name": name, "server_name": label, "input": {}}),
+            json!({"type": "mcp_tool_result", "tool_use_id": id, "is_error": false, "content": []}),
+        ],
+    }
 }
 
 /// `message_start`, the block's start, a ping.
@@ -68,9 +84,10 @@ pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     let stop =
         |index: usize| Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index}));
     let mut events = vec![stop(0)];
-    for (index, call) in answer.more_calls.iter().enumerate() {
+    let own = answer.used.iter().flat_map(ran);
+    for (index, block) in own.chain(answer.more_calls.iter().map(called)).enumerate() {
         let index = index.saturating_add(1);
-        let start = json!({"type": "content_block_start", "index": index, "content_block": called(call)});
+        let start = json!({"type": "content_block_start", "index": index, "content_block": block});
         events.extend([Event::named("content_block_start", &start), stop(index)]);
     }
     events.push(Event::named("message_delta", &delta));

@@ -30,6 +30,7 @@
 //! | `input=N`, `cached=N`, `cache-write=N` | prompt tokens to report: in all, of these cached, of these written to the cache |
 //! | `reasoning=N` | of the output tokens, N are reported as reasoning (OpenAI) |
 //! | `tool-calls=N` | N tools are called behind the words, without arguments |
+//! | `used=T` | a tool of the provider's own, or `mcp__LABEL__NAME` of a server, has run behind the words; several: one after another |
 //! | `arguments` | the output is the arguments of the first tool that is offered, in place of words |
 //! | `images=N`, `seconds=N` | so many images in place of those asked for; what a transcription is said to have heard |
 //! | `silent` | no usage |

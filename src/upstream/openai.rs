@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Call, text};
+use super::answer::{Answer, Call, Used, text};
 use super::dialect::Event;
 use super::script::Report;
 use super::vocabulary::Piece;
@@ -17,6 +17,7 @@ pub(super) fn document(answer: &Answer) -> Value {
         };
         let mut calls: Vec<Value> =
             message.pointer("/tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+        calls.extend(answer.used.iter().map(ran));
         calls.extend(answer.more_calls.iter().map(|call| called(call, "{}")));
         if let (Some(message), false) = (message.as_object_mut(), calls.is_empty()) {
             message.insert("tool_calls".to_owned(), Value::Array(calls));
@@ -32,6 +33,16 @@ pub(super) fn document(answer: &Answer) -> Value {
 
 fn called(call: &Call, arguments: &str) -> Value {
     json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+}
+
+/// A tool that ran elsewhere: not OpenAI's own, which has none in this API, but as Zhipu tells it (“GLM-4-AllTools”, “MCP”).
+fn ran(used: &Used) -> Value {
+    let name = &used.name;
+    match &used.server {
+        None => json!({"id": "call_own", "type": name, name: {"input": "x"}}),
+        Some(label) => json!({"id": "call_own", "type": "mcp", "mcp": {"id": "mcp_1", "type": "mcp_call",
+            "server_label": label, "name": name, "arguments": "{}", "output": "x"}}),
+    }
 }
 
 /// One chunk a choice that says who speaks, and which tool is called.
@@ -59,8 +70,8 @@ pub(super) fn closing(answer: &Answer) -> Vec<Event> {
     let mut events = Vec::new();
     for choice in 0..answer.choices.len() {
         let first = usize::from(answer.call.is_some());
-        for (index, call) in answer.more_calls.iter().enumerate() {
-            let mut call = called(call, "{}");
+        let own = answer.used.iter().map(ran);
+        for (index, mut call) in own.chain(answer.more_calls.iter().map(|call| called(call, "{}"))).enumerate() {
             if let Some(call) = call.as_object_mut() {
                 call.insert("index".to_owned(), json!(first.saturating_add(index)));
             }

@@ -8,10 +8,11 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 27] = [
     "output",
     "reasoning",
     "tool-calls",
+    "used",
     "arguments",
     "images",
     "seconds",
@@ -46,6 +47,8 @@ pub struct Script {
     pub reasoning: u64,
     /// Tools that are called behind the words.
     pub tool_calls: u64,
+    /// Tools that ran elsewhere than at the caller, behind the words: kinds of the provider's own, or `mcp__LABEL__NAME`.
+    pub used: Vec<String>,
     /// Say everything as the arguments of a tool that is called, if the caller offers one.
     pub arguments: bool,
     /// Images in the answer; `None`: as many as were asked for.
@@ -116,6 +119,7 @@ impl Script {
             "output" => self.output = Some(number(name, value)?),
             "reasoning" => self.reasoning = number(name, value)?,
             "tool-calls" => self.tool_calls = few(name, value)?,
+            "used" => self.used.push(word(name, value)?),
             "arguments" => self.arguments = true,
             "images" => self.images = Some(number(name, value)?),
             "seconds" => self.seconds = number(name, value)?,

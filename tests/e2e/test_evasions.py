@@ -20,8 +20,9 @@ PLANS = {
       connectivity: {paths: ["/v1/chat/completions", "/v1/completions"], tier: bronze},
       security: {models: [demo-small], tools: {allow: ["get_*"], most: 64}, headers: {strip: [x-internal-*]}, input: {secrets: deny, card: deny, keywords: {words: [auto, falcon], action: deny}}}}""",
     "elsewhere": "{connectivity: {sources: [10.0.0.0/8]}}",
+    "counted": "{tokens: {caps: {tokens: {limit: 1000000 tokens, per: seat, window: first-use 5h}}}, connectivity: {tier: bronze}, security: {tools: {deny: [web_search]}}}",
 }
-SEATS = {"alice": ("acme", "guarded"), "bob": ("acme", "guarded"), "carl": ("acme", "elsewhere")}
+SEATS = {"alice": ("acme", "guarded"), "bob": ("acme", "guarded"), "carl": ("acme", "elsewhere"), "dora": ("acme", "counted")}
 MODELS = """demo-large: {count: o200k_base}
 demo-latest: {alias: demo-large}
 demo-*: {count: o200k_base}"""
@@ -57,6 +58,7 @@ def chunked(data, trailers="", size=10**9):
 
 BOB = f"x-api-key: {key('bob')}"
 GOOD = body()
+OPEN = 400
 ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in SECRET)
 # What is tried: what is sent, and the answer's status. 0: Envoy ends the connection.
 EVASIONS = {
@@ -119,6 +121,11 @@ EVASIONS = {
     "ten thousand tools": (call(body(tools=[TOOL] * 10_000)), 403),
     "under the old key": (call(body(functions=[{"name": "rm"}])), 403),
     "its name by escapes": (call(body(tools=[FORBIDDEN]).replace(b'"rm"', b'"\\u0072m"')), 403),
+    "a search by a provider's own name": (call(body(tools=[{"type": "web_browser"}]), seat="dora"), 403),
+    "by a switch in another spelling": (call(body(Enable_Search=True), seat="dora"), 403),
+    "by escapes": (call(GOOD.replace(b"{", b'{"tools":[{"type":"\\u0077eb_search_2099"}],', 1), seat="dora"), 403),
+    "by the name of a model": (call(body(model="demo-small:online"), seat="dora"), 403),
+    "told of as if it had been": (call(said("go on").replace(b'"messages": [', b'"messages": [{"role":"assistant","tool_calls":[{"id":"t","type":"web_search"}]},'), seat="dora"), 403),
     "a name twice in it": (call(body(tools=[TOOL]).replace(b'"name": "get_time"', b'"name": "rm", "name": "get_time"')), 403),
     # What it costs.
     "a limit twice": (call(b'{"max_tokens":9999,' + GOOD[1:]), 400),
@@ -128,6 +135,12 @@ EVASIONS = {
     "usage twice in them": (call(body(stream=True, stream_options={"x": 1}).replace(b'"x": 1', b'"include_usage":true,"include_usage":false')), 400),
     "usage in another case": (call(body(stream=True, stream_options={"Include_Usage": False})), 400),
     "options that are none": (call(body(stream=True, stream_options="no")), 400),
+    # What it points at, of which nobody here can count the tokens.
+    "an image elsewhere": (call(said([{"type": "image_url", "image_url": {"url": "https://a.test/x.png"}}]), seat="dora"), OPEN),
+    "by escapes, elsewhere": (call(said([{"type": "image_url", "image_url": {"url": "X"}}]).replace(b"X", b"https\\u003a//a.test/x.png"), seat="dora"), OPEN),
+    "a file by its name": (call(said("fileid://file-1"), seat="dora"), OPEN),
+    "a file by escapes": (call(said("X").replace(b"X", b"\\u0066ileid:\\/\\/file-1"), seat="dora"), OPEN),
+    "none: an image that is there": (call(said([{"type": "image_url", "image_url": {"url": "data:image\\/png;base64,AAAA".replace("\\/", "/")}}]).replace(b"image/png", b"image\\/png"), seat="dora"), 200),
     # What it tells.
     "a secret": (call(body(f"it is {SECRET}")), 403),
     "a secret by escapes": (call(body("it is X").replace(b"X", ESCAPED.encode())), 403),
@@ -144,6 +157,7 @@ EVASIONS = {
     "in a path that nobody knows": (call(body(f"it is {SECRET}"), path="/v1/files"), (403, 404)),
     "a card as a number": (call(body(metadata={"of": CARD})), 403),
     "as a fraction": (call(body(metadata={"of": CARD}).replace(b"%d" % CARD, b"%d.0" % CARD)), 403),
+    "with an exponent": (call(body(metadata={"of": 1}).replace(b'"of": 1', b'"of": 4.111111111111111e15')), 403),
     "as a number where a text should be": (call(body(user=CARD)), 403),
     "in a place that nobody knows, as a number": (call(body(x=[{"y": CARD}])), 403),
     "as a number in what an earlier turn called": (call(json.dumps({"model": "demo-small", "max_tokens": 20, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "get_x", "input": {"n": CARD}}]}, {"role": "user", "content": "go on"}]}).encode()), 403),
@@ -154,7 +168,6 @@ EVASIONS = {
     "numbers of tokens": (call(b'{"model":"demo-small","prompt":[15339,1917],"max_tokens":5}', path="/v1/completions"), 403),
 }
 LIMITS = {
-    "a card with an exponent": call(body(metadata={"of": 1}).replace(b'"of": 1', b'"of": 4.111111111111111e15')),
     "a secret over two parts of a message": call(said([{"type": "text", "text": SECRET[:8]}, {"type": "text", "text": SECRET[8:]}])),
     "a secret in base 64 twice": call(body("decode " + base64.b64encode(base64.b64encode(SECRET.encode())).decode())),
     "a secret in hexadecimal": call(body("decode " + SECRET.encode().hex())),

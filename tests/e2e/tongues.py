@@ -302,10 +302,11 @@ TONGUES = [
 
 class Tongues(Server):
     """The upstream, on a port of its own. Its answers have so many `words`, or are what is `said` in pieces, and then `calls` of tools;
-    `heard` is the last request. Before the event at the place `pause[0]` and those behind it they pause for `pause[1]` seconds."""
+    `heard` is the last request. Before the event at the place `pause[0]` and those behind it they pause for `pause[1]` seconds. Before that
+    at the place `between[0]` those of `between[1]` come."""
 
     def __init__(self, words, said=None):
-        self.words, self.said, self.calls, self.heard, self.pause = words, said, (), None, None
+        self.words, self.said, self.calls, self.heard, self.pause, self.between = words, said, (), None, None, None
         upstream = self
 
         class Speaks(Handler):
@@ -325,7 +326,7 @@ class Tongues(Server):
                     self.close_connection = True
 
             def stream(self, events):
-                for place, event in enumerate(events):
+                for place, event in enumerate(upstream.woven(events)):
                     if upstream.pause and place >= upstream.pause[0]:
                         time.sleep(upstream.pause[1])
                     data = event if isinstance(event, bytes) else event.encode()
@@ -335,3 +336,9 @@ class Tongues(Server):
                 self.wfile.write(b"0\r\n\r\n")
 
         super().__init__(Speaks)
+
+    def woven(self, events):
+        for place, event in enumerate(events):
+            if self.between and place == self.between[0]:
+                yield from self.between[1]
+            yield event

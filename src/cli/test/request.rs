@@ -80,6 +80,9 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
             orders.push_str(&format!(" {name}={number}"));
         }
     }
+    for tool in &answer.used {
+        orders.push_str(&format!(" used={tool}"));
+    }
     if let Some(images) = answer.images {
         orders.push_str(&format!(" images={images}"));
     }
@@ -158,6 +161,7 @@ pub(super) fn unseen(case: &Case, bundle: &Bundle) -> Option<String> {
         ("reached", expect.reached.is_some()),
         ("graced", expect.graced.is_some()),
         ("tries", expect.tries.is_some()),
+        ("audit", expect.audit.is_some()),
     ];
     let (name, _) = said.into_iter().find(|(_, said)| *said && bundle.collector.is_none())?;
     Some(format!("`{name}` stands in the record, and there are none without a collector"))

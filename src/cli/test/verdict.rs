@@ -6,7 +6,7 @@ use super::request::{quota, quotas};
 use crate::collector::amount::Amount;
 use crate::policy::Bundle;
 use crate::policy::case::{self, Case, Decision, RetryAfter};
-use crate::report::wire::{Reached, Record};
+use crate::report::wire::{self, Reached, Record};
 
 /// What was seen of a call. Amounts are micro-units by the name of the quota.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Observed {
     pub graced: u64,
     /// How often it was tried, as the record says.
     pub tries: u64,
+    /// What the record keeps beside its figures.
+    pub audit: Option<wire::Audit>,
     /// The request headers that the upstream got, those of one name joined.
     pub sent: BTreeMap<String, String>,
     /// Why the call itself was never made.
@@ -106,6 +108,7 @@ pub fn recorded(case: &Case, bundle: &Bundle, records: &[Record]) -> Observed {
         reached: records.iter().flat_map(|record| &record.reached).map(name).collect(),
         tries: records.iter().fold(0, |sum, record| sum.saturating_add(u64::from(record.attempts))),
         graced: records.iter().fold(0, |sum, record| sum.saturating_add(record.graced)),
+        audit: records.last().and_then(|record| record.audit.clone()),
         records: u64::try_from(records.len()).unwrap_or(u64::MAX),
         ..Observed::default()
     }
@@ -192,6 +195,16 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
     if let Some(tries) = expect.tries {
         found.unless("tries", &tries.to_string(), &seen.tries.to_string());
     }
+    match (&expect.audit, &seen.audit) {
+        (None, _) | (Some(case::Audit::Nothing), None) => {}
+        (Some(case::Audit::Nothing), Some(_)) => found.add("audit", "none", "something"),
+        (Some(case::Audit::Kept(_)), None) => found.add("audit", "something", "none"),
+        (Some(case::Audit::Kept(fields)), Some(audit)) => {
+            for (name, expected) in fields {
+                found.unless(&format!("audit.{name}"), &said(expected), &said(&kept(audit, name)));
+            }
+        }
+    }
     for (name, value) in &expect.sent {
         let seen = seen.sent.get(name).map_or("none", String::as_str);
         found.unless(&format!("sent.{name}"), value.as_deref().unwrap_or("none"), seen);
@@ -212,6 +225,20 @@ pub fn compare(case: &Case, seen: &Observed, bundle: &Bundle) -> Vec<Mismatch> {
         found.unless("records", &records.to_string(), &seen.records.to_string());
     }
     if found.0.is_empty() { seen.contradictions.clone() } else { found.0 }
+}
+
+/// A field of what a record keeps.
+fn kept(audit: &wire::Audit, name: &str) -> String {
+    let cut = [("prompt", audit.prompt_cut), ("answer", audit.answer_cut)];
+    match name {
+        "address" => audit.address.clone(),
+        "agent" => audit.agent.clone(),
+        "path" => audit.path.clone(),
+        "findings" => audit.findings.join(", "),
+        "prompt" => audit.prompt.clone(),
+        "answer" => audit.answer.clone(),
+        _ => cut.iter().filter(|(_, cut)| *cut).map(|(side, _)| *side).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// An amount with the unit of its quota.

@@ -68,7 +68,7 @@ impl Exchange {
             Ok(prepared) => self.admit(Box::new(prepared), body, now, vm, cells, effects),
             Err(turn) => match (turn, self.plan()) {
                 (Turn::Pass, Some(plan)) => {
-                    let content = if self.form.is_some() { Content::Files } else { Content::Text };
+                    let content = self.form.clone().map_or(Content::Text, Content::Files);
                     self.vet(plan, Some(body), content, now, vm, cells, effects)
                 }
                 (turn, _) => self.turn(turn, now, vm, cells, effects),

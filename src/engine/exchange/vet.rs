@@ -59,7 +59,7 @@ impl Exchange {
         let mut found = Tally::default();
         let so_far = self.so_far(Some(plan), body.map_or(0, |body| body.len() as u64));
         let mut screened = || {
-            bundle.plans.get(plan).map_or(Ok(None), |plan| screen::unmetered(plan, &bundle, body, content, &mut found))
+            bundle.plans.get(plan).map_or(Ok(None), |plan| screen::unmetered(plan, &bundle, body, &content, &mut found))
         };
         let vetted = so_far.and_then(|()| screened());
         found.show("input", "findings", effects);

@@ -10,8 +10,9 @@ use crate::meter::offer::Offer;
 use crate::meter::server::Server;
 use crate::policy::bundle::{Names, Plan, Tools, matches};
 
-/// No tool has such a name: only what allows all tools of a server allows it.
-const ANY: &str = "*any*";
+/// What stands for any tool of a server. No tool has such a name, nor any part of one, and no glob has so many `?`: only what
+/// takes all tools takes it.
+const ANY: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
 
 /// The tools that are offered are few enough, and all of them may be; so may those that the model brings along, and those
 /// of which the conversation tells that they ran elsewhere.

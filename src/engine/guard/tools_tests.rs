@@ -293,6 +293,18 @@ fn a_server_that_is_allowed_is_allowed_with_its_tools() {
     ] {
         assert_eq!(table.clone().map(|tools| asks(bundle, tools)), expected);
     }
+    // A glob takes all tools of a server only where it takes whatever they are called.
+    for (rule, unlisted) in [
+        ("deny: [\"*a*\"]", true),
+        ("deny: [\"*any*\", \"?\", \"mcp__*__?????\"]", true),
+        ("deny: [\"*i*\"]", false),
+        ("deny: [\"*\"]", false),
+        ("allow: [\"mcp__files__*a*\"], servers: {allow: [\"*\"]}", false),
+        ("allow: [\"mcp__files__?*\"], servers: {allow: [\"*\"]}", true),
+    ] {
+        let bundle = bundle(&format!("security: {{tools: {{{rule}}}}}"));
+        assert_eq!(asks(&bundle, None), unlisted, "{rule}");
+    }
     let told = asked(&some, Dialect::OpenAiResponses, &server(None)).expect_err("all that it has").outside;
     assert!(told.ends_with("list those that may be used in `allowed_tools`"), "{told}");
 }

@@ -7,6 +7,7 @@ use super::names::Named;
 use super::{Tally, denial, described};
 use crate::engine::denial::{Denial, Kind};
 use crate::meter::call::{Call, Edit, retold};
+use crate::meter::form::hides_text;
 use crate::meter::members::Members;
 use crate::meter::written::{Leeway, Written};
 use crate::order;
@@ -197,7 +198,7 @@ pub(in crate::engine) fn unmetered(
     plan: &Plan,
     bundle: &Bundle,
     body: Option<&[u8]>,
-    content: Content,
+    content: &Content,
     tally: &mut Tally,
 ) -> Result<Option<Vec<u8>>, Denial> {
     let Some(Screen { scanner, on_error }) = &plan.security.input else { return Ok(None) };
@@ -219,10 +220,11 @@ pub(in crate::engine) fn unmetered(
             return Err(unchangeable(rule, finding, plan));
         }
     }
+    if content.hides(body, whole) {
+        unread(plan, scanner, *on_error, "it is no UTF-8", tally)?;
+    }
     if !whole {
-        let read =
-            if content.is_text(body) { unread(plan, scanner, *on_error, "it is no UTF-8", tally) } else { Ok(()) };
-        return read.map(|()| None);
+        return Ok(None);
     }
     let mut mask = Mask::new(bundle.mask_key);
     let told = retell(&text, &found, scanner, &mut |rule, hidden| match rule.action {
@@ -233,11 +235,11 @@ pub(in crate::engine) fn unmetered(
 }
 
 /// What a body says that it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Content {
     Text,
-    /// A form, with files in it.
-    Files,
+    /// A form, with files in it, and the header that says so.
+    Files(Vec<u8>),
     /// Nothing that tells whether it is text.
     Unsaid,
 }
@@ -245,10 +247,11 @@ pub(in crate::engine) enum Content {
 impl Content {
     /// By the header of this name.
     pub fn of(content_type: Option<&[u8]>) -> Self {
-        let kind = content_type.unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let header = content_type.unwrap_or_default();
+        let kind = header.trim_ascii().to_ascii_lowercase();
         let has = |word: &[u8]| memchr::memmem::find(&kind, word).is_some();
         match &kind {
-            kind if kind.starts_with(b"multipart/") => Self::Files,
+            kind if kind.starts_with(b"multipart/") => Self::Files(header.to_vec()),
             kind if kind.starts_with(b"text/") => Self::Text,
             _ if [b"json".as_slice(), b"xml", b"yaml", b"javascript", b"urlencoded", b"charset="]
                 .iter()
@@ -260,16 +263,26 @@ impl Content {
         }
     }
 
-    /// Whether a body that is no UTF-8 is a text all the same. Where nothing says so, its first bytes do, or that it has
-    /// none of the controls that are in everything but texts.
-    fn is_text(self, body: &[u8]) -> bool {
+    /// Whether there is a text in a body that cannot be looked at: it is no UTF-8, or it has zero bytes, as UTF-16 has in
+    /// every letter of ours. Where nothing says that it is a text, its first bytes do, or that it has none of the controls
+    /// that are in everything but texts.
+    fn hides(&self, body: &[u8], utf8: bool) -> bool {
         let control = |byte: &u8| matches!(byte, 0..=8 | 14..=26 | 28..=31 | 127);
         match self {
-            Self::Text => true,
-            Self::Files => false,
-            Self::Unsaid => body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") || !body.iter().any(control),
+            Self::Text => !utf8 || body.contains(&0),
+            Self::Files(content_type) => hides_text(content_type, body),
+            Self::Unsaid if is_wide(body) => true,
+            Self::Unsaid => !utf8 && !body.iter().any(control),
         }
     }
+}
+
+/// Whether a body begins as texts in UTF-16 do: with its mark, or with letters of ours.
+fn is_wide(body: &[u8]) -> bool {
+    let zeros = |from: usize| body.iter().skip(from).step_by(2).take(8).all(|byte| *byte == 0);
+    let letters = |from: usize| body.iter().skip(from).step_by(2).take(8).all(|byte| matches!(byte, b'\t'..=b'~'));
+    let marked = body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff");
+    marked || body.len() >= 4 && (letters(0) && zeros(1) || zeros(0) && letters(1))
 }
 
 /// What becomes of a body that cannot be read, because of `why`.

@@ -14,6 +14,7 @@
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::offer::plain;
+use crate::meter::origin::is_address;
 use crate::meter::part::{Kind, Parts};
 
 /// How deep images lie within settings.
@@ -69,11 +70,10 @@ fn text<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
 
 /// Base64 or a `data:` URL, or else an address.
 fn string<'a>(parts: &mut Parts<'a>, raw: &'a str) {
-    let inline = raw.starts_with("\"data:image/") || !raw.contains(':');
     match raw {
         "\"\"" => {}
-        raw if inline => parts.add(Kind::Image, raw),
-        _ => parts.open_media(&[Media::Image], "an image that is not in the body"),
+        raw if is_address(raw) => parts.open_media(&[Media::Image], "an image that is not in the body"),
+        _ => parts.add(Kind::Image, raw),
     }
 }
 
@@ -198,6 +198,8 @@ mod tests {
                 (1, 1),
             ),
             (r#"{"images":[{"image_url":"https://a.test/x"},{"file_id":"f"}]}"#, (0, 2)),
+            (r#"{"image":"https\u003a//a.test/x","mask":"gs\u003a\/\/a"}"#, (0, 2)),
+            (r#"{"image":"data:image\/png;base64,AA","mask":"A\/A="}"#, (2, 0)),
             (r#"{"image":"","mask":null,"imageSize":"1K"}"#, (0, 0)),
             (r#"{"IMAGE":"AA","im\u0061ge":"BB"}"#, (2, 0)),
         ] {

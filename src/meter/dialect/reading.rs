@@ -5,6 +5,7 @@ use super::pictured;
 use super::prompt::{characters, prompts};
 use crate::meter::json;
 use crate::meter::media::Media;
+use crate::meter::origin::{is_address, is_picture};
 use crate::meter::part::{Kind, Parts};
 
 /// Embeddings and moderations: an entry that is not null.
@@ -37,7 +38,7 @@ fn objects<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 
 fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     if raw.starts_with('"') {
-        if raw.starts_with("\"data:image/") {
+        if is_picture(raw) {
             return parts.add(Kind::Image, raw);
         }
         return parts.text(raw);
@@ -46,11 +47,11 @@ fn part<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         b"type" => {}
         b"text" => parts.text(value),
         b"image_url" | b"image" | b"url" | b"image_base64" if value.starts_with('{') => part(parts, value),
-        b"image_url" | b"image" | b"url" | b"image_base64" if value.starts_with("\"data:image/") => {
+        b"image_url" | b"image" | b"url" | b"image_base64" if is_picture(value) => {
             parts.add(Kind::Image, value);
         }
-        b"image_base64" => parts.add(Kind::Image, value),
-        b"image_url" | b"image" | b"url" | b"video" => {
+        b"image_base64" if !is_address(value) => parts.add(Kind::Image, value),
+        b"image_url" | b"image" | b"url" | b"image_base64" | b"video" => {
             parts.open_media(&[Media::Image], "an image that is not in the body")
         }
         b"content" => objects(parts, value),

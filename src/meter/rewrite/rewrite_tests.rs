@@ -474,6 +474,22 @@ fn texts_beside_the_answer_are_hidden_over_several_events_too() {
     }
 }
 
+/// Interactions of an older version begin with a part of what is said.
+#[test]
+fn a_text_that_begins_with_its_place_is_one_with_its_pieces() {
+    let event = |kind: &str, key: &str, said: &str| json!({"event_type": kind, "index": 1, key: {"type": "text", "text": said}});
+    let mut said = SECRET.iter();
+    let first = said.next().map(|said| event("content.start", "content", said));
+    let all = first.into_iter().chain(said.map(|said| event("content.delta", "delta", said)));
+    let stream: String = all.map(|event| format!("data: {event}\n\n")).collect();
+    let (out, ..) = filtered(&expected(Dialect::GeminiInteractions), [stream.as_bytes()]);
+    let out = events(&String::from_utf8(out).unwrap());
+    let text = |event: &Value| {
+        ["/content/text", "/delta/text"].iter().find_map(|at| Some(event.pointer(at)?.as_str()?.to_owned()))
+    };
+    assert_eq!(out.iter().filter_map(text).collect::<String>(), SAFE);
+}
+
 #[test]
 fn what_is_deeper_than_any_answer_is_taken_out() {
     let deep = format!("{}\"a@b.cn\"{}", "[".repeat(100_000), "]".repeat(100_000));

@@ -281,6 +281,7 @@ const GOOGLE_PART: Fields = &[
 
 /// Google, "Interactions".
 const INTERACTIONS: Fields = &[
+    ("content", Object(STEP)),
     ("delta", Object(STEP)),
     ("event_type", Kind),
     ("index", Part),

@@ -130,13 +130,16 @@ const MOST_TOOL_CALLS: u64 = 100;
 const LONGEST_MS: u64 = 10_000;
 /// The most tries before an answer.
 const MOST_FAILED: usize = 10;
-const ANSWER_KEYS: [&str; 18] = [
+/// The most tools that an answer has used.
+const MOST_USED: usize = 8;
+const ANSWER_KEYS: [&str; 19] = [
     "output",
     "input",
     "cached",
     "cache_write",
     "reasoning",
     "tool_calls",
+    "used",
     "images",
     "seconds",
     "failed",
@@ -160,6 +163,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         cache_write: 0,
         reasoning: 0,
         tool_calls: 0,
+        used: Vec::new(),
         images: None,
         seconds: call.map_or(1, |call| call.seconds),
         failed: Vec::new(),
@@ -187,6 +191,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
         images: number("images", MOST_PIECES),
         seconds: number("seconds", MOST_PIECES).unwrap_or(none.seconds),
+        used: fields.optional("used").map(|node| used(node, faults)).unwrap_or_default(),
         failed: fields.optional("failed").map(|node| failed(node, &fields.path("failed"), faults)).unwrap_or_default(),
         status: status(fields.optional("status"), "answer.status", faults).unwrap_or(200),
         silent: flag(&fields, "silent", faults),
@@ -206,6 +211,15 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
     };
     can_be(&fields, &answer, call, faults);
     answer
+}
+
+/// `[web_search, mcp__files__read]`.
+fn used(node: &Node, faults: &mut Faults) -> Vec<String> {
+    let items = list(node, "answer.used", faults).unwrap_or_default();
+    if let Some(beyond) = items.get(MOST_USED) {
+        faults.add(beyond.at, Code::TooLarge, "no answer uses more tools", format!("list at most {MOST_USED}"));
+    }
+    items.iter().filter_map(|item| form(item, "answer.used", faults, served)).map(|used| used.value).collect()
 }
 
 /// `[503, no response]`.
@@ -238,8 +252,8 @@ fn after(written: &str) -> Result<u64, Complaint> {
     })
 }
 
-/// The name of a model as providers write it, such as `openai/gpt-4o` or `qwen3:8b`: what the stand-in can be told in one
-/// word.
+/// The name of a model as providers write it, such as `openai/gpt-4o` or `qwen3:8b`, or of a tool: what the stand-in can be
+/// told in one word.
 fn served(written: &str) -> Result<String, Complaint> {
     const LONGEST: usize = 128;
     let fits = written.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b';'));
@@ -247,7 +261,7 @@ fn served(written: &str) -> Result<String, Complaint> {
         return Ok(written.to_owned());
     }
     let help = format!("write up to {LONGEST} ASCII characters without blanks, commas and semicolons");
-    Err(Complaint::new(Code::BadValue, format!("no answer names the model {}", shown(written)), help))
+    Err(Complaint::new(Code::BadValue, format!("no answer names {}", shown(written)), help))
 }
 
 /// `whole`, `error inside`, `broken after 5 tokens`, `hung up after 5 tokens`, `silent after 5 tokens`, `no response`,
@@ -352,8 +366,19 @@ fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults)
     if api.is_text() {
         return;
     }
-    let of_text =
-        ["output", "input", "cached", "tool_calls", "silent", "past_limit", "echo", "arguments", "every", "served"];
+    let of_text = [
+        "output",
+        "input",
+        "cached",
+        "tool_calls",
+        "used",
+        "silent",
+        "past_limit",
+        "echo",
+        "arguments",
+        "every",
+        "served",
+    ];
     let told = |key: &str| key == "input" && api == Api::OpenAiEmbeddings;
     for key in of_text.iter().filter(|key| fields.optional(key).is_some() && !told(key)) {
         let message = format!("an answer without text has no `{key}`");

@@ -1,12 +1,12 @@
 //! What a case expects.
 
-use super::{Decision, Expect, MOST_TOKENS, Mentions, Reached, RetryAfter, amounts, status};
+use super::{Audit, Decision, Expect, MOST_TOKENS, Mentions, Reached, RetryAfter, amounts, status};
 use crate::policy::diagnostic::{Code, Complaint, Faults, shown};
 use crate::policy::fields::{Fields, choice, form, list, text, whole};
 use crate::policy::scalar::duration;
 use crate::policy::tree::{Node, Spanned, Value};
 
-const EXPECT_KEYS: [&str; 21] = [
+const EXPECT_KEYS: [&str; 22] = [
     "decision",
     "by",
     "status",
@@ -27,6 +27,7 @@ const EXPECT_KEYS: [&str; 21] = [
     "reached",
     "graced",
     "tries",
+    "audit",
     "sent",
 ];
 
@@ -67,7 +68,8 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         .and_then(|node| choice(node, "expect.decision", &decisions, faults));
     if decision == Some(Decision::Deny) {
         let of_upstream = ["tier", "max_output", "max_tokens", "model"];
-        let of_answer = ["finish", "delivered", "text", "passed", "outcome", "reached", "graced", "tries", "sent"];
+        let of_answer =
+            ["finish", "delivered", "text", "passed", "outcome", "reached", "graced", "tries", "audit", "sent"];
         excluded(&fields, "a refused call", &of_upstream, faults);
         excluded(&fields, "a refused call", &of_answer, faults);
     } else if decision == Some(Decision::Allow) {
@@ -94,6 +96,7 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
     let (graced, tries) = (number("graced", MOST_TOKENS), number("tries", MOST_TRIES));
     let reached = fields.optional("reached").map(|node| reached(node, named, faults));
     let passed = fields.optional("passed").map(|node| passed(node, faults));
+    let audit = fields.optional("audit").and_then(|node| audit(node, faults));
     let sent = fields.optional("sent").map(|node| super::wire::sent(node, faults));
     let outcomes = OUTCOMES.map(|name| (name, name));
     let outcome = fields.optional("outcome").and_then(|node| choice(node, "expect.outcome", &outcomes, faults));
@@ -120,8 +123,41 @@ pub(super) fn read(node: &Node, named: &mut Mentions, faults: &mut Faults) -> Op
         reached,
         graced,
         tries,
+        audit,
         sent: sent.unwrap_or_default(),
     })
+}
+
+/// What a record keeps, by the names of its fields; of a text all of it.
+const KEPT: [&str; 7] = ["address", "agent", "path", "findings", "prompt", "answer", "cut"];
+
+/// `none`, or `{agent: …, findings: [email:redact:1], answer: …}`.
+fn audit(node: &Node, faults: &mut Faults) -> Option<Audit> {
+    if !matches!(node.value, Value::Map(_)) {
+        return choice(node, "expect.audit", &[("none", ())], faults).map(|()| Audit::Nothing);
+    }
+    let fields = Fields::of(node, "expect.audit", &KEPT, faults)?;
+    let mut kept = Vec::new();
+    for key in KEPT {
+        let Some(node) = fields.optional(key) else { continue };
+        let what = fields.path(key);
+        let said = match key {
+            "findings" | "cut" if node.value == Value::List(Vec::new()) => String::new(),
+            "cut" => {
+                let sides = [("prompt", "prompt"), ("answer", "answer")];
+                let items = list(node, &what, faults).unwrap_or_default();
+                let sides = items.iter().filter_map(|item| choice(item, &what, &sides, faults));
+                sides.collect::<Vec<_>>().join(", ")
+            }
+            "findings" => {
+                let items = list(node, &what, faults).unwrap_or_default();
+                items.iter().filter_map(|item| text(item, &what, faults)).collect::<Vec<_>>().join(", ")
+            }
+            _ => text(node, &what, faults)?.to_owned(),
+        };
+        kept.push((key, said));
+    }
+    Some(Audit::Kept(kept))
 }
 
 /// `[month 50, calls 80]`; an empty list says that there is none.

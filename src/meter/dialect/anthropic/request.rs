@@ -1,5 +1,6 @@
 //! Reading what a messages request asks for.
 
+use crate::meter::dialect::openai::request::image;
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::part::{Kind, Parts};
@@ -101,6 +102,8 @@ fn block<'a>(parts: &mut Parts<'a>, raw: &'a str, depth: u8) {
         b"content" => content(parts, value, depth),
         b"source" => sources.push(source(parts, value, depth)),
         b"file_id" => parts.open_media(&[Media::File], "a file that the provider keeps"),
+        // OpenAI's way, which some who speak this take too.
+        b"image_url" => image(parts, value),
         _ => parts.add(Kind::Schema, value),
     });
     if object.is_none() {

@@ -51,9 +51,21 @@ const FAMILIES: [(&str, Field); 21] = [
     ("pegasus", (None, "maxOutputTokens")),
 ];
 
-/// Whether a model may write text: any that is not known to do something else.
-pub fn writes_text(model: &str) -> bool {
-    !WORDLESS.iter().any(|part| model.contains(part))
+/// Keys of a body that has something written.
+const WRITING: [&str; 7] = ["messages", "prompt", "message", "inputs", "input", "max_tokens", "parameters"];
+
+/// Whether a model may write text when it is sent this body: any that is not known to do something else. What an account has
+/// named itself may be called anything (`arn:aws:sagemaker:…:endpoint/embedded-chat`): there the body has its say.
+pub fn writes_text(model: &str, body: &str) -> bool {
+    let named = WORDLESS.iter().any(|part| model.contains(part));
+    !named || is_own_name(model) && WRITING.iter().any(|key| has(body, key))
+}
+
+/// Whether a model is an ARN that an account has named: an endpoint (Amazon Bedrock, "Marketplace"), a model or a profile of
+/// its own.
+fn is_own_name(model: &str) -> bool {
+    // arn:partition:service:region:account:kind/name
+    model.starts_with("arn:") && ![":foundation-model/", ":inference-profile/"].iter().any(|kind| model.contains(kind))
 }
 
 /// Whether a model answers with images.
@@ -63,11 +75,11 @@ pub fn makes_images(model: &str) -> bool {
 
 /// The field that surely limits what `model` writes when it is sent this body. `None`: none may be written.
 pub fn limit_field(model: &str, body: &str) -> Option<Field> {
-    if !writes_text(model) {
+    if !writes_text(model, body) {
         return None;
     }
     let named = FAMILIES.iter().find(|(part, _)| model.contains(part)).map(|(_, field)| *field);
-    match named {
+    match named.filter(|_| !is_own_name(model)) {
         // Claude's first format, which has a prompt.
         Some((None, "max_tokens")) if has(body, "max_tokens_to_sample") => Some((None, "max_tokens_to_sample")),
         // Nova reads either.
@@ -108,7 +120,27 @@ fn nova_has_other(body: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::limit_field;
+    use super::{limit_field, writes_text};
+
+    #[test]
+    fn what_an_account_calls_its_own_tells_nothing() {
+        let endpoint = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/embedded-chat";
+        let (chat, texts) = (r#"{"messages":[],"max_tokens":5}"#, r#"{"texts":["x"],"input_type":"search_query"}"#);
+        for (model, body, writes) in [
+            (endpoint, chat, true),
+            (endpoint, r#"{"inputs":"x","parameters":{}}"#, true),
+            (endpoint, texts, false),
+            ("arn:aws:bedrock:us-east-1:1:custom-model-deployment/rerank-luma.", chat, true),
+            ("arn:aws:bedrock:us-east-1::foundation-model/cohere.embed-v4:0", chat, false),
+            ("arn:aws:bedrock:us-east-1:1:inference-profile/us.cohere.embed-v4:0", chat, false),
+            ("cohere.embed-v4:0", chat, false),
+        ] {
+            assert_eq!(writes_text(model, body), writes, "{model} {body}");
+        }
+        assert_eq!(limit_field(endpoint, chat).map(|(_, name)| name), Some("max_tokens"));
+        let llama = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/my-llama";
+        assert_eq!(limit_field(llama, r#"{"inputs":"x"}"#), None, "nobody knows what it heeds");
+    }
 
     #[test]
     fn a_limit_is_written_only_where_the_family_is_known_to_take_it() {

@@ -3,6 +3,7 @@
 use crate::meter::dialect::{openai, pictured, reading};
 use crate::meter::json;
 use crate::meter::media::Media;
+use crate::meter::origin::is_picture;
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
@@ -47,15 +48,15 @@ fn messages<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     super::super::prompt::messages(parts, raw, |parts, content| {
         let list = json::elements(content, |part| {
             json::entries(part, |key, value| match key {
-                b"text" => parts.text(value),
-                b"image" if openai::request::is_inline(value) => parts.add(Kind::Image, value),
+                b"text" => openai::request::said(parts, value),
+                b"image" if is_picture(value) => parts.add(Kind::Image, value),
                 b"image" => parts.open_media(&[Media::Image], "media that is not in the body"),
                 b"audio" => parts.open_media(&[Media::Audio], "media that is not in the body"),
                 _ => parts.open_media(&[Media::Video], "media that is not in the body"),
             });
         });
         if list.is_none() {
-            parts.text(content);
+            openai::request::said(parts, content);
         }
     });
 }

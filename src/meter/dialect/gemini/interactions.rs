@@ -14,15 +14,19 @@ pub fn event(answer: &mut Answer, data: &str) {
         answer.finished = true;
         return;
     }
-    let names = ["event_type", "interaction", "delta", "index", "error", "step"];
-    let Some([kind, interaction, delta, index, error, step]) = json::fields(data, names) else { return };
+    let names = ["event_type", "interaction", "delta", "index", "error", "step", "content"];
+    let Some([kind, interaction, delta, index, error, step, content]) = json::fields(data, names) else { return };
     answer.error |= error.is_some_and(json::says);
     let index = index.and_then(json::whole).unwrap_or(0);
     match kind.and_then(json::text).as_deref() {
         Some("step.delta" | "content.delta") => delta_of(answer, index, delta),
-        Some("step.start") => {
-            if let Some([name]) = step.and_then(|raw| json::fields(raw, ["name"])) {
-                called(answer, index, step, name, None);
+        // What was called a content once is a step now.
+        Some("step.start" | "content.start") => {
+            for step in [step, content].into_iter().flatten() {
+                // Its arguments come behind it.
+                let Some([kind, text, name]) = json::fields(step, ["type", "text", "name"]) else { continue };
+                answer.speak(voice(kind), index, 0, text);
+                called(answer, index, Some(step), name, None);
             }
         }
         Some("error") => answer.error = true,
@@ -68,12 +72,17 @@ fn delta_of(answer: &mut Answer, index: u64, delta: Option<&str>) {
     let Some([kind, text, thought, content, name, arguments]) = delta.and_then(|raw| json::fields(raw, names)) else {
         return;
     };
-    let told = if kind.is_some_and(|kind| kind.contains("thought")) { Kind::Thinking } else { Kind::Text };
+    let told = voice(kind);
     answer.speak(told, index, 0, text.or(thought));
     if let Some([text]) = content.and_then(|raw| json::fields(raw, ["text"])) {
         answer.speak(told, index, 0, text);
     }
     called(answer, index, delta, name, arguments);
+}
+
+/// What a step of this type says, or a piece of one.
+fn voice(kind: Option<&str>) -> Kind {
+    if kind.is_some_and(|kind| kind.contains("thought")) { Kind::Thinking } else { Kind::Text }
 }
 
 /// A step, or a piece of one, that may call a tool.

@@ -7,6 +7,7 @@ use crate::meter::dialect::pictured;
 use crate::meter::dialect::prompt::prompts;
 use crate::meter::json;
 use crate::meter::media::Media;
+use crate::meter::origin::{is_picture, names_files};
 use crate::meter::part::{Kind, Parts};
 
 /// A top-level entry: its unescaped name and its raw value, which is not null.
@@ -116,11 +117,6 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         }
         b"tool_call_id" | b"id" => parts.add(Kind::Label, raw),
         b"type" | b"cache_control" => {}
-        // Qwen-Long reads the files that a message names (Alibaba Cloud Model Studio, "Long context").
-        b"content" if raw.starts_with("\"fileid://") => {
-            parts.text(raw);
-            parts.open_media(&[Media::File], "a file");
-        }
         b"content" => content(parts, raw),
         b"name" => {
             parts.fixed = parts.fixed.saturating_add(1);
@@ -148,7 +144,7 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
             _ => part_entry(parts, key, value),
         });
         if object.is_none() {
-            parts.text(part);
+            said(parts, part);
         }
         if named {
             let shown = parts.list.iter().skip(held).any(|part| part.kind == Kind::Image);
@@ -156,7 +152,15 @@ fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         }
     });
     if array.is_none() {
-        parts.text(raw);
+        said(parts, raw);
+    }
+}
+
+/// A text, or the names of files that stand in its place, which Qwen-Long reads.
+pub fn said<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    parts.text(raw);
+    if names_files(raw) {
+        parts.open_media(&[Media::File], "a file");
     }
 }
 
@@ -173,12 +177,13 @@ fn kept_by_name(parts: &mut Parts<'_>, shown: bool) {
 fn part_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
     match key {
         b"type" | b"cache_control" | b"detail" | b"min_pixels" | b"max_pixels" => {}
-        b"text" | b"refusal" | b"thinking" => parts.text(raw),
+        b"text" => said(parts, raw),
+        b"refusal" | b"thinking" => parts.text(raw),
         b"image_url" => image(parts, raw),
         b"input_audio" => sound(parts, raw),
         b"file" | b"file_id" | b"file_data" | b"document_url" => parts.open_media(&[Media::File], "a file"),
         b"video_url" | b"video" => parts.open_media(&[Media::Video], "media that is not in the body"),
-        b"audio_url" => parts.open_media(&[Media::Audio], "media that is not in the body"),
+        b"audio_url" | b"audio" => parts.open_media(&[Media::Audio], "media that is not in the body"),
         b"image" | b"input_image" => parts.open_media(&[Media::Image], "media that is not in the body"),
         b"signature" => parts.add(Kind::Sealed, raw),
         // Anthropic's way to point at something.
@@ -206,11 +211,11 @@ fn source<'a>(parts: &mut Parts<'a>, raw: &'a str) {
 }
 
 /// `"…"` or `{"url": "…", "detail": …}`. Of duplicates all must be in the body.
-fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+pub fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let mut found = false;
     let mut one = |parts: &mut Parts<'a>, url: &'a str| {
         found = true;
-        if is_inline(url) {
+        if is_picture(url) {
             parts.add(Kind::Image, url);
         } else {
             parts.open_media(&[Media::Image], "an image that is not in the body");
@@ -228,12 +233,6 @@ fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     if !found {
         parts.open_media(&[Media::Image], "an image that is not in the body");
     }
-}
-
-/// Whether a raw string is a `data:` URL of an image, in lower case and unescaped as everybody writes it. Some
-/// providers unfold documents and films that come in its place.
-pub fn is_inline(raw: &str) -> bool {
-    raw.starts_with("\"data:image/")
 }
 
 /// `{"data": …, "format": …}`. Some providers fetch a URL that stands for the data; of duplicates none may be one.

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 
-use super::request::{is_inline, sound};
+use super::request::sound;
 use crate::meter::dialect::prompt::{is_kind, tools};
 use crate::meter::json;
 use crate::meter::media::Media;
+use crate::meter::origin::is_picture;
 use crate::meter::part::{Kind, Parts};
 
 /// Tools that the caller runs.
@@ -84,8 +85,8 @@ fn input<'a>(parts: &mut Parts<'a>, raw: &'a str) {
         if made && json::fields(item, ["result"]).is_some_and(|[result]| result.is_none()) {
             kept_image(parts);
         }
-        if let Some([Some("\"reasoning\""), None, None]) = json::fields(item, ["type", "encrypted_content", "content"])
-        {
+        let bare = || matches!(json::fields(item, ["encrypted_content", "content"]), Some([None, None]));
+        if is_of(item, &["reasoning"]) && bare() {
             parts.open("thoughts that the provider keeps");
         }
     });
@@ -197,7 +198,7 @@ fn part_entry<'a>(parts: &mut Parts<'a>, shows: impl FnOnce() -> bool, key: &[u8
 }
 
 fn image<'a>(parts: &mut Parts<'a>, raw: &'a str) {
-    if is_inline(raw) {
+    if is_picture(raw) {
         parts.add(Kind::Image, raw);
     } else if !json::is_null(raw) {
         parts.open_media(&[Media::Image], "an image that is not in the body");
