@@ -84,6 +84,9 @@ pub struct Beyond {
     pub payer: Option<QuotaId>,
 }
 
+/// The line of a quota, by its place in a bill: micro-units, and how far they may pass the quota.
+type LineOf<'f> = dyn FnMut(usize, &PlanQuota) -> Option<(u64, u64)> + 'f;
+
 /// Every quota that one call is charged to: funds in the order in which they pay, packs among them, then caps.
 #[derive(Clone)]
 pub struct Bill<'b> {
@@ -145,8 +148,8 @@ impl<'b> Bill<'b> {
 
     /// One level an account, in the total order in which accounts are written, of the lines that `line` gives:
     /// micro-units, and how far they may pass the quota.
-    pub fn levels(&self, line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>) -> Vec<Level> {
-        self.levels_of(&self.quotas, line)
+    pub fn levels(&self, mut line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>) -> Vec<Level> {
+        self.levels_of(&self.quotas, &mut line)
     }
 
     /// Everything that a call may be held to: the bill, and the buckets of the plan's throttles.
@@ -159,11 +162,7 @@ impl<'b> Bill<'b> {
         self.quotas.iter().copied().chain(throttles).collect()
     }
 
-    fn levels_of(
-        &self,
-        quotas: &[&PlanQuota],
-        mut line: impl FnMut(usize, &PlanQuota) -> Option<(u64, u64)>,
-    ) -> Vec<Level> {
+    fn levels_of(&self, quotas: &[&PlanQuota], line: &mut LineOf<'_>) -> Vec<Level> {
         let mut levels: Vec<(Per, Level)> = Vec::new();
         for (index, quota) in quotas.iter().enumerate() {
             let Some((amount, over)) = line(index, quota) else { continue };
@@ -223,7 +222,7 @@ impl<'b> Bill<'b> {
         pay(bears, agreed);
         let payer = payer.and_then(place).or(bears).or_else(|| self.bearer(&places, None));
         pay(payer, rest.saturating_sub(agreed));
-        self.levels_of(&self.with_throttles(), |index, quota| match quota.role {
+        self.levels_of(&self.with_throttles(), &mut |index, quota| match quota.role {
             Role::Fund => paid.iter().find(|(at, _)| *at == index).map(|(_, part)| (*part, 0)),
             Role::Cap => {
                 held_of(quota)?;
