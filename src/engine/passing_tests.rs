@@ -278,3 +278,21 @@ fn no_content_type_gets_an_llm_call_past_its_screen() {
     assert!(!asked(chat, &[picture], b"no json: \xff\0"), "its upstream would read a text");
     assert!(asked(chat, &[picture], b"no json"));
 }
+
+#[test]
+fn whoever_asks_after_work_pays_nothing_whatever_is_unknown() {
+    let asked = |method: &str, path: &str, security: &str| {
+        let mut stage = Stage::of(security, "unknown: {path: deny}");
+        let headers = [header(":method", method), header(":path", path), header("authorization", "Bearer key-ann")];
+        let (flow, effects) =
+            stage.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end: true });
+        (matches!(flow, Flow::Continue), effects.contains(&Effect::Note("admitted", "passed".to_owned())))
+    };
+    for security in ["{}", "{endpoints: {allow: [images]}}"] {
+        assert_eq!(asked("GET", "/v1/query/video_generation?task_id=1", security), (true, true));
+        assert_eq!(asked("GET", "/api/v1/tasks/0385dc79", security), (true, true));
+        assert_eq!(asked("GET", "/api/v1/tasks", security), (false, false));
+        assert_eq!(asked("DELETE", "/api/v1/tasks/0385dc79", security), (false, false));
+        assert_eq!(asked("GET", "/api/v1/tasks/..%2f..%2fx", security), (false, false));
+    }
+}

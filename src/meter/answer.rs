@@ -56,7 +56,7 @@ pub struct Answer {
 }
 
 /// The most texts of which it is told whether events repeat them: those of one answer, its thoughts and some calls.
-const MOST_REPEATED: usize = 16;
+pub const MOST_REPEATED: u64 = 16;
 
 /// The longest texts, together, for which it is told whether events repeat them, in bytes: an event that is tried first
 /// copies them.
@@ -222,11 +222,11 @@ impl Answer {
 
     /// The text of an event which may be new, or all that there is of it so far: some providers do the one, some the other,
     /// as the request says. Where it says nothing, that all before begins it tells.
-    pub fn speak_or_repeat(&mut self, kind: Kind, part: u64, raw: Option<&str>) {
+    pub fn speak_or_repeat(&mut self, kind: Kind, answer: u64, part: u64, raw: Option<&str>) {
         let Some(text) = raw.and_then(json::text) else { return };
-        let voice = Voice { kind, answer: 0, part };
+        let voice = Voice { kind, answer, part };
         let known = self.so_far.iter().position(|(of, _)| *of == voice);
-        if known.is_none() && self.so_far.len() < MOST_REPEATED {
+        if known.is_none() && (self.so_far.len() as u64) < MOST_REPEATED {
             self.so_far.push((voice, Some(String::new())));
         }
         let length =
@@ -249,10 +249,10 @@ impl Answer {
         }
     }
 
-    /// The text of this part so far, which events of this answer repeat: empty where they do not, or it is longer than is
-    /// kept. `None`: the part has not spoken.
-    pub fn repeated(&self, part: u64) -> Option<&str> {
-        let voice = Voice { kind: Kind::Text, answer: 0, part };
+    /// The text of this part of one of several answers so far, which events of this answer repeat: empty where they do not, or
+    /// it is longer than is kept. `None`: the part has not spoken.
+    pub fn repeated(&self, answer: u64, part: u64) -> Option<&str> {
+        let voice = Voice { kind: Kind::Text, answer, part };
         let so_far = self.so_far.iter().find(|(of, _)| *of == voice).map(|(_, so_far)| so_far.as_deref());
         so_far.map(|so_far| so_far.filter(|_| self.repeats).unwrap_or_default())
     }
@@ -331,7 +331,7 @@ mod tests {
         let raw = format!("\"{}\"", "a".repeat(LONGEST_REPEATED / 3));
         for part in 0..40 {
             for _ in 0..3 {
-                answer.speak_or_repeat(Kind::Tool, part % 20, Some(&raw));
+                answer.speak_or_repeat(Kind::Tool, 0, part % 20, Some(&raw));
             }
             let kept: usize = answer.so_far.iter().filter_map(|(_, text)| text.as_ref()).map(String::len).sum();
             assert!(kept > 0 && kept <= LONGEST_REPEATED, "{kept}");

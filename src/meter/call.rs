@@ -10,8 +10,8 @@ use super::called::{self, Called};
 use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{
-    Dialect, Host, Keys, Meaning, Route, Writes, generate, invoke_limit, invoke_makes_images, invoke_writes_text,
-    is_deployment,
+    Dialect, Host, Keys, LONGEST_CHOSEN, Made, Meaning, Route, Writes, film_flags, film_tokens_a_second, generate,
+    invoke_limit, invoke_makes_images, invoke_writes_text, is_deployment, wide_characters,
 };
 use super::json;
 use super::media::Media;
@@ -88,6 +88,8 @@ pub struct Call {
     pub output_limit: Option<u64>,
     /// How many answers are asked for, at least 1: each may be as long as the output limit.
     pub choices: u64,
+    /// How many it says that there are to be.
+    pieces: Option<u64>,
     /// Whether the client itself asks for usage on the stream. Only OpenAI's must be asked.
     pub asks_usage: bool,
     /// Why the input or the work cannot be bounded by reading the body; `None`: it can.
@@ -359,15 +361,87 @@ impl Call {
         }
         self.host = route.host;
         self.limitless = route.limitless;
+        let made = Made::of(route, &self.model);
+        self.make(made);
         if self.limits.is_empty() && self.takes_no_limit() {
             // Nobody can be told a lower one.
             self.floor = u64::MAX;
         }
         if route.deferred {
             self.deferred = true;
-            self.open.get_or_insert(LATER);
+            // What is made by the piece is all in what is asked for.
+            if made == Made::Usual {
+                self.open.get_or_insert(LATER);
+            }
         }
         self.stream = route.stream.unwrap_or(self.stream);
+    }
+
+    /// What the path or the model tells that is made.
+    fn make(&mut self, made: Made) {
+        let (pieces, seconds) = (self.pieces.map(|pieces| pieces.max(1)), self.asked.seconds);
+        if self.dialect != Dialect::OpenAiTranscription {
+            self.asked.seconds = 0;
+        }
+        match made {
+            Made::Usual => return,
+            Made::Pictures(usual) => self.asked.images = pieces.unwrap_or(usual),
+            Made::Film(usual) => {
+                let (flagged, tokens) = self.film();
+                let seconds = if seconds.max(flagged) > 0 { seconds.max(flagged) } else { usual };
+                self.asked = Usage { images: 0, seconds: seconds.saturating_mul(pieces.unwrap_or(1)), ..self.asked };
+                self.output_limit = Some(seconds.saturating_mul(tokens));
+            }
+            Made::Song => self.asked.images = 0,
+            // What is spoken may be told in tokens, and no field limits them.
+            Made::Speech => {
+                self.asked.characters = self.asked.characters.max(self.spoken());
+                self.limitless |= self.dialect == Dialect::DashScope;
+                return;
+            }
+        }
+        // Its answers are text too.
+        if self.dialect == Dialect::GeminiGenerate {
+            return;
+        }
+        // Nothing of what it reads is told in tokens, so what is elsewhere hides none.
+        (self.open, self.unread) = (None, false);
+        if self.dialect == Dialect::DashScope {
+            self.output_limit = Some(0);
+        }
+        self.floor = 0;
+        self.limits.clear();
+        self.limitless = true;
+    }
+
+    /// How many seconds the prompt of a film of Ark's says that it lasts, and how many tokens a second of it comes to. Those of
+    /// others are not told in tokens.
+    fn film(&self) -> (u64, u64) {
+        let [content, resolution] = json::fields(&self.body, ["content", "resolution"]).unwrap_or_default();
+        let Some(content) = content.filter(|_| self.dialect == Dialect::OpenAiImages) else { return (0, 0) };
+        let a_second = |resolution: &str| film_tokens_a_second(resolution, &self.model);
+        let (mut seconds, mut tokens) = (0, resolution.and_then(json::text).map(|said| a_second(&said)));
+        json::elements(content, |part| {
+            let [text] = json::fields(part, ["text"]).unwrap_or_default();
+            let Some(text) = text.and_then(json::text) else { return };
+            let (lasts, resolution) = film_flags(&text);
+            (seconds, tokens) = (lasts.max(seconds), tokens.max(resolution.map(a_second)));
+        });
+        (seconds, tokens.unwrap_or_else(|| a_second("")))
+    }
+
+    /// The characters that DashScope is to speak.
+    fn spoken(&self) -> u64 {
+        let [input] = json::fields(&self.body, ["input"]).unwrap_or_default();
+        let mut spoken = 0u64;
+        if let Some(input) = input.filter(|_| self.dialect == Dialect::DashScope) {
+            json::entries(input, |key, value| {
+                if key == b"text" {
+                    spoken = spoken.saturating_add(wide_characters(value));
+                }
+            });
+        }
+        spoken
     }
 
     /// Whether it writes text, and no field may be written that limits it.
@@ -500,7 +574,8 @@ struct Head<'a> {
     model_at: Option<Range<usize>>,
     tools: bool,
     stream: Option<bool>,
-    choices: u64,
+    /// As many as are stated.
+    choices: Option<u64>,
     asks_usage: bool,
     floor: u64,
     thinking: Option<bool>,
@@ -517,7 +592,7 @@ impl<'a> Head<'a> {
             model_at: None,
             tools: false,
             stream: None,
-            choices: 1,
+            choices: None,
             asks_usage: false,
             floor: 0,
             thinking: None,
@@ -615,7 +690,8 @@ impl<'a> Head<'a> {
                 let limit = optional_whole(name, raw)?;
                 self.limits.push(Limit { name, within: None, at: range(self.body, raw), most: limit });
             }
-            Meaning::Choices => self.choices = self.choices.max(optional_whole(name, raw)?.unwrap_or(1)),
+            Meaning::Choices => self.choices = self.choices.max(optional_whole(name, raw)?),
+            Meaning::Seconds => parts.asked.seconds = parts.asked.seconds.max(lasting(name, raw)?),
             Meaning::Stream => self.stream = optional_flag(name, raw)?,
             Meaning::Model => {
                 self.model = model(raw)?;
@@ -677,9 +753,10 @@ impl<'a> Head<'a> {
             Writes::Nothing => (Some(0), 0),
             Writes::AtMost(most) => (Some(most), most),
         };
-        let choices = self.choices.max(1).saturating_mul(parts.answers.max(1));
+        let choices = self.choices.unwrap_or(1).max(1).saturating_mul(parts.answers.max(1));
         if matches!(dialect, Dialect::OpenAiImages | Dialect::MiniMaxMedia) {
-            parts.asked.images = choices;
+            // A group of images has as many as it says, or as its model likes.
+            parts.asked.images = self.choices.unwrap_or(parts.asked.images).max(1);
         }
         if dialect == Dialect::MiniMaxMedia {
             // Nothing of it is told in tokens, so an image elsewhere hides none.
@@ -695,6 +772,7 @@ impl<'a> Head<'a> {
             stream: self.stream.unwrap_or(dialect.streams_unasked()),
             output_limit,
             choices,
+            pieces: self.choices,
             asks_usage: self.asks_usage,
             open: parts.open.or(parts.deferred.then_some(LATER)),
             unread: parts.open.is_some(),
@@ -788,6 +866,14 @@ fn optional_whole(name: &str, raw: &str) -> Result<Option<u64>, Malformed> {
     let number = raw.bytes().all(|b| b.is_ascii_digit()).then(|| raw.parse::<u64>().ok()).flatten();
     let number = number.filter(|number| i64::try_from(*number).is_ok());
     number.map(Some).ok_or_else(|| Malformed::new(format!("`{name}` must be a whole number, 0 or above")))
+}
+
+/// Seconds, which some write as text; Ark's -1: as many as its model likes.
+fn lasting(name: &str, raw: &str) -> Result<u64, Malformed> {
+    match raw.trim_matches('"') {
+        "-1" => Ok(LONGEST_CHOSEN),
+        bare => optional_whole(name, bare).map(Option::unwrap_or_default),
+    }
 }
 
 fn optional_flag(name: &str, raw: &str) -> Result<Option<bool>, Malformed> {

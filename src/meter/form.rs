@@ -44,7 +44,9 @@ pub fn read_form(dialect: Dialect, content_type: &[u8], body: &[u8]) -> Result<C
     // Its places are those of the object above.
     call.keep_model();
     call.sound = files;
-    call.asked.seconds = files.div_ceil(LEAST_A_SECOND);
+    if dialect == Dialect::OpenAiTranscription {
+        call.asked.seconds = files.div_ceil(LEAST_A_SECOND);
+    }
     call.form = true;
     let images = call.parts.iter().filter(|part| part.kind == Kind::Image).count();
     call.elsewhere = call.elsewhere.saturating_add(images as u64);

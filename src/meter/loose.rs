@@ -130,7 +130,7 @@ pub struct Ending<'a> {
     /// How many answers the client asked for.
     pub choices: u64,
     /// What the answer has said by now, where each of its events repeats that; else empty.
-    pub so_far: &'a str,
+    pub so_far: &'a [String],
     /// It says so without a message around it, where a dialect has the choice.
     pub bare: bool,
 }

@@ -3,7 +3,7 @@
 use std::mem;
 use std::ops::ControlFlow::Continue;
 
-use super::answer::{Answer, Said};
+use super::answer::{Answer, MOST_REPEATED, Said};
 use super::count::Encoding;
 use super::cues::Cues;
 use super::dialect::{BARE, Dialect, Host};
@@ -334,9 +334,11 @@ impl Reader {
             return Vec::new();
         }
         let mut loose = self.answer.loose.clone();
-        let (bare, message) = (self.answer.repeated(BARE), self.answer.repeated(0));
-        let so_far = message.or(bare).unwrap_or_default().to_owned();
+        let (bare, message) = (self.answer.repeated(0, BARE), self.answer.repeated(0, 0));
+        let one = message.or(bare).unwrap_or_default().to_owned();
         let bare = bare.is_some() && message.is_none();
+        let others = (1..terms.choices.min(MOST_REPEATED)).map(|of| self.answer.repeated(of, 0).unwrap_or_default());
+        let so_far: Vec<String> = std::iter::once(one).chain(others.map(str::to_owned)).collect();
         self.calls_at_cut = Some(self.answer.tool_calls);
         self.answer.watch.close();
         let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };

@@ -82,6 +82,8 @@ impl Exchange {
         let dialect = match self.dialect() {
             Some(dialect) => dialect,
             None if dialect::suspicious(path) => return Err(odd_path().into()),
+            // What it asks after was paid for when it was asked for.
+            None if dialect::asks_after(method, path) => return Err(Turn::Pass),
             None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),
             None => return Err(Denial::unknown_path().into()),
         };

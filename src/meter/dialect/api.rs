@@ -20,7 +20,7 @@ impl Api {
     /// All that there are.
     pub fn all() -> impl Iterator<Item = Self> {
         // One wire format has several, which paths tell apart.
-        let paths: [&[u8]; 3] = [b"", b"/embeddings/", b"/rerank/"];
+        let paths: [&[u8]; 4] = [b"", b"/embeddings/", b"/rerank/", b"/image-synthesis"];
         Dialect::ALL.into_iter().flat_map(move |dialect| {
             let several = if dialect == Dialect::DashScope { paths.len() } else { 1 };
             paths.into_iter().take(several).map(move |path| Self::of(dialect, path))

@@ -52,6 +52,7 @@ impl Endpoint {
             None => Self::Other,
             Some(Dialect::DashScope) if has(b"/embeddings/") => Self::Embeddings,
             Some(Dialect::DashScope) if has(b"/rerank/") => Self::Rerank,
+            Some(Dialect::DashScope) if has(b"-synthesis") || has(b"/image-generation/") => Self::Images,
             Some(
                 Dialect::OpenAiChat
                 | Dialect::AnthropicMessages
@@ -102,6 +103,11 @@ mod tests {
             ("/api/v1/services/aigc/text-generation/generation", "chat"),
             ("/api/v1/services/embeddings/text-embedding/text-embedding", "embeddings"),
             ("/api/v1/services/rerank/text-rerank/text-rerank", "rerank"),
+            ("/api/v1/services/aigc/text2image/image-synthesis", "images"),
+            ("/api/v1/services/aigc/video-generation/video-synthesis", "images"),
+            ("/v1/video_generation", "images"),
+            ("/v1/videos", "images"),
+            ("/v1/t2a_async_v2", "audio"),
             ("/v1/audio/speech", "audio"),
             ("/v1beta/models/g:embedContent", "embeddings"),
             ("/model/x/invoke", "predict"),

@@ -18,6 +18,8 @@ pub enum Meaning {
     Limit,
     /// How many answers.
     Choices,
+    /// How many seconds of film.
+    Seconds,
     /// A thinking budget in `budget_tokens`, which the limit may not fall below.
     Thinking,
     /// An object of settings; the text in it is read by the dialect.
@@ -26,7 +28,7 @@ pub enum Meaning {
     Part,
 }
 
-use Meaning::{Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, Within};
+use Meaning::{Choices, Limit, Model, Part, Seconds, Stream, StreamOptions, Thinking, Within};
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
@@ -123,14 +125,24 @@ const READ_ONLY: Keys = &[
     ("texts", Part),
 ];
 
-/// OpenAI, "Images"; MiniMax, "Image", "Video" and "Music generation".
+/// OpenAI, "Images" and "Videos"; MiniMax, "Image", "Video" and "Music generation"; Azure, "Sora" (`n_…`); Zhipu,
+/// "CogVideoX"; Volcengine Ark, "Seedream" (groups of images) and "Seedance" (`content`, `frames`).
 const IMAGES: Keys = &[
+    ("content", Part),
+    ("duration", Seconds),
+    ("frames", Part),
     ("image", Part),
     ("images", Part),
     ("model", Model),
     ("n", Choices),
+    ("n_seconds", Seconds),
+    ("n_variants", Choices),
     ("prompt", Part),
     ("quality", Part),
+    ("resolution", Part),
+    ("seconds", Seconds),
+    ("sequential_image_generation", Part),
+    ("sequential_image_generation_options", Within(&[("max_images", Choices)])),
     ("size", Part),
     ("stream", Stream),
 ];
@@ -170,7 +182,8 @@ const INTERACTIONS: Keys = &[
     ("tools", Part),
 ];
 
-const PREDICT: Keys = &[("instances", Part), ("parameters", Within(&[("sampleCount", Choices)]))];
+const PREDICT: Keys =
+    &[("instances", Part), ("parameters", Within(&[("durationSeconds", Seconds), ("sampleCount", Choices)]))];
 
 /// What Converse hands to a model's family as it is, whichever that is: their limits, under all names that they have.
 const CONVERSE_MORE: Keys = &[
@@ -262,7 +275,13 @@ const DASHSCOPE: Keys = &[
     ("model", Model),
     (
         "parameters",
-        Within(&[("max_tokens", Limit), ("max_completion_tokens", Limit), ("n", Choices), ("stream", Stream)]),
+        Within(&[
+            ("duration", Seconds),
+            ("max_tokens", Limit),
+            ("max_completion_tokens", Limit),
+            ("n", Choices),
+            ("stream", Stream),
+        ]),
     ),
 ];
 

@@ -6,7 +6,7 @@
 //! | `openai-responses` | `…/responses` | SSE | `max_output_tokens` |
 //! | `openai-completions` | `…/completions` | SSE | `max_tokens` |
 //! | `openai-embeddings`, `openai-moderations` | `…/embeddings`, `…/moderations` | | |
-//! | `openai-images` | `…/images/{generations,edits,variations}` | SSE | |
+//! | `openai-images` | `…/images/{generations,edits,variations}`, and films: `…/v1/videos` and what others call it | SSE | |
 //! | `openai-speech` | `…/audio/speech` | SSE, sound | |
 //! | `openai-transcription` | `…/audio/{transcriptions,translations}` | SSE, text | |
 //! | `anthropic-messages` | `…/v1/messages`, Vertex's `:rawPredict` | SSE | `max_tokens` |
@@ -20,12 +20,12 @@
 //! | `cohere-chat`, `cohere-generate` | `…/v1/chat`, `…/v2/chat`, `…/v1/generate` | SSE, lines | `max_tokens` |
 //! | `cohere-embed`, `rerank` | `…/v1/embed`, `…/v2/embed`, `…/rerank` | | |
 //! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
-//! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank | SSE | `parameters.max_tokens` |
-//! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/{image,video,music}_generation` | SSE | |
+//! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank, images, films, speech | SSE | `parameters.max_tokens` |
+//! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/t2a_async_v2`, `…/v1/{image,video,music}_generation` | SSE | |
 //! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion`, `/infill` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
 //!
 //! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
-//! or at the head of the dialect's own. Which keys decide what a request costs is a table a dialect, in `keys`.
+//! or at the head of the dialect's own. What is made that no token counts is told in `made`. Which keys decide what a request costs is a table a dialect, in `keys`.
 
 mod anthropic;
 mod api;
@@ -36,6 +36,7 @@ mod endpoint;
 mod gemini;
 pub(super) mod generate;
 mod keys;
+mod made;
 mod minimax;
 mod ollama;
 mod openai;
@@ -46,6 +47,8 @@ mod reading;
 
 pub use api::{Api, Named};
 pub use endpoint::Endpoint;
+pub(super) use made::{LONGEST_CHOSEN, MOST_OF_GROUP, film_flags, film_tokens_a_second};
+pub use made::{Made, asks_after};
 pub(super) use path::is_deployment;
 pub use path::{Host, Route, readings, suspicious};
 
@@ -57,6 +60,7 @@ pub(super) use gemini::notation;
 pub(super) use keys::{Keys, Meaning};
 pub(super) use openai::answer::Shape;
 pub(super) use openai::namespace;
+pub(super) use prompt::wide_characters;
 
 use super::answer::Answer;
 use super::loose::{Ending, Family, Within};
@@ -79,7 +83,7 @@ pub enum Dialect {
     OpenAiEmbeddings,
     /// OpenAI moderations.
     OpenAiModerations,
-    /// OpenAI images: generations, edits, variations.
+    /// OpenAI images: generations, edits, variations; and films.
     OpenAiImages,
     /// OpenAI speech.
     OpenAiSpeech,
@@ -336,7 +340,8 @@ impl Dialect {
                 reading::entry(parts, name, raw);
             }
             Self::OpenAiImages | Self::MiniMaxMedia => reading::images(parts, name, raw),
-            Self::OpenAiSpeech | Self::MiniMaxSpeech => reading::speech(parts, name, raw),
+            Self::OpenAiSpeech => reading::speech(parts, name, raw, prompt::characters),
+            Self::MiniMaxSpeech => reading::speech(parts, name, raw, prompt::wide_characters),
             Self::OpenAiTranscription => reading::transcription(parts, name, raw),
             Self::AnthropicMessages => anthropic::request::entry(parts, name, raw),
             Self::AnthropicComplete => openai::request::completion(parts, name, raw),

@@ -1,6 +1,7 @@
 //! Which paths are LLM calls.
 
 use super::Dialect;
+use super::made::{self, Made};
 
 /// What the path of a request says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Route {
     pub deferred: bool,
     /// Whether its provider takes no limit of the output (OpenAI, "Compact a response").
     pub limitless: bool,
+    /// What it makes that is counted by the piece, as far as the path tells.
+    pub made: Made,
 }
 
 /// Who serves a call, as far as its path tells and it makes a difference.
@@ -40,6 +43,11 @@ impl Route {
         (method == b"POST").then(|| plain(path)).flatten()
     }
 
+    /// A route of which nothing more is known.
+    const fn to(dialect: Dialect, model: Option<String>) -> Self {
+        Self { dialect, model, stream: None, host: Host::Any, deferred: false, limitless: false, made: Made::Usual }
+    }
+
     /// Takes in a request header, its name in lower case: DashScope is asked for a stream there (Alibaba Cloud Model
     /// Studio, "DashScope API reference": `X-DashScope-SSE: enable`, or `Accept: text/event-stream`), and for work that goes
     /// on behind its answer (`X-DashScope-Async: enable`).
@@ -60,7 +68,7 @@ impl Route {
 }
 
 /// The ends of paths, each with its dialect. The first that fits decides.
-const ENDS: [(&str, Dialect); 48] = [
+const ENDS: [(&str, Dialect); 46] = [
     ("/chat/completions", Dialect::OpenAiChat),
     // MiniMax.
     ("/v1/text/chatcompletion_v2", Dialect::OpenAiChat),
@@ -108,8 +116,6 @@ const ENDS: [(&str, Dialect); 48] = [
     ("/rerank/text-rerank/text-rerank", Dialect::DashScope),
     ("/v1/t2a_v2", Dialect::MiniMaxSpeech),
     ("/v1/image_generation", Dialect::MiniMaxMedia),
-    ("/v1/video_generation", Dialect::MiniMaxMedia),
-    ("/v1/music_generation", Dialect::MiniMaxMedia),
     // Words too common to be looked for behind a prefix: see `WHOLE`.
     ("/generate", Dialect::Generate),
     ("/generate_stream", Dialect::Generate),
@@ -130,14 +136,18 @@ const WHOLE: [&str; 4] = ["/generate", "/generate_stream", "/completion", "/infi
 const OTHERS: [&str; 1] = ["/api/v1/chat"];
 
 /// Google's verbs behind the model and a colon; the dialect, and whether the answer is a stream.
-const VERBS: [(&str, Dialect, Option<bool>); 6] = [
+const VERBS: [(&str, Dialect, Option<bool>); 7] = [
     ("generateContent", Dialect::GeminiGenerate, Some(false)),
     ("streamGenerateContent", Dialect::GeminiGenerate, Some(true)),
     ("embedContent", Dialect::GeminiEmbed, Some(false)),
     ("batchEmbedContents", Dialect::GeminiEmbed, Some(false)),
     ("countTokens", Dialect::CountTokens, Some(false)),
     ("predict", Dialect::VertexPredict, Some(false)),
+    (LONG_RUNNING, Dialect::VertexPredict, Some(false)),
 ];
+
+/// Veo's (Google, "Generate videos with Veo"): the answer names an operation that goes on.
+const LONG_RUNNING: &str = "predictLongRunning";
 
 /// Vertex passes bodies of other vendors on: by the publisher, and whether the answer is a stream.
 const PUBLISHERS: [(&str, Dialect); 2] =
@@ -198,17 +208,19 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     if OTHERS.iter().any(|other| compare(path, other.as_bytes())) {
         return None;
     }
-    let (end, dialect) = ENDS.iter().find(|(end, _)| {
+    let fits = |end: &str| {
         let tail = path.len().checked_sub(end.len()).and_then(|at| path.get(at..));
-        let whole = !WHOLE.contains(end) || path.len() == end.len();
+        let whole = !WHOLE.contains(&end) || path.len() == end.len();
         whole && tail.is_some_and(|tail| compare(tail, end.as_bytes()))
-    })?;
-    let stream = (*end == "/generate_stream").then_some(true);
+    };
+    let usual = || ENDS.iter().find(|(end, _)| fits(end)).map(|(end, dialect)| (*end, *dialect, Made::Usual, false));
+    let (end, dialect, made, later) = made::end(&fits).or_else(usual)?;
+    let stream = (end == "/generate_stream").then_some(true);
     let model = deployment(path, end.len());
     let host = match dialect {
         _ if model.is_some() => Host::Azure,
         Dialect::GeminiInteractions => Host::GeminiApi,
-        Dialect::Generate if matches!(*end, "/completion" | "/infill") => Host::LlamaCpp,
+        Dialect::Generate if matches!(end, "/completion" | "/infill") => Host::LlamaCpp,
         // Its OpenAI-compatible route.
         _ if begins(path, GEMINI_OPENAI, compare) => Host::GeminiApi,
         _ if begins(path, AZURE_OPENAI, compare) => Host::Azure,
@@ -217,9 +229,10 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     // Zhipu's `/api/paas/v4/async/chat/completions`, Perplexity's `/async/chat/completions`.
     let before = path.get(..path.len().saturating_sub(end.len())).unwrap_or_default();
     // An end with a version in it has a gateway's own path in front.
-    let deferred = !end.starts_with("/v1/")
-        && before.len().checked_sub(6).and_then(|at| before.get(at..)).is_some_and(|last| compare(last, b"/async"));
-    Some(Route { dialect: *dialect, host, model, stream, deferred, limitless: *end == "/responses/compact" })
+    let deferred = later
+        || !end.starts_with("/v1/")
+            && before.len().checked_sub(6).and_then(|at| before.get(at..)).is_some_and(|last| compare(last, b"/async"));
+    Some(Route { dialect, host, model, stream, deferred, limitless: end == "/responses/compact", made })
 }
 
 fn begins(path: &[u8], with: &[u8], compare: Compare) -> bool {
@@ -257,7 +270,9 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
         // Vertex names a publisher, or an endpoint of one's own.
         let vertex = compare(kind, b"endpoints") || segments.any(|segment| compare(segment, b"publishers"));
         let host = if vertex { Host::Any } else { Host::GeminiApi };
-        return Some(Route { dialect: *dialect, model, stream: *stream, host, deferred: false, limitless: false });
+        let deferred = compare(verb, LONG_RUNNING.as_bytes());
+        let made = if deferred { Made::Film(8) } else { Made::Usual };
+        return Some(Route { dialect: *dialect, model, stream: *stream, host, deferred, limitless: false, made });
     }
     let stream = compare(verb, b"streamRawPredict");
     if !stream && !compare(verb, b"rawPredict") {
@@ -267,11 +282,10 @@ fn google(path: &[u8], compare: Compare) -> Option<Route> {
     let (known, dialect) = PUBLISHERS.iter().find(|(known, _)| compare(publisher, known.as_bytes()))?;
     // Google, "Count tokens for Claude models": the model is in the body, and nothing is worked.
     if *known == "anthropic" && compare(name, b"count-tokens") {
-        let (dialect, host) = (Dialect::CountTokens, Host::Any);
-        return Some(Route { dialect, model: None, stream: Some(false), host, deferred: false, limitless: false });
+        return Some(Route { stream: Some(false), ..Route::to(Dialect::CountTokens, None) });
     }
     // Claude's body says itself whether it streams.
-    Some(Route { dialect: *dialect, model, stream: None, host: Host::Any, deferred: false, limitless: false })
+    Some(Route::to(*dialect, model))
 }
 
 /// `/model/<model>/<operation>`. Amazon's SDKs write the colons and slashes of a model as `%3A` and `%2F`, once.
@@ -285,22 +299,15 @@ fn bedrock(path: &[u8], compare: Compare) -> Option<Route> {
     let clear =
         !name.is_empty() && !name.contains(&b'%') && cleaned(&[b"/", name.as_slice()].concat()).ends_with(&name);
     let model = String::from_utf8(name).ok().filter(|_| clear)?;
-    Some(Route {
-        dialect: *dialect,
-        model: Some(model),
-        stream: Some(*stream),
-        host: Host::Any,
-        deferred: false,
-        limitless: false,
-    })
+    Some(Route { stream: Some(*stream), ..Route::to(*dialect, Some(model)) })
 }
 
-fn bare(path: &[u8]) -> &[u8] {
+pub(super) fn bare(path: &[u8]) -> &[u8] {
     path.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
 /// The path as the most lenient server would read it. A plain path is its own clean form.
-fn cleaned(path: &[u8]) -> Vec<u8> {
+pub(super) fn cleaned(path: &[u8]) -> Vec<u8> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
     let mut segments: Vec<&[u8]> = Vec::new();

@@ -66,6 +66,15 @@ pub fn characters(raw: &str) -> u64 {
     json::text(raw).map_or(0, |text| text.chars().count() as u64)
 }
 
+/// The same where a Chinese character counts as two (Alibaba Cloud, "Speech synthesis": billing rules). MiniMax's
+/// `usage_characters` count so too, as far as is known; where it tells them, they stand.
+pub fn wide_characters(raw: &str) -> u64 {
+    let width = |letter: char| {
+        if matches!(letter, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..) { 2 } else { 1 }
+    };
+    json::text(raw).map_or(0, |text| text.chars().map(width).fold(0, u64::saturating_add))
+}
+
 /// Tools as a list: all of it is a schema, each a frame; `closed` tells of each whether the caller runs it.
 pub fn tools<'a>(parts: &mut Parts<'a>, raw: &'a str, closed: impl Fn(&str) -> bool) {
     parts.schemas = true;

@@ -1,8 +1,8 @@
 //! Reading what is asked of work that writes no text: embeddings, moderations, reranking, speech, images.
 
 use super::openai::request::sound;
-use super::pictured;
-use super::prompt::{characters, prompts};
+use super::prompt::prompts;
+use super::{MOST_OF_GROUP, pictured};
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::origin::{is_address, is_picture};
@@ -88,12 +88,17 @@ pub fn rerank<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     }
 }
 
-/// Speech: what is spoken is told in characters.
-pub fn speech<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
+/// Speech: what is spoken is told in characters, as `count` counts them.
+pub fn speech<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str, count: fn(&str) -> u64) {
     match name {
         "input" | "text" => {
-            parts.asked.characters = parts.asked.characters.saturating_add(characters(raw));
+            parts.asked.characters = parts.asked.characters.saturating_add(count(raw));
             parts.text(raw);
+        }
+        // How long it is its provider tells; of none a quota that is used up would let any number pass.
+        "text_file_id" => {
+            parts.asked.characters = parts.asked.characters.max(1);
+            parts.open_media(&[Media::File], "a file");
         }
         "voice" | "response_format" | "stream_format" | "voice_setting" | "audio_setting" | "language_boost"
         | "pronunciation_dict" | "output_format" => parts.beside(raw),
@@ -122,8 +127,31 @@ pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             parts.frame();
             pictured::under(parts, name.as_bytes(), raw);
         }
-        "size" | "quality" | "style" | "response_format" | "output_format" | "background" | "moderation" | "user"
-        | "aspect_ratio" | "resolution" | "callback_url" | "audio_setting" => parts.beside(raw),
+        "input_reference" => pictured::under(parts, b"image", raw),
+        // MiniMax's newer films and all of Ark's.
+        "content" => objects(parts, raw),
+        // Ark's, at 24 a second.
+        "frames" => {
+            let frames = json::whole(raw).unwrap_or(0);
+            parts.asked.seconds = parts.asked.seconds.max(frames.div_ceil(24));
+        }
+        "sequential_image_generation" if raw == "\"auto\"" => parts.asked.images = MOST_OF_GROUP,
+        "size"
+        | "quality"
+        | "style"
+        | "response_format"
+        | "output_format"
+        | "background"
+        | "moderation"
+        | "user"
+        | "aspect_ratio"
+        | "resolution"
+        | "callback_url"
+        | "audio_setting"
+        | "ratio"
+        | "sequential_image_generation"
+        | "sequential_image_generation_options" => parts.beside(raw),
+        key if pictured::shows(key.as_bytes(), raw) => pictured::under(parts, key.as_bytes(), raw),
         _ => parts.add(Kind::Schema, raw),
     }
 }

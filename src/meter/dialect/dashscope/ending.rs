@@ -1,16 +1,20 @@
 //! How a stream of DashScope's ends at its length limit.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::meter::loose::Ending;
 
-/// A last event with `finish_reason: length`. It adds no text; where each event has all of the text so far, so has this one,
+/// A last event with `finish_reason: length` for each of its answers. It adds no text; where each event has all of the text so far, so has this one,
 /// for a client that goes by the last.
 pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
-    let message = json!({"role": "assistant", "content": ending.so_far});
+    let choice = |(at, text): (usize, &String)| {
+        let message = json!({"role": "assistant", "content": text});
+        json!({"index": at, "message": message, "finish_reason": "length"})
+    };
+    let choices: Vec<Value> = ending.so_far.iter().enumerate().map(choice).collect();
     let output = match ending.bare {
-        true => json!({"text": ending.so_far, "finish_reason": "length"}),
-        false => json!({"choices": [{"message": message, "finish_reason": "length"}], "finish_reason": "length"}),
+        true => json!({"text": ending.so_far.first().map_or("", String::as_str), "finish_reason": "length"}),
+        false => json!({"choices": choices, "finish_reason": "length"}),
     };
     let usage = json!({"input_tokens": ending.usage.input_total(), "output_tokens": ending.usage.output,
         "total_tokens": ending.usage.total()});

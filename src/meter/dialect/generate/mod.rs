@@ -52,7 +52,7 @@ fn one(answer: &mut Answer, raw: &str) -> Option<()> {
     answer.error |= error.is_some_and(json::says);
     let [piece] = token.and_then(|raw| json::fields(raw, ["text"])).unwrap_or_default();
     answer.speak(Kind::Text, 0, 0, piece.or(llama).or(whole.filter(|_| token.is_none())));
-    answer.speak_or_repeat(Kind::Text, 0, sglang);
+    answer.speak_or_repeat(Kind::Text, 0, 0, sglang);
     answer.ended |= details.is_some() || whole.is_some() || stop == Some("true");
     if let Some([Some(written)]) = details.and_then(|raw| json::fields(raw, ["generated_tokens"])) {
         answer.hear(count(Some(written)).map(|written| written.map(output_only)).transpose());

@@ -1,5 +1,6 @@
-//! MiniMax's own wire formats (MiniMax, "T2A", "Image", "Video" and "Music generation"): speech is told in characters,
-//! music in its length, images by their number. Errors come under status 200, in `base_resp`.
+//! MiniMax's own wire formats (MiniMax, "T2A", "T2A Async", "Image", "Video" and "Music generation"): speech is told in
+//! characters (a Chinese one twice), music in its length, images by their number; of a film only the name of its task is.
+//! Errors come under status 200, in `base_resp`.
 
 use crate::meter::answer::{Absurd, Answer, count};
 use crate::meter::json;
@@ -13,8 +14,10 @@ pub fn failed(base_resp: Option<&str>) -> bool {
 
 /// Speech: an event, or a whole answer, which has the same frame. `None`: not a JSON object.
 pub fn speech(answer: &mut Answer, raw: &str) -> Option<()> {
-    let [data, extra, base] = json::fields(raw, ["data", "extra_info", "base_resp"])?;
+    let [data, extra, base, task] = json::fields(raw, ["data", "extra_info", "base_resp", "task_id"])?;
     answer.error |= failed(base);
+    // What is spoken behind its answer tells them there.
+    let extra = extra.or(task.map(|_| raw));
     let [status] = data.and_then(|raw| json::fields(raw, ["status"])).unwrap_or_default();
     answer.finished |= status == Some("2");
     if let Some([characters, length]) = extra.and_then(|raw| json::fields(raw, ["usage_characters", "audio_length"])) {

@@ -1,9 +1,10 @@
 //! Reading what images, speech and transcriptions are answered with (OpenAI, "Images" and "Audio").
 
 use super::usage::{sound_usage, usage};
-use crate::meter::answer::{Answer, seconds};
+use crate::meter::answer::{Absurd, Answer, count, seconds};
 use crate::meter::json;
 use crate::meter::tally::Kind;
+use crate::meter::usage::Usage;
 
 /// Images, whole or as events: `image_generation.completed`, `image_edit.completed` each bring one.
 ///
@@ -18,8 +19,18 @@ pub fn images(answer: &mut Answer, raw: &str) -> Option<()> {
         json::elements(data, |_| made = made.saturating_add(1));
     }
     answer.made.images = answer.made.images.saturating_add(made);
-    answer.hear(said.and_then(usage));
+    answer.hear(said.and_then(|raw| ark(raw).or_else(|| usage(raw))));
     Some(())
+}
+
+/// Images as Volcengine Ark tells them ("Image generation": `usage`), which reads none of what it is asked.
+fn ark(raw: &str) -> Option<Result<Usage, Absurd>> {
+    let [Some(images), output] = json::fields(raw, ["generated_images", "output_tokens"])? else { return None };
+    let read = || -> Result<Usage, Absurd> {
+        let (images, output) = (count(Some(images))?.unwrap_or(0), count(output)?.unwrap_or(0));
+        Ok(Usage { images, output, provider_total: output, ..Usage::default() })
+    };
+    Some(read())
 }
 
 /// A transcription, whole or as events: `transcript.text.delta`, `transcript.text.done`.
