@@ -239,6 +239,21 @@ impl<'b> Bill<'b> {
         })
     }
 
+    /// A charge of just what is held: of work that nobody here hears of any more. Caps of a fund that gives nothing are held,
+    /// and not used.
+    pub fn held(&self, held: &[HeldLevel]) -> Vec<Level> {
+        let held_of = |quota: &PlanQuota| held_amount(held, &self.subject(quota.per), quota.quota.id);
+        let funds = || self.quotas.iter().filter(|quota| quota.role == Role::Fund);
+        let gives = |quota: &PlanQuota| held_of(quota).is_some_and(|amount| amount > 0);
+        let free = !funds().any(|fund| gives(fund));
+        let pays = |of: QuotaId| funds().any(|fund| fund.quota.id == of && (free || gives(fund)));
+        self.levels_of(&self.with_throttles(), &mut |_, quota| {
+            let amount = held_of(quota)?;
+            let counts = quota.quota.window != Window::Concurrent && quota.of.is_none_or(pays);
+            Some((if counts { amount } else { 0 }, 0))
+        })
+    }
+
     /// A charge of nothing, of all that is held.
     pub fn nothing(&self, held: &[HeldLevel]) -> Vec<Level> {
         self.levels(|_, quota| held_amount(held, &self.subject(quota.per), quota.quota.id).map(|_| (0, 0)))

@@ -22,7 +22,10 @@ use crate::report::wire::Outcome;
 /// | complete, usage reported | `complete` | what the provider reported | |
 /// | complete, usage silent | `complete_silent` | delivered | |
 /// | VM lost | `unsettled` | held | `lost` |
-/// | its work goes on behind its answer (`background`, `deferred`), usage silent | as it ended | held | |
+/// | its work goes on behind its answer (`background`, `deferred`, a film), usage silent | as it ended | what is held of each account, no more and no less | |
+///
+/// Of images, films, songs and speech that are refused in a 200, as MiniMax refuses, nothing is delivered: where that is what
+/// is charged, they cost nothing, and are no request either.
 ///
 /// `Delivered` is the input as counted here and the output that passed to the client, and in their place whatever the
 /// provider reported. Input that the provider is silent about and that this session has sent before is taken as cached,

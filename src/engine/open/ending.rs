@@ -61,12 +61,28 @@ impl Open {
         }
     }
 
-    /// Of work that goes on what is held is taken to have been used.
+    /// Of work that goes on what is held is charged, and what it may come to told.
     fn observe_held(&self, seen: &mut Observed) {
         seen.made = self.size.asked;
         if self.unread {
             seen.input = seen.input.max(self.size.input);
         }
+    }
+
+    /// By what an exchange is charged that ended so.
+    fn rule(&self, outcome: Outcome, goes_on: bool, plan: &Plan, now: Now, vm: &Vm) -> Charge {
+        let fails = outcome == Outcome::ErrorInside;
+        match settlement::rule(outcome, &plan.hold) {
+            _ if goes_on => Charge::Held,
+            Charge::Delivered if fails && self.came_to_nothing(&self.observed(outcome, now, vm)) => Charge::Nothing,
+            rule => rule,
+        }
+    }
+
+    /// Whether it was to make something else than text, and nothing of that was made.
+    fn came_to_nothing(&self, seen: &Observed) -> bool {
+        let asked = Usage { provider_total: 0, ..self.size.asked } != Usage::default();
+        asked && seen.reported.is_none() && seen.made == Usage::default() && seen.delivered == 0
     }
 
     fn observed(&self, outcome: Outcome, now: Now, vm: &Vm) -> Observed {
@@ -82,14 +98,17 @@ impl Open {
         let withheld = self.timing.is_withheld() || self.guarded.as_ref().is_some_and(Guarded::is_withheld);
         let delivered = if withheld { 0 } else { reader.delivered() };
         // In sound nothing can be read, and few say how much they spoke: what was to be spoken was.
+        let failed = reader.error_inside();
         let asked = &self.size.asked;
         let spoke = |usage: Usage| match usage.characters {
-            0 => Usage { characters: asked.characters, ..usage },
+            0 if !failed => Usage { characters: asked.characters, ..usage },
             _ => usage,
         };
         // Of text that was heard neither, unless it is subtitles: what was to be heard was.
         let heard = |usage: Usage| match usage.seconds {
-            0 if self.api.dialect == Dialect::OpenAiTranscription => Usage { seconds: asked.seconds, ..usage },
+            0 if !failed && self.api.dialect == Dialect::OpenAiTranscription => {
+                Usage { seconds: asked.seconds, ..usage }
+            }
             _ => usage,
         };
         Observed {
@@ -202,7 +221,7 @@ impl Open {
         let bill = Bill::of(bundle, plan, seat, self.session, &self.sent_model, self.came_ms);
         let outcome = self.outcome(cause, attempts);
         let goes_on = self.goes_on(outcome);
-        let rule = if goes_on { Charge::Held } else { settlement::rule(outcome, &plan.hold) };
+        let rule = self.rule(outcome, goes_on, plan, now, vm);
         let tries = attempts.unwrap_or(self.attempts);
         let failed = self.failed(outcome, plan, tries);
         let is_free = rule == Charge::Nothing && failed == 0;
@@ -218,16 +237,20 @@ impl Open {
         if goes_on {
             self.observe_held(&mut observed);
         }
-        let (consumed, source) = self.consumed(rule, failed, &observed);
+        let (mut consumed, source) = self.consumed(rule, failed, &observed);
+        if goes_on {
+            consumed.tool_calls = u64::from(self.size.tools);
+        }
         let Consumed { usage, prompts, tool_calls, .. } = consumed;
         let named = self.served();
         let served = Served::of(bundle, &self.model, &self.sent_model, &named);
         let price = served.price(plan, &self.price, self.came_ms, self.api, &consumed);
-        if !is_free {
+        if !is_free && !goes_on {
             self.hold_excess((bundle, &bill), (&consumed, &price), now, vm, cells, effects);
         }
         let used = match is_free {
             true => bill.nothing(&self.held),
+            false if goes_on => bill.held(&self.held),
             false => bill.used(&consumed, &price, &self.held, self.beyond),
         };
         if matches!(outcome, Outcome::Complete | Outcome::CompleteSilent) && !goes_on {
