@@ -131,12 +131,25 @@ pub enum Api {
     OpenAiTranscription,
     /// `POST /v1/embeddings`.
     OpenAiEmbeddings,
+    /// `POST /v1/t2a_v2`.
+    MiniMaxSpeech,
+    /// `POST /v1/image_generation`.
+    MiniMaxImages,
+    /// `POST /v1/video_generation`: only the name of its task comes back.
+    MiniMaxVideo,
+    /// `POST /v1/music_generation`.
+    MiniMaxMusic,
 }
 
 impl Api {
     /// Whether a model writes text in it.
     pub fn is_text(self) -> bool {
         matches!(self, Self::OpenAiChat | Self::AnthropicMessages)
+    }
+
+    /// Whether it is one of MiniMax's own, which tells its errors in a 200.
+    pub fn is_minimax(self) -> bool {
+        matches!(self, Self::MiniMaxSpeech | Self::MiniMaxImages | Self::MiniMaxVideo | Self::MiniMaxMusic)
     }
 }
 
@@ -155,7 +168,7 @@ pub struct Call {
     pub max_tokens: Option<u64>,
     /// Images that it asks for. Default: 1.
     pub images: u64,
-    /// Seconds that the sound in it lasts, as far as its size tells. Default: 1.
+    /// Seconds that the sound in it lasts, as far as its size tells, or that a film is to last. Default: 1, of a film 6.
     pub seconds: u64,
     /// Whether it asks for a stream. Default: no.
     pub stream: bool,
@@ -200,7 +213,7 @@ pub struct Answer {
     pub used: Vec<String>,
     /// Images that it brings; `None`: as many as were asked for.
     pub images: Option<u64>,
-    /// Seconds of sound that it says it has heard. Default: those of the call.
+    /// Seconds of sound that it says it has heard, or of the song. Default: those of the call.
     pub seconds: u64,
     /// What the tries before it meet, in turn: a status, or no response. Default: it is the first.
     pub failed: Vec<Option<u16>>,

@@ -78,7 +78,8 @@
 //!                                      # lifetime); where none takes the model the next step is tried
 //!       caps:                          # how fast: all must hold. Units: tokens, alone or input, output, fresh, uncached,
 //!                                      # cache read, cache write, reasoning, weighted; requests, weighted requests;
-//!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY
+//!                                      # prompts, weighted prompts; tool calls; images; characters; seconds; credits; a currency such as CNY.
+//!                                      # Films and songs by the piece are requests of their `models`
 //!         in-5h: {limit: 20000 input tokens, per: seat, window: first-use 5h}   # opens with the first call
 //!         pace:  {limit: 200000 fresh tokens, per: seat, window: bucket 1m, burst: 400000 fresh tokens, hold: expected,
 //!                 full: [wait 5s, throttle 2 requests per 1m, deny]}   # refills steadily; `hold`: the worst, or as in
@@ -271,7 +272,9 @@
 //!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
 //!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
-//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`: nothing
+//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call, but for those that ask after work which goes on
+//!                                      # (the table in `meter::dialect::made`): they pass, and cost nothing; bodies that cannot
+//!                                      # be read; or `pass`: nothing
 //!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
 //!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
@@ -288,7 +291,8 @@
 //!            host: llm.acme.test, path: /v1/chat/completions, method: POST, body: {tools: []}}   # `body`: members of it
 //!                                      # `max_tokens`: the older name of the limit beside it. Other apis: `anthropic
 //!                                      # messages`, `openai embeddings`, `openai images` (`images: 2`), `openai speech`, `openai transcription`
-//!                                      # (`seconds: 30` of sound); `open: true`: it points at what cannot be read
+//!                                      # (`seconds: 30` of sound), `minimax speech`, `minimax images`, `minimax video` (`seconds: 6` of
+//!                                      # film), `minimax music`; `open: true`: it points at what cannot be read
 //!     answer:                          # optional, as are its keys. `after: 3s`: it takes so long to begin, and `every:
 //!                                      # 100ms` from token to token of a stream; `images: 1`, `seconds: 12`: in place of
 //!                                      # those asked for; `failed`: what the tries before it meet, a status or `no response`;

@@ -1,5 +1,5 @@
 //! Answers that are no text of a model: images, speech, transcriptions and embeddings (OpenAI, "Images", "Audio" and
-//! "Embeddings").
+//! "Embeddings"), and what MiniMax paints, says, films and sings ("Image", "T2A", "Video" and "Music generation").
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,16 @@ use super::script::Script;
 use super::vocabulary;
 
 /// Where they are asked for.
-pub const PATHS: [&str; 4] =
-    ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/embeddings"];
+pub const PATHS: [&str; 8] = [
+    "/v1/images/generations",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/embeddings",
+    "/v1/image_generation",
+    "/v1/t2a_v2",
+    "/v1/video_generation",
+    "/v1/music_generation",
+];
 
 /// The most images that one answer brings.
 const MOST_IMAGES: u64 = 100;
@@ -31,6 +39,10 @@ enum Work {
     Speech,
     Transcription,
     Embeddings,
+    MiniMaxImages(u64),
+    MiniMaxSpeech,
+    MiniMaxVideo,
+    MiniMaxMusic,
 }
 
 /// Reads a request; `None`: the path is none of [`PATHS`], and ends as none of them does behind its version.
@@ -60,6 +72,19 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
         "/v1/embeddings" => document().and_then(|body: Value| {
             wish("openai embeddings", text(&body, "model"), text(&body, "input"), Work::Embeddings)
         }),
+        "/v1/image_generation" => document().and_then(|body: Value| {
+            let many = body.get("n").and_then(Value::as_u64).unwrap_or(1).min(MOST_IMAGES);
+            wish("minimax images", text(&body, "model"), text(&body, "prompt"), Work::MiniMaxImages(many))
+        }),
+        "/v1/t2a_v2" => document().and_then(|body: Value| {
+            wish("minimax speech", text(&body, "model"), text(&body, "text"), Work::MiniMaxSpeech)
+        }),
+        "/v1/video_generation" => document().and_then(|body: Value| {
+            wish("minimax video", text(&body, "model"), text(&body, "prompt"), Work::MiniMaxVideo)
+        }),
+        "/v1/music_generation" => document().and_then(|body: Value| {
+            wish("minimax music", text(&body, "model"), text(&body, "lyrics"), Work::MiniMaxMusic)
+        }),
         _ => return None,
     })
 }
@@ -78,11 +103,38 @@ pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
             let vector = json!({"object": "embedding", "index": 0, "embedding": [0.5]});
             document(json!({"object": "list", "data": [vector], "model": wish.model, "usage": usage}))
         }
+        Work::MiniMaxImages(_) | Work::MiniMaxSpeech | Work::MiniMaxVideo | Work::MiniMaxMusic
+            if script.inside_error =>
+        {
+            document(json!({"base_resp": {"status_code": 1026, "status_msg": "the stand-in was asked to fail here"}}))
+        }
+        Work::MiniMaxImages(many) => {
+            let made = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
+            let (urls, missing) = (vec!["https://images.example/1.png"; made], many.saturating_sub(made as u64));
+            let counts = json!({"success_count": made.to_string(), "failed_count": missing.to_string()});
+            document(json!({"data": {"image_urls": urls}, "metadata": counts, "base_resp": succeeded()}))
+        }
+        Work::MiniMaxSpeech => {
+            // A Chinese character counts twice.
+            let characters: usize = wish.words.chars().map(|letter| 1 + usize::from(letter > '\u{2fff}')).sum();
+            let extra = json!({"usage_characters": characters, "audio_length": 900});
+            let data = json!({"audio": "fffb90", "status": 2});
+            document(json!({"data": data, "extra_info": extra, "base_resp": succeeded()}))
+        }
+        Work::MiniMaxVideo => document(json!({"task_id": "106916112212032", "base_resp": succeeded()})),
+        Work::MiniMaxMusic => {
+            let extra = json!({"music_duration": script.seconds.saturating_mul(1_000)});
+            document(json!({"data": {"audio": "fffb90", "status": 2}, "extra_info": extra, "base_resp": succeeded()}))
+        }
         Work::Speech => ("audio/mpeg", b"\xff\xfb\x90\x00 no sound".to_vec()),
         Work::Transcription => {
             document(json!({"task": "transcribe", "duration": script.seconds, "text": "as was heard"}))
         }
     }
+}
+
+fn succeeded() -> Value {
+    json!({"status_code": 0, "status_msg": "success"})
 }
 
 #[cfg(test)]
@@ -110,6 +162,24 @@ mod tests {
         assert_eq!((heard.model.as_str(), said(&heard, &script)["duration"].as_u64()), ("whisper", Some(12)));
         let vectors = wish("/api/coding/v3/embeddings", r#"{"model":"m","input":"hello world"}"#).unwrap();
         assert_eq!(said(&vectors, &script)["usage"]["prompt_tokens"], 2);
+    }
+
+    #[test]
+    fn minimax_is_answered_in_its_own_words_and_fails_in_a_200() {
+        let whole = Script { seconds: 12, ..Script::default() };
+        let fails = Script { inside_error: true, ..Script::default() };
+        for (path, body, at, told) in [
+            ("/v1/image_generation", r#"{"model":"m","prompt":"a cat","n":3}"#, "/metadata/success_count", "\"3\""),
+            ("/v1/t2a_v2", r#"{"model":"m","text":"你好 ann"}"#, "/extra_info/usage_characters", "8"),
+            ("/v1/video_generation", r#"{"model":"m","prompt":"a cat"}"#, "/task_id", "\"106916112212032\""),
+            ("/v1/music_generation", r#"{"model":"m","lyrics":"la"}"#, "/extra_info/music_duration", "12000"),
+        ] {
+            let wish = wish(path, body).unwrap();
+            let said = |script: &Script| serde_json::from_slice::<Value>(&answer(&wish, script).1).unwrap();
+            assert_eq!(said(&whole).pointer(at).unwrap().to_string(), told, "{path}");
+            assert_eq!(said(&whole).pointer("/base_resp/status_code").unwrap(), 0);
+            assert_eq!(said(&fails).pointer("/base_resp/status_code").unwrap(), 1026);
+        }
     }
 
     #[test]

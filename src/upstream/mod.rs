@@ -10,6 +10,7 @@
 //! | `POST /v1/messages` | Anthropic: JSON and SSE, tools, `max_tokens` |
 //! | `POST /v1/messages/count_tokens` | Anthropic: `input_tokens` of a prompt |
 //! | `POST /v1/images/generations`, `/v1/audio/speech`, `/v1/audio/transcriptions` | OpenAI: as many images as are asked for; no sound; a form |
+//! | `POST /v1/image_generation`, `/v1/t2a_v2`, `/v1/video_generation`, `/v1/music_generation` | MiniMax: so many images; no sound; the name of a task |
 //! | a `POST` to a path that ends like the first two | the same, at the base of another provider |
 //! | `GET /v1/models` | one name, for clients that ask |
 //! | `GET /stats?last=100&id=` | counters, and the last exchanges with what was written to each |

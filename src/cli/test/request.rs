@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde_json::{Value, json};
+
 use crate::engine::bill::{Bill, session_account};
 use crate::engine::event::Header;
 use crate::policy::Bundle;
@@ -29,6 +31,18 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
         Api::OpenAiTranscription => {
             Call::to("/v1/audio/transcriptions", key, transcription(&wanted.model, wanted.seconds))
         }
+        Api::MiniMaxSpeech => minimax("/v1/t2a_v2", key, json!({"model": wanted.model, "text": words})),
+        Api::MiniMaxImages => {
+            let body = json!({"model": wanted.model, "prompt": words, "n": wanted.images});
+            minimax("/v1/image_generation", key, body)
+        }
+        Api::MiniMaxVideo => {
+            let body = json!({"model": wanted.model, "prompt": words, "duration": wanted.seconds});
+            minimax("/v1/video_generation", key, body)
+        }
+        Api::MiniMaxMusic => {
+            minimax("/v1/music_generation", key, json!({"model": wanted.model, "prompt": "jazz", "lyrics": words}))
+        }
     };
     call.headers.push(header(script::HEADER, &orders(wanted, answer)));
     call.plot.ending = ending(answer.ends);
@@ -42,6 +56,11 @@ pub(super) fn request(asked: &Asked<'_>, key: &str, bundle: &Bundle) -> Call {
     call.headers.extend(wanted.headers.iter().map(|(name, value)| header(name, value)));
     super::wire::apply(&wanted.wire, &mut call);
     call
+}
+
+/// A request to MiniMax's own paths.
+fn minimax(path: &str, key: &str, body: Value) -> Call {
+    Call::to(path, key, ("application/json", body.to_string().into_bytes()))
 }
 
 /// A request to a model that writes.
@@ -86,7 +105,7 @@ fn orders(call: &case::Call, answer: &Answer) -> String {
     if let Some(images) = answer.images {
         orders.push_str(&format!(" images={images}"));
     }
-    if call.api == Api::OpenAiTranscription {
+    if matches!(call.api, Api::OpenAiTranscription | Api::MiniMaxMusic) {
         orders.push_str(&format!(" seconds={}", answer.seconds));
     }
     if let Some(input) = answer.input {

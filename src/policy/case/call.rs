@@ -45,6 +45,10 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         ("openai speech", Api::OpenAiSpeech),
         ("openai transcription", Api::OpenAiTranscription),
         ("openai embeddings", Api::OpenAiEmbeddings),
+        ("minimax speech", Api::MiniMaxSpeech),
+        ("minimax images", Api::MiniMaxImages),
+        ("minimax video", Api::MiniMaxVideo),
+        ("minimax music", Api::MiniMaxMusic),
     ];
     let api = fields
         .required("api", "write `api: openai chat` or `api: anthropic messages`", faults)
@@ -89,7 +93,7 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
         max_output,
         max_tokens,
         images: images.unwrap_or(1),
-        seconds: seconds.unwrap_or(1),
+        seconds: seconds.unwrap_or(if api == Some(Api::MiniMaxVideo) { 6 } else { 1 }),
         stream: stream.unwrap_or(false),
         from: from.map(|from| from.value),
         continues: continues.unwrap_or(false),
@@ -103,8 +107,11 @@ fn call(node: &Node, faults: &mut Faults) -> Option<Call> {
 fn fits(fields: &Fields<'_>, api: Api, faults: &mut Faults) {
     let others: &[&str] = match api {
         Api::OpenAiChat | Api::AnthropicMessages => &["images", "seconds"],
-        Api::OpenAiImages => &["seconds", "max_output", "max_tokens", "stream", "continues", "open"],
-        Api::OpenAiSpeech | Api::OpenAiEmbeddings => {
+        Api::OpenAiImages | Api::MiniMaxImages => {
+            &["seconds", "max_output", "max_tokens", "stream", "continues", "open"]
+        }
+        Api::MiniMaxVideo => &["images", "max_output", "max_tokens", "stream", "continues", "open"],
+        Api::OpenAiSpeech | Api::OpenAiEmbeddings | Api::MiniMaxSpeech | Api::MiniMaxMusic => {
             &["images", "seconds", "max_output", "max_tokens", "stream", "continues", "open"]
         }
         Api::OpenAiTranscription => {
@@ -353,13 +360,13 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
 
 /// What an answer in this wire format says at all.
 fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults) {
-    let tells = [
-        ("reasoning", Api::OpenAiChat, "openai chat"),
-        ("cache_write", Api::AnthropicMessages, "anthropic messages"),
-        ("images", Api::OpenAiImages, "openai images"),
-        ("seconds", Api::OpenAiTranscription, "openai transcription"),
+    let tells: [(&str, &[Api], &str); 4] = [
+        ("reasoning", &[Api::OpenAiChat], "openai chat"),
+        ("cache_write", &[Api::AnthropicMessages], "anthropic messages"),
+        ("images", &[Api::OpenAiImages, Api::MiniMaxImages], "openai images"),
+        ("seconds", &[Api::OpenAiTranscription, Api::MiniMaxMusic], "openai transcription"),
     ];
-    for (key, _, words) in tells.iter().filter(|(key, by, _)| *by != api && fields.optional(key).is_some()) {
+    for (key, _, words) in tells.iter().filter(|(key, by, _)| !by.contains(&api) && fields.optional(key).is_some()) {
         let message = format!("answers in this dialect do not tell `{key}`");
         faults.add(fields.key_at(key), Code::Conflict, message, format!("remove it, or write `api: {words}`"));
     }
@@ -384,7 +391,8 @@ fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults)
         let message = format!("an answer without text has no `{key}`");
         faults.add(fields.key_at(key), Code::Conflict, message, "remove it, or write `api: openai chat`");
     }
-    if !matches!(answer.ends, Ends::Whole | Ends::NoConnection | Ends::NotSent) {
+    let inside = answer.ends == Ends::ErrorInside && api.is_minimax();
+    if !inside && !matches!(answer.ends, Ends::Whole | Ends::NoConnection | Ends::NotSent) {
         let message = "an answer without text ends whole, or never comes";
         faults.add(fields.key_at("ends"), Code::Conflict, message, "remove `ends`, or write `api: openai chat`");
     }
