@@ -76,7 +76,7 @@ class Answers(Server):
             def do_POST(self):
                 body = self.body()
                 # A form is kept as it is.
-                heard = answers.heard = json.loads(body) if body[:1] in b"{[" else {"form": body}
+                heard = answers.heard = json.loads(body) if body[:1] in (b"{", b"[") else {"form": body}
                 answers.calls += 1
                 time.sleep(answers.delay)
                 self.send_response(503 if heard.get("model") in answers.down else 200)
@@ -90,6 +90,8 @@ class Answers(Server):
                     self.wfile.write(b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(answers.said), answers.said, answers.trailers) if chunks else answers.said)
                 except OSError:
                     self.close_connection = True
+
+            do_GET = do_POST
 
         super().__init__(Says)
 

@@ -49,6 +49,14 @@ WORK = {
     "minimax speech": ("audio", "/v1/t2a_v2", lambda p: {"model": "demo", "text": p, "voice_setting": {"voice_id": "v"}}, STATUS),
     "minimax images": ("images", "/v1/image_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
     "minimax films": ("images", "/v1/video_generation", lambda p: {"model": "demo", "prompt": p}, STATUS),
+    "minimax async speech": ("audio", "/v1/t2a_async_v2", lambda p: {"model": "demo", "text": p}, STATUS),
+    "minimax new films": ("images", "/v2/video_generation", lambda p: {"model": "demo", "content": [{"type": "text", "text": p}], "duration": 8}, STATUS),
+    "dashscope images": ("images", "/api/v1/services/aigc/text2image/image-synthesis", lambda p: {"model": "demo", "input": {"prompt": p}, "parameters": {"n": 1}}, MESSAGE),
+    "dashscope films": ("images", "/api/v1/services/aigc/video-generation/video-synthesis", lambda p: {"model": "demo", "input": {"prompt": p}}, MESSAGE),
+    "zhipu films": ("images", "/api/paas/v4/videos/generations", lambda p: {"model": "demo", "prompt": p}, ERROR),
+    "ark films": ("images", "/api/v3/contents/generations/tasks", lambda p: {"model": "demo", "content": [{"type": "text", "text": p}]}, ERROR),
+    "openai films": ("images", "/v1/videos", lambda p: {"model": "demo", "prompt": p, "seconds": "8"}, ERROR),
+    "vertex films": ("predict", f"{GOOGLE}/demo:predictLongRunning", lambda p: {"instances": [{"prompt": p}], "parameters": {"durationSeconds": 8}}, ERROR),
     "minimax music": ("images", "/v1/music_generation", lambda p: {"model": "demo", "lyrics": p}, STATUS),
     "llama.cpp gap": ("completions", "/infill", lambda p: {"input_prefix": p, "input_suffix": "}", "n_predict": 50}, PLAIN),
     "llama.cpp": ("completions", "/completion", lambda p: {"prompt": p, "n_predict": 50}, PLAIN),
@@ -65,6 +73,7 @@ PLANS = {
     "later": "{tokens: {hold: {assume_input: 100}, caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "now": "{tokens: {caps: {day: {limit: 500 output tokens, per: seat, window: lifetime}}}}",
     "output": "{security: {output: {email: redact, secrets: deny}}}",
+    "films": "{tokens: {caps: {day: {limit: 20 seconds, per: seat, window: lifetime}, made: {limit: 9 requests, per: seat, window: lifetime}}}}",
     "picture": "{security: {images: {most: 1}}}",
     "pictures": "{security: {images: {most: 2}}}",
 }
@@ -218,6 +227,33 @@ def test_what_is_only_promised_is_charged_as_it_is_held(stack):
 
     assert put_off("now") == (400, None), "nobody will hear what it writes"
     assert [put_off("later") for _ in range(3)] == [(200, 300), (200, 200), (429, None)]
+
+
+# Of each film of eight seconds how its provider answers, how it refuses, and where it is asked after.
+FILMS = {
+    "minimax new films": ({"task_id": "424010985738629", "base_resp": {"status_code": 0}}, {"base_resp": {"status_code": 1026, "status_msg": "no"}}, "/v2/query/video_generation/424010985738629"),
+    "openai films": ({"id": "video_1", "object": "video", "status": "queued", "seconds": "8"}, {"error": {"message": "no"}}, "/v1/videos/video_1"),
+    "vertex films": ({"name": "projects/p/locations/l/publishers/google/models/demo/operations/o"}, {"error": {"code": 3, "message": "no"}}, "/v1beta/models/demo/operations/o"),
+}
+
+
+def test_films_are_charged_as_they_are_asked_for_and_asking_after_them_is_free(stack):
+    """Twenty seconds are two films of eight; a third is refused, though nothing but names of tasks came back."""
+    whole, upstream = stack
+    taken, refused, _ = FILMS["minimax new films"]
+    for said in (refused, taken, refused, taken):
+        assert ask(stack, "films", "minimax new films", "a cat", said)[0].json() == said
+    for work, (_, _, after) in FILMS.items():
+        answer, heard = ask(stack, "films", work, "a cat", taken)
+        assert (answer.status_code, heard) == (429, None), f"{work}: {answer.text}"
+        assert "day" in WORK[work][3](answer.json()), answer.text
+        upstream.said = json.dumps({"status": "Success", "file_id": "1"}).encode()
+        for path in (after, "/v1/files/retrieve?file_id=1", "/api/v1/tasks/0385dc79-5ff8"):
+            told = whole.session.get(whole.url + path, headers={"authorization": f"Bearer {key('films')}"}, timeout=30)
+            assert told.status_code == 200, f"{path}: {told.text}"
+    for path in ("/v1/videos", "/v1/files", "/api/v1/tasks"):
+        told = whole.session.get(whole.url + path, headers={"authorization": f"Bearer {key('films')}"}, timeout=30)
+        assert told.status_code == 404, f"{path}: {told.text}"
 
 
 def events(text):
