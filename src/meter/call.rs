@@ -300,6 +300,13 @@ impl Call {
         bound::at_most(self, encoding, known, most)
     }
 
+    /// Whether it may ask for something to be kept in a cache for an hour (Anthropic, "Prompt caching": `"ttl": "1h"`), told
+    /// from a glance.
+    pub fn may_keep_for_hours(&self) -> bool {
+        let has = |mark: &[u8]| memchr::memmem::find(self.body.as_bytes(), mark).is_some();
+        [&b"1h\""[..], b"\\u0031", b"\\u0068"].into_iter().any(has)
+    }
+
     /// Bytes of memory that it takes, about.
     pub fn weight(&self) -> usize {
         let names = self.model.capacity().saturating_add(size_of::<Self>());

@@ -170,7 +170,7 @@ impl Model {
     /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
     pub fn price(&self, wall_ms: u64, api: Api, round: u64) -> Price {
         let (factor, long) = price::factor(&self.factor, wall_ms, api);
-        Price { credits: self.credits, money: self.money, factor, long, round }
+        Price { credits: self.credits, money: self.money, factor, long, round, hours: true }
     }
 
     /// Whether its calls always cost what those of `other` do.

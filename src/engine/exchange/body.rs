@@ -132,6 +132,7 @@ impl Exchange {
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let expected = vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output);
+        let hours = call.may_keep_for_hours();
         let size = Size {
             input: bound,
             output: declared,
@@ -151,7 +152,7 @@ impl Exchange {
             api,
             asked_model,
             call,
-            price: model.price(now.wall_ms, api, plan.round),
+            price: Price { hours, ..model.price(now.wall_ms, api, plan.round) },
             came_ms: now.wall_ms,
             model,
             counted,

@@ -132,11 +132,12 @@ const LONGEST_MS: u64 = 10_000;
 const MOST_FAILED: usize = 10;
 /// The most tools that an answer has used.
 const MOST_USED: usize = 8;
-const ANSWER_KEYS: [&str; 19] = [
+const ANSWER_KEYS: [&str; 20] = [
     "output",
     "input",
     "cached",
     "cache_write",
+    "cache_write_1h",
     "reasoning",
     "tool_calls",
     "used",
@@ -161,6 +162,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         input: None,
         cached: 0,
         cache_write: 0,
+        cache_write_1h: 0,
         reasoning: 0,
         tool_calls: 0,
         used: Vec::new(),
@@ -187,6 +189,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         input: number("input", MOST_TOKENS),
         cached: number("cached", MOST_TOKENS).unwrap_or(0),
         cache_write: number("cache_write", MOST_TOKENS).unwrap_or(0),
+        cache_write_1h: number("cache_write_1h", MOST_TOKENS).unwrap_or(0),
         reasoning: number("reasoning", MOST_TOKENS).unwrap_or(0),
         tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
         images: number("images", MOST_PIECES),
@@ -342,6 +345,10 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = "an answer that is no stream comes at once";
         faults.add(fields.key_at("every"), Code::Conflict, message, "add `stream: true` to the call");
     }
+    if answer.cache_write_1h > answer.cache_write {
+        let message = format!("{} tokens of {} cannot have been kept", answer.cache_write_1h, answer.cache_write);
+        faults.add(fields.key_at("cache_write_1h"), Code::Conflict, message, "`cache_write` includes them");
+    }
     if answer.reasoning > answer.output {
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
         faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
@@ -356,6 +363,7 @@ fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults)
     let tells = [
         ("reasoning", Api::OpenAiChat, "openai chat"),
         ("cache_write", Api::AnthropicMessages, "anthropic messages"),
+        ("cache_write_1h", Api::AnthropicMessages, "anthropic messages"),
         ("images", Api::OpenAiImages, "openai images"),
         ("seconds", Api::OpenAiTranscription, "openai transcription"),
     ];
