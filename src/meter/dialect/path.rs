@@ -60,12 +60,14 @@ impl Route {
 }
 
 /// The ends of paths, each with its dialect. The first that fits decides.
-const ENDS: [(&str, Dialect); 48] = [
+const ENDS: [(&str, Dialect); 71] = [
     ("/chat/completions", Dialect::OpenAiChat),
     // MiniMax.
     ("/v1/text/chatcompletion_v2", Dialect::OpenAiChat),
     // Mistral, "Agents completion": a chat, although its path has no such word.
     ("/agents/completions", Dialect::OpenAiChat),
+    // Perplexity's newer name of its chat.
+    ("/v1/sonar", Dialect::OpenAiChat),
     ("/completions", Dialect::OpenAiCompletions),
     ("/responses/compact", Dialect::OpenAiResponses),
     ("/responses/input_tokens", Dialect::CountTokens),
@@ -75,9 +77,14 @@ const ENDS: [(&str, Dialect); 48] = [
     ("/api/embed", Dialect::OllamaEmbed),
     ("/api/embeddings", Dialect::OllamaEmbed),
     ("/embeddings", Dialect::OpenAiEmbeddings),
-    // Volcengine Ark, "Multimodal vectorization".
+    // Volcengine Ark, "Multimodal vectorization"; Voyage's two others.
     ("/embeddings/multimodal", Dialect::OpenAiEmbeddings),
+    ("/v1/multimodalembeddings", Dialect::OpenAiEmbeddings),
+    ("/v1/contextualizedembeddings", Dialect::OpenAiEmbeddings),
     ("/moderations", Dialect::OpenAiModerations),
+    // Mistral, "Classifiers"; Cohere, Jina and SGLang, "Classify".
+    ("/classifications", Dialect::OpenAiModerations),
+    ("/v1/classify", Dialect::OpenAiModerations),
     ("/images/generations", Dialect::OpenAiImages),
     ("/images/edits", Dialect::OpenAiImages),
     ("/images/variations", Dialect::OpenAiImages),
@@ -93,9 +100,17 @@ const ENDS: [(&str, Dialect); 48] = [
     ("/v1/embed", Dialect::CohereEmbed),
     ("/v2/embed", Dialect::CohereEmbed),
     ("/v1/tokenize", Dialect::CountTokens),
+    ("/v1/detokenize", Dialect::CountTokens),
+    // Zhipu, Model Studio, xAI, Moonshot, Ark.
+    ("/tokenizer", Dialect::CountTokens),
+    ("/v1/tokenize-text", Dialect::CountTokens),
+    ("/v1/tokenizers/estimate-token-count", Dialect::CountTokens),
+    ("/api/v3/tokenization", Dialect::CountTokens),
     ("/rerank", Dialect::Rerank),
     // Alibaba Cloud Model Studio, "Text rerank", its compatible path.
     ("/reranks", Dialect::Rerank),
+    // llama.cpp's other name.
+    ("/reranking", Dialect::Rerank),
     // vLLM, "Score API".
     ("/v1/score", Dialect::Rerank),
     ("/v1alpha/interactions", Dialect::GeminiInteractions),
@@ -115,6 +130,19 @@ const ENDS: [(&str, Dialect); 48] = [
     ("/generate_stream", Dialect::Generate),
     ("/completion", Dialect::Generate),
     ("/infill", Dialect::Generate),
+    // vLLM, SGLang, Text Embeddings Inference, llama.cpp.
+    ("/score", Dialect::Rerank),
+    ("/pooling", Dialect::OpenAiEmbeddings),
+    ("/encode", Dialect::OpenAiEmbeddings),
+    ("/embed", Dialect::OpenAiEmbeddings),
+    ("/embedding", Dialect::OpenAiEmbeddings),
+    ("/embed_all", Dialect::OpenAiEmbeddings),
+    ("/embed_sparse", Dialect::OpenAiEmbeddings),
+    ("/classify", Dialect::OpenAiModerations),
+    ("/tokenize", Dialect::CountTokens),
+    ("/detokenize", Dialect::CountTokens),
+    ("/apply-template", Dialect::CountTokens),
+    ("/chat_tokenize", Dialect::CountTokens),
 ];
 
 /// Where the Gemini API speaks OpenAI's formats (Google, "OpenAI compatibility").
@@ -124,24 +152,42 @@ const GEMINI_OPENAI: &[u8] = b"/v1beta/openai/";
 const AZURE_OPENAI: &[u8] = b"/openai/v1/";
 
 /// Ends that must be the whole path.
-const WHOLE: [&str; 4] = ["/generate", "/generate_stream", "/completion", "/infill"];
+const WHOLE: [&str; 16] = [
+    "/generate",
+    "/generate_stream",
+    "/completion",
+    "/infill",
+    "/score",
+    "/pooling",
+    "/encode",
+    "/embed",
+    "/embedding",
+    "/embed_all",
+    "/embed_sparse",
+    "/classify",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/chat_tokenize",
+];
 
 /// Whole paths that end like one of those and are something else: LM Studio's own chat ("REST API v1"), which is not Cohere's.
 const OTHERS: [&str; 1] = ["/api/v1/chat"];
 
 /// Google's verbs behind the model and a colon; the dialect, and whether the answer is a stream.
-const VERBS: [(&str, Dialect, Option<bool>); 6] = [
+const VERBS: [(&str, Dialect, Option<bool>); 7] = [
     ("generateContent", Dialect::GeminiGenerate, Some(false)),
     ("streamGenerateContent", Dialect::GeminiGenerate, Some(true)),
     ("embedContent", Dialect::GeminiEmbed, Some(false)),
     ("batchEmbedContents", Dialect::GeminiEmbed, Some(false)),
     ("countTokens", Dialect::CountTokens, Some(false)),
+    ("computeTokens", Dialect::CountTokens, Some(false)),
     ("predict", Dialect::VertexPredict, Some(false)),
 ];
 
 /// Vertex passes bodies of other vendors on: by the publisher, and whether the answer is a stream.
-const PUBLISHERS: [(&str, Dialect); 2] =
-    [("anthropic", Dialect::AnthropicMessages), ("mistralai", Dialect::OpenAiChat)];
+const PUBLISHERS: [(&str, Dialect); 3] =
+    [("anthropic", Dialect::AnthropicMessages), ("mistralai", Dialect::OpenAiChat), ("ai21", Dialect::OpenAiChat)];
 
 /// Bedrock's last segments behind the model.
 const OPERATIONS: [(&str, Dialect, bool); 5] = [
@@ -436,6 +482,24 @@ mod tests {
         ] {
             assert_eq!(of(path), Some(dialect), "{path}");
         }
+    }
+
+    #[test]
+    fn every_documented_route_of_a_vendor_has_its_dialect() {
+        let routes = include_str!("../../../tests/golden/routes.txt");
+        let (mut vendor, mut told) = ("", 0);
+        for line in routes.lines().filter(|line| !line.is_empty() && !line.starts_with("##")) {
+            if let Some(name) = line.strip_prefix("# ") {
+                vendor = name;
+                continue;
+            }
+            let (dialect, path) = line.split_once(' ').unwrap();
+            let expected = (dialect != "-").then_some(dialect);
+            assert_eq!(of(path.trim()).map(Dialect::name), expected, "{vendor}: {path}");
+            assert!(!suspicious(path.trim().as_bytes()), "{vendor}: {path}");
+            told += 1;
+        }
+        assert!(told > 150, "{told}");
     }
 
     #[test]
