@@ -97,6 +97,7 @@ pub(super) fn size(input: u64, output: u64) -> Size {
         input,
         output,
         expected: Expected::Assumed(output),
+        beside: 0,
         choices: 1,
         floor: 0,
         enough: u64::MAX,

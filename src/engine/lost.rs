@@ -135,6 +135,7 @@ mod tests {
             input: 0,
             output,
             expected: Expected::Assumed(0),
+            beside: 0,
             choices: 1,
             floor: 0,
             enough: u64::MAX,

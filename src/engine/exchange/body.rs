@@ -12,7 +12,7 @@ use crate::engine::screen::{self, Content, Prompt, Tally};
 use crate::engine::stuck;
 use crate::engine::vm::Vm;
 use crate::meter::call::{self, Call, Input, Malformed};
-use crate::meter::dialect::{Api, Dialect};
+use crate::meter::dialect::{Api, Dialect, Endpoint};
 use crate::meter::form;
 use crate::meter::usage::Usage;
 use crate::now::Now;
@@ -128,7 +128,10 @@ impl Exchange {
                 }
             };
         let bound = bound.max(ceiling);
-        let declared = call.output_limit.unwrap_or_else(|| guard::unstated_output(plan));
+        let unstated = guard::unstated_output(plan);
+        let thinks = !matches!(api.endpoint, Endpoint::Embeddings | Endpoint::Rerank);
+        let beside = if thinks { call.thought_beside(unstated) } else { 0 };
+        let declared = call.output_limit.unwrap_or(unstated).saturating_add(beside);
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let expected = vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output);
@@ -138,7 +141,13 @@ impl Exchange {
             output: declared,
             expected,
             choices: call.choices.max(1),
-            floor: call.floor.min(declared),
+            // Of what is thought beside the limit nothing is saved by a lower one.
+            floor: match beside {
+                0 => call.floor,
+                _ => beside.saturating_add(call.floor.max(plan.hold.shrink_to).max(1)),
+            }
+            .min(declared),
+            beside,
             enough: admission::enough(plan, &call, expected),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
             asked: Usage { seconds, ..call.asked },

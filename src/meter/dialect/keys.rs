@@ -20,13 +20,17 @@ pub enum Meaning {
     Choices,
     /// A thinking budget in `budget_tokens`, which the limit may not fall below.
     Thinking,
+    /// A thinking budget beside the limit.
+    Budget,
+    /// Whether the model thinks.
+    Thinks,
     /// An object of settings; the text in it is read by the dialect.
     Within(Keys),
     /// Text, tools, media: read by the dialect.
     Part,
 }
 
-use Meaning::{Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, Within};
+use Meaning::{Budget, Choices, Limit, Model, Part, Stream, StreamOptions, Thinking, Thinks, Within};
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
@@ -41,6 +45,7 @@ const COMMON: Keys = &[
     ("data_sources", Part),
     ("deferred", Part),
     ("documents", Part),
+    ("enable_thinking", Thinks),
     ("functions", Part),
     ("max_completion_tokens", Limit),
     ("max_tokens", Limit),
@@ -66,6 +71,7 @@ const COMMON: Keys = &[
     ("stream_options", StreamOptions),
     ("system", Part),
     ("thinking", Thinking),
+    ("thinking_budget", Budget),
     ("tool_choice", Part),
     ("tools", Part),
     ("web_search_options", Part),
@@ -262,7 +268,14 @@ const DASHSCOPE: Keys = &[
     ("model", Model),
     (
         "parameters",
-        Within(&[("max_tokens", Limit), ("max_completion_tokens", Limit), ("n", Choices), ("stream", Stream)]),
+        Within(&[
+            ("enable_thinking", Thinks),
+            ("max_completion_tokens", Limit),
+            ("max_tokens", Limit),
+            ("n", Choices),
+            ("stream", Stream),
+            ("thinking_budget", Budget),
+        ]),
     ),
 ];
 

@@ -32,6 +32,10 @@ pub enum Host {
     GeminiApi,
     /// llama.cpp on a route of its own, which it shares with nobody.
     LlamaCpp,
+    /// Volcengine's Ark.
+    Ark,
+    /// Alibaba Cloud's Model Studio where it speaks OpenAI's formats.
+    ModelStudio,
 }
 
 impl Route {
@@ -151,6 +155,12 @@ const GEMINI_OPENAI: &[u8] = b"/v1beta/openai/";
 /// Where Azure speaks OpenAI's formats with the deployment in the body (Azure OpenAI, "API version lifecycle": v1).
 const AZURE_OPENAI: &[u8] = b"/openai/v1/";
 
+/// Where Ark speaks OpenAI's formats (Volcengine Ark, "Base URL and authentication"), its coding and agent plans too.
+const ARK: [&[u8]; 3] = [b"/api/v3/", b"/api/coding/v3/", b"/api/plan/v3/"];
+
+/// Where Model Studio speaks OpenAI's formats (Alibaba Cloud Model Studio, "OpenAI compatible").
+const MODEL_STUDIO: &[u8] = b"/compatible-mode/";
+
 /// Ends that must be the whole path.
 const WHOLE: [&str; 16] = [
     "/generate",
@@ -258,6 +268,8 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
         // Its OpenAI-compatible route.
         _ if begins(path, GEMINI_OPENAI, compare) => Host::GeminiApi,
         _ if begins(path, AZURE_OPENAI, compare) => Host::Azure,
+        _ if begins(path, MODEL_STUDIO, compare) => Host::ModelStudio,
+        _ if ARK.iter().any(|base| begins(path, base, compare)) => Host::Ark,
         _ => Host::Any,
     };
     // Zhipu's `/api/paas/v4/async/chat/completions`, Perplexity's `/async/chat/completions`.
@@ -436,6 +448,9 @@ mod tests {
             ("/openai/v1/chat/completions", Host::Azure),
             ("/openai/v1/responses", Host::Azure),
             ("/infill", Host::LlamaCpp),
+            ("/api/v3/chat/completions", Host::Ark),
+            ("/api/coding/v3/chat/completions", Host::Ark),
+            ("/compatible-mode/v1/chat/completions", Host::ModelStudio),
         ] {
             assert_eq!(Route::of(b"POST", path.as_bytes()).map(|route| route.host), Some(host), "{path}");
         }
