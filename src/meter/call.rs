@@ -11,8 +11,8 @@ use super::called::{self, Called};
 use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{
-    Dialect, Host, Keys, Meaning, Route, Writes, generate, invoke_limit, invoke_makes_images, invoke_writes_text,
-    is_deployment,
+    BYTES_A_TOKEN, Dialect, Host, Keys, Meaning, Route, Writes, generate, invoke_limit, invoke_makes_images,
+    invoke_writes_text, is_deployment,
 };
 use super::json;
 use super::media::Media;
@@ -233,6 +233,18 @@ pub fn read_call(dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
 }
 
 impl Call {
+    /// One of which nobody knows the format, and only how many bytes its body has.
+    pub fn of_bytes(bytes: u64) -> Self {
+        let call = Head::new("{}").call(Dialect::Bytes, Parts::of("{}"));
+        Self { fixed: bytes.div_ceil(BYTES_A_TOKEN), body: String::new(), ..call }
+    }
+
+    /// The body that leaves in the place of one of which nobody knows the format. Text is UTF-8.
+    pub fn retell(&mut self, body: Vec<u8>) {
+        self.fixed = (body.len() as u64).div_ceil(BYTES_A_TOKEN);
+        self.body = String::from_utf8(body).unwrap_or_default();
+    }
+
     /// Every text that a model will read, unescaped: messages, system prompt, tool results, definitions,
     /// names, and the strings of whatever we do not know.
     pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {

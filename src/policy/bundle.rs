@@ -60,6 +60,9 @@ pub struct Bundle {
     pub balance: Option<String>,
     /// What happens to calls that are no LLM call, or that cannot be read.
     pub unknown: Unknown,
+    /// The model as whose calls those are counted, by their bytes, of which nobody knows the format, whatever
+    /// [`unknown`](Self::unknown) says of their paths.
+    pub counted_as: Option<String>,
     /// Where records go and grants come from. `None`: the limits are the grants, counters live as long as the process.
     pub collector: Option<Collector>,
 }

@@ -271,7 +271,10 @@
 //!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
 //!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
-//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read; or `pass`: nothing
+//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call; bodies that cannot be read. `path: count
+//!                                      # demo-free`: such calls are metered as those of that model, by their bytes: four of
+//!                                      # a body or an answer are a token. Of their answers nothing is limited, so that
+//!                                      # `unstated_output` is held. Or `pass`: nothing
 //!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
 //!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process

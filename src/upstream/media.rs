@@ -7,8 +7,8 @@ use super::script::Script;
 use super::vocabulary;
 
 /// Where they are asked for.
-pub const PATHS: [&str; 4] =
-    ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/embeddings"];
+pub const PATHS: [&str; 5] =
+    ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/embeddings", "/v1/echo"];
 
 /// The most images that one answer brings.
 const MOST_IMAGES: u64 = 100;
@@ -31,6 +31,8 @@ enum Work {
     Speech,
     Transcription,
     Embeddings,
+    /// What was sent, in no format that anybody knows.
+    Echo(Vec<u8>),
 }
 
 /// Reads a request; `None`: the path is none of [`PATHS`], and ends as none of them does behind its version.
@@ -60,6 +62,7 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
         "/v1/embeddings" => document().and_then(|body: Value| {
             wish("openai embeddings", text(&body, "model"), text(&body, "input"), Work::Embeddings)
         }),
+        "/v1/echo" => wish("echo", "any".to_owned(), String::new(), Work::Echo(body.to_vec())),
         _ => return None,
     })
 }
@@ -67,9 +70,9 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
 /// The content type and the body of the answer.
 pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
     let document = |body: Value| ("application/json", body.to_string().into_bytes());
-    match wish.work {
+    match &wish.work {
         Work::Images(many) => {
-            let many = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
+            let many = usize::try_from(script.images.unwrap_or(*many).min(MOST_IMAGES)).unwrap_or(0);
             document(json!({"created": 0, "data": vec![json!({"b64_json": "iVBORw0KGgo="}); many]}))
         }
         Work::Embeddings => {
@@ -78,6 +81,7 @@ pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
             let vector = json!({"object": "embedding", "index": 0, "embedding": [0.5]});
             document(json!({"object": "list", "data": [vector], "model": wish.model, "usage": usage}))
         }
+        Work::Echo(body) => ("application/octet-stream", body.clone()),
         Work::Speech => ("audio/mpeg", b"\xff\xfb\x90\x00 no sound".to_vec()),
         Work::Transcription => {
             document(json!({"task": "transcribe", "duration": script.seconds, "text": "as was heard"}))

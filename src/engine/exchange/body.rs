@@ -14,6 +14,7 @@ use crate::engine::vm::Vm;
 use crate::meter::call::{self, Call, Input, Malformed};
 use crate::meter::dialect::{Api, Dialect, Endpoint};
 use crate::meter::form;
+use crate::meter::rewrite::is_no_text;
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Guard, Model, OnUnknown, Plan};
@@ -105,11 +106,14 @@ impl Exchange {
         let slow_ms = stuck::judge(plan, caller, &call, now, &mut vm.lately, &mut trace, effects)?;
         let ceiling = guard::ceiling(plan, &call, &call.model)?;
         let mut found = Tally::default();
-        let screened = screen::prompt(plan, bundle, &call, &mut found);
+        let screened = match dialect {
+            Dialect::Bytes => self.screen_bytes(plan, &mut call, body, &mut found),
+            _ => screen::prompt(plan, bundle, &call, &mut found),
+        };
         found.show("input", "findings", effects);
         let Prompt { edits, mask } = screened?;
-        let retold = !edits.is_empty();
-        if retold {
+        let retold = !edits.is_empty() || dialect == Dialect::Bytes && !call.body().is_empty();
+        if !edits.is_empty() {
             // What the model reads is what is counted.
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
@@ -177,9 +181,21 @@ impl Exchange {
         })
     }
 
+    /// Screens a body of which nobody knows the format: it is one text. What is changed of it is the body of the call then.
+    fn screen_bytes(&self, plan: &Plan, call: &mut Call, body: &[u8], found: &mut Tally) -> Result<Prompt, Denial> {
+        let kind = self.form.as_deref();
+        if !kind.is_some_and(is_no_text)
+            && let Some(told) = screen::unmetered(plan, &self.bundle, Some(body), &Content::of(kind), found)?
+        {
+            call.retell(told);
+        }
+        Ok(Prompt { edits: Vec::new(), mask: Mask::new(self.bundle.mask_key) })
+    }
+
     /// What a body asks for, with what the path says.
     fn read(&self, dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
         let mut call = match &self.form {
+            _ if dialect == Dialect::Bytes => Call::of_bytes(body.len() as u64),
             Some(content_type) => form::read_form(dialect, content_type, body)?,
             None => call::read_call(dialect, body)?,
         };

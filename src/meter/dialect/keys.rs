@@ -323,6 +323,7 @@ impl Dialect {
             Self::OllamaChat | Self::OllamaGenerate | Self::OllamaEmbed => OLLAMA,
             Self::DashScope => DASHSCOPE,
             Self::Generate => GENERATE,
+            Self::Bytes => &[],
         }
     }
 }

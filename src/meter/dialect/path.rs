@@ -44,6 +44,12 @@ impl Route {
         (method == b"POST").then(|| plain(path)).flatten()
     }
 
+    /// That of a request of which nobody knows the format, counted by its bytes as a call of this model.
+    pub fn of_bytes(model: &str) -> Self {
+        let (model, stream) = (Some(model.to_owned()), Some(false));
+        Self { dialect: Dialect::Bytes, model, stream, host: Host::Any, deferred: false, limitless: true }
+    }
+
     /// Takes in a request header, its name in lower case: DashScope is asked for a stream there (Alibaba Cloud Model
     /// Studio, "DashScope API reference": `X-DashScope-SSE: enable`, or `Accept: text/event-stream`), and for work that goes
     /// on behind its answer (`X-DashScope-Async: enable`).
