@@ -355,6 +355,7 @@ impl Reader {
         // The first event may be the one that waited; it names the answer.
         loose.named(self.answer.loose.id.as_deref(), self.answer.loose.created.as_deref());
         loose.family = loose.family.or(self.answer.loose.family);
+        loose.lists |= self.answer.loose.lists;
         let (output, within) = (stream.cut_at().unwrap_or(0), stream.within());
         let usage = Usage { output, ..self.answer.opening.unwrap_or(Usage { input, ..Usage::default() }) };
         let bytes = self.dialect.ending(&Ending {

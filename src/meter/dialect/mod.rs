@@ -251,7 +251,8 @@ impl Dialect {
     }
 
     /// Whether a stream of it can be ended early, so that its clients see a length limit: what [`ending`](Self::ending)
-    /// writes. What InvokeModel passes on is as many formats as families of models.
+    /// writes. What InvokeModel passes on is as many formats as families of models; of one that its name does not tell (an
+    /// application's inference profile, an imported model) nobody knows, and the hold is all of what it may write.
     pub(super) fn ends_streams(self, model: &str) -> bool {
         match self {
             Self::BedrockInvoke => Family::of(model).is_some(),

@@ -7,7 +7,13 @@ use crate::meter::loose::Ending;
 /// A last event with `finish_reason: length`. It adds no text; where each event has all of the text so far, so has this one,
 /// for a client that goes by the last.
 pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
-    let message = json!({"role": "assistant", "content": ending.so_far});
+    // Models that see and hear say it in parts (Alibaba Cloud Model Studio, "DashScope API reference": multimodal).
+    let content = match (ending.loose.lists, ending.so_far) {
+        (false, text) => json!(text),
+        (true, "") => json!([]),
+        (true, text) => json!([{"text": text}]),
+    };
+    let message = json!({"role": "assistant", "content": content});
     let output = match ending.bare {
         true => json!({"text": ending.so_far, "finish_reason": "length"}),
         false => json!({"choices": [{"message": message, "finish_reason": "length"}], "finish_reason": "length"}),

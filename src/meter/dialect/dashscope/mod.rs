@@ -63,8 +63,9 @@ fn message_of(answer: &mut Answer, raw: &str) {
         let [text] = json::fields(raw, ["text"]).unwrap_or_default();
         answer.speak_or_repeat(Kind::Text, 0, text);
     });
-    if parts.is_none() {
-        answer.speak_or_repeat(Kind::Text, 0, content);
+    match parts {
+        Some(_) => answer.loose.lists = true,
+        None => answer.speak_or_repeat(Kind::Text, 0, content),
     }
     json::elements(calls.unwrap_or("[]"), |raw| {
         let [index, function] = json::fields(raw, ["index", "function"]).unwrap_or_default();
