@@ -313,6 +313,7 @@ fn rated(rates: &Rates) -> Vec<(&'static str, String)> {
         ("input", rates.input),
         ("cache read", rates.cache_read),
         ("cache write", rates.cache_write),
+        ("cache write 1h", if rates.cache_write_1h == rates.cache_write { 0 } else { rates.cache_write_1h }),
         ("output", rates.output),
         ("reasoning", rates.reasoning),
         ("request", rates.request),

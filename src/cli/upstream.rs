@@ -13,7 +13,7 @@ use crate::upstream::server::{Settings, serve};
 
 /// Serves an OpenAI- and Anthropic-speaking model stand-in that reports exactly the tokens it sends.
 ///
-/// Prompts steer it by markers: `[[output=200]]`, ignore-limit, input=N, cached=N, cache-write=N, reasoning=N,
+/// Prompts steer it by markers: `[[output=200]]`, ignore-limit, input=N, cached=N, cache-write=N, cache-write-1h=N, reasoning=N,
 /// tool-calls=N, used=web_search, arguments, images=N, seconds=N, silent, absurd, break=K, stall=K, no-response, served=M, fail=503, error=429, inside-error, garbage, trailers,
 /// crlf, comments, echo, pace=1ms, slow-headers=500ms; several go into one pair of brackets, or into the request header `x-upstream: output=200
 /// silent`. A request with tools that says "use the tool" gets a tool call. GET /stats shows what was written to whom.

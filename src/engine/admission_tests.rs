@@ -31,6 +31,7 @@ const RATES: Rates = Rates {
     input: 1_000_000_000,
     cache_read: 100_000_000,
     cache_write: 1_250_000_000,
+    cache_write_1h: 1_250_000_000,
     output: 4_000_000_000,
     reasoning: 5_000_000_000,
     request: 0,
@@ -40,7 +41,7 @@ const RATES: Rates = Rates {
     character: 0,
     second: 0,
 };
-const PRICE: Price = Price { credits: RATES, money: RATES, factor: 1_500_000, long: None, round: 1 };
+const PRICE: Price = Price { credits: RATES, money: RATES, factor: 1_500_000, long: None, round: 1, hours: true };
 
 pub(super) fn quota(name: &str, unit: Unit, per: Per, limit: u64, granted: bool) -> PlanQuota {
     let window = Window::FirstUse { length_ms: 18_000_000 };
@@ -96,6 +97,7 @@ pub(super) fn size(input: u64, output: u64) -> Size {
         input,
         output,
         expected: Expected::Assumed(output),
+        beside: 0,
         choices: 1,
         floor: 0,
         enough: u64::MAX,

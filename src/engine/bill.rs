@@ -16,6 +16,8 @@ pub struct Size {
     pub input: u64,
     /// Output tokens that one choice may have, as declared or assumed.
     pub output: u64,
+    /// Of these, what may be thought beside the limit that the provider is told.
+    pub beside: u64,
     /// What it will come to, as far as that can be told.
     pub expected: Expected,
     /// Choices asked for, at least 1.

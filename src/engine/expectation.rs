@@ -63,9 +63,9 @@ pub(super) struct Habits(BTreeMap<String, Habit>);
 /// What calls of one model lately came to.
 #[derive(Clone, Copy, Default)]
 struct Habit {
-    /// Input tokens of each direction (fresh, read from a cache, written to one), in millionths of the input's bound;
-    /// `None`: no provider has told any yet.
-    input: Option<[u64; 3]>,
+    /// Input tokens of each direction (fresh, read from a cache, written to one, of these for an hour), in millionths of the
+    /// input's bound; `None`: no provider has told any yet.
+    input: Option<[u64; 4]>,
     /// Output tokens of one choice, in micro-tokens.
     output: u64,
 }
@@ -77,21 +77,24 @@ impl Habits {
         let Some(habit) = self.0.get(pattern) else { return Expected::Assumed(assumed) };
         let output = habit.output.div_ceil(MICRO);
         let Some(shares) = habit.input else { return Expected::Assumed(output) };
-        let [input, cache_read, cache_write] = shares.map(|share| part(bound, share, MICRO));
-        Expected::Learned(Usage { input, cache_read, cache_write, output, ..Usage::default() })
+        let [input, cache_read, cache_write, cache_write_1h] = shares.map(|share| part(bound, share, MICRO));
+        Expected::Learned(Usage { input, cache_read, cache_write, cache_write_1h, output, ..Usage::default() })
     }
 
     /// A call of a model has come to this: all of what is expected of the next if it is the first, else an eighth.
     pub fn learn(&mut self, pattern: &str, bound: u64, choices: u64, usage: &Usage, source: Source) {
         let output = part(usage.output, MICRO, choices.max(1));
         let told = source == Source::Reported && usage.input_total() > 0 && bound > 0;
-        let shares =
-            told.then(|| [usage.input, usage.cache_read, usage.cache_write].map(|tokens| part(tokens, MICRO, bound)));
+        let input = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h];
+        let shares = told.then(|| input.map(|tokens| part(tokens, MICRO, bound)));
         match self.0.get_mut(pattern) {
             Some(habit) => {
                 habit.output = moved(habit.output, output);
                 habit.input = match (habit.input, shares) {
-                    (Some([a, b, c]), Some([x, y, z])) => Some([moved(a, x), moved(b, y), moved(c, z)]),
+                    (Some(mut known), Some(new)) => {
+                        known.iter_mut().zip(new).for_each(|(known, new)| *known = moved(*known, new));
+                        Some(known)
+                    }
                     (known, new) => known.or(new),
                 };
             }
@@ -119,6 +122,7 @@ mod tests {
         input: 300,
         cache_read: 100_000,
         cache_write: 200,
+        cache_write_1h: 0,
         output: 600,
         reasoning: 0,
         images: 0,

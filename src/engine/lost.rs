@@ -37,7 +37,7 @@ fn delivered(bundle: &Bundle, held: &Held, record: &mut Record) -> Option<Vec<He
     }
     let sent = if record.sent.is_empty() { &record.model } else { &record.sent };
     let model = bundle.models.find(sent)?;
-    let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.name() == record.dialect)?;
+    let dialect = Dialect::named(&record.dialect)?;
     // The record does not say for what it was asked where one wire format serves several ends; what was held bounds it.
     let price = model.price(record.came_ms, Api::of(dialect, b""), plan.round);
     let session = held.levels.iter().find_map(|level| level.subject.strip_prefix("session/")?.rsplit('/').next());
@@ -135,6 +135,7 @@ mod tests {
             input: 0,
             output,
             expected: Expected::Assumed(0),
+            beside: 0,
             choices: 1,
             floor: 0,
             enough: u64::MAX,

@@ -178,7 +178,7 @@ impl Open {
         } = prepared;
         let output = admitted.output;
         // An undeclared limit must be declared to the provider: otherwise the hold bounds nothing.
-        let clamp = (call.output_limit.is_none() || output < size.output).then_some(output);
+        let clamp = (call.output_limit.is_none() || output < size.output).then(|| output.saturating_sub(size.beside));
         let clamp = clamp.filter(|_| mode == Mode::Enforce);
         Self {
             place,

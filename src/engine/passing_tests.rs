@@ -281,16 +281,20 @@ fn no_content_type_gets_an_llm_call_past_its_screen() {
 
 #[test]
 fn whoever_asks_after_work_pays_nothing_whatever_is_unknown() {
-    let asked = |method: &str, path: &str, security: &str| {
-        let mut stage = Stage::of(security, "unknown: {path: deny}");
+    let asked = |method: &str, path: &str, security: &str, unknown: &str| {
+        let mut stage = Stage::of(security, unknown);
         let headers = [header(":method", method), header(":path", path), header("authorization", "Bearer key-ann")];
         let (flow, effects) =
             stage.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end: true });
         (matches!(flow, Flow::Continue), effects.contains(&Effect::Note("admitted", "passed".to_owned())))
     };
     for security in ["{}", "{endpoints: {allow: [images]}}"] {
-        assert_eq!(asked("GET", "/v1/query/video_generation?task_id=1", security), (true, true));
-        assert_eq!(asked("GET", "/api/v1/tasks/0385dc79", security), (true, true));
+        for unknown in ["unknown: {path: deny}", "unknown: {path: count m}"] {
+            let asked = |path: &str| asked("GET", path, security, unknown);
+            assert_eq!(asked("/v1/query/video_generation?task_id=1"), (true, true));
+            assert_eq!(asked("/api/v1/tasks/0385dc79"), (true, true));
+        }
+        let asked = |method: &str, path: &str, security: &str| asked(method, path, security, "unknown: {path: deny}");
         assert_eq!(asked("GET", "/api/v1/tasks", security), (false, false));
         assert_eq!(asked("DELETE", "/api/v1/tasks/0385dc79", security), (false, false));
         assert_eq!(asked("GET", "/api/v1/tasks/..%2f..%2fx", security), (false, false));

@@ -48,6 +48,9 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
     if call.dialect == Dialect::CountTokens {
         return Ok(Input { counted: 0, bound: 0 });
     }
+    if call.dialect == Dialect::Bytes {
+        return Ok(Input { counted: call.fixed, bound: call.fixed });
+    }
     let manner = Manner::of(&call.model, call.dialect, call.host);
     let mut counted = estimate::framing(call, &manner);
     let mut counts = Vec::with_capacity(call.parts.len());
@@ -70,6 +73,9 @@ pub fn up_to(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> R
 pub fn at_most(call: &Call, encoding: Encoding, known: &mut Known, most: u64) -> Option<(u64, usize)> {
     if call.dialect == Dialect::CountTokens {
         return Some((0, 0));
+    }
+    if call.dialect == Dialect::Bytes {
+        return Some((call.fixed, 0));
     }
     let manner = Manner::of(&call.model, call.dialect, call.host);
     let (mut unknown, mut estimate) = (0_usize, estimate::framing(call, &manner));

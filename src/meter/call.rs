@@ -4,20 +4,21 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use super::beside::Beside;
 use super::bound;
 use super::built_in;
 use super::called::{self, Called};
 use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{
-    Dialect, Host, Keys, LONGEST_CHOSEN, Made, Meaning, Route, Writes, film_flags, film_tokens_a_second, generate,
-    invoke_limit, invoke_makes_images, invoke_writes_text, is_deployment, wide_characters,
+    BYTES_A_TOKEN, Dialect, Host, Keys, LONGEST_CHOSEN, Made, Meaning, Route, Writes, film_flags, film_tokens_a_second,
+    generate, invoke_limit, invoke_makes_images, invoke_writes_text, is_deployment, wide_characters,
 };
 use super::json;
 use super::media::Media;
 use super::name::Name;
 use super::offer::{self, Offer};
-use super::part::{Beside, Kind, Part, Parts};
+use super::part::{self, Kind, Part, Parts};
 use super::system::{self, System};
 use super::told::{self, Told};
 use super::usage::Usage;
@@ -121,7 +122,7 @@ pub struct Call {
     pub(super) form: bool,
     pub(super) body: String,
     pub(super) parts: Vec<Part>,
-    pub(super) beside: Vec<Beside>,
+    pub(super) beside: Vec<part::Beside>,
     pub(super) frames: u64,
     pub(super) offered: u64,
     pub(super) calls: u64,
@@ -129,6 +130,8 @@ pub struct Call {
     pub(super) fixed: u64,
     /// Bytes of sound that a form has in it.
     pub(super) sound: u64,
+    /// What it says of thinking beside its output limit.
+    pub(super) beside_limit: Beside,
     /// Of the fixed tokens those that asking for thinking may cost; whether it is asked for.
     pub(super) thinking: Option<bool>,
     pub(super) schemas: bool,
@@ -232,6 +235,18 @@ pub fn read_call(dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
 }
 
 impl Call {
+    /// One of which nobody knows the format, and only how many bytes its body has.
+    pub fn of_bytes(bytes: u64) -> Self {
+        let call = Head::new("{}").call(Dialect::Bytes, Parts::of("{}"));
+        Self { fixed: bytes.div_ceil(BYTES_A_TOKEN), body: String::new(), ..call }
+    }
+
+    /// The body that leaves in the place of one of which nobody knows the format. Text is UTF-8.
+    pub fn retell(&mut self, body: Vec<u8>) {
+        self.fixed = (body.len() as u64).div_ceil(BYTES_A_TOKEN);
+        self.body = String::from_utf8(body).unwrap_or_default();
+    }
+
     /// Every text that a model will read, unescaped: messages, system prompt, tool results, definitions,
     /// names, and the strings of whatever we do not know.
     pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
@@ -302,11 +317,18 @@ impl Call {
         bound::at_most(self, encoding, known, most)
     }
 
+    /// Whether it may ask for something to be kept in a cache for an hour (Anthropic, "Prompt caching": `"ttl": "1h"`), told
+    /// from a glance.
+    pub fn may_keep_for_hours(&self) -> bool {
+        let has = |mark: &[u8]| memchr::memmem::find(self.body.as_bytes(), mark).is_some();
+        [&b"1h\""[..], b"\\u0031", b"\\u0068"].into_iter().any(has)
+    }
+
     /// Bytes of memory that it takes, about.
     pub fn weight(&self) -> usize {
         let names = self.model.capacity().saturating_add(size_of::<Self>());
         let parts = self.parts.capacity().saturating_mul(size_of::<Part>());
-        let beside = self.beside.capacity().saturating_mul(size_of::<Beside>());
+        let beside = self.beside.capacity().saturating_mul(size_of::<part::Beside>());
         self.body.capacity().saturating_add(parts).saturating_add(beside).saturating_add(names)
     }
 
@@ -444,10 +466,24 @@ impl Call {
         spoken
     }
 
+    /// Whether it states a limit of its output under this name.
+    pub(super) fn states(&self, name: &str) -> bool {
+        self.limits.iter().any(|limit| limit.name == name && limit.most.is_some())
+    }
+
     /// Whether it writes text, and no field may be written that limits it.
     fn takes_no_limit(&self) -> bool {
         let invoked = self.dialect == Dialect::BedrockInvoke && invoke_writes_text(&self.model, &self.body);
         self.limitless || invoked && invoke_limit(&self.model, &self.body).is_none()
+    }
+
+    /// Tokens, of one answer, that may be thought beside its output limit, which then is one of the rest. `unstated`: as many
+    /// as are assumed where the call does not limit them.
+    pub fn thought_beside(&self, unstated: u64) -> u64 {
+        match self.thinking {
+            Some(false) => 0,
+            _ => self.beside_limit.tokens(self, unstated),
+        }
     }
 
     /// Whether the answer will be a stream that can be cut at any event.
@@ -579,6 +615,7 @@ struct Head<'a> {
     asks_usage: bool,
     floor: u64,
     thinking: Option<bool>,
+    beside_limit: Beside,
     limits: Vec<Limit>,
     settings: Vec<Settings>,
     usage_at: UsageAt,
@@ -596,6 +633,7 @@ impl<'a> Head<'a> {
             asks_usage: false,
             floor: 0,
             thinking: None,
+            beside_limit: Beside::default(),
             limits: Vec::new(),
             settings: Vec::new(),
             usage_at: UsageAt::Missing,
@@ -706,6 +744,8 @@ impl<'a> Head<'a> {
                 let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
                 self.thinking = Some(kind != Some("\"disabled\""));
             }
+            Meaning::Budget => self.beside_limit.budget = optional_whole(name, raw)?,
+            Meaning::Thinks => self.beside_limit.thinks = optional_flag(name, raw)?,
             Meaning::Part | Meaning::Within(_) => {}
         }
         Ok(())
@@ -794,6 +834,7 @@ impl<'a> Head<'a> {
             systems: parts.systems,
             fixed: parts.fixed,
             sound: 0,
+            beside_limit: self.beside_limit,
             thinking: self.thinking,
             schemas: parts.schemas,
             limits: self.limits,

@@ -34,6 +34,26 @@ fn a_chat_is_read() {
     assert_eq!(call.input_bound(Encoding::O200kBase), texts + 2 * 8 + 16);
 }
 
+#[test]
+fn what_was_thought_is_not_counted_a_second_time_as_its_provider_wrote_it() {
+    // OpenRouter, "Reasoning tokens": an answer of the model's as its caller sends it back.
+    let body = |details: &str| {
+        let thought = "The user asks for the weather, and there is a tool for it.";
+        openai(&format!(
+            r#"{{"model":"anthropic/claude-sonnet-4","messages":[{{"role":"assistant","content":"ok","reasoning":"{thought}"{}}}]}}"#,
+            details.replace("THOUGHT", thought)
+        ))
+    };
+    let details =
+        r#","reasoning_details":[{"type":"reasoning.text","text":"THOUGHT","format":"anthropic-claude-v1","index":0}]"#;
+    let sealed = r#","reasoning_details":[{"type":"reasoning.encrypted","data":"c2VhbA==","id":"r","index":0}]"#;
+    let count = |details: &str| body(details).count_input(Encoding::O200kBase);
+    assert_eq!(count(details), count(""));
+    assert_eq!(count(sealed), count(""));
+    let bound = |details: &str| body(details).input_bound(Encoding::O200kBase);
+    assert!(bound(details) > bound("") && bound(sealed) > bound(""));
+}
+
 /// Of whatever counting may say is no less than it: ids and thoughts that are too long to be counted, texts of models that
 /// count more than we do, calls of tools that are nothing but framing, definitions that are written out.
 #[test]

@@ -24,6 +24,8 @@ pub struct LooseEnds {
     pub stopped: bool,
     /// Whose events they are, where a dialect passes on those of several.
     pub family: Option<Family>,
+    /// What its messages say is a list of parts, where a dialect has the choice.
+    pub lists: bool,
 }
 
 impl LooseEnds {
@@ -81,20 +83,57 @@ impl LooseEnds {
 pub enum Family {
     /// Anthropic's Claude.
     Claude,
+    /// Anthropic's Claude, in its first format.
+    ClaudeText,
     /// Amazon's Nova.
     Nova,
+    /// Amazon's Titan.
+    Titan,
+    /// Meta's Llama.
+    Llama,
+    /// Mistral's, in their first format.
+    Mistral,
+    /// Cohere's Command.
+    Cohere,
+    /// Cohere's Command R, which chats.
+    CohereChat,
+    /// DeepSeek's R1, which goes on from a text.
+    DeepSeek,
+    /// All that answer as OpenAI's chats do.
+    OpenAi,
     /// Any, as llama.cpp answers in its own format.
     LlamaCpp,
 }
 
+/// What ids of models have in them that InvokeModel passes a stream on from, and as what it most likely begins. Their own
+/// events say what they are.
+const FAMILIES: [(&str, Family); 20] = [
+    ("claude", Family::Claude),
+    ("anthropic.", Family::Claude),
+    ("titan-text", Family::Titan),
+    ("titan-tg1", Family::Titan),
+    ("nova", Family::Nova),
+    ("llama", Family::Llama),
+    ("mistral", Family::Mistral),
+    ("mixtral", Family::Mistral),
+    ("cohere.command-r", Family::CohereChat),
+    ("cohere.command", Family::Cohere),
+    ("deepseek", Family::DeepSeek),
+    ("gpt-oss", Family::OpenAi),
+    ("qwen", Family::OpenAi),
+    ("jamba", Family::OpenAi),
+    ("palmyra", Family::OpenAi),
+    ("minimax", Family::OpenAi),
+    ("kimi", Family::OpenAi),
+    ("glm", Family::OpenAi),
+    ("gemma", Family::OpenAi),
+    ("nemotron", Family::OpenAi),
+];
+
 impl Family {
     /// That of a model, by its id at Amazon. `None`: another, or an inference profile that does not tell.
     pub fn of(model: &str) -> Option<Self> {
-        let named = |name: &str| model.contains(name);
-        if named("claude") || named("anthropic.") {
-            return Some(Self::Claude);
-        }
-        named("nova").then_some(Self::Nova)
+        FAMILIES.iter().find(|(name, _)| model.contains(name)).map(|(_, family)| *family)
     }
 }
 

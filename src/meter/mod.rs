@@ -48,6 +48,7 @@ pub mod written;
 
 mod answer;
 mod arguments;
+mod beside;
 mod bound;
 mod credentials;
 mod cues;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow::Continue;
 use super::answer::{Answer, MOST_REPEATED, Said};
 use super::count::Encoding;
 use super::cues::Cues;
-use super::dialect::{BARE, Dialect, Host};
+use super::dialect::{BARE, BYTES_A_TOKEN, Dialect, Host};
 use super::framing::{Framing, Piece};
 use super::loose::Ending;
 use super::manner::{Calls, Manner};
@@ -97,6 +97,8 @@ enum Body {
     Text(Vec<u8>, Cues),
     /// Sound, in which there is nothing to read.
     Sound,
+    /// Bytes of no format that is known, of which so many have come.
+    Bytes(u64),
     /// Not read (any more), or ended.
     Deaf,
 }
@@ -153,7 +155,9 @@ impl Reader {
     ) -> Self {
         let plain = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
         let compressed = !plain.is_empty() && !plain.eq_ignore_ascii_case(b"identity");
-        let unpacker = Unpacker::of(plain);
+        // What is counted by its bytes is counted as it is sent.
+        let compressed = compressed && dialect != Dialect::Bytes;
+        let unpacker = if compressed { Unpacker::of(plain) } else { None };
         let kind = content_type.unwrap_or(b"text/event-stream").trim_ascii_start().to_ascii_lowercase();
         Self {
             dialect,
@@ -221,6 +225,13 @@ impl Reader {
             Body::Text(carry, cues) => {
                 cues.push(rest);
                 text(&mut self.answer, carry, rest);
+                Forward::Same
+            }
+            Body::Bytes(before) => {
+                let so_far = before.saturating_add(chunk.len() as u64);
+                let tokens = |bytes: u64| bytes.div_ceil(BYTES_A_TOKEN);
+                self.answer.tally.add(tokens(so_far).saturating_sub(tokens(*before)));
+                *before = so_far;
                 Forward::Same
             }
             Body::Unknown | Body::Deaf | Body::Sound => Forward::Same,
@@ -346,6 +357,7 @@ impl Reader {
         // The first event may be the one that waited; it names the answer.
         loose.named(self.answer.loose.id.as_deref(), self.answer.loose.created.as_deref());
         loose.family = loose.family.or(self.answer.loose.family);
+        loose.lists |= self.answer.loose.lists;
         let (output, within) = (stream.cut_at().unwrap_or(0), stream.within());
         let usage = Usage { output, ..self.answer.opening.unwrap_or(Usage { input, ..Usage::default() }) };
         let bytes = self.dialect.ending(&Ending {
@@ -395,7 +407,7 @@ impl Reader {
     /// it: marks around thoughts, calls and the end. Of an answer that is not complete, what was delivered.
     pub fn written(&self, model: &str, host: Host) -> u64 {
         let delivered = self.delivered();
-        if !self.finished() || self.is_cut() || delivered == 0 {
+        if !self.finished() || self.is_cut() || delivered == 0 || self.dialect == Dialect::Bytes {
             return delivered;
         }
         let manner = Manner::of(self.served().unwrap_or(model), self.dialect, host);
@@ -429,7 +441,7 @@ impl Reader {
                 let unread = self.unreadable.is_some() || stream.is_amid_unread();
                 ends || held || unread || answer.tally.ceiling() > 0 || answer.made != Usage::default()
             }
-            Body::Json(_) | Body::Text(..) | Body::Sound | Body::Deaf => true,
+            Body::Json(_) | Body::Text(..) | Body::Sound | Body::Bytes(_) | Body::Deaf => true,
         }
     }
 
@@ -517,6 +529,10 @@ impl Reader {
         if !matches!(self.body, Body::Unknown) {
             return 0;
         }
+        if self.dialect == Dialect::Bytes {
+            self.body = Body::Bytes(0);
+            return 0;
+        }
         if self.declared == Declared::Text {
             self.body = Body::Text(Vec::new(), Cues::default());
             return 0;
@@ -575,7 +591,7 @@ impl Reader {
                 self.answer.speak_plain(&String::from_utf8_lossy(&carry));
                 self.answer.finished = true;
             }
-            Body::Sound => self.answer.finished = true,
+            Body::Sound | Body::Bytes(_) => self.answer.finished = true,
             Body::Unknown | Body::Deaf => {}
         }
         if let (Said::Nothing, Some(usage)) = (self.answer.said, self.in_headers) {

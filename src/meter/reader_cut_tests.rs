@@ -123,7 +123,7 @@ fn words(dialect: Dialect, words: &[&str]) -> String {
 }
 
 /// Every form of stream that can be cut: its dialect, and what is not told by that.
-const FORMS: [(Dialect, &str); 18] = [
+const FORMS: [(Dialect, &str); 26] = [
     (Dialect::OpenAiChat, ""),
     (Dialect::OpenAiCompletions, ""),
     (Dialect::OpenAiResponses, ""),
@@ -135,6 +135,14 @@ const FORMS: [(Dialect, &str); 18] = [
     (Dialect::BedrockConverse, ""),
     (Dialect::BedrockInvoke, "claude"),
     (Dialect::BedrockInvoke, "nova"),
+    (Dialect::BedrockInvoke, "titan-text"),
+    (Dialect::BedrockInvoke, "llama"),
+    (Dialect::BedrockInvoke, "mistral"),
+    (Dialect::BedrockInvoke, "cohere.command"),
+    (Dialect::BedrockInvoke, "cohere.command-r"),
+    (Dialect::BedrockInvoke, "deepseek"),
+    (Dialect::BedrockInvoke, "gpt-oss"),
+    (Dialect::BedrockInvoke, "claude, first format"),
     (Dialect::CohereChat, ""),
     (Dialect::CohereChat, "first version"),
     (Dialect::CohereGenerate, ""),
@@ -164,6 +172,21 @@ fn beginning((dialect, form): (Dialect, &str), said: &[&str]) -> Vec<u8> {
             .collect(),
         (Dialect::BedrockInvoke, "nova") => {
             said.iter().flat_map(|word| chunk(&format!("{{\"contentBlockDelta\":{}}}", delta(word)))).collect()
+        }
+        (Dialect::BedrockInvoke, form) if form != "claude" => {
+            let event = |word: &&str| match form {
+                "titan-text" => format!("{{\"outputText\":\"{word}\",\"index\":0}}"),
+                "llama" => format!("{{\"generation\":\"{word}\",\"stop_reason\":null}}"),
+                "mistral" => format!("{{\"outputs\":[{{\"text\":\"{word}\",\"stop_reason\":null}}]}}"),
+                "cohere.command" => format!("{{\"is_finished\":false,\"text\":\"{word}\"}}"),
+                "cohere.command-r" => {
+                    format!("{{\"is_finished\":false,\"event_type\":\"text-generation\",\"text\":\"{word}\"}}")
+                }
+                "deepseek" => format!("{{\"choices\":[{{\"text\":\"{word}\",\"stop_reason\":null}}]}}"),
+                "gpt-oss" => format!("{{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{word}\"}}}}]}}"),
+                _ => format!("{{\"completion\":\"{word}\",\"stop_reason\":null}}"),
+            };
+            said.iter().flat_map(|word| chunk(&event(word))).collect()
         }
         (Dialect::BedrockInvoke, _) => {
             let told = words(Dialect::AnthropicMessages, said);
@@ -490,7 +513,8 @@ fn no_stream_calls_a_tool_that_may_not_be_called() {
     let forms = FORMS.into_iter().filter(|(dialect, form)| match dialect {
         Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::OllamaChat => true,
         Dialect::GeminiGenerate => form.is_empty(),
-        Dialect::BedrockConverse | Dialect::BedrockInvoke => true,
+        Dialect::BedrockConverse => true,
+        Dialect::BedrockInvoke => matches!(*form, "claude" | "nova"),
         _ => false,
     });
     for form in forms {

@@ -33,12 +33,18 @@ fn openai(body: &str) -> Reader {
 /// All that a reader tells, as one text.
 fn told(reader: &Reader) -> String {
     let usage = |usage: Usage| {
-        let Usage { input, cache_read, cache_write, output, reasoning, images, characters, seconds, provider_total } =
-            usage;
+        let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, .. } = usage;
+        let Usage { images, characters, seconds, provider_total, .. } = usage;
         let tokens = format!(
             "input {input}, cache read {cache_read}, cache write {cache_write}, output {output}, reasoning {reasoning}"
         );
-        let rest = [("images", images), ("characters", characters), ("seconds", seconds), ("total", provider_total)];
+        let rest = [
+            ("cache write 1h", cache_write_1h),
+            ("images", images),
+            ("characters", characters),
+            ("seconds", seconds),
+            ("total", provider_total),
+        ];
         let rest = rest.iter().filter(|(_, figure)| *figure > 0).map(|(name, figure)| format!(", {name} {figure}"));
         tokens + &rest.collect::<String>()
     };
@@ -120,7 +126,7 @@ fn only_the_usage_chunk_is_hidden() {
         let (_, out) = read(reader(dialect_of(&path), true), [body.as_bytes()]);
         let ending = if body.contains("\r\n") { "\r\n\r\n" } else { "\n\n" };
         let kept = body.split_inclusive(ending).filter(|event| {
-            let usage_only = event.contains("\"choices\":[],\"usage\":{");
+            let usage_only = event.contains("\"choices\":[]") && event.contains("\"usage\":{");
             !usage_only || !dialect_of(&path).must_ask_for_usage()
         });
         assert_eq!(String::from_utf8(out).unwrap(), kept.collect::<String>(), "{}", path.display());

@@ -244,6 +244,46 @@ fn summaries_of_the_conversation_are_billed() {
 }
 
 #[test]
+fn all_turns_of_a_call_with_an_advisor_are_billed() {
+    // Anthropic, "Advisor tool": its own example. At the top is the input of the first turn, and nothing of the advisor's.
+    let delta = r#"{"input_tokens":412,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":531,
+        "iterations":[{"type":"message","input_tokens":412,"output_tokens":89},
+        {"type":"advisor_message","model":"claude-opus-4-7","input_tokens":823,"output_tokens":1612},
+        {"type":"message","input_tokens":1348,"cache_read_input_tokens":412,"output_tokens":442}]}"#;
+    let delta = delta.replace('\n', "");
+    assert_eq!(message(r#"{"input_tokens":412,"output_tokens":1}"#, &delta), [2_583, 412, 0, 2_143]);
+}
+
+#[test]
+fn what_is_written_to_a_cache_is_told_by_how_long_it_is_kept() {
+    let hours = |dialect, body: &str| {
+        let usage = read(reader(dialect, false), [body.as_bytes()]).0.reported().unwrap();
+        (usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h)
+    };
+    // Anthropic, "Prompt caching": the example of its usage.
+    let usage = r#"{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"output_tokens":503,
+        "cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100}}"#;
+    let body = format!(r#"{{"type":"message","content":[],"usage":{usage}}}"#);
+    assert_eq!(hours(Dialect::AnthropicMessages, &body), (2_048, 1_800, 248, 100));
+    // The end of a stream repeats the sum alone.
+    let start = usage.replace('\n', "");
+    let stream = format!(
+        "data: {{\"type\":\"message_start\",\"message\":{{\"usage\":{start}}}}}\n\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{{\"cache_creation_input_tokens\":248,\"output_tokens\":503}}}}\n\n"
+    );
+    assert_eq!(hours(Dialect::AnthropicMessages, &stream), (2_048, 1_800, 248, 100));
+    // Amazon Bedrock, "CacheDetail".
+    let usage = r#"{"inputTokens":5,"outputTokens":6,"totalTokens":271,"cacheReadInputTokens":60,"cacheWriteInputTokens":200,
+        "cacheDetails":[{"ttl":"1h","inputTokens":150},{"ttl":"5m","inputTokens":50}]}"#;
+    let body = format!(r#"{{"output":{{"message":{{"content":[]}}}},"stopReason":"end_turn","usage":{usage}}}"#);
+    assert_eq!(hours(Dialect::BedrockConverse, &body), (5, 60, 200, 150));
+    // LiteLLM, "Prompt caching".
+    let usage = r#"{"prompt_tokens":265,"completion_tokens":6,"total_tokens":271,"prompt_tokens_details":{"cached_tokens":60,
+        "cache_creation_tokens":200,"cache_creation_token_details":{"ephemeral_5m_input_tokens":50,"ephemeral_1h_input_tokens":150}}}"#;
+    let body = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+    assert_eq!(hours(Dialect::OpenAiChat, &body), (5, 60, 200, 150));
+}
+
+#[test]
 fn a_call_is_heard_wherever_it_is_told() {
     let interaction = |part: &str| {
         format!("data: {{\"event_type\":\"interaction.completed\",\"interaction\":{{\"id\":\"i\",{part}}}}}\n\n")

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// What one exchange consumed. The token fields do not overlap: the whole input is
-/// `input + cache_read + cache_write`, the whole output is `output` (reasoning is a part of it).
+/// `input + cache_read + cache_write`, the whole output is `output` (reasoning is a part of it, as what is kept for an hour
+/// is one of what is written to a cache).
 ///
 /// Each dialect writes down, where it reads them, what its provider's figures include and exclude.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct Usage {
     pub cache_read: u64,
     /// Input tokens written to the provider's cache.
     pub cache_write: u64,
+    /// The part of `cache_write` that is kept for an hour, which Anthropic charges more for than for five minutes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_1h: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
     /// The part of `output` that was reasoning.

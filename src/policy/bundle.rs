@@ -60,6 +60,9 @@ pub struct Bundle {
     pub balance: Option<String>,
     /// What happens to calls that are no LLM call, or that cannot be read.
     pub unknown: Unknown,
+    /// The model as whose calls those are counted, by their bytes, of which nobody knows the format, whatever
+    /// [`unknown`](Self::unknown) says of their paths.
+    pub counted_as: Option<String>,
     /// Where records go and grants come from. `None`: the limits are the grants, counters live as long as the process.
     pub collector: Option<Collector>,
 }
@@ -170,7 +173,7 @@ impl Model {
     /// The price of a call that is admitted at `wall_ms`, with priced amounts rounded up to multiples of `round`.
     pub fn price(&self, wall_ms: u64, api: Api, round: u64) -> Price {
         let (factor, long) = price::factor(&self.factor, wall_ms, api);
-        Price { credits: self.credits, money: self.money, factor, long, round }
+        Price { credits: self.credits, money: self.money, factor, long, round, hours: true }
     }
 
     /// Whether its calls always cost what those of `other` do.

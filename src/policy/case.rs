@@ -204,6 +204,8 @@ pub struct Answer {
     pub cached: u64,
     /// How many of these were written to a cache, where the dialect tells. Default: 0.
     pub cache_write: u64,
+    /// Of these, kept for an hour.
+    pub cache_write_1h: u64,
     /// How many of the output tokens were reasoning, where the dialect tells. Default: 0.
     pub reasoning: u64,
     /// How many tools it calls; the call offers one then. Default: 0.

@@ -24,6 +24,7 @@ pub(super) fn bundle(document: &Document, text: &str, faults: &mut Faults) -> Op
     let assigned = assign::resolve(document, faults);
     keys_once(document, faults);
     aliases_exist(document, faults);
+    counted_exists(document, faults);
     for plan in &document.plans {
         models_exist(plan, document, faults);
         tier_can_be_set(plan, document, faults);
@@ -75,6 +76,15 @@ fn aliases_exist(document: &Document, faults: &mut Faults) {
                 faults.add(alias.at, Code::UnknownName, format!("there is no model {}", shown(&alias.value)), help);
             }
         }
+    }
+}
+
+/// Calls of which nobody knows the format are counted as those of a model that is there.
+fn counted_exists(document: &Document, faults: &mut Faults) {
+    let Some(model) = &document.counted_as else { return };
+    if models::is_glob(&model.value) || model_text(document, &model.value).is_none() {
+        let help = faults.meant(&model.value, document.models.iter().map(|row| row.pattern.value.as_str()), "models");
+        faults.add(model.at, Code::UnknownName, format!("there is no model {}", shown(&model.value)), help);
     }
 }
 
@@ -303,6 +313,7 @@ fn build(document: &Document, assigned: &[Option<assign::Assigned>], screens: &[
         session: document.session.clone(),
         balance: document.balance.clone(),
         unknown: document.unknown,
+        counted_as: document.counted_as.as_ref().map(|model| model.value.clone()),
         collector: document.collector.clone(),
     }
 }

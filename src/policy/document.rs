@@ -10,7 +10,7 @@ use super::models::{self, ModelText};
 use super::plan::{self, PlanText};
 use super::scalar::{duration, duration_text, size};
 use super::tokens;
-use super::tree::{Entry, Mark, Node, Spanned};
+use super::tree::{Entry, Mark, Node, Spanned, Value};
 use super::unit::Unit;
 use crate::meter::dialect::Dialect;
 
@@ -63,6 +63,7 @@ pub(super) struct Document {
     pub packs: Vec<PackText>,
     pub assign: Assign,
     pub unknown: Unknown,
+    pub counted_as: Option<Spanned<String>>,
     pub collector: Option<Collector>,
 }
 
@@ -118,6 +119,7 @@ pub(super) fn read<'n>(root: &'n Node, faults: &mut Faults) -> Option<(Document,
         .map(|node| models::read(node, &zone, faults));
     let stated = policy.optional("levels").map(|node| levels(node, faults));
     let plain = stated.is_none();
+    let (unknown, counted_as) = unknown(policy.optional("unknown"), faults);
     let levels = stated.unwrap_or_else(|| vec!["seat".to_owned(), "org".to_owned()]);
     let plans =
         section("plans", "define at least one plan", faults).map(|node| plan::read(node, &levels, &zone, faults));
@@ -149,7 +151,8 @@ pub(super) fn read<'n>(root: &'n Node, faults: &mut Faults) -> Option<(Document,
         seats: seats.unwrap_or_default(),
         packs: packs.unwrap_or_default(),
         assign: assign.unwrap_or_default(),
-        unknown: unknown(policy.optional("unknown"), faults),
+        unknown,
+        counted_as,
         collector: policy.optional("collector").and_then(|node| collector(node, faults)),
     };
     Some((document, policy.optional("tests")))
@@ -398,18 +401,29 @@ fn pack(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Op
     Some(PackText { name, owner: owner?, amount, unit, term, models: models.unwrap_or_default() })
 }
 
-fn unknown(node: Option<&Node>, faults: &mut Faults) -> Unknown {
+/// What becomes of what nobody can read, and as whose calls those of unknown paths are counted: `count demo-small`.
+fn unknown(node: Option<&Node>, faults: &mut Faults) -> (Unknown, Option<Spanned<String>>) {
     let deny = Unknown { path: OnUnknown::Deny, body: OnUnknown::Deny };
     let Some(fields) = node.and_then(|node| Fields::of(node, "unknown", &["path", "body"], faults)) else {
-        return deny;
+        return (deny, None);
     };
-    let words = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];
+    let counted = fields.optional("path").and_then(|node| match &node.value {
+        Value::Plain(written) => Some((node.at, written.strip_prefix("count ")?.trim())),
+        _ => None,
+    });
+    if let Some((at, model)) = counted {
+        let body = fields.optional("body").and_then(|node| choice(node, &fields.path("body"), &WORDS, faults));
+        let unknown = Unknown { path: OnUnknown::Deny, body: body.unwrap_or(deny.body) };
+        return (unknown, Some(Spanned { at, value: model.to_owned() }));
+    }
     let mut read = |key: &str| {
         let node = fields.optional(key)?;
-        choice(node, &fields.path(key), &words, faults)
+        choice(node, &fields.path(key), &WORDS, faults)
     };
-    Unknown { path: read("path").unwrap_or(deny.path), body: read("body").unwrap_or(deny.body) }
+    (Unknown { path: read("path").unwrap_or(deny.path), body: read("body").unwrap_or(deny.body) }, None)
 }
+
+const WORDS: [(&str, OnUnknown); 2] = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];
 
 fn collector(node: &Node, faults: &mut Faults) -> Option<Collector> {
     let fields = Fields::of(node, "collector", &["cluster", "sync", "buffer", "patience"], faults)?;

@@ -41,8 +41,8 @@
 //! models:                              # exact name, else the longest glob, else refused; case counts
 //!   demo-small:                        # credits per 1,000 tokens, up to nine places
 //!     count: o200k_base                # or cl100k_base
-//!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, output: 4, reasoning: 4}   # cached: optional, as input;
-//!                                      # reasoning: optional, as output. By the piece: request, prompt, tool_call,
+//!     credits: {input: 1, cache_read: 0.1, cache_write: 1.25, cache_write_1h: 2, output: 4, reasoning: 4}   # cached: optional,
+//!                                      # as input; kept for an hour: as cache_write; reasoning: as output. By the piece: request, prompt, tool_call,
 //!                                      # image, character, second
 //!     money: {currency: CNY, per: 1m tokens, input: 2, output: 8}   # optional; `per` too: 1, 1000 or 1m tokens
 //!     speaks: [openai chat, anthropic messages, embeddings]   # optional: the APIs it is served by; all. An API is named
@@ -274,7 +274,9 @@
 //!   - {otherwise: deny}
 //! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call, but for those that ask after work which goes on
 //!                                      # (the table in `meter::dialect::made`): they pass, and cost nothing; bodies that cannot
-//!                                      # be read; or `pass`: nothing
+//!                                      # be read. `path: count demo-free`: such calls are metered as those of that model, by
+//!                                      # their bytes: four of a body or an answer are a token. Of their answers nothing is
+//!                                      # limited, so that `unstated_output` is held. Or `pass`: nothing
 //!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
 //!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
@@ -322,7 +324,7 @@
 //!          used: {turns: 1 prompt}, answer: {output: 20, tool_calls: 1}}   # tools that it calls; the call offers one
 //!     at: 2026-11-25T15:00:00+08:00
 //!     call: {api: anthropic messages, model: demo-small, input: 500, max_output: 100, continues: true}
-//!     answer: {output: 20, cached: 100, cache_write: 100}
+//!     answer: {output: 20, cached: 100, cache_write: 100, cache_write_1h: 40}   # the last: of these, kept for an hour
 //!     expect: {decision: allow, model: demo-small, passed: [], charged: {turns: 0 prompts}}   # `passed`: overage, waited, …
 //! ```
 

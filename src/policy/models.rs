@@ -163,11 +163,11 @@ fn encoding(node: &Node, faults: &mut Faults) -> Option<Encoding> {
     known
 }
 
-const TOKEN_RATES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];
+const TOKEN_RATES: [&str; 6] = ["input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning"];
 const OTHER_RATES: [&str; 6] = ["request", "prompt", "tool_call", "image", "character", "second"];
 
-/// `0`, or a price for each direction. Cached input costs what input costs, and reasoning what output costs, unless it
-/// is said. Calls, prompts, tools, images, characters and
+/// `0`, or a price for each direction. Cached input costs what input costs, an hour in a cache what some minutes cost, and
+/// reasoning what output costs, unless it is said. Calls, prompts, tools, images, characters and
 /// seconds are priced by the piece. A price by the piece alone leaves tokens free.
 fn rates(
     node: &Node,
@@ -223,11 +223,13 @@ fn rates(
     let (input, output) = (base("input", faults), base("output", faults));
     let other = |key: &str, otherwise: Option<u64>, faults: &mut Faults| rate(key, per, faults).unwrap_or(otherwise);
     let (cache_read, cache_write) = (other("cache_read", input, faults), other("cache_write", input, faults));
+    let cache_write_1h = other("cache_write_1h", cache_write, faults);
     let reasoning = other("reasoning", output, faults);
     Some(Rates {
         input: input?,
         cache_read: cache_read?,
         cache_write: cache_write?,
+        cache_write_1h: cache_write_1h?,
         output: output?,
         reasoning: reasoning?,
         request: request?,

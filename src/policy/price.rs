@@ -15,8 +15,10 @@ pub struct Rates {
     pub input: u64,
     /// Input tokens read from a cache.
     pub cache_read: u64,
-    /// Input tokens written to a cache.
+    /// Input tokens written to a cache, for some minutes.
     pub cache_write: u64,
+    /// Input tokens written to a cache for an hour.
+    pub cache_write_1h: u64,
     /// Output tokens that are no reasoning.
     pub output: u64,
     /// Output tokens that are reasoning.
@@ -39,16 +41,26 @@ impl Rates {
     /// The rates with every input token at the dearest input rate, and every output token at the dearest output rate:
     /// which of them are cached, or reasoning, is not known before the answer.
     pub fn dearest(&self) -> Self {
-        let input = self.input.max(self.cache_read).max(self.cache_write);
+        let input = self.input.max(self.cache_read).max(self.cache_write).max(self.cache_write_1h);
         let output = self.output.max(self.reasoning);
-        Self { input, cache_read: input, cache_write: input, output, reasoning: output, ..*self }
+        let (cache_read, cache_write, cache_write_1h) = (input, input, input);
+        Self { input, cache_read, cache_write, cache_write_1h, output, reasoning: output, ..*self }
     }
 
-    /// All of them, in the order in which they are written above.
-    pub(super) fn each(&self) -> [u64; 11] {
+    /// The same rates for a call that keeps nothing in a cache for an hour.
+    fn without_hours(&self) -> Self {
+        Self { cache_write_1h: self.cache_write, ..*self }
+    }
+
+    /// All of them, in the order in which they are written above, but for the one of an hour: that was added when plans had
+    /// been sold, and is told apart only where it is another than that of some minutes.
+    pub(super) fn each(&self) -> impl Iterator<Item = u64> {
         let Self { input, cache_read, cache_write, output, reasoning, .. } = *self;
         let Self { request, prompt, tool_call, image, character, second, .. } = *self;
+        let hour = Some(self.cache_write_1h).filter(|rate| *rate != cache_write);
         [input, cache_read, cache_write, output, reasoning, request, prompt, tool_call, image, character, second]
+            .into_iter()
+            .chain(hour)
     }
 
     /// Whether nothing costs anything.
@@ -62,10 +74,12 @@ impl Rates {
         let usage = consumed.all();
         let part = |count: u64, rate: u64| u128::from(count).saturating_mul(u128::from(rate));
         let reasoning = usage.reasoning.min(usage.output);
+        let hour = usage.cache_write_1h.min(usage.cache_write);
         [
             part(usage.input, self.input),
             part(usage.cache_read, self.cache_read),
-            part(usage.cache_write, self.cache_write),
+            part(usage.cache_write.saturating_sub(hour), self.cache_write),
+            part(hour, self.cache_write_1h),
             part(usage.output.saturating_sub(reasoning), self.output),
             part(reasoning, self.reasoning),
             part(1, self.request),
@@ -93,11 +107,13 @@ pub struct Price {
     pub long: Option<(u64, u64)>,
     /// Priced amounts are rounded up to a multiple of this many micro-units; at least 1.
     pub round: u64,
+    /// Whether the call may write to a cache that is kept for an hour: what is held has to cover that.
+    pub hours: bool,
 }
 
 impl Default for Price {
     fn default() -> Self {
-        Self { credits: Rates::default(), money: Rates::default(), factor: MICRO, long: None, round: 1 }
+        Self { credits: Rates::default(), money: Rates::default(), factor: MICRO, long: None, round: 1, hours: true }
     }
 }
 
@@ -105,7 +121,8 @@ impl Price {
     /// The dearest that this price can come to, whatever is cached, reasoned, or longer than thought.
     pub fn dearest(&self) -> Self {
         let factor = self.long.map_or(self.factor, |(_, factor)| factor.max(self.factor));
-        Self { credits: self.credits.dearest(), money: self.money.dearest(), factor, long: None, ..*self }
+        let dearest = |rates: Rates| if self.hours { rates.dearest() } else { rates.without_hours().dearest() };
+        Self { credits: dearest(self.credits), money: dearest(self.money), factor, long: None, ..*self }
     }
 
     fn factor_for(&self, usage: &Usage) -> u128 {
@@ -239,6 +256,22 @@ mod tests {
         assert_eq!(charge(200_000), 200_000 * MICRO);
         assert_eq!(charge(200_001), 400_002 * MICRO);
         assert_eq!(price.dearest().factor, 2 * MICRO);
+    }
+
+    #[test]
+    fn an_hour_in_a_cache_has_a_rate_of_its_own() {
+        // Anthropic, "Prompt caching": five minutes cost 1.25 times what input costs, an hour twice.
+        let rates = Rates { input: 4, cache_write: 5, cache_write_1h: 8, ..Rates::default() };
+        let usage = Usage { input: 1, cache_write: 100, cache_write_1h: 60, ..Usage::default() };
+        let price = Price { credits: rates, round: 1, ..Price::default() };
+        let consumed = Consumed { usage, ..Consumed::default() };
+        let million = |sum: u64| sum.div_ceil(MICRO);
+        assert_eq!(rates.sum(&consumed), u128::from(4 + 40 * 5 + 60 * 8u64));
+        assert_eq!(price.charge(&rates, &consumed), million(684));
+        // What cannot come is not held.
+        let held = |hours| Price { hours, ..price }.dearest().credits;
+        assert_eq!((held(true).input, held(true).cache_write_1h), (8, 8));
+        assert_eq!((held(false).input, held(false).cache_write_1h), (5, 5));
     }
 
     #[test]

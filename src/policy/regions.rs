@@ -20,7 +20,8 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
             let help = "leave `regions` out, or use `envoy: {headers: held}` with a host that can hold headers";
             faults.add(first.at, Code::Conflict, message, help);
         }
-        if document.unknown.path == OnUnknown::Pass || document.unknown.body == OnUnknown::Pass {
+        let unread = [document.unknown.path, document.unknown.body].contains(&OnUnknown::Pass);
+        if unread || document.counted_as.is_some() {
             let message = "calls that cannot be read pass (`unknown`), wherever they go";
             faults.add(first.at, Code::Conflict, message, "write `unknown: {path: deny, body: deny}`, or no `regions`");
         }

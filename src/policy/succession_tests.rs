@@ -244,6 +244,19 @@ fn a_version_is_charged_by_the_prices_it_was_sold_at() {
 }
 
 #[test]
+fn an_hour_in_a_cache_is_a_price_where_it_has_one() {
+    let old = priced("p@1", "", SOLD);
+    let hour =
+        |rate: &str| SOLD.replace("{input: 1, output: 4}", &format!("{{input: 1, output: 4, cache_write_1h: {rate}}}"));
+    assert_eq!(
+        followed(&old, &priced("p@1", "", &hour("1"))),
+        Vec::<String>::new(),
+        "as it was before there was a word"
+    );
+    assert_eq!(followed(&old, &priced("p@1", "", &hour("2"))).len(), 1);
+}
+
+#[test]
 fn what_a_version_cannot_come_to_and_what_is_no_price_may_change() {
     let old = priced("p@1", "", SOLD);
     let said = |models: &str| followed(&old, &priced("p@1", "", models));

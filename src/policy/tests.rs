@@ -88,6 +88,7 @@ fn prices_come_out_exact() {
         input: 1_000_000_000,
         cache_read: 100_000_000,
         cache_write: 1_250_000_000,
+        cache_write_1h: 1_250_000_000,
         output: 4_000_000_000,
         reasoning: 4_000_000_000,
         ..Rates::default()

@@ -94,7 +94,7 @@ impl Consumed {
         let Self { usage, again, .. } = self;
         let each = |tokens: u64| tokens.saturating_add(tokens.saturating_mul(*again));
         let (input, cache_read, cache_write) = (each(usage.input), each(usage.cache_read), each(usage.cache_write));
-        Usage { input, cache_read, cache_write, ..*usage }
+        Usage { input, cache_read, cache_write, cache_write_1h: each(usage.cache_write_1h), ..*usage }
     }
 }
 

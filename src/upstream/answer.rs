@@ -72,6 +72,8 @@ pub struct Usage {
     pub cached: u64,
     /// Of these, written to a cache.
     pub cache_write: u64,
+    /// Of these, kept there for an hour.
+    pub cache_write_1h: u64,
     /// Output tokens over all choices.
     pub completion: u64,
     /// Of these, reasoning.
@@ -144,6 +146,7 @@ impl Answer {
                 prompt: script.input.unwrap_or(ask.prompt_tokens),
                 cached: script.cached,
                 cache_write: script.cache_write,
+                cache_write_1h: script.cache_write_1h,
                 completion,
                 reasoning: script.reasoning.min(completion),
             },

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call, Used, text};
+use super::answer::{Answer, Call, Usage, Used, text};
 use super::dialect::Event;
 use super::script::Report;
 use super::vocabulary::Piece;
@@ -117,9 +117,14 @@ fn message(answer: &Answer, content: &[Value], stop: &Value, output: u64) -> Val
     let usage = match answer.report {
         Report::Silent => None,
         Report::Absurd => Some(json!({"input_tokens": -5, "output_tokens": 9_000_000_000_000_000_000_u64})),
-        Report::Honest => Some(json!({"input_tokens": answer.usage.fresh(), "output_tokens": output,
-            "cache_creation_input_tokens": answer.usage.cache_write, "cache_read_input_tokens": answer.usage.cached,
-            "service_tier": "standard"})),
+        Report::Honest => {
+            let Usage { cached, cache_write, cache_write_1h, .. } = answer.usage;
+            let minutes = cache_write.saturating_sub(cache_write_1h);
+            Some(json!({"input_tokens": answer.usage.fresh(), "output_tokens": output,
+                "cache_creation_input_tokens": cache_write, "cache_read_input_tokens": cached,
+                "cache_creation": {"ephemeral_5m_input_tokens": minutes, "ephemeral_1h_input_tokens": cache_write_1h},
+                "service_tier": "standard"}))
+        }
     };
     if let (Some(usage), Some(message)) = (usage, message.as_object_mut()) {
         message.insert("usage".to_owned(), usage);

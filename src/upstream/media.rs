@@ -7,7 +7,7 @@ use super::script::Script;
 use super::vocabulary;
 
 /// Where they are asked for.
-pub const PATHS: [&str; 8] = [
+pub const PATHS: [&str; 9] = [
     "/v1/images/generations",
     "/v1/audio/speech",
     "/v1/audio/transcriptions",
@@ -16,6 +16,7 @@ pub const PATHS: [&str; 8] = [
     "/v1/t2a_v2",
     "/v1/video_generation",
     "/v1/music_generation",
+    "/v1/echo",
 ];
 
 /// The most images that one answer brings.
@@ -43,6 +44,8 @@ enum Work {
     MiniMaxSpeech,
     MiniMaxVideo,
     MiniMaxMusic,
+    /// What was sent, in no format that anybody knows.
+    Echo(Vec<u8>),
 }
 
 /// Reads a request; `None`: the path is none of [`PATHS`], and ends as none of them does behind its version.
@@ -85,6 +88,7 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
         "/v1/music_generation" => document().and_then(|body: Value| {
             wish("minimax music", text(&body, "model"), text(&body, "lyrics"), Work::MiniMaxMusic)
         }),
+        "/v1/echo" => wish("echo", "any".to_owned(), String::new(), Work::Echo(body.to_vec())),
         _ => return None,
     })
 }
@@ -92,9 +96,9 @@ pub fn read(path: &str, body: &[u8]) -> Option<Result<Wish, String>> {
 /// The content type and the body of the answer.
 pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
     let document = |body: Value| ("application/json", body.to_string().into_bytes());
-    match wish.work {
+    match &wish.work {
         Work::Images(many) => {
-            let many = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
+            let many = usize::try_from(script.images.unwrap_or(*many).min(MOST_IMAGES)).unwrap_or(0);
             document(json!({"created": 0, "data": vec![json!({"b64_json": "iVBORw0KGgo="}); many]}))
         }
         Work::Embeddings => {
@@ -109,7 +113,7 @@ pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
             document(json!({"base_resp": {"status_code": 1026, "status_msg": "the stand-in was asked to fail here"}}))
         }
         Work::MiniMaxImages(many) => {
-            let made = usize::try_from(script.images.unwrap_or(many).min(MOST_IMAGES)).unwrap_or(0);
+            let made = usize::try_from(script.images.unwrap_or(*many).min(MOST_IMAGES)).unwrap_or(0);
             let (urls, missing) = (vec!["https://images.example/1.png"; made], many.saturating_sub(made as u64));
             let counts = json!({"success_count": made.to_string(), "failed_count": missing.to_string()});
             document(json!({"data": {"image_urls": urls}, "metadata": counts, "base_resp": succeeded()}))
@@ -126,6 +130,7 @@ pub fn answer(wish: &Wish, script: &Script) -> (&'static str, Vec<u8>) {
             let extra = json!({"music_duration": script.seconds.saturating_mul(1_000)});
             document(json!({"data": {"audio": "fffb90", "status": 2}, "extra_info": extra, "base_resp": succeeded()}))
         }
+        Work::Echo(body) => ("application/octet-stream", body.clone()),
         Work::Speech => ("audio/mpeg", b"\xff\xfb\x90\x00 no sound".to_vec()),
         Work::Transcription => {
             document(json!({"task": "transcribe", "duration": script.seconds, "text": "as was heard"}))

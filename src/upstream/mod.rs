@@ -28,7 +28,7 @@
 //! |---|---|
 //! | `output=N` | N output tokens, as far as the limit allows (else 10 to 60, by the seed) |
 //! | `ignore-limit` | the caller's limit does not count |
-//! | `input=N`, `cached=N`, `cache-write=N` | prompt tokens to report: in all, of these cached, of these written to the cache |
+//! | `input=N`, `cached=N`, `cache-write=N`, `cache-write-1h=N` | prompt tokens to report: in all, of these cached, of these written to the cache, of these for an hour |
 //! | `reasoning=N` | of the output tokens, N are reported as reasoning (OpenAI) |
 //! | `tool-calls=N` | N tools are called behind the words, without arguments |
 //! | `used=T` | a tool of the provider's own, or `mcp__LABEL__NAME` of a server, has run behind the words; several: one after another |

@@ -8,7 +8,7 @@ pub const HEADER: &str = "x-upstream";
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
 /// Every marker's name; a test holds this against [`Script::follow`].
-pub const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 28] = [
     "output",
     "reasoning",
     "tool-calls",
@@ -20,6 +20,7 @@ pub const NAMES: [&str; 27] = [
     "input",
     "cached",
     "cache-write",
+    "cache-write-1h",
     "silent",
     "absurd",
     "break",
@@ -63,6 +64,8 @@ pub struct Script {
     pub cached: u64,
     /// Prompt tokens to report as written to a cache (Anthropic).
     pub cache_write: u64,
+    /// Of these, kept there for an hour.
+    pub cache_write_1h: u64,
     /// How the report is kept from the caller, if at all.
     pub report: Report,
     /// Cut the connection after so many output tokens.
@@ -127,6 +130,7 @@ impl Script {
             "input" => self.input = Some(number(name, value)?),
             "cached" => self.cached = number(name, value)?,
             "cache-write" => self.cache_write = number(name, value)?,
+            "cache-write-1h" => self.cache_write_1h = number(name, value)?,
             "silent" => self.report = Report::Silent,
             "absurd" => self.report = Report::Absurd,
             "break" => self.cut_after = Some(number(name, value)?),

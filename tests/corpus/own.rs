@@ -118,9 +118,6 @@ impl Own {
 /// The most by which a family may be off in the median, calibrated: a twentieth, but for what is known to miss that.
 fn bar(family: &str, what: &str) -> (f64, &'static str) {
     match (family, what) {
-        // One gateway's calls of one model with tools: definitions and results weigh otherwise there, and each call has
-        // others of them, so that no line goes through all.
-        ("Anthropic", "input") => (0.13, ", which is allowed for one gateway's calls with tools"),
         // The same call of the same tool without arguments is 24 tokens to the provider in one recording, and 31 in another;
         // and of answers of one word, one token more or less is half or all.
         ("DeepSeek", "output") => (0.06, ", which is allowed where the provider says two things of one call"),

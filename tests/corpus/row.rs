@@ -113,19 +113,32 @@ impl Row {
         self.row["features"].as_array().into_iter().flatten().any(|known| known == feature)
     }
 
-    /// Why the recorded request is not all that the model read. Nobody can bound that by reading the body; in the filter it
-    /// shows as a metric.
-    pub fn is_not_whole(&self, input: u64) -> Option<&'static str> {
-        let body = self.row["request_body"].to_string();
-        if input > body.len() as u64 {
-            return Some("more tokens than the body has bytes: something was added behind the path");
-        }
+    /// Why the recorded request is not all that the model read, by the rules that are known; `None`: it is. Nobody can bound
+    /// that by reading the body; in the filter it shows as a metric.
+    pub fn is_not_whole(&self, said: &Figures) -> Option<&'static str> {
+        let body =
+            self.row["request_body"].as_str().map_or_else(|| self.row["request_body"].to_string(), str::to_owned);
         if body.contains("<MASSIVE_TEXT>") {
             return Some("the recorder cut the request");
         }
+        if said.cache_read > body.len() as u64 {
+            // What is read from a cache is a part of the prompt, and no prompt has more tokens than bytes.
+            return Some("the recorder kept another request than the one whose prompt was in the cache");
+        }
         // Venice, "Chat completions": a prompt of its own goes in front unless the caller says no.
-        let own = self.text("host").ends_with("venice.ai") && !body.contains("include_venice_system_prompt\\\":false");
+        let own = self.text("provider") == "venice" && !body.contains("\"include_venice_system_prompt\":false");
         own.then_some("the provider put a prompt of its own in front")
+    }
+
+    /// Why nobody here knows what is spoken at its path, by the rules that are known; `None`: somebody should.
+    pub fn has_no_dialect(&self) -> Option<&'static str> {
+        match self.text("api") {
+            // Replicate, "Create a prediction": work of any kind, billed by the second of a machine.
+            "predictions" => Some("a format in which nothing is told in tokens"),
+            // Hugging Face, "Inference API" of old, at the path of the model: superseded by OpenAI's format at its router.
+            "hf_inference" => Some("a format that its provider has given up"),
+            _ => None,
+        }
     }
 
     fn header(&self, name: &str) -> Option<&str> {

@@ -37,7 +37,11 @@ impl Table {
         line.rows += 1;
         let who = format!("{} {} {} {}", row.text("id"), key.0, key.1, stream);
         if verdict.unrouted {
-            self.notes.push(format!("{who}: nobody knows the path {}", row.text("path")));
+            let told = format!("{who}: nobody knows the path {}", row.text("path"));
+            match row.has_no_dialect() {
+                Some(why) => self.notes.push(format!("{told}: {why}")),
+                None => self.faults.push(told),
+            }
             return;
         }
         let mut fault = |what: String| self.faults.push(format!("{who}: {what}"));
@@ -87,7 +91,7 @@ impl Table {
         match request.bound {
             None => line.open += 1,
             Some(bound) if said.input <= bound => line.bounded += 1,
-            Some(bound) if let Some(why) = row.is_not_whole(said.input) => {
+            Some(bound) if let Some(why) = row.is_not_whole(&said) => {
                 self.notes.push(format!("{who}: input {} above {bound}: {why}", said.input));
             }
             Some(bound) => self.faults.push(format!("{who}: input {} is above its bound {bound}", said.input)),

@@ -266,6 +266,45 @@ def test_headers(stack, case):
     raw.close()
 
 
+EXPECT = b"expect: 100-continue"
+
+
+def test_a_body_comes_when_it_is_asked_for(stack):
+    """A client that asks first is told to go on, and its call is metered as any other when its body is here."""
+    model = fresh()
+    top, body = head(CHAT, json.dumps(chat("Hello [[output=5]]", model=model)).encode(), more=[EXPECT]).split(b"\r\n\r\n", 1)
+    before = stack.model.stats(last=0)["requests"]
+    raw = Raw(stack, top + b"\r\n\r\n")
+    assert raw.answer() == (100, b"")
+    assert stack.model.stats(last=0)["requests"] == before, "nothing is asked of the model before the body is here"
+    half = len(body) // 2
+    raw.conn.sendall(body[:half])
+    raw.conn.sendall(body[half:])
+    status, text = raw.answer()
+    assert status == 200 and json.loads(text)["usage"]["completion_tokens"] == 5
+    assert stack.model.stats(last=0)["requests"] == before + 1
+    raw.close()
+
+
+@pytest.mark.parametrize("case", ["two keys", "a path that nobody knows", "a body that is compressed"])
+def test_a_refusal_does_not_wait_for_the_body(stack, case):
+    path, more, expected = {
+        "two keys": (CHAT, [b"x-api-key: nobody"], 400),
+        "a path that nobody knows": ("/v1/nothing", [], 404),
+        "a body that is compressed": (CHAT, [b"content-encoding: gzip"], 400),
+    }[case]
+    top = head(path, GOOD, more=[EXPECT, *more]).split(b"\r\n\r\n", 1)[0]
+    before = stack.model.stats(last=0)["requests"]
+    raw = Raw(stack, top + b"\r\n\r\n")
+    status, rest = raw.answer()
+    if status == 100:
+        # Envoy says it by itself, before any filter has seen the call. The refusal may come with it.
+        status, rest = (int(rest.split(b" ")[1]), rest) if rest else raw.answer()
+    assert status == expected, rest[:300]
+    assert stack.model.stats(last=0)["requests"] == before, "the model saw what was refused"
+    raw.close()
+
+
 def test_header_map_at_its_limit(stack):
     """99 headers are few for Envoy (100 is its limit); more are its own 431."""
     for count, status in [(90, 200), (2000, 431)]:

@@ -92,9 +92,14 @@ fn forwarded(from: IpAddr, proxies: u8) -> Header {
 
 /// What the stand-in is to do.
 fn orders(call: &case::Call, answer: &Answer) -> String {
-    let Answer { output, cached, cache_write, reasoning, tool_calls, .. } = answer;
+    let Answer { output, cached, cache_write, cache_write_1h, reasoning, tool_calls, .. } = answer;
     let mut orders = format!("output={output} cached={cached}");
-    for (name, number) in [("cache-write", cache_write), ("reasoning", reasoning), ("tool-calls", tool_calls)] {
+    for (name, number) in [
+        ("cache-write", cache_write),
+        ("cache-write-1h", cache_write_1h),
+        ("reasoning", reasoning),
+        ("tool-calls", tool_calls),
+    ] {
         if *number > 0 {
             orders.push_str(&format!(" {name}={number}"));
         }

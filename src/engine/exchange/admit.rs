@@ -15,6 +15,7 @@ use crate::engine::{fallback, guard};
 use crate::meter::call::Input;
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Mode, Plan, PlanQuota, Seat};
+use crate::policy::price::Price;
 use crate::quota::{Cells, Operation, Outcome, Short};
 
 impl Exchange {
@@ -28,8 +29,8 @@ impl Exchange {
         let (Some(model), true) = (self.bundle.models.find(name), prepared.call.send_to(name)) else { return };
         // Nothing sends it back there.
         prepared.patience.models.push(left);
-        let round = prepared.price.round;
-        prepared.price = model.price(prepared.came_ms, prepared.api, round);
+        let Price { round, hours, .. } = prepared.price;
+        prepared.price = Price { hours, ..model.price(prepared.came_ms, prepared.api, round) };
         prepared.model = model.clone();
         prepared.counted = None;
         count(plan, prepared, vm);

@@ -12,8 +12,9 @@ use crate::engine::screen::{self, Content, Prompt, Tally};
 use crate::engine::stuck;
 use crate::engine::vm::Vm;
 use crate::meter::call::{self, Call, Input, Malformed};
-use crate::meter::dialect::{Api, Dialect};
+use crate::meter::dialect::{Api, Dialect, Endpoint};
 use crate::meter::form;
+use crate::meter::rewrite::is_no_text;
 use crate::meter::usage::Usage;
 use crate::now::Now;
 use crate::policy::bundle::{Guard, Model, OnUnknown, Plan};
@@ -105,11 +106,14 @@ impl Exchange {
         let slow_ms = stuck::judge(plan, caller, &call, now, &mut vm.lately, &mut trace, effects)?;
         let ceiling = guard::ceiling(plan, &call, &call.model)?;
         let mut found = Tally::default();
-        let screened = screen::prompt(plan, bundle, &call, &mut found);
+        let screened = match dialect {
+            Dialect::Bytes => self.screen_bytes(plan, &mut call, body, &mut found),
+            _ => screen::prompt(plan, bundle, &call, &mut found),
+        };
         found.show("input", "findings", effects);
         let Prompt { edits, mask } = screened?;
-        let retold = !edits.is_empty();
-        if retold {
+        let retold = !edits.is_empty() || dialect == Dialect::Bytes && !call.body().is_empty();
+        if !edits.is_empty() {
             // What the model reads is what is counted.
             let body = call::splice(call.body(), &edits);
             call = self.read(dialect, &body).map_err(|malformed| Denial::malformed(&malformed.to_string()))?;
@@ -128,16 +132,26 @@ impl Exchange {
                 }
             };
         let bound = bound.max(ceiling);
-        let declared = call.output_limit.unwrap_or_else(|| guard::unstated_output(plan));
+        let unstated = guard::unstated_output(plan);
+        let thinks = !matches!(api.endpoint, Endpoint::Embeddings | Endpoint::Rerank);
+        let beside = if thinks { call.thought_beside(unstated) } else { 0 };
+        let declared = call.output_limit.unwrap_or(unstated).saturating_add(beside);
         // How many there will be nobody can say; of none a quota that is used up would let any number pass.
         let seconds = if self.seconds { call.asked.seconds.max(1) } else { call.asked.seconds };
         let expected = vm.habits.expect(&model.pattern, bound, plan.hold.unstated_output);
+        let hours = call.may_keep_for_hours();
         let size = Size {
             input: bound,
             output: declared,
             expected,
             choices: call.choices.max(1),
-            floor: call.floor.min(declared),
+            // Of what is thought beside the limit nothing is saved by a lower one.
+            floor: match beside {
+                0 => call.floor,
+                _ => beside.saturating_add(call.floor.max(plan.hold.shrink_to).max(1)),
+            }
+            .min(declared),
+            beside,
             enough: admission::enough(plan, &call, expected),
             prompts: if call.begins_turn { MICRO } else { plan.continued_prompt },
             asked: Usage { seconds, ..call.asked },
@@ -151,7 +165,7 @@ impl Exchange {
             api,
             asked_model,
             call,
-            price: model.price(now.wall_ms, api, plan.round),
+            price: Price { hours, ..model.price(now.wall_ms, api, plan.round) },
             came_ms: now.wall_ms,
             model,
             counted,
@@ -167,9 +181,21 @@ impl Exchange {
         })
     }
 
+    /// Screens a body of which nobody knows the format: it is one text. What is changed of it is the body of the call then.
+    fn screen_bytes(&self, plan: &Plan, call: &mut Call, body: &[u8], found: &mut Tally) -> Result<Prompt, Denial> {
+        let kind = self.form.as_deref();
+        if !kind.is_some_and(is_no_text)
+            && let Some(told) = screen::unmetered(plan, &self.bundle, Some(body), &Content::of(kind), found)?
+        {
+            call.retell(told);
+        }
+        Ok(Prompt { edits: Vec::new(), mask: Mask::new(self.bundle.mask_key) })
+    }
+
     /// What a body asks for, with what the path says.
     fn read(&self, dialect: Dialect, body: &[u8]) -> Result<Call, Malformed> {
         let mut call = match &self.form {
+            _ if dialect == Dialect::Bytes => Call::of_bytes(body.len() as u64),
             Some(content_type) => form::read_form(dialect, content_type, body)?,
             None => call::read_call(dialect, body)?,
         };

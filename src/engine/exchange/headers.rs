@@ -11,7 +11,7 @@ use crate::engine::event::{Header, Vouched};
 use crate::engine::guard::{self, Head};
 use crate::engine::identity::{self, Caller};
 use crate::engine::source;
-use crate::meter::dialect::{self, Api, Route};
+use crate::meter::dialect::{self, Api, Dialect, Route};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, HostMode, OnUnknown};
 
@@ -32,6 +32,9 @@ impl Exchange {
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
         self.route = Route::of(method, path);
+        if self.route.is_none() && !dialect::suspicious(path) && !dialect::asks_after(method, path) {
+            self.route = bundle.counted_as.as_deref().map(Route::of_bytes);
+        }
         if let Some(route) = &mut self.route {
             headers.iter().for_each(|(name, value)| route.header(name, value));
         }
@@ -87,18 +90,24 @@ impl Exchange {
             None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),
             None => return Err(Denial::unknown_path().into()),
         };
-        if field("upgrade").is_some() {
-            return Err(unreadable(&bundle, "an upgrade request on an LLM path"));
+        let bytes = dialect == Dialect::Bytes;
+        if field("upgrade").is_some() || bytes && method == b"CONNECT" {
+            return Err(unreadable(&bundle, "an upgrade request"));
         }
-        if field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity")) {
+        // Bytes are bytes, but for who looks for something in them.
+        let looks = !bytes || plan.security.input.is_some();
+        if looks && field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity")) {
             return Err(unreadable(&bundle, "a compressed request body"));
         }
         effects.extend(packed);
         // It is read here as JSON in UTF-8. Said to be something else (a form, another charset), an upstream might read
         // another call in the same bytes.
         // A form with files is read as a form.
-        self.form = field("content-type").filter(|value| dialect.takes_forms() && is_form(value)).map(<[u8]>::to_vec);
-        if self.form.is_none() && field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
+        let form = |value: &&[u8]| bytes || dialect.takes_forms() && is_form(value);
+        self.form = field("content-type").filter(form).map(<[u8]>::to_vec);
+        if bytes {
+            effects.push(Effect::Count { metric: "counted_by_bytes_total", labels: vec![], by: 1 });
+        } else if self.form.is_none() && field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
             effects.push(Effect::SetRequestHeader("content-type".to_owned(), JSON.to_owned()));
         }
         if let Some(retry) = &plan.connectivity.retry {

@@ -209,7 +209,7 @@ fn header_names_are_lower_case_and_values_cannot_break_a_line() {
 /// are numbers.
 fn parts(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
-        Dialect::CountTokens | Dialect::Rerank => &["/error/message"],
+        Dialect::CountTokens | Dialect::Rerank | Dialect::Bytes => &["/error/message"],
         Dialect::OpenAiChat
         | Dialect::OpenAiResponses
         | Dialect::OpenAiCompletions

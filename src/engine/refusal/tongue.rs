@@ -24,7 +24,7 @@ impl Tongue {
     pub fn of(dialect: Option<Dialect>) -> Self {
         match dialect {
             // Counting and reranking have many speakers.
-            None | Some(Dialect::CountTokens | Dialect::Rerank) => Self::Neutral,
+            None | Some(Dialect::CountTokens | Dialect::Rerank | Dialect::Bytes) => Self::Neutral,
             Some(
                 Dialect::OpenAiChat
                 | Dialect::OpenAiResponses

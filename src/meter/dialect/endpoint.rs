@@ -49,7 +49,7 @@ impl Endpoint {
     pub fn of(dialect: Option<Dialect>, path: &[u8]) -> Self {
         let has = |part: &[u8]| memchr::memmem::find(path, part).is_some();
         match dialect {
-            None => Self::Other,
+            None | Some(Dialect::Bytes) => Self::Other,
             Some(Dialect::DashScope) if has(b"/embeddings/") => Self::Embeddings,
             Some(Dialect::DashScope) if has(b"/rerank/") => Self::Rerank,
             Some(Dialect::DashScope) if has(b"-synthesis") || has(b"/image-generation/") => Self::Images,

@@ -22,13 +22,17 @@ pub enum Meaning {
     Seconds,
     /// A thinking budget in `budget_tokens`, which the limit may not fall below.
     Thinking,
+    /// A thinking budget beside the limit.
+    Budget,
+    /// Whether the model thinks.
+    Thinks,
     /// An object of settings; the text in it is read by the dialect.
     Within(Keys),
     /// Text, tools, media: read by the dialect.
     Part,
 }
 
-use Meaning::{Choices, Limit, Model, Part, Seconds, Stream, StreamOptions, Thinking, Within};
+use Meaning::{Budget, Choices, Limit, Model, Part, Seconds, Stream, StreamOptions, Thinking, Thinks, Within};
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
@@ -43,6 +47,7 @@ const COMMON: Keys = &[
     ("data_sources", Part),
     ("deferred", Part),
     ("documents", Part),
+    ("enable_thinking", Thinks),
     ("functions", Part),
     ("max_completion_tokens", Limit),
     ("max_tokens", Limit),
@@ -68,6 +73,7 @@ const COMMON: Keys = &[
     ("stream_options", StreamOptions),
     ("system", Part),
     ("thinking", Thinking),
+    ("thinking_budget", Budget),
     ("tool_choice", Part),
     ("tools", Part),
     ("web_search_options", Part),
@@ -277,10 +283,12 @@ const DASHSCOPE: Keys = &[
         "parameters",
         Within(&[
             ("duration", Seconds),
-            ("max_tokens", Limit),
+            ("enable_thinking", Thinks),
             ("max_completion_tokens", Limit),
+            ("max_tokens", Limit),
             ("n", Choices),
             ("stream", Stream),
+            ("thinking_budget", Budget),
         ]),
     ),
 ];
@@ -329,6 +337,7 @@ impl Dialect {
             Self::OllamaChat | Self::OllamaGenerate | Self::OllamaEmbed => OLLAMA,
             Self::DashScope => DASHSCOPE,
             Self::Generate => GENERATE,
+            Self::Bytes => &[],
         }
     }
 }

@@ -22,6 +22,7 @@
 //! | `ollama-chat`, `ollama-generate`, `ollama-embed` | `…/api/{chat,generate,embed}` | lines | `options.num_predict` |
 //! | `dashscope` | `…/aigc/…/generation`, embeddings, rerank, images, films, speech | SSE | `parameters.max_tokens` |
 //! | `minimax-speech`, `minimax-media` | `…/v1/t2a_v2`, `…/v1/t2a_async_v2`, `…/v1/{image,video,music}_generation` | SSE | |
+//! | `bytes` | none that is known, where the policy says `unknown: {path: count …}` | | |
 //! | `generate` | `/generate`, `/generate_stream` (TGI, SGLang), `/completion`, `/infill` (llama.cpp) | SSE | `max_new_tokens`, `n_predict`, `max_tokens` |
 //!
 //! What each provider's figures include and exclude is written down where they are read: in the modules named `usage`,
@@ -129,7 +130,13 @@ pub enum Dialect {
     MiniMaxMedia,
     /// The own routes of open servers: TGI, SGLang, llama.cpp.
     Generate,
+    /// None that is known: what is counted is bytes, and a token is [`BYTES_A_TOKEN`] of them.
+    Bytes,
 }
+
+/// Bytes that are taken for a token where nobody knows the format: English text has about as many, and what stands around
+/// it in a body makes up for shorter ones.
+pub const BYTES_A_TOKEN: u64 = 4;
 
 /// What a dialect's work writes, as far as a request can bound it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +150,7 @@ pub(super) enum Writes {
 }
 
 impl Dialect {
-    /// All of them.
+    /// All formats that are known.
     pub const ALL: [Self; 28] = [
         Self::OpenAiChat,
         Self::OpenAiResponses,
@@ -206,7 +213,13 @@ impl Dialect {
             Self::MiniMaxSpeech => "minimax-speech",
             Self::MiniMaxMedia => "minimax-media",
             Self::Generate => "generate",
+            Self::Bytes => "bytes",
         }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::Bytes]).find(|dialect| dialect.name() == name)
     }
 
     /// The dialect that a request to `path` speaks, the query left out. Paths in any but their plain spelling are not
@@ -242,7 +255,8 @@ impl Dialect {
     }
 
     /// Whether a stream of it can be ended early, so that its clients see a length limit: what [`ending`](Self::ending)
-    /// writes. What InvokeModel passes on is as many formats as families of models.
+    /// writes. What InvokeModel passes on is as many formats as families of models; of one that its name does not tell (an
+    /// application's inference profile, an imported model) nobody knows, and the hold is all of what it may write.
     pub(super) fn ends_streams(self, model: &str) -> bool {
         match self {
             Self::BedrockInvoke => Family::of(model).is_some(),
@@ -356,6 +370,7 @@ impl Dialect {
             Self::OllamaChat | Self::OllamaGenerate => ollama::request::entry(parts, name, raw),
             Self::DashScope => dashscope::request::entry(parts, name, raw),
             Self::Generate => generate::request::entry(parts, name, raw),
+            Self::Bytes => {}
         }
     }
 
@@ -439,6 +454,7 @@ impl Dialect {
             Self::MiniMaxSpeech => minimax::speech(answer, raw),
             Self::MiniMaxMedia => minimax::media(answer, raw),
             Self::Generate => generate::body(answer, raw),
+            Self::Bytes => None,
         };
         read.is_some()
     }

@@ -35,6 +35,10 @@ pub enum Host {
     GeminiApi,
     /// llama.cpp on a route of its own, which it shares with nobody.
     LlamaCpp,
+    /// Volcengine's Ark.
+    Ark,
+    /// Alibaba Cloud's Model Studio where it speaks OpenAI's formats.
+    ModelStudio,
 }
 
 impl Route {
@@ -46,6 +50,11 @@ impl Route {
     /// A route of which nothing more is known.
     const fn to(dialect: Dialect, model: Option<String>) -> Self {
         Self { dialect, model, stream: None, host: Host::Any, deferred: false, limitless: false, made: Made::Usual }
+    }
+
+    /// That of a request of which nobody knows the format, counted by its bytes as a call of this model.
+    pub fn of_bytes(model: &str) -> Self {
+        Self { stream: Some(false), limitless: true, ..Self::to(Dialect::Bytes, Some(model.to_owned())) }
     }
 
     /// Takes in a request header, its name in lower case: DashScope is asked for a stream there (Alibaba Cloud Model
@@ -68,12 +77,14 @@ impl Route {
 }
 
 /// The ends of paths, each with its dialect. The first that fits decides.
-const ENDS: [(&str, Dialect); 46] = [
+const ENDS: [(&str, Dialect); 69] = [
     ("/chat/completions", Dialect::OpenAiChat),
     // MiniMax.
     ("/v1/text/chatcompletion_v2", Dialect::OpenAiChat),
     // Mistral, "Agents completion": a chat, although its path has no such word.
     ("/agents/completions", Dialect::OpenAiChat),
+    // Perplexity's newer name of its chat.
+    ("/v1/sonar", Dialect::OpenAiChat),
     ("/completions", Dialect::OpenAiCompletions),
     ("/responses/compact", Dialect::OpenAiResponses),
     ("/responses/input_tokens", Dialect::CountTokens),
@@ -83,9 +94,14 @@ const ENDS: [(&str, Dialect); 46] = [
     ("/api/embed", Dialect::OllamaEmbed),
     ("/api/embeddings", Dialect::OllamaEmbed),
     ("/embeddings", Dialect::OpenAiEmbeddings),
-    // Volcengine Ark, "Multimodal vectorization".
+    // Volcengine Ark, "Multimodal vectorization"; Voyage's two others.
     ("/embeddings/multimodal", Dialect::OpenAiEmbeddings),
+    ("/v1/multimodalembeddings", Dialect::OpenAiEmbeddings),
+    ("/v1/contextualizedembeddings", Dialect::OpenAiEmbeddings),
     ("/moderations", Dialect::OpenAiModerations),
+    // Mistral, "Classifiers"; Cohere, Jina and SGLang, "Classify".
+    ("/classifications", Dialect::OpenAiModerations),
+    ("/v1/classify", Dialect::OpenAiModerations),
     ("/images/generations", Dialect::OpenAiImages),
     ("/images/edits", Dialect::OpenAiImages),
     ("/images/variations", Dialect::OpenAiImages),
@@ -101,9 +117,17 @@ const ENDS: [(&str, Dialect); 46] = [
     ("/v1/embed", Dialect::CohereEmbed),
     ("/v2/embed", Dialect::CohereEmbed),
     ("/v1/tokenize", Dialect::CountTokens),
+    ("/v1/detokenize", Dialect::CountTokens),
+    // Zhipu, Model Studio, xAI, Moonshot, Ark.
+    ("/tokenizer", Dialect::CountTokens),
+    ("/v1/tokenize-text", Dialect::CountTokens),
+    ("/v1/tokenizers/estimate-token-count", Dialect::CountTokens),
+    ("/api/v3/tokenization", Dialect::CountTokens),
     ("/rerank", Dialect::Rerank),
     // Alibaba Cloud Model Studio, "Text rerank", its compatible path.
     ("/reranks", Dialect::Rerank),
+    // llama.cpp's other name.
+    ("/reranking", Dialect::Rerank),
     // vLLM, "Score API".
     ("/v1/score", Dialect::Rerank),
     ("/v1alpha/interactions", Dialect::GeminiInteractions),
@@ -121,6 +145,19 @@ const ENDS: [(&str, Dialect); 46] = [
     ("/generate_stream", Dialect::Generate),
     ("/completion", Dialect::Generate),
     ("/infill", Dialect::Generate),
+    // vLLM, SGLang, Text Embeddings Inference, llama.cpp.
+    ("/score", Dialect::Rerank),
+    ("/pooling", Dialect::OpenAiEmbeddings),
+    ("/encode", Dialect::OpenAiEmbeddings),
+    ("/embed", Dialect::OpenAiEmbeddings),
+    ("/embedding", Dialect::OpenAiEmbeddings),
+    ("/embed_all", Dialect::OpenAiEmbeddings),
+    ("/embed_sparse", Dialect::OpenAiEmbeddings),
+    ("/classify", Dialect::OpenAiModerations),
+    ("/tokenize", Dialect::CountTokens),
+    ("/detokenize", Dialect::CountTokens),
+    ("/apply-template", Dialect::CountTokens),
+    ("/chat_tokenize", Dialect::CountTokens),
 ];
 
 /// Where the Gemini API speaks OpenAI's formats (Google, "OpenAI compatibility").
@@ -129,19 +166,43 @@ const GEMINI_OPENAI: &[u8] = b"/v1beta/openai/";
 /// Where Azure speaks OpenAI's formats with the deployment in the body (Azure OpenAI, "API version lifecycle": v1).
 const AZURE_OPENAI: &[u8] = b"/openai/v1/";
 
+/// Where Ark speaks OpenAI's formats (Volcengine Ark, "Base URL and authentication"), its coding and agent plans too.
+const ARK: [&[u8]; 3] = [b"/api/v3/", b"/api/coding/v3/", b"/api/plan/v3/"];
+
+/// Where Model Studio speaks OpenAI's formats (Alibaba Cloud Model Studio, "OpenAI compatible").
+const MODEL_STUDIO: &[u8] = b"/compatible-mode/";
+
 /// Ends that must be the whole path.
-const WHOLE: [&str; 4] = ["/generate", "/generate_stream", "/completion", "/infill"];
+const WHOLE: [&str; 16] = [
+    "/generate",
+    "/generate_stream",
+    "/completion",
+    "/infill",
+    "/score",
+    "/pooling",
+    "/encode",
+    "/embed",
+    "/embedding",
+    "/embed_all",
+    "/embed_sparse",
+    "/classify",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/chat_tokenize",
+];
 
 /// Whole paths that end like one of those and are something else: LM Studio's own chat ("REST API v1"), which is not Cohere's.
 const OTHERS: [&str; 1] = ["/api/v1/chat"];
 
 /// Google's verbs behind the model and a colon; the dialect, and whether the answer is a stream.
-const VERBS: [(&str, Dialect, Option<bool>); 7] = [
+const VERBS: [(&str, Dialect, Option<bool>); 8] = [
     ("generateContent", Dialect::GeminiGenerate, Some(false)),
     ("streamGenerateContent", Dialect::GeminiGenerate, Some(true)),
     ("embedContent", Dialect::GeminiEmbed, Some(false)),
     ("batchEmbedContents", Dialect::GeminiEmbed, Some(false)),
     ("countTokens", Dialect::CountTokens, Some(false)),
+    ("computeTokens", Dialect::CountTokens, Some(false)),
     ("predict", Dialect::VertexPredict, Some(false)),
     (LONG_RUNNING, Dialect::VertexPredict, Some(false)),
 ];
@@ -150,8 +211,8 @@ const VERBS: [(&str, Dialect, Option<bool>); 7] = [
 const LONG_RUNNING: &str = "predictLongRunning";
 
 /// Vertex passes bodies of other vendors on: by the publisher, and whether the answer is a stream.
-const PUBLISHERS: [(&str, Dialect); 2] =
-    [("anthropic", Dialect::AnthropicMessages), ("mistralai", Dialect::OpenAiChat)];
+const PUBLISHERS: [(&str, Dialect); 3] =
+    [("anthropic", Dialect::AnthropicMessages), ("mistralai", Dialect::OpenAiChat), ("ai21", Dialect::OpenAiChat)];
 
 /// Bedrock's last segments behind the model.
 const OPERATIONS: [(&str, Dialect, bool); 5] = [
@@ -224,6 +285,8 @@ fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
         // Its OpenAI-compatible route.
         _ if begins(path, GEMINI_OPENAI, compare) => Host::GeminiApi,
         _ if begins(path, AZURE_OPENAI, compare) => Host::Azure,
+        _ if begins(path, MODEL_STUDIO, compare) => Host::ModelStudio,
+        _ if ARK.iter().any(|base| begins(path, base, compare)) => Host::Ark,
         _ => Host::Any,
     };
     // Zhipu's `/api/paas/v4/async/chat/completions`, Perplexity's `/async/chat/completions`.
@@ -397,6 +460,9 @@ mod tests {
             ("/openai/v1/chat/completions", Host::Azure),
             ("/openai/v1/responses", Host::Azure),
             ("/infill", Host::LlamaCpp),
+            ("/api/v3/chat/completions", Host::Ark),
+            ("/api/coding/v3/chat/completions", Host::Ark),
+            ("/compatible-mode/v1/chat/completions", Host::ModelStudio),
         ] {
             assert_eq!(Route::of(b"POST", path.as_bytes()).map(|route| route.host), Some(host), "{path}");
         }
@@ -443,6 +509,24 @@ mod tests {
         ] {
             assert_eq!(of(path), Some(dialect), "{path}");
         }
+    }
+
+    #[test]
+    fn every_documented_route_of_a_vendor_has_its_dialect() {
+        let routes = include_str!("../../../tests/golden/routes.txt");
+        let (mut vendor, mut told) = ("", 0);
+        for line in routes.lines().filter(|line| !line.is_empty() && !line.starts_with("##")) {
+            if let Some(name) = line.strip_prefix("# ") {
+                vendor = name;
+                continue;
+            }
+            let (dialect, path) = line.split_once(' ').unwrap();
+            let expected = (dialect != "-").then_some(dialect);
+            assert_eq!(of(path.trim()).map(Dialect::name), expected, "{vendor}: {path}");
+            assert!(!suspicious(path.trim().as_bytes()), "{vendor}: {path}");
+            told += 1;
+        }
+        assert!(told > 150, "{told}");
     }
 
     #[test]

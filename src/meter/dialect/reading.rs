@@ -11,8 +11,8 @@ use crate::meter::part::{Kind, Parts};
 /// Embeddings and moderations: an entry that is not null.
 pub fn entry<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
     match name {
-        "input" | "inputs" | "text" | "texts" | "prompt" if raw.contains('{') => objects(parts, raw),
-        "input" | "inputs" | "text" | "texts" | "prompt" => {
+        "input" | "inputs" | "text" | "texts" | "prompt" | "content" if raw.contains('{') => objects(parts, raw),
+        "input" | "inputs" | "text" | "texts" | "prompt" | "content" => {
             parts.frames = parts.frames.saturating_add(prompts(parts, raw));
         }
         "images" | "image" => {

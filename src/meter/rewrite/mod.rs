@@ -127,6 +127,9 @@ impl Rewriter {
     /// An answer of which nothing has come. `None`: answers of this dialect carry no text.
     pub fn new(expected: &Expected<'_>) -> Option<Self> {
         let Expected { dialect, stream, in_pieces, content_type, content_encoding } = *expected;
+        if dialect == Dialect::Bytes {
+            return Self::of_text(content_type, content_encoding);
+        }
         let encoding = content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
         let compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity");
         let failed = compressed.then_some(Unfiltered("the answer is compressed"));

@@ -150,6 +150,7 @@ pub(super) fn of(dialect: Dialect) -> Option<Fields> {
         | Dialect::Rerank
         | Dialect::MiniMaxMedia => PICTURES,
         Dialect::OpenAiEmbeddings
+        | Dialect::Bytes
         | Dialect::OpenAiSpeech
         | Dialect::CountTokens
         | Dialect::GeminiEmbed

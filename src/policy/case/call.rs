@@ -139,11 +139,12 @@ const LONGEST_MS: u64 = 10_000;
 const MOST_FAILED: usize = 10;
 /// The most tools that an answer has used.
 const MOST_USED: usize = 8;
-const ANSWER_KEYS: [&str; 19] = [
+const ANSWER_KEYS: [&str; 20] = [
     "output",
     "input",
     "cached",
     "cache_write",
+    "cache_write_1h",
     "reasoning",
     "tool_calls",
     "used",
@@ -168,6 +169,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         input: None,
         cached: 0,
         cache_write: 0,
+        cache_write_1h: 0,
         reasoning: 0,
         tool_calls: 0,
         used: Vec::new(),
@@ -194,6 +196,7 @@ fn answer(node: Option<&Node>, call: Option<&Call>, faults: &mut Faults) -> Answ
         input: number("input", MOST_TOKENS),
         cached: number("cached", MOST_TOKENS).unwrap_or(0),
         cache_write: number("cache_write", MOST_TOKENS).unwrap_or(0),
+        cache_write_1h: number("cache_write_1h", MOST_TOKENS).unwrap_or(0),
         reasoning: number("reasoning", MOST_TOKENS).unwrap_or(0),
         tool_calls: number("tool_calls", MOST_TOOL_CALLS).unwrap_or(0),
         images: number("images", MOST_PIECES),
@@ -349,6 +352,10 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
         let message = "an answer that is no stream comes at once";
         faults.add(fields.key_at("every"), Code::Conflict, message, "add `stream: true` to the call");
     }
+    if answer.cache_write_1h > answer.cache_write {
+        let message = format!("{} tokens of {} cannot have been kept", answer.cache_write_1h, answer.cache_write);
+        faults.add(fields.key_at("cache_write_1h"), Code::Conflict, message, "`cache_write` includes them");
+    }
     if answer.reasoning > answer.output {
         let message = format!("{} tokens of {} cannot have been reasoning", answer.reasoning, answer.output);
         faults.add(fields.key_at("reasoning"), Code::Conflict, message, "`output` includes the reasoning");
@@ -360,9 +367,10 @@ fn can_be(fields: &Fields<'_>, answer: &Answer, call: Option<&Call>, faults: &mu
 
 /// What an answer in this wire format says at all.
 fn can_tell(fields: &Fields<'_>, answer: &Answer, api: Api, faults: &mut Faults) {
-    let tells: [(&str, &[Api], &str); 4] = [
+    let tells: [(&str, &[Api], &str); 5] = [
         ("reasoning", &[Api::OpenAiChat], "openai chat"),
         ("cache_write", &[Api::AnthropicMessages], "anthropic messages"),
+        ("cache_write_1h", &[Api::AnthropicMessages], "anthropic messages"),
         ("images", &[Api::OpenAiImages, Api::MiniMaxImages], "openai images"),
         ("seconds", &[Api::OpenAiTranscription, Api::MiniMaxMusic], "openai transcription"),
     ];

@@ -259,7 +259,7 @@ fn line(row: &ModelText, document: &Document) -> Line {
     let with_factor = |mark: &str, rates: &Rates| {
         let mut digest = Sha256::new();
         digest.update(mark);
-        rates.each().into_iter().for_each(|rate| digest.update(rate.to_le_bytes()));
+        rates.each().for_each(|rate| digest.update(rate.to_le_bytes()));
         // Free is free at any hour.
         if !rates.is_free() {
             factor_into(&named.factor, &mut digest);

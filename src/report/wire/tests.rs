@@ -204,9 +204,11 @@ fn lists_and_nesting_are_bounded() {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u64; 9]>().prop_map(|figures| {
-        let [input, cache_read, cache_write, output, reasoning, images, characters, seconds, provider_total] = figures;
-        Usage { input, cache_read, cache_write, output, reasoning, images, characters, seconds, provider_total }
+    any::<[u64; 10]>().prop_map(|figures| {
+        let [input, cache_read, cache_write, cache_write_1h, output, reasoning, images, rest @ ..] = figures;
+        let [characters, seconds, provider_total] = rest;
+        let usage = Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, ..Usage::default() };
+        Usage { images, characters, seconds, provider_total, ..usage }
     })
 }
 

@@ -93,10 +93,14 @@ fn closing(answer: &mut Answer, said: Option<&str>) {
     answer.hear(Some(said.map(|usage| {
         let anew = usage.input < before.input && usage.input_total() >= before.input_total();
         let part = |now: u64, then: u64| if anew { now } else { now.max(then) };
+        // Who says again what was written may leave out for how long.
+        let cache_write = part(usage.cache_write, before.cache_write);
+        let hours = usage.cache_write_1h.max(before.cache_write_1h).min(cache_write);
         Usage {
             input: part(usage.input, before.input),
             cache_read: part(usage.cache_read, before.cache_read),
-            cache_write: part(usage.cache_write, before.cache_write),
+            cache_write,
+            cache_write_1h: if anew { usage.cache_write_1h } else { hours },
             output: usage.output.max(before.output),
             reasoning: usage.reasoning.max(before.reasoning),
             ..usage
@@ -140,32 +144,38 @@ fn speak(answer: &mut Answer, voice: Voice, raw: Option<&str>) {
 
 /// A usage object in canonical form: input tokens here exclude what was cached. `None`: it says nothing.
 ///
-/// What was spent on summaries of the conversation is told in `iterations` only, and billed too (Anthropic,
-/// "Compaction": the figures at the top leave it out).
+/// What is billed is the sum of all `iterations` (Anthropic, "Compaction": the figures at the top leave summaries of the
+/// conversation out; "Advisor tool": they have the input of the model's first turn alone, and nothing of the advisor's).
+/// Where the figures at the top are more than those of the model's turns, they stand. An advisor is another model with
+/// another price; its tokens are charged as those of the model that asked it, which is why the call is open.
 fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
     let names = ["iterations"];
     let [iterations] = json::fields(raw, names)?;
     let whole = figures(raw)?;
-    let mut summaries = Ok(Usage::default());
+    let (mut turns, mut others) = (Ok(Usage::default()), Ok(Usage::default()));
     json::elements(iterations.unwrap_or("[]"), |raw| {
         let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
-        if kind == Some("\"compaction\"")
-            && let (Ok(sum), Some(one)) = (summaries, figures(raw))
-        {
-            summaries = one.map(|one| together(&sum, &one));
+        let sum = match kind {
+            Some("\"message\"") => &mut turns,
+            _ => &mut others,
+        };
+        if let (Ok(before), Some(one)) = (*sum, figures(raw)) {
+            *sum = one.map(|one| combined(&before, &one, u64::saturating_add));
         }
     });
-    Some(whole.and_then(|whole| summaries.map(|summaries| together(&whole, &summaries))))
+    let sum = || Ok(combined(&combined(&whole?, &turns?, u64::max), &others?, u64::saturating_add));
+    Some(sum())
 }
 
-/// The sum of two usages.
-fn together(one: &Usage, other: &Usage) -> Usage {
+/// Two usages made one, figure by figure.
+fn combined(one: &Usage, other: &Usage, of: fn(u64, u64) -> u64) -> Usage {
     Usage {
-        input: one.input.saturating_add(other.input),
-        cache_read: one.cache_read.saturating_add(other.cache_read),
-        cache_write: one.cache_write.saturating_add(other.cache_write),
-        output: one.output.saturating_add(other.output),
-        reasoning: one.reasoning.saturating_add(other.reasoning),
+        input: of(one.input, other.input),
+        cache_read: of(one.cache_read, other.cache_read),
+        cache_write: of(one.cache_write, other.cache_write),
+        cache_write_1h: of(one.cache_write_1h, other.cache_write_1h),
+        output: of(one.output, other.output),
+        reasoning: of(one.reasoning, other.reasoning),
         ..*one
     }
 }
@@ -178,13 +188,20 @@ fn figures(raw: &str) -> Option<Result<Usage, Absurd>> {
     }
     let details = json::fields(raw, ["output_tokens_details"]).and_then(|[details]| details);
     let thought = details.and_then(|raw| json::fields(raw, ["thinking_tokens", "reasoning_tokens"]));
+    let [made] = json::fields(raw, ["cache_creation"]).unwrap_or_default();
+    let lives = made.and_then(|raw| json::fields(raw, ["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]));
+    let [minutes, hour] = lives.unwrap_or_default();
     let read = || -> Result<Usage, Absurd> {
         let [thinking, reasoning] = thought.unwrap_or_default();
         let output = count(output)?.unwrap_or(0);
+        // The sum is of both; who gives the parts alone means their sum.
+        let parts = count(minutes)?.unwrap_or(0).saturating_add(count(hour)?.unwrap_or(0));
+        let cache_write = count(written)?.unwrap_or(parts);
         Ok(Usage {
             input: count(input)?.unwrap_or(0),
             cache_read: count(read)?.unwrap_or(0),
-            cache_write: count(written)?.unwrap_or(0),
+            cache_write,
+            cache_write_1h: count(hour)?.unwrap_or(0).min(cache_write),
             output,
             reasoning: count(thinking)?.or(count(reasoning)?).unwrap_or(0).min(output),
             ..Usage::default()

@@ -34,11 +34,14 @@ fn event(answer: &mut Answer, raw: &str) {
     } else if kind.is_some() {
         answer.loose.family = Some(Family::Claude);
         anthropic::answer::event(answer, raw);
-    } else if choices.is_some() {
-        openai::answer::body(answer, raw);
+    } else if let Some(choices) = choices {
+        answer.loose.family.get_or_insert(if goes_on(choices) { Family::DeepSeek } else { Family::OpenAi });
+        openai::answer::event(answer, raw);
     } else if event.is_some() {
+        answer.loose.family = Some(Family::CohereChat);
         cohere::answer::body(answer, raw);
     } else {
+        answer.loose.family = answer.loose.family.or_else(|| plain_family(raw));
         plain(answer, raw);
     }
     if let Some(metrics) = metrics {
@@ -47,6 +50,28 @@ fn event(answer: &mut Answer, raw: &str) {
         }
         answer.finished |= answer.ended || answer.said != Said::Nothing;
     }
+}
+
+/// Whether choices are of a text that goes on, and not of a conversation.
+fn goes_on(choices: &str) -> bool {
+    let mut goes_on = false;
+    json::elements(choices, |raw| goes_on |= matches!(json::fields(raw, ["text"]), Some([Some(_)])));
+    goes_on
+}
+
+/// Whose event it is, by the key that its text stands under.
+fn plain_family(raw: &str) -> Option<Family> {
+    let names = ["outputText", "generation", "outputs", "completion", "text", "is_finished"];
+    let [titan, llama, mistral, claude, cohere, finished] = json::fields(raw, names)?;
+    [
+        (titan, Family::Titan),
+        (llama, Family::Llama),
+        (mistral, Family::Mistral),
+        (claude, Family::ClaudeText),
+        (cohere.or(finished), Family::Cohere),
+    ]
+    .into_iter()
+    .find_map(|(value, family)| value.map(|_| family))
 }
 
 /// Reads a whole answer. `None`: not a JSON object.

@@ -8,7 +8,13 @@ use crate::meter::loose::Ending;
 /// for a client that goes by the last.
 pub fn ending(ending: &Ending<'_>) -> Vec<u8> {
     let choice = |(at, text): (usize, &String)| {
-        let message = json!({"role": "assistant", "content": text});
+        // Models that see and hear say it in parts (Alibaba Cloud Model Studio, "DashScope API reference": multimodal).
+        let content = match (ending.loose.lists, text.as_str()) {
+            (false, text) => json!(text),
+            (true, "") => json!([]),
+            (true, text) => json!([{"text": text}]),
+        };
+        let message = json!({"role": "assistant", "content": content});
         json!({"index": at, "message": message, "finish_reason": "length"})
     };
     let choices: Vec<Value> = ending.so_far.iter().enumerate().map(choice).collect();

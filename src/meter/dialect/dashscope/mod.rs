@@ -84,8 +84,9 @@ fn message_of(answer: &mut Answer, of: u64, raw: &str) {
         answer.speak_or_repeat(Kind::Text, of, 0, text);
         answer.made.images = answer.made.images.saturating_add(u64::from(image.is_some()));
     });
-    if parts.is_none() {
-        answer.speak_or_repeat(Kind::Text, of, 0, content);
+    match parts {
+        Some(_) => answer.loose.lists = true,
+        None => answer.speak_or_repeat(Kind::Text, of, 0, content),
     }
     json::elements(calls.unwrap_or("[]"), |raw| {
         let [index, function] = json::fields(raw, ["index", "function"]).unwrap_or_default();

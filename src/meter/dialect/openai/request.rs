@@ -124,6 +124,7 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         }
         b"refusal" => parts.text(raw),
         b"reasoning_content" | b"reasoning" | b"thinking" => parts.thought(raw),
+        b"reasoning_details" => thoughts(parts, raw),
         b"tool_calls" => tool_calls(parts, raw),
         b"function_call" => {
             parts.call();
@@ -133,6 +134,26 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
         // OpenRouter: those that an answer brought.
         b"images" => pictured::under(parts, key, raw),
         _ => parts.add(Kind::Schema, raw),
+    }
+}
+
+/// What an earlier turn thought, as the provider wrote it, beside the same in plain words (OpenRouter, "Reasoning tokens";
+/// Vercel's gateway has it from there): a text or a summary, and the seal of it.
+fn thoughts<'a>(parts: &mut Parts<'a>, raw: &'a str) {
+    let array = json::elements(raw, |thought| {
+        let object = json::entries(thought, |key, value| match key {
+            b"type" | b"format" | b"index" | b"id" => {}
+            _ if json::is_null(value) => {}
+            b"text" | b"summary" => parts.thought(value),
+            b"signature" | b"data" => parts.add(Kind::Sealed, value),
+            _ => parts.add(Kind::Schema, value),
+        });
+        if object.is_none() {
+            parts.add(Kind::Schema, thought);
+        }
+    });
+    if array.is_none() {
+        parts.add(Kind::Schema, raw);
     }
 }
 

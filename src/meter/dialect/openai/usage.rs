@@ -12,7 +12,8 @@
 //! | Longcat | both names for everything, one pair of them zero |
 //! | Gemini behind Vercel's gateway | thoughts neither in the completion nor in the total (the cost that it tells has them) |
 //! | DashScope ("Context cache") | `cache_creation_input_tokens` within the details |
-//! | LiteLLM ("Prompt caching") | `cache_creation_tokens` within the details |
+//! | LiteLLM ("Prompt caching") | `cache_creation_tokens` within the details, by how long it is kept in `cache_creation_token_details` |
+//! | Claude behind compatible endpoints | the same as Anthropic says it, in `cache_creation` |
 //! | OpenAI, legacy completions | no completion at all where nothing was written |
 
 use crate::meter::answer::{Absurd, Answer, count, seconds};
@@ -70,6 +71,7 @@ pub fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
 struct Details {
     cached: u64,
     written: u64,
+    hours: u64,
     audio: u64,
     reasoning: u64,
 }
@@ -97,7 +99,14 @@ impl Details {
             "reasoning_tokens",
         ];
         let [hit, cached, read, number, created, thought] = details(json::fields(raw, names).unwrap_or_default())?;
+        let lives = ["ephemeral_1h_input_tokens"];
+        let [prompt] = json::fields(raw, ["prompt_tokens_details"]).unwrap_or_default();
+        let inside = prompt.and_then(|raw| json::fields(raw, ["cache_creation_token_details"]));
+        let beside = json::fields(raw, ["cache_creation"]);
+        let lived = inside.into_iter().chain(beside).filter_map(|[object]| json::fields(object?, lives)).next();
+        let [hours] = details(lived.unwrap_or_default())?;
         Ok(Self {
+            hours: hours.unwrap_or(0),
             cached: in_prompt.or(hit.max(cached).max(read).max(number)).unwrap_or(0),
             written: written.or(created_in).or(creation).or(created).unwrap_or(0),
             audio: audio.unwrap_or(0),
@@ -127,6 +136,7 @@ impl Details {
             input: prompt.saturating_sub(written).saturating_sub(cached),
             cache_read: cached,
             cache_write: written,
+            cache_write_1h: self.hours.min(written),
             output: completion,
             reasoning: reasoning.min(completion),
             provider_total: total,
