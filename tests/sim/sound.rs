@@ -66,12 +66,12 @@ fn what_is_used_up_refuses_what_takes_of_it_and_nothing_else() {
     let chat = json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]});
     for limit in ["10 seconds", "10 credits"] {
         for (used, refused) in [(9, None), (10, Some("sound")), (12, Some("sound"))] {
-            // A second is a credit.
-            let world = world(used, limit);
-            assert_eq!(by(&ask(&world, "/v1/t2a_v2", &speech)), refused, "{used} of {limit}");
-            assert_eq!(by(&ask(&world, "/v1/music_generation?x=1", &music)), refused, "{used} of {limit}");
-            assert_eq!(by(&ask(&world, "/v1/image_generation", &image)), None, "{used} of {limit}");
-            assert_eq!(by(&ask(&world, "/v1/chat/completions", &chat)), None, "{used} of {limit}");
+            // A second is a credit, and what is spoken takes one.
+            let refuses = |path: &str, body: &Value| by(&ask(&world(used, limit), path, body)).map(str::to_owned);
+            assert_eq!(refuses("/v1/t2a_v2", &speech).as_deref(), refused, "{used} of {limit}");
+            assert_eq!(refuses("/v1/music_generation?x=1", &music).as_deref(), refused, "{used} of {limit}");
+            assert_eq!(refuses("/v1/image_generation", &image), None, "{used} of {limit}");
+            assert_eq!(refuses("/v1/chat/completions", &chat), None, "{used} of {limit}");
         }
     }
 }
