@@ -61,6 +61,9 @@ lint: ## formatting, and clippy for both worlds without a warning
 test: ## everything: unit, property, golden, policy, fuzzed for a while, end to end on the real Envoy and on one in a container
 	cargo test --locked
 	@$(MAKE) --no-print-directory fuzz
+	@# The longest step of a module's build takes one core: both beside each other.
+	@.ci/wasm setup
+	@$(MAKE) --no-print-directory --jobs 2 wasm wasm-hooks
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory docker-test
 
