@@ -15,6 +15,7 @@ use crate::meter::deltas::{Cost, Delta, Way};
 use crate::quota::measure::{Calls, measure};
 use crate::quota::population::Population;
 use crate::quota::{Cells, Expect};
+use crate::scan::measure::Sample;
 
 /// Makes a new VM what its environment (`vm_config.environment_variables`) says: `FAREBOX_TEST=hold-nothing`.
 pub fn prepare(vm: &mut Vm) {
@@ -95,6 +96,7 @@ pub fn request_headers(headers: &[Header]) -> Option<Reply> {
         "calls" => numbers(&CALLS.take()),
         "cost" => cost(argument, parts.next()),
         "delta" => delta(argument, parts.next()),
+        "scan" => scan(argument, parts.next()),
         "population" => population(argument, parts.next()),
         "count" => count(argument, headers),
         _ => return None,
@@ -185,6 +187,17 @@ fn delta(name: &str, rounds: Option<&str>) -> String {
     let Some((_, delta)) = Delta::ALL.into_iter().find(|(known, _)| *known == name) else { return String::new() };
     let costs = Way::ALL.iter().filter_map(|way| delta.cost(*way, rounds, clock));
     costs.map(|Cost { nanoseconds, .. }| nanoseconds.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// What looking at a text of this name costs in this VM, in nanoseconds: a prompt, and a piece of an answer.
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn scan(name: &str, rounds: Option<&str>) -> String {
+    let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
+    let begun = Instant::now();
+    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let sample = Sample::ALL.into_iter().find(|(known, _)| *known == name);
+    let cost = sample.and_then(|(_, sample)| sample.cost(rounds, clock));
+    cost.map_or_else(String::new, |cost| format!("{} {}", cost.prompt, cost.piece))
 }
 
 thread_local!(static POPULATION: RefCell<Option<Population>> = const { RefCell::new(None) });

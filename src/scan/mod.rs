@@ -20,6 +20,8 @@ mod check;
 mod fold;
 mod injection;
 mod mask;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod measure;
 mod namer;
 mod quotes;
 mod redactor;

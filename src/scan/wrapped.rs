@@ -25,7 +25,7 @@ pub(super) fn runs(text: &str) -> impl Iterator<Item = (Range<usize>, String)> {
     let mut from = 0usize;
     std::iter::from_fn(move || {
         loop {
-            let start = from.checked_add(bytes.get(from..)?.iter().position(|byte| is_digit(*byte))?)?;
+            let start = long_run(bytes, from)?;
             let length = bytes.get(start..)?.iter().take_while(|byte| is_digit(**byte)).count();
             let end = start.checked_add(length)?;
             from = end;
@@ -37,6 +37,19 @@ pub(super) fn runs(text: &str) -> impl Iterator<Item = (Range<usize>, String)> {
             }
         }
     })
+}
+
+/// Where the next run of at least [`SHORTEST`] begins, at `from` at the earliest. A look from the end of where it would be
+/// passes over most of a text: whatever ends a run there, none begins before it.
+fn long_run(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut start = from;
+    loop {
+        let window = bytes.get(start..start.checked_add(SHORTEST)?)?;
+        match window.iter().rposition(|byte| !is_digit(*byte)) {
+            Some(end) => start = start.checked_add(end)?.checked_add(1)?,
+            None => return Some(start),
+        }
+    }
 }
 
 const fn is_digit(byte: u8) -> bool {
@@ -58,7 +71,23 @@ fn unwrap(run: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::runs;
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    use super::{SHORTEST, is_digit, long_run, runs};
+
+    proptest! {
+        #[test]
+        fn no_long_run_is_passed_over(text in "([0-9A-Za-z+/_-]{1,60}[ =,é]{0,3}){0,8}") {
+            let (bytes, mut from, mut found) = (text.as_bytes(), 0, Vec::new());
+            while let Some(start) = long_run(bytes, from) {
+                let length = bytes[start..].iter().take_while(|byte| is_digit(**byte)).count();
+                found.push(&bytes[start..start + length]);
+                from = start + length;
+            }
+            let all = bytes.split(|byte| !is_digit(*byte));
+            prop_assert_eq!(found, all.filter(|run| run.len() >= SHORTEST).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn text_in_base_64_is_unwrapped() {

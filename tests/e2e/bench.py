@@ -25,11 +25,12 @@ PLAN = """{tokens: {funds: {month: {amount: 900b credits, per: org, window: cale
   hold: {shrink_to: 16}}, connectivity: {tier: gold}, security: {input: {longest: 128000 tokens, secrets: deny}}}"""
 TOPICS = ("secrets", "email", "phone", "card", "iban", "cn_id_card", "bank_card", "passport", "ssn")
 SIDE = "{%s, patterns: {badge: {match: 'EMP-[0-9]{6}', action: redact}}}" % ", ".join(f"{topic}: redact" for topic in TOPICS)
+ASKED = f"{SIDE[:-1]}, injection: deny, keywords: {{words: [project falcon, 机密项目], action: deny}}}}"
 PLANS = {
     "plan": PLAN.replace("\n", "\n    "),
     "open": "{}",
     "secrets": "{security: {input: {secrets: deny}, output: {secrets: redact}}}",
-    "full": f"{{security: {{input: {SIDE}, output: {SIDE}}}}}",
+    "full": f"{{security: {{input: {ASKED}, output: {SIDE}}}}}",
 }
 SEATS = {"alice": ("acme", "plan"), "bob": ("acme", "open"), "cat": ("acme", "secrets"), "dan": ("acme", "full")}
 POLICY = policy("bench", PLANS, SEATS).replace("sync: 200ms", "sync: 1s")
@@ -132,7 +133,7 @@ OPERATIONS = ("hold", "extend", "settle", "free")
 def native(bench):
     """What one of the native benches prints."""
     command = ["cargo", "bench", "--quiet", "--locked", "--features", "bench", "--bench", bench]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
 def deltas(ask):
@@ -144,6 +145,17 @@ def deltas(ask):
         inside = ask(f"delta/{name}/25").split()
         figures = "".join(f"{here:>10}{there:>10}" for here, there in zip(outside, inside, strict=True))
         print(f"{name:<18}{size:>6}{figures}", flush=True)
+
+
+def scans(ask):
+    """What looking for everything costs, natively and in Envoy: a prompt of 4 KB, and a piece of an answer."""
+    print("\nlooking for everything, natively and in Envoy: a prompt, and a piece of an answer of some 5 bytes")
+    print(f"{'':<18}{'bytes':>6}{'MB/s':>10}{'in Envoy':>10}{'ns a piece':>12}{'in Envoy':>10}")
+    for line in native("scan"):
+        name, size, *outside = line.split()
+        inside = ask(f"scan/{name}/25").split()
+        rates = [f"{int(size) / int(ns) * 1_000:>10,.0f}" for ns in (outside[0], inside[0])]
+        print(f"{name:<18}{size:>6}{rates[0]}{rates[1]}{outside[1]:>12}{inside[1]:>10}", flush=True)
 
 
 def accounts(folder):
@@ -174,6 +186,7 @@ def accounts(folder):
             print(f"{seen[1]:.1f} of them of accounts; heartbeats, syncs and acknowledgements among them", flush=True)
         population(one, ask)
         deltas(ask)
+        scans(ask)
 
 
 def population(one, ask):
