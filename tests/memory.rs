@@ -22,6 +22,9 @@ const ENDLESS: u64 = 6 * 1024;
 /// The most that a document may take that never ends, and an object of a stream of objects: 8 MiB of it, as much that waits,
 /// and what growing buffers leave.
 const DOCUMENT: u64 = 26 * 1024;
+/// The most that an answer in zstd may take whose window is the largest: two of them, a third while they are moved, and an
+/// event that never ends.
+const ZSTD: u64 = 24 * 1024 + ENDLESS;
 
 /// The most bytes that were ever resident, in KiB.
 fn resident() -> Option<u64> {
@@ -36,6 +39,10 @@ fn reader(dialect: Dialect, kept: bool) -> Reader {
         reader.keep_to(Terms { allowance: u64::MAX / 2, choices: 1, tells_usage: false, unweighed: false });
     }
     reader
+}
+
+fn compressed() -> Reader {
+    Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, 200, Some(b"text/event-stream"), Some(b"zstd"), true)
 }
 
 fn event(dialect: Dialect, number: u64) -> String {
@@ -72,6 +79,14 @@ fn endless(reader: &mut Reader, begun: &str) {
     (0..2_048).for_each(|_| drop(reader.push(&[b'x'; 8 * 1024], false)));
 }
 
+/// One frame with a window of 8 MiB, in blocks of 8 KiB that are as they are, four windows long.
+fn endless_frame(reader: &mut Reader) {
+    reader.push(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x68], false);
+    let block = [&[0, 0, 1][..], b"data: ", &[b'x'; 8 * 1024 - 6]].concat();
+    (0..4_096).for_each(|_| drop(reader.push(&block, false)));
+    assert_eq!(reader.unreadable(), None);
+}
+
 /// What the parent process asks of this one.
 const ASKED: &str = "FAREBOX_MEMORY_OF";
 
@@ -101,6 +116,7 @@ fn measure(what: &str) -> u64 {
             let begun = begun.get(..begun.len() / 2).unwrap();
             taken(FEW, make, |reader| endless(reader, begun))
         }
+        "frame" => taken(FEW, compressed, endless_frame),
         _ => taken(FEW, make, |reader| endless(reader, "{\"choices\":[{\"message\":{\"content\":\"")),
     }
 }
@@ -139,4 +155,7 @@ fn a_stream_takes_no_more_the_longer_it_is() {
     let document = measured("openai-chat passed document");
     println!("a document that never ends: {document}");
     assert!(document <= DOCUMENT, "a document takes {document} KiB");
+    let frame = measured("openai-chat passed frame");
+    println!("an answer in zstd that never ends: {frame}");
+    assert!(frame <= ZSTD, "an answer in zstd takes {frame} KiB");
 }

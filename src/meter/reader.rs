@@ -33,7 +33,7 @@ pub enum Forward {
 /// Feed it every chunk of the body, in order; the cuts between them change nothing. Memory is bounded: 8 MiB
 /// for a JSON answer (a longer one is unreadable), 1 MiB and what is being forwarded for an event of a
 /// stream (a longer one is skipped and makes the answer unreadable), as much again for what waits, some KiB a
-/// text for counting.
+/// text for counting; of a compressed one also what later bytes may refer to, up to 24 MiB of zstd.
 ///
 /// A stream can be [kept to](Self::keep_to) a number of output tokens: see [`stream`](super::stream).
 #[derive(Debug)]

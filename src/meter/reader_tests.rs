@@ -242,7 +242,8 @@ fn what_cannot_be_read_is_told() {
         Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, 200, Some(kind.as_bytes()), encoding, true)
     };
     for (reader, body, why) in [
-        (new("application/json", Some(b"zstd")), "{}", "compressed"),
+        (new("application/json", Some(b"compress")), "{}", "compressed"),
+        (new("application/json", Some(b"zstd")), "{}", "a compressed answer that is broken"),
         (new("application/json", Some(b"gzip")), "{}", "a compressed answer that is broken"),
         (new("text/html", None), "<html>", "neither JSON nor an event stream"),
         (new("application/json", None), "dear", "neither JSON nor an event stream"),

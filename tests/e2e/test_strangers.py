@@ -599,12 +599,28 @@ def test_document_cut_at_every_byte(scripted):
         assert got.content == DOCUMENT and shown(line) == TRUE, f"cut at {at}"
 
 
-def test_gzip_answer_without_permission(scripted):
+# A frame of zstd with a window of 2 MiB and one block, which has the document as it is.
+ZSTD = b"\x28\xb5\x2f\xfd\x00\x58" + struct.pack("<I", len(DOCUMENT) << 3 | 1)[:3] + DOCUMENT
+PACKED = {"gzip": gzip.compress(DOCUMENT), "zstd": ZSTD}
+
+
+@pytest.mark.parametrize("coding", PACKED)
+def test_compressed_answer_without_permission(scripted, coding):
     """Not asked for, and read all the same; it passes as it is."""
-    packed = gzip.compress(DOCUMENT)
-    got, line = ask(scripted, packed, stream=False, kind=b"application/json", more=b"content-encoding: gzip\r\n", length=len(packed))
-    assert got.json()["usage"]["completion_tokens"] == 33
-    assert line["source"] == "reported" and line["outcome"] == "complete"
+    packed, more = PACKED[coding], f"content-encoding: {coding}\r\n".encode()
+    got, line = ask(scripted, packed, stream=False, kind=b"application/json", more=more, length=len(packed))
+    # Whether or not this client unpacks zstd.
+    assert DOCUMENT in got.content
+    assert shown(line) == TRUE
+
+
+@pytest.mark.parametrize("window", [b"\x68", b"\x69"], ids=["8 MiB", "9 MiB"])
+def test_window_of_an_answer_in_zstd(scripted, window):
+    """RFC 9659: above 8 MiB it is not read; it passes as it is."""
+    packed = ZSTD[:5] + window + ZSTD[6:]
+    got, line = ask(scripted, packed, stream=False, kind=b"application/json", more=b"content-encoding: zstd\r\n", length=len(packed))
+    assert DOCUMENT in got.content
+    assert line["source"] == ("reported" if window == b"\x68" else "estimated")
 
 
 def test_answer_in_an_encoding_that_nobody_knows(scripted):

@@ -34,6 +34,21 @@ fn read<'a>(
     (told, out)
 }
 
+/// Reads an answer in any content coding, in pieces: it passes as it is, whatever comes of it.
+///
+/// The first two bytes choose the coding and the pieces' length. Only some KiB are read: what they can unpack to is enough.
+pub fn packed(data: &[u8]) {
+    let Some(([coding, cut], body)) = data.split_first_chunk::<2>() else { return };
+    let codings: [&[u8]; 4] = [b"zstd", b"gzip", b"deflate", b"br"];
+    let coding = codings[usize::from(*coding) % codings.len()];
+    let kind = Some(&b"text/event-stream"[..]);
+    let mut reader = Reader::new(Dialect::OpenAiChat, Encoding::O200kBase, 200, kind, Some(coding), false);
+    for piece in body[..body.len().min(4096)].chunks(usize::from(*cut).max(1)) {
+        assert_eq!(reader.push(piece, false), Forward::Same);
+    }
+    assert_eq!(reader.push(b"", true), Forward::Same);
+}
+
 /// Reads an answer of one of these content types whole, and in pieces.
 ///
 /// The first four bytes choose dialect, content type, the pieces' length, and whether usage is hidden: so a golden file

@@ -1,8 +1,10 @@
-//! Reading compressed answers (RFC 9110 §8.4.1: gzip, deflate; RFC 7932: br).
+//! Reading compressed answers (RFC 9110 §8.4.1: gzip, deflate; RFC 7932: br; RFC 8878 and RFC 9659: zstd).
 //!
 //! The filter asks upstreams not to compress; some do it all the same. What comes is unpacked beside the stream, whose
 //! bytes pass as they are. A bomb ends the reading: more than [`MOST_AT_ONCE`] out of [`SLICE`] bytes, or more than
-//! [`MOST`] at more than [`RATIO`] to one. zstd is not read: its windows alone would be a bomb.
+//! [`MOST`] at more than [`RATIO`] to one.
+
+mod zstd;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -23,6 +25,10 @@ const RATIO: u64 = 200;
 pub const BOMB: &str = "a compressed answer that is far too large";
 /// Why unpacking ended.
 pub const BROKEN: &str = "a compressed answer that is broken";
+/// Why unpacking ended: what may be referred to of a zstd frame is more than RFC 9659 allows.
+pub const WIDE: &str = "a compressed answer with a window above 8 MiB";
+/// Why unpacking ended: a zstd frame goes by a dictionary that is not sent with it.
+pub const DICTIONARY: &str = "a compressed answer that needs a dictionary";
 
 /// One compressed body on its way.
 pub struct Unpacker {
@@ -35,6 +41,7 @@ enum Decoder {
     Gzip(Box<MultiGzDecoder<Sink>>),
     Deflate(Box<ZlibDecoder<Sink>>),
     Brotli(Box<DecompressorWriter<Sink>>),
+    Zstd(Box<zstd::Frames>),
 }
 
 /// Where unpacked bytes are gathered.
@@ -71,6 +78,7 @@ impl Unpacker {
             b"gzip" | b"x-gzip" => Decoder::Gzip(Box::new(MultiGzDecoder::new(Sink::default()))),
             b"deflate" => Decoder::Deflate(Box::new(ZlibDecoder::new(Sink::default()))),
             b"br" => Decoder::Brotli(Box::new(DecompressorWriter::new(Sink::default(), 4096))),
+            b"zstd" => Decoder::Zstd(Box::default()),
             _ => return None,
         };
         Some(Self { decoder, packed: 0, unpacked: 0 })
@@ -88,12 +96,16 @@ impl Unpacker {
                 Decoder::Gzip(decoder) => decoder.get_mut(),
                 Decoder::Deflate(decoder) => decoder.get_mut(),
                 Decoder::Brotli(decoder) => decoder.get_mut(),
+                Decoder::Zstd(frames) => &mut frames.sink,
             };
             let bytes = std::mem::take(&mut sink.0);
             self.packed = self.packed.saturating_add(slice.len() as u64);
             self.unpacked = self.unpacked.saturating_add(bytes.len() as u64);
             each(&bytes);
-            written.map_err(|error| if error.to_string() == BOMB { BOMB } else { BROKEN })?;
+            written.map_err(|error| {
+                let said = error.to_string();
+                [BOMB, WIDE, DICTIONARY].into_iter().find(|why| said == **why).unwrap_or(BROKEN)
+            })?;
             if self.unpacked > MOST.max(self.packed.saturating_mul(RATIO)) {
                 return Err(BOMB);
             }
@@ -111,6 +123,7 @@ impl Unpacker {
             Decoder::Gzip(decoder) => decoder,
             Decoder::Deflate(decoder) => decoder,
             Decoder::Brotli(decoder) => decoder,
+            Decoder::Zstd(frames) => frames,
         };
         writer.write_all(slice)?;
         writer.flush()
@@ -155,7 +168,7 @@ mod tests {
         // `printf hello | brotli | xxd`
         let brotli = [0x0b, 0x02, 0x80, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0x03];
         assert_eq!(unpacked("br", &brotli, 1).unwrap(), b"hello");
-        assert!(Unpacker::of(b"zstd").is_none());
+        assert!(Unpacker::of(b"compress").is_none());
         assert!(Unpacker::of(b"gzip, br").is_none());
     }
 
