@@ -98,6 +98,9 @@
 //!   its bytes, some four times its count, and its provider says what it came to. Together such calls hold no more than an
 //!   eighth of what is left. One whose VM dies costs what it holds, as every other; `count: always` is for whom that is too
 //!   much.
+//! - **Envoy paces answers, not the filter.** A filter can let something leave only in the place of something that comes. What
+//!   it held back of a burst would wait for the upstream's next word, however long that takes, and lie in the memory of a VM
+//!   whose upstream nobody slows. Envoy's `bandwidth_limit` does both rightly, for all answers of a plan's tier together.
 //! - **Unspent grants go back after a minute without use**, whoever holds them.
 //! - **Account records, slots and VM slots are written by hand-made codecs of fixed order** (length-checked, with a format
 //!   number in every key) instead of a mapped layout: subjects and lists of quotas have no fixed length.
