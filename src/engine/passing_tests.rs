@@ -300,3 +300,22 @@ fn whoever_asks_after_work_pays_nothing_whatever_is_unknown() {
         assert_eq!(asked("GET", "/api/v1/tasks/..%2f..%2fx", security), (false, false));
     }
 }
+
+#[test]
+fn a_tunnel_is_never_counted_by_bytes_that_nobody_sees() {
+    let asked = |method: &str, more: Option<(&str, &str)>, unknown: &str| {
+        let mut stage = Stage::of("{}", unknown);
+        let mut headers =
+            vec![header(":method", method), header(":path", "/ws"), header("authorization", "Bearer key-ann")];
+        headers.extend(more.map(|(name, value)| header(name, value)));
+        let (flow, effects) =
+            stage.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end: false });
+        let status = if let Flow::Reply(reply) = flow { reply.status } else { 0 };
+        (status, effects.contains(&Effect::Note("admitted", "passed".to_owned())))
+    };
+    for (method, more) in [("GET", Some(("upgrade", "websocket"))), ("CONNECT", None)] {
+        assert_eq!(asked(method, more, "unknown: {path: count m}"), (400, false), "{method}");
+        assert_eq!(asked(method, more, "unknown: {path: count m, body: pass}"), (0, true), "{method}");
+    }
+    assert_eq!(asked("POST", None, "unknown: {path: count m}"), (0, false), "its body is waited for");
+}
