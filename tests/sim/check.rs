@@ -53,9 +53,12 @@ pub fn untouched(
     let quotas = quotas(world);
     before.len() == after.len()
         && before.iter().zip(after).all(|((key, (used, held)), (of, (used_then, held_then)))| {
-            let counts = quotas.get(key).is_some_and(|(quota, _)| quota.rejected);
-            let more = if counts { [0, farebox::quota::MICRO] } else { [0, 0] };
-            key == of && held == held_then && more.iter().any(|more| used + more == *used_then)
+            let quota = quotas.get(key).map(|(quota, _)| quota);
+            let more = if quota.is_some_and(|quota| quota.rejected) { [0, farebox::quota::MICRO] } else { [0, 0] };
+            // What is held may have slid out of a window, and is told to be what it was not when something else slides in.
+            let slides = quota.is_some_and(|quota| matches!(quota.quota.window, Window::Sliding { .. }));
+            let as_held = slides || held == held_then;
+            key == of && as_held && more.iter().any(|more| used + held + more == used_then + held_then)
         })
 }
 

@@ -238,12 +238,15 @@ impl Driver {
         }
         let (at, stream) = ready[self.below(ready.len() as u64) as usize];
         let (before, interleaved) = (check::standings(world, at.process), *self.interleaved.borrow());
+        let fenced = || world.counters().get("fenced_total{}").copied();
+        let fenced_before = fenced();
         let was_running = world.seen(stream).is_some_and(|seen| seen.end.is_none() && seen.admitted().is_none());
         world.step(at, stream);
         let Some(seen) = world.seen(stream) else { return };
         // A store that did not answer may have left half a hold, which the next claim of the VM slot takes back.
         let by_store = seen.notes.get("denied_by").is_some_and(|by| by == "store");
-        let untouched = *self.interleaved.borrow() == interleaved && !by_store;
+        // So may one that did not answer when the refusal itself was counted, for which its VM was given up.
+        let untouched = *self.interleaved.borrow() == interleaved && !by_store && fenced() == fenced_before;
         if was_running && seen.end == Some(End::Refused) && untouched {
             let after = check::standings(world, at.process);
             if !check::untouched(world, &before, &after) {

@@ -51,6 +51,10 @@ impl<'b> Scale<'_, 'b> {
                 }
             }
         };
+        // A throttle lets pass what is charged, and what nothing is known of cannot be charged.
+        if how == How::Throttled && !self.is_known(by) {
+            return None;
+        }
         let over = self.over.get_mut(by)?;
         let lifted = Lifted { over: vec![(by, *over)], ..Lifted::default() };
         *over = bound.map_or(u64::MAX, |(most, _)| most.max(*over));
