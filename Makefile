@@ -101,7 +101,7 @@ bench: tools wasm wasm-hooks native ## what Farebox adds to a bare Envoy: latenc
 
 .PHONY: bench-count
 bench-count: tools wasm wasm-bench ## how fast tokens are counted, natively and inside Envoy, beside tiktoken-rs
-	cargo bench --locked --features bench --bench count --no-run
+	cargo bench --profile speed --locked --features bench --bench count --no-run
 	@$(VENV)/bin/python tests/e2e/bench_count.py
 
 .PHONY: count

@@ -132,7 +132,7 @@ OPERATIONS = ("hold", "extend", "settle", "free")
 
 def native(bench):
     """What one of the native benches prints."""
-    command = ["cargo", "bench", "--quiet", "--locked", "--features", "bench", "--bench", bench]
+    command = ["cargo", "bench", "--profile", "speed", "--quiet", "--locked", "--features", "bench", "--bench", bench]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 

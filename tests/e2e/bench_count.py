@@ -85,7 +85,7 @@ class Native:
     """The bench binary, fed by lines."""
 
     def __init__(self):
-        command = ["cargo", "bench", "--locked", "--features", "bench", "--bench", "count"]
+        command = ["cargo", "bench", "--profile", "speed", "--locked", "--features", "bench", "--bench", "count"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def measure(self, encoding, what, rounds, path):
