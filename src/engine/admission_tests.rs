@@ -409,6 +409,23 @@ fn a_throttled_call_takes_from_a_bucket_of_its_own() {
     assert!(matches!(weighed(1), Verdict::Short { short: Short::Busy { .. }, .. }));
 }
 
+#[test]
+fn no_throttle_lets_a_call_pass_to_a_fund_that_nothing_is_known_of() {
+    let term = Quota { window: Window::Term { from_ms: 0, until_ms: 90_000 }, ..fund("term", Unit::Tokens, 9).quota };
+    let [term, anew] = [PlanQuota { quota: term, ..fund("term", Unit::Tokens, 9) }, fund("anew", Unit::Tokens, 9)];
+    let plan = Plan { empty: vec![throttle()], ..plan(vec![term, anew]) };
+    let weighed = |known: bool| {
+        Weighing { last: true, ..Weighing::of(&plan, size(50, 50)) }.with(|quota| match quota.name.as_str() {
+            "term" => Some(stands(9, 2, 0, 0)),
+            "anew" => known.then_some(stands(9, 9, 0, 0)),
+            _ => Some(stands(1, 0, 0, u64::MAX)),
+        })
+    };
+    let Verdict::Fits(fit) = weighed(true) else { panic!() };
+    assert_eq!(amounts(&fit), [7, 93, 1], "the fund that begins anew bears what none has");
+    assert!(matches!(weighed(false), Verdict::Short { .. }), "{:?}", weighed(false));
+}
+
 /// How a call ends whose quota is full, and its throttle's bucket too: an answer of its own for each step behind that.
 #[test]
 fn beyond_the_pace_of_a_throttle_the_next_step_is_tried() {
