@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["report", "meter", "quota", "now"]),
     ("policy", &["policy", "meter", "scan", "quota", "now", "order", "zone"]),
     ("engine", &["engine", "policy", "meter", "scan", "quota", "report", "now", "order"]),
-    ("envoy", &["envoy", "engine", "policy", "meter", "quota", "now"]),
+    ("envoy", &["envoy", "engine", "policy", "meter", "quota", "scan", "now"]),
     ("sim", &["sim", "engine", "policy", "meter", "quota", "report", "now", "collector", "upstream"]),
     ("collector", &["collector", "report", "meter", "quota", "now", "zone"]),
     ("upstream", &["upstream"]),
