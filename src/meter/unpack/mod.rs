@@ -50,8 +50,14 @@ struct Sink(Vec<u8>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len().saturating_add(bytes.len()) > MOST_AT_ONCE {
+        let length = self.0.len().saturating_add(bytes.len());
+        if length > MOST_AT_ONCE {
             return Err(io::Error::other(BOMB));
+        }
+        if length > self.0.capacity() {
+            // Doubled, as far as that can be needed.
+            let wanted = length.max(self.0.capacity().saturating_mul(2)).min(MOST_AT_ONCE);
+            self.0.reserve_exact(wanted.saturating_sub(self.0.len()));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

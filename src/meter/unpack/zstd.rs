@@ -14,6 +14,9 @@ use super::{BROKEN, DICTIONARY, Sink, WIDE};
 const WIDEST: u64 = 8 * 1024 * 1024;
 /// The most bytes of a block, packed or unpacked (RFC 8878 §3.1.1.2.4).
 const MOST_IN_BLOCK: usize = 128 * 1024;
+/// The most bytes that are kept beyond a window before they are let go of. With them and the largest block, one that is
+/// written too long among them, the decoder's buffer, which doubles, stays at twice the largest window.
+const MOST_BEYOND: usize = 6 * 1024 * 1024;
 /// A frame of which nothing is said but that its window is [`WIDEST`].
 const FRAME: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x68];
 
@@ -141,7 +144,7 @@ impl Frame {
 
     /// Lets go of what lies before the window, now and then: what stays is copied.
     fn forget(&mut self) -> io::Result<()> {
-        if self.seen <= self.window.saturating_add(self.window.max(MOST_IN_BLOCK)) {
+        if self.seen <= self.window.saturating_add(self.window.clamp(MOST_IN_BLOCK, MOST_BEYOND)) {
             return Ok(());
         }
         let mut last = Last { most: self.window, bytes: Vec::new() };
