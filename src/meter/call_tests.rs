@@ -46,12 +46,24 @@ fn what_was_thought_is_not_counted_a_second_time_as_its_provider_wrote_it() {
     };
     let details =
         r#","reasoning_details":[{"type":"reasoning.text","text":"THOUGHT","format":"anthropic-claude-v1","index":0}]"#;
-    let sealed = r#","reasoning_details":[{"type":"reasoning.encrypted","data":"c2VhbA==","id":"r","index":0}]"#;
+    let sealed = format!(
+        r#","reasoning_details":[{{"type":"reasoning.encrypted","data":"{}==","id":"r","index":0}}]"#,
+        "c2VhbA".repeat(11)
+    );
+    let sealed = sealed.as_str();
     let count = |details: &str| body(details).count_input(Encoding::O200kBase);
     assert_eq!(count(details), count(""));
     assert_eq!(count(sealed), count(""));
     let bound = |details: &str| body(details).input_bound(Encoding::O200kBase);
     assert!(bound(details) > bound("") && bound(sealed) > bound(""));
+    // Whatever else stands there is looked at.
+    let words =
+        r#","reasoning_details":[{"type":"a b","format":"c","id":"d","data":"not sealed","signature":"short"}]"#;
+    let call = body(words);
+    let seen: Vec<_> = call.strings().map(|written| written.text.into_owned()).collect();
+    for word in ["a b", "c", "d", "not sealed", "short"] {
+        assert!(seen.iter().any(|text| text == word), "{word}: {seen:?}");
+    }
 }
 
 /// Of whatever counting may say is no less than it: ids and thoughts that are too long to be counted, texts of models that

@@ -137,15 +137,19 @@ fn message_entry<'a>(parts: &mut Parts<'a>, key: &[u8], raw: &'a str) {
     }
 }
 
+/// Bytes that what is sealed has at least.
+const SHORTEST_SEAL: usize = 64;
+
 /// What an earlier turn thought, as the provider wrote it, beside the same in plain words (OpenRouter, "Reasoning tokens";
 /// Vercel's gateway has it from there): a text or a summary, and the seal of it.
 fn thoughts<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     let array = json::elements(raw, |thought| {
         let object = json::entries(thought, |key, value| match key {
-            b"type" | b"format" | b"index" | b"id" => {}
             _ if json::is_null(value) => {}
+            // No model reads them, but somebody may have written them.
+            b"type" | b"format" | b"index" | b"id" => parts.beside(value),
             b"text" | b"summary" => parts.thought(value),
-            b"signature" | b"data" => parts.add(Kind::Sealed, value),
+            b"signature" | b"data" if is_sealed(value) => parts.add(Kind::Sealed, value),
             _ => parts.add(Kind::Schema, value),
         });
         if object.is_none() {
@@ -155,6 +159,12 @@ fn thoughts<'a>(parts: &mut Parts<'a>, raw: &'a str) {
     if array.is_none() {
         parts.add(Kind::Schema, raw);
     }
+}
+
+/// Whether a string can be what a provider has sealed: base 64, and longer than anybody's key.
+fn is_sealed(raw: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'"');
+    raw.len() > SHORTEST_SEAL && raw.bytes().all(letter)
 }
 
 fn content<'a>(parts: &mut Parts<'a>, raw: &'a str) {
