@@ -319,3 +319,14 @@ fn a_tunnel_is_never_counted_by_bytes_that_nobody_sees() {
     }
     assert_eq!(asked("POST", None, "unknown: {path: count m}"), (0, false), "its body is waited for");
 }
+
+#[test]
+fn what_is_counted_by_bytes_is_not_tried_again() {
+    let retries = |path: &str| {
+        let mut stage = Stage::of("{}, connectivity: {retry: {on: [503], tries: 2}}", "unknown: {path: count m}");
+        let (_, effects) = stage.ask(path, &[], false);
+        effects.iter().any(|effect| matches!(effect, Effect::Retry(_)))
+    };
+    assert!(retries("/v1/chat/completions"));
+    assert!(!retries("/v1/echo"), "nobody knows whether it may be done twice");
+}

@@ -110,7 +110,8 @@ impl Exchange {
         } else if self.form.is_none() && field("content-type").is_none_or(|value| value != JSON.as_bytes()) {
             effects.push(Effect::SetRequestHeader("content-type".to_owned(), JSON.to_owned()));
         }
-        if let Some(retry) = &plan.connectivity.retry {
+        // Of what nobody knows it is not known either whether it may be done twice.
+        if let Some(retry) = plan.connectivity.retry.as_ref().filter(|_| !bytes) {
             effects.push(Effect::Retry(retry.clone()));
         }
         effects.push(Effect::Note("seat", who.name.clone()));
