@@ -135,7 +135,9 @@ pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             let frames = json::whole(raw).unwrap_or(0);
             parts.asked.seconds = parts.asked.seconds.max(frames.div_ceil(24));
         }
-        "sequential_image_generation" if raw == "\"auto\"" => parts.asked.images = MOST_OF_GROUP,
+        "sequential_image_generation" if json::text(raw).as_deref() == Some("auto") => {
+            parts.asked.images = MOST_OF_GROUP
+        }
         "size"
         | "quality"
         | "style"
