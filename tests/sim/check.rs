@@ -54,11 +54,13 @@ pub fn untouched(
     before.len() == after.len()
         && before.iter().zip(after).all(|((key, (used, held)), (of, (used_then, held_then)))| {
             let quota = quotas.get(key).map(|(quota, _)| quota);
-            let more = if quota.is_some_and(|quota| quota.rejected) { [0, farebox::quota::MICRO] } else { [0, 0] };
-            // What is held may have slid out of a window, and is told to be what it was not when something else slides in.
+            let counts = quota.is_some_and(|quota| quota.rejected);
+            // What is held may have slid out of a window, and is told again when a request slides in.
             let slides = quota.is_some_and(|quota| matches!(quota.quota.window, Window::Sliding { .. }));
-            let as_held = slides || held == held_then;
-            key == of && as_held && more.iter().any(|more| used + held + more == used_then + held_then)
+            let same = (used, held) == (used_then, held_then);
+            let one_more =
+                used + held + farebox::quota::MICRO == used_then + held_then && (slides || held == held_then);
+            key == of && (same || counts && one_more)
         })
 }
 
