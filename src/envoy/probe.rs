@@ -166,12 +166,17 @@ fn numbers(Calls(calls): &Calls) -> String {
     all.join(" ")
 }
 
-/// What hold, extension, settle and freeing cost in this VM: one line each, of nanoseconds and calls.
+/// Nanoseconds since this was called.
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn stopwatch() -> impl Fn() -> u64 {
+    let begun = Instant::now();
+    move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What hold, extension, settle and freeing cost in this VM: one line each, of nanoseconds and calls.
 fn cost(levels: &str, rounds: Option<&str>) -> String {
     let number = |text: &str| text.parse().unwrap_or(1);
-    let begun = Instant::now();
-    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let clock = stopwatch();
     match measure(number(levels), rounds.map_or(1, number), host::now(), &mut SharedData, clock) {
         Ok(costs) => costs.map(|cost| format!("{} {}", cost.nanoseconds, numbers(&cost.calls))).join("\n"),
         Err(error) => error.to_string(),
@@ -179,22 +184,18 @@ fn cost(levels: &str, rounds: Option<&str>) -> String {
 }
 
 /// What reading a delta of this name costs in this VM, in nanoseconds, in each way.
-#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn delta(name: &str, rounds: Option<&str>) -> String {
     let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
-    let begun = Instant::now();
-    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let clock = stopwatch();
     let Some((_, delta)) = Delta::ALL.into_iter().find(|(known, _)| *known == name) else { return String::new() };
     let costs = Way::ALL.iter().filter_map(|way| delta.cost(*way, rounds, clock));
     costs.map(|Cost { nanoseconds, .. }| nanoseconds.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// What looking at a text of this name costs in this VM, in nanoseconds: a prompt, and a piece of an answer.
-#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn scan(name: &str, rounds: Option<&str>) -> String {
     let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
-    let begun = Instant::now();
-    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let clock = stopwatch();
     let sample = Sample::ALL.into_iter().find(|(known, _)| *known == name);
     let cost = sample.and_then(|(_, sample)| sample.cost(rounds, clock));
     cost.map_or_else(String::new, |cost| format!("{} {}", cost.prompt, cost.piece))
@@ -204,10 +205,8 @@ thread_local!(static POPULATION: RefCell<Option<Population>> = const { RefCell::
 
 /// Bytes of a key and of an account, nanoseconds of a look-up and of hold and settle together, when shared data has the
 /// accounts of so many seats. They stay, and more can be asked for.
-#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn population(seats: &str, times: Option<&str>) -> String {
-    let begun = Instant::now();
-    let clock = || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let clock = stopwatch();
     let (now, times) = (host::now(), times.and_then(|times| times.parse().ok()).unwrap_or(1));
     let measured = POPULATION.with_borrow_mut(|known| {
         let mut population = match known.take() {

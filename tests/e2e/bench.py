@@ -136,26 +136,28 @@ def native(bench):
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
+def both(ask, bench, hook):
+    """Each line of a native bench: its name, its bytes, its figures, and those of the hook of that name inside Envoy."""
+    for line in native(bench):
+        name, size, *outside = line.split()
+        yield name, int(size), list(zip(outside, ask(f"{hook}/{name}/25").split(), strict=True))
+
+
 def deltas(ask):
     """What reading a delta of a stream costs: in a chunk of its own, where eight share one, and kept to an allowance."""
     print("\nns a delta of a stream, natively and in Envoy")
     print(f"{'':<18}{'bytes':>6}{'one each':>10}{'in Envoy':>10}{'by eight':>10}{'in Envoy':>10}{'kept':>10}{'in Envoy':>10}")
-    for line in native("chunk"):
-        name, size, *outside = line.split()
-        inside = ask(f"delta/{name}/25").split()
-        figures = "".join(f"{here:>10}{there:>10}" for here, there in zip(outside, inside, strict=True))
-        print(f"{name:<18}{size:>6}{figures}", flush=True)
+    for name, size, figures in both(ask, "chunk", "delta"):
+        print(f"{name:<18}{size:>6}" + "".join(f"{here:>10}{there:>10}" for here, there in figures), flush=True)
 
 
 def scans(ask):
     """What looking for everything costs, natively and in Envoy: a prompt of 4 KB, and a piece of an answer."""
     print("\nlooking for everything, natively and in Envoy: a prompt, and a piece of an answer of some 5 bytes")
     print(f"{'':<18}{'bytes':>6}{'MB/s':>10}{'in Envoy':>10}{'ns a piece':>12}{'in Envoy':>10}")
-    for line in native("scan"):
-        name, size, *outside = line.split()
-        inside = ask(f"scan/{name}/25").split()
-        rates = [f"{int(size) / int(ns) * 1_000:>10,.0f}" for ns in (outside[0], inside[0])]
-        print(f"{name:<18}{size:>6}{rates[0]}{rates[1]}{outside[1]:>12}{inside[1]:>10}", flush=True)
+    for name, size, (prompt, (here, there)) in both(ask, "scan", "scan"):
+        rates = "".join(f"{size / int(ns) * 1_000:>10,.0f}" for ns in prompt)
+        print(f"{name:<18}{size:>6}{rates}{here:>12}{there:>10}", flush=True)
 
 
 def accounts(folder):
