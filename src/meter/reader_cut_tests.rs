@@ -625,7 +625,7 @@ fn however_many_choices_were_asked_for_the_end_of_a_cut_stream_is_bounded() {
     let event = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
     for dialect in [Dialect::OpenAiChat, Dialect::OpenAiCompletions, Dialect::GeminiGenerate] {
         let mut reader = Reader::new(dialect, Encoding::O200kBase, 200, Some(b"text/event-stream"), None, false);
-        reader.keep_to(Terms { choices: u64::MAX, ..TERMS });
+        reader.keep_to(Terms { choices: 100_000, ..TERMS });
         reader.push(event, false);
         assert!((1..1_000_000).contains(&reader.cut(7).len()), "{dialect:?}");
     }
