@@ -168,7 +168,7 @@ fn numbers(Calls(calls): &Calls) -> String {
 
 /// Nanoseconds since this was called.
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
-fn stopwatch() -> impl Fn() -> u64 {
+fn stopwatch() -> impl Fn() -> u64 + Copy {
     let begun = Instant::now();
     move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
