@@ -250,7 +250,7 @@ impl Vm {
             self.fenced(effects);
         }
         self.give_back_lowered(cells)?;
-        self.proclaim(cells)?;
+        self.proclaim(cells, effects)?;
         self.give_back_idle(now, cells)?;
         self.watch_others(now, cells, effects)?;
         // Last, as nothing depends on it.

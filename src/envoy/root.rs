@@ -8,7 +8,7 @@ use proxy_wasm::types::ContextType;
 use super::host::{self, Buffer, Map, SharedData};
 use super::station::{Site, Station, TICK_MS, complain};
 use super::stream::Stream;
-use crate::engine::charter;
+use crate::engine::charter::{self, InForce};
 use crate::engine::effect::Severity;
 use crate::policy;
 use crate::policy::bundle::Bundle;
@@ -18,6 +18,10 @@ pub struct Root {
     id: u32,
     running: Option<(Rc<Station>, Rc<Bundle>)>,
 }
+
+/// What is said where another build of this filter has kept what this one cannot read.
+const UNREADABLE: &str = "what the policy in force promised was kept by a build of the filter that this one cannot read; this \
+                          once nothing holds the policy to it, so see that `farebox check NEW --against OLD` takes it";
 
 impl Root {
     /// Not configured yet.
@@ -38,8 +42,14 @@ impl RootContext for Root {
             }
         };
         let follows = compiled.and_then(|bundle| {
-            let before = charter::in_force(&bundle.name, &mut SharedData);
-            let faults = before.map_or_else(Vec::new, |before| bundle.charter.follow(&before, "policy"));
+            let faults = match charter::in_force(&bundle.name, &mut SharedData) {
+                InForce::Charter(before) => bundle.charter.follow(&before, "policy"),
+                InForce::Nothing => Vec::new(),
+                InForce::Unreadable => {
+                    host::log(Severity::Warn, &format!("policy: {UNREADABLE}"));
+                    Vec::new()
+                }
+            };
             if faults.is_empty() { Ok(bundle) } else { Err(faults) }
         });
         match follows {

@@ -28,14 +28,20 @@ impl Charter {
         bytes
     }
 
-    /// What was kept; `None` where it cannot be read, as after a change of this format.
+    /// What was kept, by this build of the filter or another: an update of the filter itself finds what the one before it
+    /// kept. Fields that are new are put at the end. `None`: it cannot be read.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let tree = rmpv::decode::read_value_with_max_depth(&mut &*bytes, DEEPEST).ok()?;
-        let [plans, gone, lines, past, bundle] = fields(&tree)?;
+        let (plans, gone, lines, past, bundle) = match tree.as_array()?.as_slice() {
+            // Before lines that are past were remembered.
+            [plans, gone, lines, bundle] => (plans, gone, lines, Vec::new(), bundle),
+            [plans, gone, lines, past, bundle, ..] => (plans, gone, lines, list(past, read_past)?, bundle),
+            _ => return None,
+        };
         Some(Self {
             plans: list(plans, read_chartered)?,
             gone: list(gone, read_gone)?,
-            tariff: Tariff { lines: list(lines, read_line)?, past: list(past, read_past)? },
+            tariff: Tariff { lines: list(lines, read_line)?, past },
             bundle: text(bundle)?,
             named_at: Mark::default(),
             at: Mark::default(),
@@ -82,7 +88,8 @@ fn gone(gone: &Gone) -> Value {
 }
 
 fn read_gone(value: &Value) -> Option<Gone> {
-    let [label, sealed] = fields(value)?;
+    // Once there was a third field: what stood for its prices.
+    let [label, sealed, ..] = value.as_array()?.as_slice() else { return None };
     Some(Gone { label: text(label)?, sealed: seal(sealed)? })
 }
 
@@ -152,6 +159,8 @@ fn read_maybe<T>(value: &Value, of: impl Fn(&Value) -> Option<T>) -> Option<Opti
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
     use super::{Charter, Chartered, Gone, Kept, Line, Mark, Past, Reach, Tariff};
@@ -198,6 +207,46 @@ mod tests {
         for charter in [charter(), Charter::default()] {
             assert_eq!(Charter::from_bytes(&charter.to_bytes()), Some(charter));
         }
+    }
+
+    fn golden(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cells").join(name)
+    }
+
+    /// What is kept is read by the build after this one, so a change of it needs a golden file more.
+    #[test]
+    fn what_is_kept_stays_as_it_is() {
+        let bytes = charter().to_bytes();
+        let hex: String = bytes
+            .chunks(32)
+            .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+            .collect();
+        if std::env::var_os("FAREBOX_BLESS").is_some() {
+            std::fs::write(golden("charter.hex"), &hex).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(golden("charter.hex")).unwrap_or_default(), hex);
+    }
+
+    #[test]
+    fn what_builds_kept_that_remembered_no_lines_is_read() {
+        let hex = std::fs::read_to_string(golden("charter-before-past.hex")).unwrap();
+        let digits: Vec<char> = hex.chars().filter(char::is_ascii_hexdigit).collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+        let old: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let mut expected = charter();
+        expected.tariff.past.clear();
+        assert_eq!(Charter::from_bytes(&old), Some(expected));
+    }
+
+    #[test]
+    fn what_newer_builds_keep_is_read_as_far_as_it_is_known() {
+        let mut tree = rmpv::decode::read_value(&mut charter().to_bytes().as_slice()).expect("it is MessagePack");
+        if let rmpv::Value::Array(fields) = &mut tree {
+            fields.push(rmpv::Value::from("new"));
+        }
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &tree).expect("memory");
+        assert_eq!(Charter::from_bytes(&bytes), Some(charter()));
     }
 
     proptest! {
