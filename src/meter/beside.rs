@@ -9,6 +9,9 @@
 //!
 //! Ark and Model Studio are known by their paths. SiliconFlow's is everybody's: there it is the budget that tells, and
 //! without one nothing is added.
+//!
+//! Whether a model is to think is said in the host's own word: `thinking: {type: disabled}` at Ark, `enable_thinking: false`
+//! elsewhere. The other's word nobody there reads, and some models think whatever they are told: see [`ALWAYS`].
 
 use super::call::Call;
 use super::dialect::{Dialect, Host};
@@ -20,7 +23,17 @@ pub struct Beside {
     pub budget: Option<u64>,
     /// `enable_thinking`.
     pub thinks: Option<bool>,
+    /// Whether `thinking` says anything but that nothing is to be thought. `None`: it is not there.
+    pub thinking: Option<bool>,
 }
+
+/// What is in the names of models that think whatever they are told (Alibaba Cloud Model Studio, "Deep thinking": "thinking
+/// only"; Volcengine Ark, "Deep thinking": `thinking`; SiliconFlow, "Reasoning models").
+const ALWAYS: [&str; 5] = ["thinking", "qwq", "qvq", "-r1", "reasoner"];
+
+/// What is in the names of those that think as long as they like whatever `thinking_budget` says (Model Studio: it is for
+/// models of Qwen3 and later).
+const UNBUDGETED: [&str; 4] = ["qwq", "qvq", "-r1", "deepseek"];
 
 /// Models of Model Studio that do not think unless they are asked to, or never (Alibaba Cloud Model Studio, "Deep thinking"),
 /// by what their names begin with.
@@ -44,25 +57,31 @@ const UNASKED: [&str; 14] = [
 impl Beside {
     /// How many there may be of them. `unstated`: as many as are assumed where nothing limits them.
     pub fn tokens(self, call: &Call, unstated: u64) -> u64 {
-        if self.thinks == Some(false) || !call.dialect.writes_text() {
+        if !call.dialect.writes_text() {
             return 0;
         }
-        let limited = match call.host {
-            _ if call.dialect == Dialect::DashScope => false,
-            Host::ModelStudio => false,
-            Host::Ark => call.states("max_completion_tokens"),
-            _ => return self.budget.unwrap_or(0),
-        };
-        if limited || self.budget.is_none() && self.thinks.is_none() && never_unasked(call) {
-            return 0;
+        let model = call.model.to_ascii_lowercase();
+        let named = |words: &[&str]| words.iter().any(|word| model.contains(word));
+        let told_not_to = |flag: Option<bool>| flag == Some(false) && !named(&ALWAYS);
+        match call.host {
+            Host::Ark if call.states("max_completion_tokens") || told_not_to(self.thinking) => 0,
+            // It has no word for a budget.
+            Host::Ark => unstated,
+            _ if told_not_to(self.thinks) => 0,
+            _ if call.dialect == Dialect::DashScope || call.host == Host::ModelStudio => match self.budget {
+                Some(budget) if named(&UNBUDGETED) => budget.max(unstated),
+                Some(budget) => budget,
+                None if self.thinks.is_none() && never_unasked(&model) => 0,
+                None => unstated,
+            },
+            _ => self.budget.unwrap_or(0),
         }
-        self.budget.unwrap_or(unstated)
     }
 }
 
-fn never_unasked(call: &Call) -> bool {
-    let named = UNASKED.iter().any(|name| call.model.starts_with(name)) || call.model.contains("-instruct");
-    call.host != Host::Ark && named && !call.model.contains("thinking")
+fn never_unasked(model: &str) -> bool {
+    let named = UNASKED.iter().any(|name| model.starts_with(name)) || model.contains("-instruct");
+    named && !model.contains("thinking")
 }
 
 #[cfg(test)]
@@ -90,14 +109,28 @@ mod tests {
             (STUDIO, r#""model":"qwen-plus","max_tokens":9"#, 0),
             (STUDIO, r#""model":"qwen-plus","max_tokens":9,"enable_thinking":true"#, 1_024),
             (STUDIO, r#""model":"qwen3-30b-a3b-instruct-2507","max_tokens":9"#, 0),
+            // Ark's word, a model that thinks always, and one that has no budget.
+            (STUDIO, r#""model":"qwen3-8b","max_tokens":9,"thinking":{"type":"disabled"}"#, 1_024),
+            (STUDIO, r#""model":"Qwen3-8B-Thinking-2507","max_tokens":9,"enable_thinking":false"#, 1_024),
+            (STUDIO, r#""model":"qwq-plus","max_tokens":9,"enable_thinking":false,"thinking_budget":1"#, 1_024),
+            (STUDIO, r#""model":"deepseek-r1","max_tokens":9,"thinking_budget":4000"#, 4_000),
             (ARK, r#""model":"doubao-seed-1-6","max_tokens":9"#, 1_024),
             (ARK, r#""model":"doubao-seed-1-6","max_completion_tokens":9"#, 0),
             (ARK, r#""model":"doubao-seed-1-6","max_tokens":9,"thinking":{"type":"disabled"}"#, 0),
+            (ARK, r#""model":"doubao-seed-1-6","max_tokens":9,"enable_thinking":false,"thinking_budget":1"#, 1_024),
+            (ARK, r#""model":"doubao-1-5-thinking-pro","max_tokens":9,"thinking":{"type":"disabled"}"#, 1_024),
+            // Of two words it is the provider who knows which one counts.
+            (ARK, r#""model":"a","max_tokens":9,"thinking":{"type":"enabled","type":"disabled"}"#, 1_024),
             (ANY, r#""model":"Qwen/Qwen3-8B","max_tokens":9,"thinking_budget":4000"#, 4_000),
             (ANY, r#""model":"Qwen/Qwen3-8B","max_tokens":9"#, 0),
+            (ANY, r#""model":"Qwen/Qwen3-8B","enable_thinking":false,"thinking_budget":4000"#, 0),
+            (ANY, r#""model":"deepseek-ai/DeepSeek-R1","enable_thinking":false,"thinking_budget":4000"#, 4_000),
+            // What is no budget and no flag says nothing: some send -1, and words.
+            (ANY, r#""model":"Qwen/Qwen3-8B","enable_thinking":"auto","thinking_budget":-1"#, 0),
+            (STUDIO, r#""model":"qwen3-8b","enable_thinking":"false","thinking_budget":-1"#, 1_024),
             (
                 "/api/v1/services/aigc/text-generation/generation",
-                r#""model":"qwq-plus","parameters":{"thinking_budget":50}"#,
+                r#""model":"qwen3-8b","parameters":{"thinking_budget":50}"#,
                 50,
             ),
             ("/compatible-mode/v1/embeddings", r#""model":"text-embedding-v4","input":"a""#, 0),

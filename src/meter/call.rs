@@ -130,10 +130,8 @@ pub struct Call {
     pub(super) fixed: u64,
     /// Bytes of sound that a form has in it.
     pub(super) sound: u64,
-    /// What it says of thinking beside its output limit.
+    /// What it says of thinking, of which some is beside its output limit.
     pub(super) beside_limit: Beside,
-    /// Of the fixed tokens those that asking for thinking may cost; whether it is asked for.
-    pub(super) thinking: Option<bool>,
     pub(super) schemas: bool,
     limits: Vec<Limit>,
     settings: Vec<Settings>,
@@ -480,10 +478,7 @@ impl Call {
     /// Tokens, of one answer, that may be thought beside its output limit, which then is one of the rest. `unstated`: as many
     /// as are assumed where the call does not limit them.
     pub fn thought_beside(&self, unstated: u64) -> u64 {
-        match self.thinking {
-            Some(false) => 0,
-            _ => self.beside_limit.tokens(self, unstated),
-        }
+        self.beside_limit.tokens(self, unstated)
     }
 
     /// Whether the answer will be a stream that can be cut at any event.
@@ -614,7 +609,6 @@ struct Head<'a> {
     choices: Option<u64>,
     asks_usage: bool,
     floor: u64,
-    thinking: Option<bool>,
     beside_limit: Beside,
     limits: Vec<Limit>,
     settings: Vec<Settings>,
@@ -632,7 +626,6 @@ impl<'a> Head<'a> {
             choices: None,
             asks_usage: false,
             floor: 0,
-            thinking: None,
             beside_limit: Beside::default(),
             limits: Vec::new(),
             settings: Vec::new(),
@@ -738,14 +731,14 @@ impl<'a> Head<'a> {
             Meaning::StreamOptions => self.stream_options(raw)?,
             Meaning::Thinking => {
                 self.floor = self.floor.max(thinking_floor(raw)?);
-                if self.thinking.is_none() {
+                if self.beside_limit.thinking.is_none() {
                     parts.fixed = parts.fixed.saturating_add(THINKING);
                 }
-                let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
-                self.thinking = Some(kind != Some("\"disabled\""));
+                self.beside_limit.thinking = Some(!is_disabled(raw));
             }
-            Meaning::Budget => self.beside_limit.budget = optional_whole(name, raw)?,
-            Meaning::Thinks => self.beside_limit.thinks = optional_flag(name, raw)?,
+            // What is none says nothing: providers that have no such word pass over it, whatever it is.
+            Meaning::Budget => self.beside_limit.budget = optional_whole(name, raw).unwrap_or_default(),
+            Meaning::Thinks => self.beside_limit.thinks = optional_flag(name, raw).unwrap_or_default(),
             Meaning::Part | Meaning::Within(_) => {}
         }
         Ok(())
@@ -835,7 +828,6 @@ impl<'a> Head<'a> {
             fixed: parts.fixed,
             sound: 0,
             beside_limit: self.beside_limit,
-            thinking: self.thinking,
             schemas: parts.schemas,
             limits: self.limits,
             begins_turn: !parts.goes_on,
@@ -944,6 +936,18 @@ fn thinking_floor(raw: &str) -> Result<u64, Malformed> {
         }
     });
     if twice {
+/// Whether `thinking` says that nothing is to be thought, in one word: of two it is the provider who knows which one counts.
+fn is_disabled(raw: &str) -> bool {
+    let (mut types, mut disabled) = (0_u32, false);
+    json::entries(raw, |key, value| {
+        if fold(key) == b"type" {
+            types = types.saturating_add(1);
+            disabled = key == b"type" && value == "\"disabled\"";
+        }
+    });
+    types == 1 && disabled
+}
+
         return Err(Malformed::new("`thinking.budget_tokens` must appear once, spelled like this"));
     }
     let budget = budget.filter(|_| object.is_some());

@@ -153,7 +153,7 @@ pub fn part(part: &Part, call: &Call, manner: &Manner, count: u64) -> u64 {
 
 /// Tokens around the parts.
 pub fn framing(call: &Call, manner: &Manner) -> u64 {
-    let fixed = match call.thinking {
+    let fixed = match call.beside_limit.thinking {
         None => call.fixed,
         Some(asked) => call.fixed.saturating_sub(THINKING).saturating_add(if asked { manner.thinking } else { 0 }),
     };
