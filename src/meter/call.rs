@@ -11,8 +11,9 @@ use super::called::{self, Called};
 use super::count::Encoding;
 use super::count::known::Known;
 use super::dialect::{
-    BYTES_A_TOKEN, Dialect, Host, Keys, LONGEST_CHOSEN, Made, Meaning, Route, Writes, film_flags, film_tokens_a_second,
-    generate, invoke_limit, invoke_makes_images, invoke_writes_text, is_deployment, wide_characters,
+    BYTES_A_TOKEN, Dialect, Host, Keys, LONGEST_CHOSEN, MOST_OF_GROUP, Made, Meaning, Route, Writes, film_flags,
+    film_tokens_a_second, generate, invoke_limit, invoke_makes_images, invoke_writes_text, is_deployment,
+    picture_tokens, wide_characters,
 };
 use super::json;
 use super::media::Media;
@@ -399,6 +400,11 @@ impl Call {
 
     /// What the path or the model tells that is made.
     fn make(&mut self, made: Made) {
+        if made == Made::Usual && self.dialect == Dialect::OpenAiImages && self.host == Host::Ark {
+            let [size] = json::fields(&self.body, ["size"]).unwrap_or_default();
+            let tokens = picture_tokens(size.map(|size| json::text(size).unwrap_or_default()).as_deref());
+            (self.output_limit, self.floor) = (Some(tokens), tokens);
+        }
         let (pieces, seconds) = (self.pieces.map(|pieces| pieces.max(1)), self.asked.seconds);
         if self.dialect != Dialect::OpenAiTranscription {
             self.asked.seconds = 0;
@@ -607,6 +613,8 @@ struct Head<'a> {
     stream: Option<bool>,
     /// As many as are stated.
     choices: Option<u64>,
+    /// As many pictures of a group as are stated.
+    group: Option<u64>,
     asks_usage: bool,
     floor: u64,
     beside_limit: Beside,
@@ -624,6 +632,7 @@ impl<'a> Head<'a> {
             tools: false,
             stream: None,
             choices: None,
+            group: None,
             asks_usage: false,
             floor: 0,
             beside_limit: Beside::default(),
@@ -721,6 +730,7 @@ impl<'a> Head<'a> {
                 let limit = optional_whole(name, raw)?;
                 self.limits.push(Limit { name, within: None, at: range(self.body, raw), most: limit });
             }
+            Meaning::Group => self.group = optional_whole(name, raw)?,
             Meaning::Choices => self.choices = self.choices.max(optional_whole(name, raw)?),
             Meaning::Seconds => parts.asked.seconds = parts.asked.seconds.max(lasting(name, raw)?),
             Meaning::Stream => self.stream = optional_flag(name, raw)?,
@@ -786,10 +796,11 @@ impl<'a> Head<'a> {
             Writes::Nothing => (Some(0), 0),
             Writes::AtMost(most) => (Some(most), most),
         };
-        let choices = self.choices.unwrap_or(1).max(1).saturating_mul(parts.answers.max(1));
+        // A group of pictures has as many as it says, or as its model likes, whatever else is said of how many.
+        let group = if parts.grouped { self.group.unwrap_or(MOST_OF_GROUP) } else { 0 };
+        let choices = self.choices.unwrap_or(1).max(group).max(1).saturating_mul(parts.answers.max(1));
         if matches!(dialect, Dialect::OpenAiImages | Dialect::MiniMaxMedia) {
-            // A group of images has as many as it says, or as its model likes.
-            parts.asked.images = self.choices.unwrap_or(parts.asked.images).max(1);
+            parts.asked.images = choices;
         }
         if dialect == Dialect::MiniMaxMedia {
             // Nothing of it is told in tokens, so an image elsewhere hides none.
@@ -925,17 +936,6 @@ fn model(raw: &str) -> Result<String, Malformed> {
     }
 }
 
-/// Anthropic's `thinking.budget_tokens` must stay below `max_tokens`. Some OpenAI-speaking providers have a
-/// `thinking` of another shape: it has no budget then.
-fn thinking_floor(raw: &str) -> Result<u64, Malformed> {
-    let (mut budget, mut twice) = (None, false);
-    let object = json::entries(raw, |key, value| {
-        if fold(key) == b"budget_tokens" {
-            twice |= budget.is_some() || key != b"budget_tokens";
-            budget = Some(value);
-        }
-    });
-    if twice {
 /// Whether `thinking` says that nothing is to be thought, in one word: of two it is the provider who knows which one counts.
 fn is_disabled(raw: &str) -> bool {
     let (mut types, mut disabled) = (0_u32, false);
@@ -948,6 +948,17 @@ fn is_disabled(raw: &str) -> bool {
     types == 1 && disabled
 }
 
+/// Anthropic's `thinking.budget_tokens` must stay below `max_tokens`. Some OpenAI-speaking providers have a
+/// `thinking` of another shape: it has no budget then.
+fn thinking_floor(raw: &str) -> Result<u64, Malformed> {
+    let (mut budget, mut twice) = (None, false);
+    let object = json::entries(raw, |key, value| {
+        if fold(key) == b"budget_tokens" {
+            twice |= budget.is_some() || key != b"budget_tokens";
+            budget = Some(value);
+        }
+    });
+    if twice {
         return Err(Malformed::new("`thinking.budget_tokens` must appear once, spelled like this"));
     }
     let budget = budget.filter(|_| object.is_some());

@@ -153,6 +153,8 @@ pub struct Parts<'a> {
     pub numbered: bool,
     /// There are tools, or a schema for the output.
     pub schemas: bool,
+    /// A group of pictures is asked for.
+    pub grouped: bool,
     /// The last message so far answers a tool call: it goes on with a turn and begins none.
     pub goes_on: bool,
     /// Prompts in one request, each of which is answered.
@@ -185,6 +187,7 @@ impl<'a> Parts<'a> {
             schemas: false,
             goes_on: false,
             answers: 1,
+            grouped: false,
             asked: Usage::default(),
             in_pieces: false,
             media: Vec::new(),

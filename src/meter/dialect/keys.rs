@@ -18,6 +18,8 @@ pub enum Meaning {
     Limit,
     /// How many answers.
     Choices,
+    /// How many pictures of a group, where a group is asked for.
+    Group,
     /// How many seconds of film.
     Seconds,
     /// A thinking budget in `budget_tokens`, which the limit may not fall below.
@@ -32,7 +34,7 @@ pub enum Meaning {
     Part,
 }
 
-use Meaning::{Budget, Choices, Limit, Model, Part, Seconds, Stream, StreamOptions, Thinking, Thinks, Within};
+use Meaning::{Budget, Choices, Group, Limit, Model, Part, Seconds, Stream, StreamOptions, Thinking, Thinks, Within};
 
 /// Chat completions and messages alike: providers that speak both act on either's keys.
 const COMMON: Keys = &[
@@ -148,7 +150,7 @@ const IMAGES: Keys = &[
     ("resolution", Part),
     ("seconds", Seconds),
     ("sequential_image_generation", Part),
-    ("sequential_image_generation_options", Within(&[("max_images", Choices)])),
+    ("sequential_image_generation_options", Within(&[("max_images", Group)])),
     ("size", Part),
     ("stream", Stream),
 ];

@@ -39,8 +39,9 @@ pub enum Made {
 
 use Made::{Film, Pictures, Song, Speech, Usual};
 
-/// The ends of paths, what is made there, and whether it is made behind the answer.
-const ENDS: [(&str, Dialect, Made, bool); 13] = [
+/// The ends of paths, what is made there, and whether it is made behind the answer; `*` is one segment. A remix lasts as long
+/// as its film, which nobody says: 12 seconds at most.
+const ENDS: [(&str, Dialect, Made, bool); 14] = [
     ("/v1/video_generation", Dialect::MiniMaxMedia, Film(6), true),
     ("/v2/video_generation", Dialect::MiniMaxMedia, Film(6), true),
     ("/v1/music_generation", Dialect::MiniMaxMedia, Song, false),
@@ -54,6 +55,7 @@ const ENDS: [(&str, Dialect, Made, bool); 13] = [
     ("/contents/generations/tasks", Dialect::OpenAiImages, Film(5), true),
     ("/video/generations/jobs", Dialect::OpenAiImages, Film(5), true),
     ("/v1/videos", Dialect::OpenAiImages, Film(4), true),
+    ("/v1/videos/*/remix", Dialect::OpenAiImages, Film(12), true),
 ];
 
 /// The longest film that a model may make which is left to choose: Seedance ("`duration`: -1").
@@ -87,14 +89,32 @@ impl Made {
 }
 
 /// Tokens that a second of one of Ark's films comes to at most: width × height × 24 frames / 1024 (Volcengine Ark, "Video
-/// generation: token usage"), by what `resolution` says; where that is empty, by what its model does then.
+/// generation: token usage"), by what `resolution` says; where that is empty, by what its model does then. What nobody knows
+/// is taken for the largest, 3840 × 2160.
 pub fn film_tokens_a_second(resolution: &str, model: &str) -> u64 {
     match resolution {
         "480p" => 10_000,
         "720p" => 22_000,
         "" if !model.contains("1-0-pro") => 22_000,
-        _ => 50_000,
+        "" | "1080p" => 50_000,
+        _ => 200_000,
     }
+}
+
+/// Tokens that one of Ark's pictures comes to at most: width × height / 256 (Volcengine Ark, "Image generation": `usage`), by
+/// what `size` says: `2048x2048`, or `2K` where its sides are up to its model. What nobody knows is taken for the largest.
+pub fn picture_tokens(size: Option<&str>) -> u64 {
+    const LARGEST: u64 = 4_096 * 4_096 / 256;
+    let Some(size) = size.map(str::to_ascii_lowercase).filter(|size| !size.is_empty() && size != "adaptive") else {
+        return 2_048 * 2_048 / 256;
+    };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    if let Some(thousands) = size.strip_suffix('k').and_then(number) {
+        return thousands.saturating_mul(1_024).saturating_pow(2).div_ceil(256);
+    }
+    let sides = size.split_once(['x', '*', '×']);
+    let area = sides.and_then(|(width, height)| number(width)?.checked_mul(number(height)?));
+    area.map_or(LARGEST, |area| area.div_ceil(256))
 }
 
 /// What a prompt of Ark's says of its film behind two hyphens: how many seconds it lasts (`--dur`, `--duration`; `--frames`),
@@ -163,7 +183,7 @@ fn fits(known: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Made, asks_after, film_flags};
+    use super::{Made, asks_after, film_flags, picture_tokens};
     use crate::meter::call::read_call;
     use crate::meter::dialect::{Dialect, Route};
     use crate::meter::usage::Usage;
@@ -273,6 +293,7 @@ mod tests {
             (
                 &format!("{google}/imagen-4.0-generate-001:predict"),
                 "",
+            ("/v1/videos/video_123/remix", "sora-2", Dialect::OpenAiImages, Made::Film(12), true),
                 Dialect::VertexPredict,
                 Made::Pictures(4),
                 false,
@@ -360,14 +381,36 @@ mod tests {
             ),
             (ark, r#"{"model":"seedance-1-0-pro","content":[],"duration":-1}"#, (0, 0, 15, Some(750_000), true, true)),
             (
+            ("/v1/videos/video_123/remix", r#"{"prompt":"a dog"}"#, film(12)),
+            (
+                ark,
+                r#"{"model":"seedance-2","content":[],"duration":5,"resolution":"4K"}"#,
+                (0, 0, 5, Some(1_000_000), true, true),
+            ),
                 "/api/v3/images/generations",
                 r#"{"model":"seedream-4","prompt":"x","sequential_image_generation":"auto","sequential_image_generation_options":{"max_images":6}}"#,
-                (6, 0, 0, Some(6_600), true, false),
+                (6, 0, 0, Some(16_384), true, false),
+            ),
+            // It reads no `n`, and makes a group or one picture.
+            (
+                "/api/v3/images/generations",
+                r#"{"model":"seedream-4","prompt":"x","size":"4K","sequential_image_generation":"auto","n":1}"#,
+                (15, 0, 0, Some(65_536), true, false),
+            ),
+            (
+                "/api/v3/images/generations",
+                r#"{"model":"seedream-4","prompt":"x","size":"1024x768","sequential_image_generation":"disabled","sequential_image_generation_options":{"max_images":6}}"#,
+                (1, 0, 0, Some(3_072), true, false),
+            ),
+            (
+                "/v1/images/generations",
+                r#"{"model":"gpt-image-1","prompt":"x","n":2}"#,
+                (2, 0, 0, Some(6_600), true, false),
             ),
             (
                 "/api/v3/images/generations",
                 r#"{"model":"seedream-4","prompt":"x","sequential_image_generation":"auto","duration":9}"#,
-                (15, 0, 0, Some(6_600), true, false),
+                (15, 0, 0, Some(16_384), true, false),
             ),
             (
                 &format!("{SERVICES}/text2image/image-synthesis"),
@@ -470,7 +513,23 @@ mod tests {
             "/v1/models/x",
             "",
         ] {
-            assert!(!asks_after(b"GET", path.as_bytes()), "{path}");
+            assert_eq!(asks_after(b"GET", path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn how_large_a_picture_is_tells_its_tokens() {
+        for (size, tokens) in [
+            (None, 16_384),
+            (Some("2K"), 16_384),
+            (Some("1k"), 4_096),
+            (Some("4K"), 65_536),
+            (Some("2304x1728"), 15_552),
+            (Some("adaptive"), 16_384),
+            (Some("huge"), 65_536),
+            (Some("99999999999999999999x1"), 65_536),
+        ] {
+            assert_eq!(picture_tokens(size), tokens, "{size:?}");
         }
     }
 

@@ -265,15 +265,24 @@ fn recognise(path: &[u8], compare: Compare) -> Option<Route> {
     google(path, compare).or_else(|| bedrock(path, compare)).or_else(|| by_end(path, compare))
 }
 
+/// Whether a path ends so, a `*` being one segment of it.
+fn ends(path: &[u8], end: &str, compare: Compare) -> bool {
+    let strip = |path: &'_ [u8], end: &str| {
+        let (before, tail) = path.split_at_checked(path.len().checked_sub(end.len())?)?;
+        compare(tail, end.as_bytes()).then_some(before.len())
+    };
+    let Some((head, tail)) = end.split_once('*') else { return strip(path, end).is_some() };
+    let named = strip(path, tail).and_then(|at| path.get(..at)).unwrap_or_default();
+    let segment = named.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let before = named.len().checked_sub(segment.len()).and_then(|at| named.get(..at));
+    !segment.is_empty() && before.is_some_and(|before| strip(before, head).is_some())
+}
+
 fn by_end(path: &[u8], compare: Compare) -> Option<Route> {
     if OTHERS.iter().any(|other| compare(path, other.as_bytes())) {
         return None;
     }
-    let fits = |end: &str| {
-        let tail = path.len().checked_sub(end.len()).and_then(|at| path.get(at..));
-        let whole = !WHOLE.contains(&end) || path.len() == end.len();
-        whole && tail.is_some_and(|tail| compare(tail, end.as_bytes()))
-    };
+    let fits = |end: &str| (!WHOLE.contains(&end) || path.len() == end.len()) && ends(path, end, compare);
     let usual = || ENDS.iter().find(|(end, _)| fits(end)).map(|(end, dialect)| (*end, *dialect, Made::Usual, false));
     let (end, dialect, made, later) = made::end(&fits).or_else(usual)?;
     let stream = (end == "/generate_stream").then_some(true);

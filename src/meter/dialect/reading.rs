@@ -1,8 +1,8 @@
 //! Reading what is asked of work that writes no text: embeddings, moderations, reranking, speech, images.
 
 use super::openai::request::sound;
+use super::pictured;
 use super::prompt::prompts;
-use super::{MOST_OF_GROUP, pictured};
 use crate::meter::json;
 use crate::meter::media::Media;
 use crate::meter::origin::{is_address, is_picture};
@@ -135,8 +135,9 @@ pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
             let frames = json::whole(raw).unwrap_or(0);
             parts.asked.seconds = parts.asked.seconds.max(frames.div_ceil(24));
         }
-        "sequential_image_generation" if json::text(raw).as_deref() == Some("auto") => {
-            parts.asked.images = MOST_OF_GROUP
+        "sequential_image_generation" => {
+            parts.grouped = json::text(raw).as_deref() != Some("disabled");
+            parts.beside(raw);
         }
         "size"
         | "quality"
@@ -151,7 +152,6 @@ pub fn images<'a>(parts: &mut Parts<'a>, name: &str, raw: &'a str) {
         | "callback_url"
         | "audio_setting"
         | "ratio"
-        | "sequential_image_generation"
         | "sequential_image_generation_options" => parts.beside(raw),
         key if pictured::shows(key.as_bytes(), raw) => pictured::under(parts, key.as_bytes(), raw),
         _ => parts.add(Kind::Schema, raw),
