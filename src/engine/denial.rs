@@ -200,6 +200,12 @@ impl Denial {
         Self::guard(Kind::UnknownPath, "unknown.path", outside, "no dialect knows the path; `unknown.path` is deny")
     }
 
+    /// The call asks after work and the policy says `unknown: {after: deny}`.
+    pub fn unknown_after() -> Self {
+        let outside = "asking after work that goes on is not allowed here";
+        Self::guard(Kind::UnknownPath, "unknown.after", outside, "the call asks after work; `unknown.after` is deny")
+    }
+
     /// The body of a known path cannot be read; `why` continues the sentence "the request body ...".
     pub fn malformed(why: &str) -> Self {
         let outside = format!("the request body {why}");

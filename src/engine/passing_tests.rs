@@ -289,7 +289,7 @@ fn whoever_asks_after_work_pays_nothing_whatever_is_unknown() {
         (matches!(flow, Flow::Continue), effects.contains(&Effect::Note("admitted", "passed".to_owned())))
     };
     for security in ["{}", "{endpoints: {allow: [images]}}"] {
-        for unknown in ["unknown: {path: deny}", "unknown: {path: count m}"] {
+        for unknown in ["unknown: {path: deny}", "unknown: {path: count m}", "unknown: {after: files}"] {
             let asked = |path: &str| asked("GET", path, security, unknown);
             assert_eq!(asked("/v1/query/video_generation?task_id=1"), (true, true));
             assert_eq!(asked("/api/v1/tasks/0385dc79"), (true, true));
@@ -299,6 +299,33 @@ fn whoever_asks_after_work_pays_nothing_whatever_is_unknown() {
         assert_eq!(asked("DELETE", "/api/v1/tasks/0385dc79", security), (false, false));
         assert_eq!(asked("GET", "/api/v1/tasks/..%2f..%2fx", security), (false, false));
     }
+    // Whoever may not ask for it may not ask after it either.
+    let (film, chat) = ("/v1/videos/video_1/content", "{endpoints: {allow: [chat, other]}}");
+    assert_eq!(asked("GET", film, chat, "unknown: {path: pass}"), (false, false));
+    assert_eq!(asked("GET", film, chat, "unknown: {path: count m}"), (false, false));
+    for path in ["pass", "deny", "count m"] {
+        assert_eq!(
+            asked("GET", film, "{}", &format!("unknown: {{path: {path}, after: deny}}")),
+            (false, false),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn files_are_read_by_whoever_the_policy_lets_ask_for_them() {
+    let asked = |security: &str, unknown: &str| {
+        let mut stage = Stage::of(security, unknown);
+        let path = header(":path", "/v1/files/retrieve?file_id=205258526306433");
+        let headers = [header(":method", "GET"), path, header("authorization", "Bearer key-ann")];
+        let (_, effects) = stage.tell(Event::RequestHeaders { headers: &headers, peer: None, vouched: &[], end: true });
+        effects.contains(&Effect::Note("admitted", "passed".to_owned()))
+    };
+    assert!(!asked("{}", "unknown: {path: deny}") && !asked("{}", "unknown: {path: deny, after: work}"));
+    assert!(asked("{}", "unknown: {path: deny, after: files}") && asked("{}", "unknown: {path: pass}"));
+    assert!(asked("{endpoints: {allow: [images]}}", "unknown: {after: files}"));
+    assert!(!asked("{endpoints: {allow: [images]}}", "unknown: {path: pass}"), "it is any file, and no image");
+    assert!(!asked("{endpoints: {allow: [chat]}}", "unknown: {after: files}"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::price::{self, FactorLine, Price, Rates};
 use super::succession::Charter;
 use super::unit::Unit;
 use crate::meter::count::Encoding;
-use crate::meter::dialect::{Api, Named};
+use crate::meter::dialect::{Api, Asked, Named};
 use crate::quota::{Quota, QuotaId, Window};
 use crate::scan::Scanner;
 
@@ -529,6 +529,30 @@ pub struct Unknown {
     pub path: OnUnknown,
     /// A body of a known path that cannot be read (broken JSON, compressed, too large).
     pub body: OnUnknown,
+    /// A request that only asks after work which goes on.
+    pub after: After,
+}
+
+/// What callers may ask after. Whose work it is only its provider could say, to whom all callers of one upstream key are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Deny,
+    /// Work, by the name of its job.
+    Work,
+    /// Files too, by their names.
+    Files,
+}
+
+impl After {
+    /// Whether callers may ask so.
+    pub fn takes(self, asked: Asked) -> bool {
+        match self {
+            Self::Deny => false,
+            Self::Work => !asked.file,
+            Self::Files => true,
+        }
+    }
 }
 
 /// Pass or deny.

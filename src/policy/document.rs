@@ -1,7 +1,7 @@
 //! The policy file as written: every section read for itself, nothing resolved.
 
 use super::assign::{self, Assign};
-use super::bundle::{Collector, HostMode, Mode, OnUnknown, Unknown};
+use super::bundle::{After, Collector, HostMode, Mode, OnUnknown, Unknown};
 use super::diagnostic::{Code, Complaint, Faults, meant, shown};
 use super::fields::{Fields, choice, form, list, map, name, named, text, whole};
 use super::identity::{self, Identity, Voucher};
@@ -403,24 +403,21 @@ fn pack(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Op
 
 /// What becomes of what nobody can read, and as whose calls those of unknown paths are counted: `count demo-small`.
 fn unknown(node: Option<&Node>, faults: &mut Faults) -> (Unknown, Option<Spanned<String>>) {
-    let deny = Unknown { path: OnUnknown::Deny, body: OnUnknown::Deny };
-    let Some(fields) = node.and_then(|node| Fields::of(node, "unknown", &["path", "body"], faults)) else {
-        return (deny, None);
+    let mut unknown = Unknown { path: OnUnknown::Deny, body: OnUnknown::Deny, after: After::Work };
+    let Some(fields) = node.and_then(|node| Fields::of(node, "unknown", &["path", "body", "after"], faults)) else {
+        return (unknown, None);
     };
     let counted = fields.optional("path").and_then(|node| match &node.value {
         Value::Plain(written) => Some((node.at, written.strip_prefix("count ")?.trim())),
         _ => None,
     });
-    if let Some((at, model)) = counted {
-        let body = fields.optional("body").and_then(|node| choice(node, &fields.path("body"), &WORDS, faults));
-        let unknown = Unknown { path: OnUnknown::Deny, body: body.unwrap_or(deny.body) };
-        return (unknown, Some(Spanned { at, value: model.to_owned() }));
-    }
-    let mut read = |key: &str| {
-        let node = fields.optional(key)?;
-        choice(node, &fields.path(key), &WORDS, faults)
-    };
-    (Unknown { path: read("path").unwrap_or(deny.path), body: read("body").unwrap_or(deny.body) }, None)
+    let mut read = |key: &str| choice(fields.optional(key)?, &fields.path(key), &WORDS, faults);
+    unknown.path = if counted.is_some() { None } else { read("path") }.unwrap_or(unknown.path);
+    unknown.body = read("body").unwrap_or(unknown.body);
+    let words = [("deny", After::Deny), ("work", After::Work), ("files", After::Files)];
+    let after = fields.optional("after").and_then(|node| choice(node, &fields.path("after"), &words, faults));
+    unknown.after = after.unwrap_or(unknown.after);
+    (unknown, counted.map(|(at, model)| Spanned { at, value: model.to_owned() }))
 }
 
 const WORDS: [(&str, OnUnknown); 2] = [("deny", OnUnknown::Deny), ("pass", OnUnknown::Pass)];

@@ -272,9 +272,10 @@
 //!                                      # `plan: deny` refuses. Optional: from, until, state (active or frozen), and
 //!                                      # `anniversary: 2026-11-03`, the day from which its windows are counted
 //!   - {otherwise: deny}
-//! unknown: {path: deny, body: deny}    # optional: calls that are no LLM call, but for those that ask after work which goes on
-//!                                      # (the table in `meter::dialect::made`): they pass, and cost nothing; bodies that cannot
-//!                                      # be read. `path: count demo-free`: such calls are metered as those of that model, by
+//! unknown: {path: deny, body: deny, after: work}   # optional: calls that are no LLM call; bodies that cannot be read; calls
+//!                                      # that ask after work which goes on (the table in `meter::dialect::made`): they pass by
+//!                                      # the name of a job (`work`), by that of any file too (`files`), or not (`deny`), as far
+//!                                      # as `endpoints` takes such work, and cost nothing. `path: count demo-free`: such calls are metered as those of that model, by
 //!                                      # their bytes: four of a body or an answer are a token. Of their answers nothing is
 //!                                      # limited, so that `unstated_output` is held. Or `pass`: nothing
 //!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as

@@ -13,7 +13,7 @@ use crate::engine::identity::{self, Caller};
 use crate::engine::source;
 use crate::meter::dialect::{self, Api, Dialect, Route};
 use crate::now::Now;
-use crate::policy::bundle::{Bundle, HostMode, OnUnknown};
+use crate::policy::bundle::{After, Bundle, HostMode, OnUnknown};
 
 impl Exchange {
     /// Everything that can be told from the headers alone. A refusal here never reads the body.
@@ -32,7 +32,10 @@ impl Exchange {
         let field = |name: &str| headers.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value.as_slice());
         let (method, path) = (field(":method").unwrap_or_default(), field(":path").unwrap_or_default());
         self.route = Route::of(method, path);
-        if self.route.is_none() && !dialect::suspicious(path) && !dialect::asks_after(method, path) {
+        let after = dialect::asks_after(method, path).filter(|_| self.route.is_none());
+        let asked = after.filter(|after| bundle.unknown.after.takes(*after));
+        let may_not = bundle.unknown.after == After::Deny && after.is_some();
+        if self.route.is_none() && asked.is_none() && !may_not && !dialect::suspicious(path) {
             self.route = bundle.counted_as.as_deref().map(Route::of_bytes);
         }
         if let Some(route) = &mut self.route {
@@ -64,7 +67,8 @@ impl Exchange {
             method == b"GET" && bundle.balance.as_ref().is_some_and(|balance| balance.as_bytes() == plain);
         let address = source::client_address(peer, headers, bundle.trusted_proxies);
         let key = identity::sent_key(headers, &bundle);
-        let head = Head { plan, now, headers, key, method, path, address, dialect: self.dialect(), asks_balance };
+        let (dialect, asks_after) = (self.dialect(), asked.map_or(&[][..], |asked| asked.of));
+        let head = Head { plan, now, headers, key, method, path, address, dialect, asks_after, asks_balance };
         guard::head(&head, &mut self.trace, effects)?;
         if asks_balance {
             return Err(Turn::Balance(seat));
@@ -86,7 +90,8 @@ impl Exchange {
             Some(dialect) => dialect,
             None if dialect::suspicious(path) => return Err(odd_path().into()),
             // What it asks after was paid for when it was asked for.
-            None if dialect::asks_after(method, path) => return Err(Turn::Pass),
+            None if asked.is_some() => return Err(Turn::Pass),
+            None if may_not => return Err(Denial::unknown_after().into()),
             None if bundle.unknown.path == OnUnknown::Pass => return Err(Turn::Pass),
             None => return Err(Denial::unknown_path().into()),
         };

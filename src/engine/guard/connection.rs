@@ -238,6 +238,7 @@ mod tests {
             key: values(&headers, "key").next(),
             address: std::str::from_utf8(field("address")).ok().and_then(|text| text.parse().ok()),
             dialect: None,
+            asks_after: &[],
             asks_balance: false,
         };
         ask(&head)
@@ -383,7 +384,7 @@ mod tests {
             let headers = vec![(b":authority".to_vec(), host), (b"content-length".to_vec(), length)];
             let head = Head {
                 plan: plan(&bundle), now: Now { wall_ms: u64::MAX, mono_ms: 0 }, headers: &headers, key: Some(&path),
-                method: b"\xff", path: &path, address: None, dialect: None, asks_balance: false,
+                method: b"\xff", path: &path, address: None, dialect: None, asks_after: &[], asks_balance: false,
             };
             for ask in [methods, keys, hosts, paths, denied_sources, sources, hours, announced] {
                 prop_assert!(ask(&head).is_ok() || ask(&head).is_err());

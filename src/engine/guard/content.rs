@@ -3,7 +3,7 @@
 use super::connection::{said, values};
 use super::{Body, Found, Head, Judged};
 use crate::engine::denial::{Denial, Kind, quoted};
-use crate::meter::dialect::{Endpoint, asks_after};
+use crate::meter::dialect::Endpoint;
 use crate::meter::image::Picture;
 use crate::policy::bundle::{Images, Plan, SystemRule, matches};
 
@@ -44,10 +44,10 @@ pub fn headers(head: &Head<'_>) -> Judged {
 /// The plan allows this kind of work.
 pub fn endpoints(head: &Head<'_>) -> Judged {
     let allowed = &head.plan.security.endpoints;
-    let endpoint = Endpoint::of(head.dialect, head.path);
-    // Whoever asks after work was let ask for it.
-    let asks_after = head.dialect.is_none() && asks_after(head.method, head.path);
-    if head.asks_balance || asks_after || allowed.is_empty() || allowed.contains(&endpoint) {
+    let endpoint = head.asks_after.first().copied().unwrap_or_else(|| Endpoint::of(head.dialect, head.path));
+    let takes = |endpoint: &Endpoint| allowed.contains(endpoint);
+    // Whoever was let ask for work may ask after it.
+    if head.asks_balance || allowed.is_empty() || takes(&endpoint) || head.asks_after.iter().any(takes) {
         return Ok(());
     }
     let name = endpoint.name();

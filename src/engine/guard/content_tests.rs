@@ -17,8 +17,9 @@ fn head(bundle: &Bundle, ask: fn(&Head<'_>) -> Judged, path: &str, headers: &[(&
     let dialect = Dialect::of(b"POST", path.as_bytes());
     let now = Now { wall_ms: 0, mono_ms: 0 };
     let (method, path) = (b"POST".as_slice(), path.as_bytes());
-    let (plan, headers, key, address, asks_balance) = (plan(bundle), headers.as_slice(), None, None, false);
-    ask(&Head { plan, now, headers, key, method, path, address, dialect, asks_balance }).is_ok()
+    let (plan, headers, key, address, asks_after, asks_balance) =
+        (plan(bundle), headers.as_slice(), None, None, &[][..], false);
+    ask(&Head { plan, now, headers, key, method, path, address, dialect, asks_after, asks_balance }).is_ok()
 }
 
 fn judge(bundle: &Bundle, ask: fn(&Body<'_>) -> Judged, dialect: Dialect, body: &str) -> Judged {

@@ -17,7 +17,7 @@ use super::denial::{Denial, Kind};
 use super::effect::Effect;
 use super::event::Header;
 use crate::meter::call::{Call, Input, Longer};
-use crate::meter::dialect::Dialect;
+use crate::meter::dialect::{Dialect, Endpoint};
 use crate::now::Now;
 use crate::policy::bundle::{Bundle, Guard, Model, OnUnknown, Plan, Seat, Subscription};
 use crate::policy::unit::Unit;
@@ -165,6 +165,8 @@ pub struct Head<'a> {
     pub address: Option<IpAddr>,
     /// The wire format, where the path is of one.
     pub dialect: Option<Dialect>,
+    /// The kinds of work, if it may and does only ask after work that goes on.
+    pub asks_after: &'a [Endpoint],
     /// It only asks how the quotas of its key stand, so that only who asks and from where matters.
     pub asks_balance: bool,
 }

@@ -43,6 +43,7 @@ fn head<'a>(plan: &'a Plan, address: Option<&str>) -> Head<'a> {
         path: b"/v1/chat/completions",
         address: address.map(|address| address.parse().expect("an address")),
         dialect: Some(Dialect::OpenAiChat),
+        asks_after: &[],
         asks_balance: false,
     }
 }

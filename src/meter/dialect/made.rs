@@ -19,7 +19,7 @@
 //! [`Endpoint`](super::Endpoint) they are what their path is.
 
 use super::path::{bare, cleaned};
-use super::{Dialect, Route};
+use super::{Dialect, Endpoint, Route};
 
 /// What a call has made, as far as its path or its model tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,42 +134,59 @@ pub fn film_flags(text: &str) -> (u64, Option<&str>) {
     (seconds, resolution)
 }
 
+/// What a request asks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The kinds of work that may be told of there.
+    pub of: &'static [Endpoint],
+    /// It is not asked for by the name of a job but by that of a file, of which a provider has others too.
+    pub file: bool,
+}
+
+const fn work(of: &'static [Endpoint]) -> Asked {
+    Asked { of, file: false }
+}
+
+const fn file(of: &'static [Endpoint]) -> Asked {
+    Asked { of, file: true }
+}
+
 /// Where providers are asked after work that goes on; `*` is the name of it, one segment of the path.
-const AFTER: [&str; 13] = [
+const AFTER: [(&str, Asked); 13] = [
     // DashScope, "Query task results".
-    "/api/v1/tasks/*",
+    ("/api/v1/tasks/*", work(&[Endpoint::Images, Endpoint::Audio])),
     // MiniMax.
-    "/v1/query/video_generation",
-    "/v2/query/video_generation/*",
-    "/v1/query/t2a_async_query_v2",
-    "/v1/files/retrieve",
-    "/v1/files/retrieve_content",
+    ("/v1/query/video_generation", work(&[Endpoint::Images])),
+    ("/v2/query/video_generation/*", work(&[Endpoint::Images])),
+    ("/v1/query/t2a_async_query_v2", work(&[Endpoint::Audio])),
+    ("/v1/files/retrieve", file(&[Endpoint::Images, Endpoint::Audio])),
+    ("/v1/files/retrieve_content", file(&[Endpoint::Images, Endpoint::Audio])),
     // Zhipu.
-    "/async-result/*",
+    ("/async-result/*", work(&[Endpoint::Images])),
     // Ark.
-    "/contents/generations/tasks/*",
+    ("/contents/generations/tasks/*", work(&[Endpoint::Images])),
     // OpenAI and Azure.
-    "/v1/videos/*",
-    "/v1/videos/*/content",
-    "/video/generations/jobs/*",
-    "/video/generations/*/content/video",
+    ("/v1/videos/*", work(&[Endpoint::Images])),
+    ("/v1/videos/*/content", work(&[Endpoint::Images])),
+    ("/video/generations/jobs/*", work(&[Endpoint::Images])),
+    ("/video/generations/*/content/video", work(&[Endpoint::Images])),
     // Google's Gemini API.
-    "/models/*/operations/*",
+    ("/models/*/operations/*", work(&[Endpoint::Predict])),
 ];
 
-/// Whether a request only asks after work that goes on, or for what was made: it costs nothing. Of paths in any but their
-/// plain spelling this is not told.
-pub fn asks_after(method: &[u8], path: &[u8]) -> bool {
+/// What a request asks after, if it only asks after work that goes on, or for what was made: it costs nothing. Of paths in
+/// any but their plain spelling this is not told.
+pub fn asks_after(method: &[u8], path: &[u8]) -> Option<Asked> {
     let path = bare(path);
     if path.contains(&b'%') || cleaned(path) != path {
-        return false;
+        return None;
     }
-    let Ok(path) = std::str::from_utf8(path) else { return false };
+    let path = std::str::from_utf8(path).ok()?;
     match method {
         // Google, "Poll the status of the operation".
-        b"POST" => path.ends_with(":fetchPredictOperation"),
-        b"GET" => AFTER.iter().any(|known| fits(known, path)),
-        _ => false,
+        b"POST" if path.ends_with(":fetchPredictOperation") => Some(work(&[Endpoint::Predict])),
+        b"GET" => AFTER.iter().find(|(known, _)| fits(known, path)).map(|(_, asked)| *asked),
+        _ => None,
     }
 }
 
@@ -276,6 +293,7 @@ mod tests {
                 true,
             ),
             ("/v1/videos", "sora-2", Dialect::OpenAiImages, Made::Film(4), true),
+            ("/v1/videos/video_123/remix", "sora-2", Dialect::OpenAiImages, Made::Film(12), true),
             (
                 "/openai/v1/video/generations/jobs?api-version=preview",
                 "sora",
@@ -293,7 +311,6 @@ mod tests {
             (
                 &format!("{google}/imagen-4.0-generate-001:predict"),
                 "",
-            ("/v1/videos/video_123/remix", "sora-2", Dialect::OpenAiImages, Made::Film(12), true),
                 Dialect::VertexPredict,
                 Made::Pictures(4),
                 false,
@@ -364,6 +381,12 @@ mod tests {
             ),
             ("/v1/videos", r#"{"model":"sora-2","prompt":"a cat","seconds":"12"}"#, film(12)),
             ("/v1/videos", r#"{"model":"sora-2","prompt":"a cat"}"#, film(4)),
+            ("/v1/videos/video_123/remix", r#"{"prompt":"a dog"}"#, film(12)),
+            (
+                ark,
+                r#"{"model":"seedance-2","content":[],"duration":5,"resolution":"4K"}"#,
+                (0, 0, 5, Some(1_000_000), true, true),
+            ),
             (
                 "/openai/v1/video/generations/jobs",
                 r#"{"model":"sora","prompt":"a cat","n_seconds":10,"n_variants":2}"#,
@@ -381,12 +404,6 @@ mod tests {
             ),
             (ark, r#"{"model":"seedance-1-0-pro","content":[],"duration":-1}"#, (0, 0, 15, Some(750_000), true, true)),
             (
-            ("/v1/videos/video_123/remix", r#"{"prompt":"a dog"}"#, film(12)),
-            (
-                ark,
-                r#"{"model":"seedance-2","content":[],"duration":5,"resolution":"4K"}"#,
-                (0, 0, 5, Some(1_000_000), true, true),
-            ),
                 "/api/v3/images/generations",
                 r#"{"model":"seedream-4","prompt":"x","sequential_image_generation":"auto","sequential_image_generation_options":{"max_images":6}}"#,
                 (6, 0, 0, Some(16_384), true, false),
@@ -493,11 +510,13 @@ mod tests {
             "/openai/v1/video/generations/gen_01/content/video",
             "/v1beta/models/veo-3.0-generate-001/operations/abc123",
         ] {
-            assert!(asks_after(b"GET", path.as_bytes()), "{path}");
-            assert!(!asks_after(b"POST", path.as_bytes()) && !asks_after(b"DELETE", path.as_bytes()), "{path}");
+            let asked = asks_after(b"GET", path.as_bytes()).unwrap_or_else(|| panic!("{path}"));
+            assert_eq!(asked.file, path.contains("/files/"), "{path}");
+            let other = ["POST", "DELETE"].map(|method| asks_after(method.as_bytes(), path.as_bytes()));
+            assert_eq!(other, [None, None], "{path}");
         }
         let fetch = b"/v1/projects/p/locations/l/publishers/google/models/veo-3.0:fetchPredictOperation";
-        assert!(asks_after(b"POST", fetch) && !asks_after(b"GET", fetch));
+        assert!(asks_after(b"POST", fetch).is_some() && asks_after(b"GET", fetch).is_none());
         for path in [
             "/api/v1/tasks/",
             "/api/v1/tasks",

@@ -48,8 +48,8 @@ mod reading;
 
 pub use api::{Api, Named};
 pub use endpoint::Endpoint;
+pub use made::{Asked, Made, asks_after};
 pub(super) use made::{LONGEST_CHOSEN, MOST_OF_GROUP, film_flags, film_tokens_a_second, picture_tokens};
-pub use made::{Made, asks_after};
 pub(super) use path::is_deployment;
 pub use path::{Host, Route, readings, suspicious};
 
