@@ -156,8 +156,9 @@ fn usage(raw: &str) -> Option<Result<Usage, Absurd>> {
     json::elements(iterations.unwrap_or("[]"), |raw| {
         let [kind] = json::fields(raw, ["type"]).unwrap_or_default();
         let sum = match kind {
-            Some("\"message\"") => &mut turns,
-            _ => &mut others,
+            Some("\"compaction\"" | "\"advisor_message\"") => &mut others,
+            // What is no known kind, or has none, may be in the figures at the top.
+            _ => &mut turns,
         };
         if let (Ok(before), Some(one)) = (*sum, figures(raw)) {
             *sum = one.map(|one| combined(&before, &one, u64::saturating_add));
