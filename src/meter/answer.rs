@@ -1,5 +1,9 @@
 //! What has been learned of a response so far, in whatever dialect.
 
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
 use super::called::{self, Called};
 use super::count::Encoding;
 use super::cut::Cuts;
@@ -36,6 +40,10 @@ pub struct Answer {
     pub error: bool,
     /// What was seen in the answer that is not counted in tokens: images, characters, seconds.
     pub made: Usage,
+    /// There was sound in it, of which nobody can tell what it says.
+    pub sounded: bool,
+    /// What stands for pictures in it, where events may repeat them: no more than [`MOST_PICTURES`].
+    pictures: Vec<u64>,
     /// Whether it only says that the work is queued or goes on; `None`: it says nothing of that.
     pub queued: Option<bool>,
     /// An event with data was read.
@@ -61,6 +69,9 @@ pub const MOST_REPEATED: u64 = 16;
 /// The longest texts, together, for which it is told whether events repeat them, in bytes: an event that is tried first
 /// copies them.
 const LONGEST_REPEATED: usize = 256 * 1024;
+
+/// So many pictures of an answer are told apart; each of the rest is taken for one more.
+const MOST_PICTURES: usize = 64;
 
 /// So many items of an answer are told apart: an event that is tried first copies a bit for each.
 const MOST_ITEMS: u64 = 4_096;
@@ -117,6 +128,8 @@ impl Answer {
             ended: false,
             error: false,
             made: Usage::default(),
+            sounded: false,
+            pictures: Vec::new(),
             queued: None,
             heard: false,
             input_silent: false,
@@ -133,6 +146,20 @@ impl Answer {
         if let Some(text) = raw.and_then(json::text) {
             self.tally.push(Voice { kind, answer, part }, &text);
         }
+    }
+
+    /// A picture, by its address or its bytes as they stand there. Events may repeat what came before.
+    pub fn show(&mut self, raw: &str) {
+        let mut hasher = SipHasher13::new();
+        hasher.write(raw.as_bytes());
+        let picture = hasher.finish();
+        if self.pictures.contains(&picture) {
+            return;
+        }
+        if self.pictures.len() < MOST_PICTURES {
+            self.pictures.push(picture);
+        }
+        self.made.images = self.made.images.saturating_add(1);
     }
 
     /// More text, no JSON.

@@ -493,6 +493,11 @@ impl Reader {
         })
     }
 
+    /// Whether there was sound in it, of which nobody can tell what it says.
+    pub fn sounded(&self) -> bool {
+        self.answer.sounded
+    }
+
     /// What was seen in the answer that is not counted in tokens: images, characters, seconds; the rest is 0.
     pub fn made(&self) -> Usage {
         self.answer.made

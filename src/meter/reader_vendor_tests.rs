@@ -255,6 +255,23 @@ fn all_turns_of_a_call_with_an_advisor_are_billed() {
 }
 
 #[test]
+fn turns_of_no_kind_are_in_the_figures_at_the_top() {
+    let turns = r#"{"input_tokens":30,"output_tokens":9,"iterations":[
+        {"input_tokens":10,"output_tokens":4},{"type":"new","input_tokens":20,"output_tokens":5}]}"#;
+    assert_eq!(message(r#"{"input_tokens":30,"output_tokens":1}"#, &turns.replace('\n', "")), [30, 0, 0, 9]);
+}
+
+#[test]
+fn pictures_that_events_repeat_are_counted_once() {
+    let event =
+        |images: &str| format!("data: {{\"output\":{{\"choices\":[{{\"message\":{{\"content\":[{images}]}}}}]}}}}\n\n");
+    let (one, two) = (r#"{"image":"https://a.test/1"}"#, r#"{"image":"https://a.test/2"}"#);
+    let stream = [event(one), event(&format!("{one},{two}")), event(two)].concat();
+    let made = read(reader(Dialect::DashScope, true), [stream.as_bytes()]).0.made();
+    assert_eq!(made.images, 2);
+}
+
+#[test]
 fn what_is_written_to_a_cache_is_told_by_how_long_it_is_kept() {
     let hours = |dialect, body: &str| {
         let usage = read(reader(dialect, false), [body.as_bytes()]).0.reported().unwrap();

@@ -101,7 +101,7 @@ impl Open {
         let failed = reader.error_inside();
         let asked = &self.size.asked;
         let spoke = |usage: Usage| match usage.characters {
-            0 if !failed => Usage { characters: asked.characters, ..usage },
+            0 if !failed || reader.sounded() => Usage { characters: asked.characters, ..usage },
             _ => usage,
         };
         // Of text that was heard neither, unless it is subtitles: what was to be heard was.

@@ -231,3 +231,24 @@ fn what_is_made_at_once_is_charged_by_what_came() {
     let refused = r#"{"base_resp":{"status_code":1026,"status_msg":"sensitive"}}"#;
     assert_eq!(of("/v1/t2a_v2", r#"{"model":"m","text":"hello"}"#, refused), [0, 0, 0]);
 }
+
+#[test]
+fn speech_that_fails_after_it_was_heard_is_charged() {
+    let policy = capped("characters: {limit: 1000 characters, per: seat, window: lifetime}");
+    let of = |path: &str, body: &str, events: [&str; 2]| {
+        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        settled(&policy, (path, &[]), body, ("text/event-stream", &stream), None).1
+    };
+    let used = |characters| vec![("characters".to_owned(), characters)];
+    let (spoken, silent) = (r#"{"data":{"audio":"49443304","status":1}}"#, r#"{"data":{"audio":"","status":1}}"#);
+    let fails = r#"{"base_resp":{"status_code":1026,"status_msg":"sensitive"}}"#;
+    let minimax = r#"{"model":"m","text":"hello","stream":true}"#;
+    assert_eq!(of("/v1/t2a_v2", minimax, [spoken, fails]), used(5));
+    assert_eq!(of("/v1/t2a_v2", minimax, [silent, fails]), used(0));
+    let (spoken, fails) = (r#"{"type":"speech.audio.delta","audio":"SUQz"}"#, r#"{"error":{"message":"no"}}"#);
+    let openai = r#"{"model":"m","input":"hello","voice":"alloy","stream_format":"sse"}"#;
+    assert_eq!(of("/v1/audio/speech", openai, [spoken, fails]), used(5));
+    let (spoken, fails) = (r#"{"output":{"audio":{"data":"SUQz"}}}"#, r#"{"code":"InternalError","message":"no"}"#);
+    let studio = r#"{"model":"qwen3-tts-flash","input":{"text":"hello","voice":"Cherry"}}"#;
+    assert_eq!(of("/api/v1/services/aigc/multimodal-generation/generation", studio, [spoken, fails]), used(5));
+}

@@ -46,8 +46,10 @@ fn told(raw: &str) -> Option<Result<Usage, Absurd>> {
 }
 
 fn output_of(answer: &mut Answer, raw: &str) {
-    let names = ["text", "finish_reason", "choices", "results", "search_info", "tool_info"];
-    let Some([text, reason, choices, results, found, tools]) = json::fields(raw, names) else { return };
+    let names = ["text", "finish_reason", "choices", "results", "search_info", "tool_info", "audio"];
+    let Some([text, reason, choices, results, found, tools, audio]) = json::fields(raw, names) else { return };
+    let sound = audio.and_then(|raw| json::fields(raw, ["data", "url"])).unwrap_or_default();
+    answer.sounded |= sound.into_iter().flatten().any(json::says);
     answer.used("web_search", found);
     json::elements(tools.unwrap_or("[]"), |raw| {
         let [kind, interpreter] = json::fields(raw, ["type", "code_interpreter"]).unwrap_or_default();
@@ -82,7 +84,9 @@ fn message_of(answer: &mut Answer, of: u64, raw: &str) {
     let parts = json::elements(content.unwrap_or_default(), |raw| {
         let [text, image] = json::fields(raw, ["text", "image"]).unwrap_or_default();
         answer.speak_or_repeat(Kind::Text, of, 0, text);
-        answer.made.images = answer.made.images.saturating_add(u64::from(image.is_some()));
+        if let Some(image) = image {
+            answer.show(image);
+        }
     });
     match parts {
         Some(_) => answer.loose.lists = true,

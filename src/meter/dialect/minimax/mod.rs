@@ -18,7 +18,8 @@ pub fn speech(answer: &mut Answer, raw: &str) -> Option<()> {
     answer.error |= failed(base);
     // What is spoken behind its answer tells them there.
     let extra = extra.or(task.map(|_| raw));
-    let [status] = data.and_then(|raw| json::fields(raw, ["status"])).unwrap_or_default();
+    let [status, audio] = data.and_then(|raw| json::fields(raw, ["status", "audio"])).unwrap_or_default();
+    answer.sounded |= audio.is_some_and(json::says);
     answer.finished |= status == Some("2");
     if let Some([characters, length]) = extra.and_then(|raw| json::fields(raw, ["usage_characters", "audio_length"])) {
         let read = || -> Result<Option<Usage>, Absurd> {

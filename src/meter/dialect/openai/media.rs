@@ -60,6 +60,7 @@ pub fn speech(answer: &mut Answer, raw: &str) -> Option<()> {
     let [error, kind, said] = json::fields(raw, ["error", "type", "usage"])?;
     answer.error |= error.is_some_and(json::says);
     answer.finished |= kind == Some("\"speech.audio.done\"");
+    answer.sounded |= kind == Some("\"speech.audio.delta\"");
     answer.hear(said.and_then(usage));
     Some(())
 }
