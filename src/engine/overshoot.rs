@@ -54,6 +54,8 @@ pub enum More {
     Served,
     /// What of a stream is not seen.
     Unseen,
+    /// What is thought beside the limit.
+    Thoughts,
     /// What is written beyond the limit.
     PastLimit,
     /// What is read beyond the ceiling of a call that points at what cannot be read.
@@ -77,6 +79,7 @@ impl More {
             Self::Unseen => {
                 "what the provider counts beyond what was seen of it, as thoughts in secret, up to its output limit"
             }
+            Self::Thoughts => "what it thinks beyond its budget, or beyond what is assumed where it has none",
             Self::PastLimit => "what it writes beyond its limit",
             Self::Unread => "what it reads beyond that",
         }
@@ -118,6 +121,11 @@ pub fn of(bundle: &Bundle, plan: &Plan, quota: &PlanQuota) -> Vec<Overshoot> {
     }
     if matches!(plan.hold.stream, StreamHold::Slices { .. }) && quota.unit.counts_output() {
         way("a stream in slices", Bound::EachCall(More::Unseen));
+    }
+    // Nobody else serves them, or within their limits.
+    let within = |name: &Name| name.is_at_openai() || name.has("claude") || name.has("gemini");
+    if quota.unit.counts_output() && models().any(|model| !within(&Name::of(&model.pattern)) || open(model)) {
+        way("a model that thinks beside its output limit (Ark, Model Studio)", Bound::EachCall(More::Thoughts));
     }
     if quota.unit.counts_output() {
         way("a provider does not keep to the output limit", Bound::EachCall(More::PastLimit));
@@ -329,8 +337,13 @@ mod tests {
     fn what_cannot_be_known_before_is_listed() {
         let cap = |unit: &str| format!("caps: {{c: {{limit: 9 {unit}, per: seat, window: lifetime}}}}");
         let other = "qwen-max: {count: o200k_base}";
-        assert_eq!(ways(other, &cap("tokens")).len(), 1);
-        assert_eq!(ways(other, &cap("output tokens")), [], "it is the output that is counted here");
+        let kinds =
+            |models: &str, unit: &str| ways(models, &cap(unit)).into_iter().map(|(_, by)| by).collect::<Vec<_>>();
+        let (vocabulary, thoughts) = (Bound::EachCall(More::Vocabulary), Bound::EachCall(More::Thoughts));
+        assert_eq!(kinds(other, "tokens"), [vocabulary, thoughts]);
+        assert_eq!(kinds(other, "output tokens"), [thoughts]);
+        assert_eq!(kinds(other, "input tokens"), [vocabulary]);
+        assert_eq!(kinds("claude-opus-4: {count: o200k_base}", "output tokens"), []);
         assert_eq!(ways(EXACT, &cap("tool calls")).len(), 1);
         assert_eq!(ways(EXACT, &format!("price: dearer, {}", cap("credits"))).len(), 1);
         let expected = "caps: {c: {limit: 9 tokens, per: seat, window: lifetime, hold: expected}}";

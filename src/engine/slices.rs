@@ -10,17 +10,21 @@ use std::collections::BTreeMap;
 use crate::engine::admission::Want;
 use crate::engine::bill::{self, Bill, Borne, Size, held_amount};
 use crate::meter::call::Call;
+use crate::meter::dialect::Dialect;
 use crate::policy::bundle::{Plan, PlanQuota, Role, StreamHold};
 use crate::policy::price::Price;
 use crate::policy::unit::Consumed;
 use crate::quota::{HeldLevel, HeldLine, Level, QuotaId, Standing};
+
+/// No limit.
+const NONE: u64 = u64::MAX;
 
 /// How much of a stream's output is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slices {
     /// Output tokens that are held.
     pub held: u64,
-    /// Output tokens that the call may have at most, if the provider heeds its limit.
+    /// Output tokens that the call may have at most, if the provider heeds its limit. [`NONE`]: it was told none.
     limit: u64,
     slice: u64,
     /// Output tokens of the hold that are kept for a call of a tool which is under way at the cut.
@@ -29,9 +33,15 @@ pub(super) struct Slices {
 
 impl Slices {
     /// The first slice of a call that was admitted with this `size`. `None`: all of it is held.
+    ///
+    /// Nobody knows how to tell an answer in an unknown format its limit, so that there is none: it is held in slices of
+    /// what is assumed where no limit is stated, whatever the plan says of streams.
     pub fn first(plan: &Plan, call: &Call, size: &Size) -> Option<Self> {
-        let StreamHold::Slices { slice, grace, .. } = plan.hold.stream else { return None };
         let limit = size.output.saturating_mul(size.choices.max(1));
+        if call.dialect == Dialect::Bytes {
+            return Some(Self { held: limit, limit: NONE, slice: limit.max(1), grace: 0 });
+        }
+        let StreamHold::Slices { slice, grace, .. } = plan.hold.stream else { return None };
         let grace = if call.tools { grace } else { 0 };
         call.can_be_cut().then(|| Self { held: limit.min(slice.saturating_add(grace)), limit, slice, grace })
     }
@@ -60,8 +70,13 @@ impl Slices {
         self.held < self.limit && delivered.saturating_add(self.slice / 2) >= self.allowance()
     }
 
-    /// The next hold: from the least that lets `needs` tokens be delivered to a whole slice more.
+    /// The next hold: from the least that lets `needs` tokens be delivered to a whole slice more. Of bytes any part can be
+    /// delivered.
     fn next(&self, needs: u64) -> (u64, u64) {
+        if self.limit == NONE {
+            let least = self.held.saturating_add(1);
+            return (least, self.held.saturating_add(self.slice).max(needs).max(least));
+        }
         let least = needs.saturating_add(self.reserve(needs)).min(needs.max(self.limit));
         let whole = self.held.saturating_add(self.slice);
         let most = if self.held < self.limit { whole.min(self.limit) } else { whole };

@@ -50,6 +50,7 @@ mod answer;
 mod arguments;
 mod beside;
 mod bound;
+mod bytes;
 mod credentials;
 mod cues;
 mod cut;

@@ -4,9 +4,10 @@ use std::mem;
 use std::ops::ControlFlow::Continue;
 
 use super::answer::{Answer, MOST_REPEATED, Said};
+use super::bytes::Bytes;
 use super::count::Encoding;
 use super::cues::Cues;
-use super::dialect::{BARE, BYTES_A_TOKEN, Dialect, Host};
+use super::dialect::{BARE, Dialect, Host};
 use super::framing::{Framing, Piece};
 use super::loose::Ending;
 use super::manner::{Calls, Manner};
@@ -100,8 +101,8 @@ enum Body {
     Text(Vec<u8>, Cues),
     /// Sound, in which there is nothing to read.
     Sound,
-    /// Bytes of no format that is known, of which so many have come.
-    Bytes(u64),
+    /// Bytes of no format that is known.
+    Bytes(Bytes),
     /// Not read (any more), or ended.
     Deaf,
 }
@@ -230,13 +231,7 @@ impl Reader {
                 text(&mut self.answer, carry, rest);
                 Forward::Same
             }
-            Body::Bytes(before) => {
-                let so_far = before.saturating_add(chunk.len() as u64);
-                let tokens = |bytes: u64| bytes.div_ceil(BYTES_A_TOKEN);
-                self.answer.tally.add(tokens(so_far).saturating_sub(tokens(*before)));
-                *before = so_far;
-                Forward::Same
-            }
+            Body::Bytes(bytes) => bytes.push(chunk, end, &mut self.answer.tally),
             Body::Unknown | Body::Deaf | Body::Sound => Forward::Same,
         };
         if end && self.waits().is_none() {
@@ -284,7 +279,7 @@ impl Reader {
         Some(matches!(first, b'{' | b'[') && !told && !alike && !matches!(self.body, Body::Deaf))
     }
 
-    /// Whether the answer is a stream that is kept to terms; only such a one waits, and can be cut.
+    /// Whether the answer is a stream that is kept to terms; only such a one can be cut and ended legally.
     pub fn is_kept(&self) -> bool {
         self.terms.is_some() && matches!(self.body, Body::Stream(_)) && self.cut_at().is_none()
     }
@@ -302,15 +297,22 @@ impl Reader {
 
     /// The output tokens that must be allowed so that the event that comes next can leave. `None`: nothing waits.
     pub fn waits(&self) -> Option<Need> {
-        let Body::Stream(stream) = &self.body else { return None };
+        let stream = match &self.body {
+            Body::Stream(stream) => stream,
+            Body::Bytes(bytes) => return bytes.waits(),
+            _ => return None,
+        };
         stream.waits().map(|needs| needs.map_or(Need::Never, Need::Tokens))
     }
 
     /// Allows a stream that is kept to terms so many output tokens in all. What waits leaves by [`go_on`](Self::go_on).
     pub fn allow(&mut self, tokens: u64) {
-        if let (Some(terms), Body::Stream(stream)) = (&mut self.terms, &mut self.body) {
-            terms.allowance = tokens;
-            stream.allow(tokens);
+        let Some(terms) = &mut self.terms else { return };
+        terms.allowance = tokens;
+        match &mut self.body {
+            Body::Stream(stream) => stream.allow(tokens),
+            Body::Bytes(bytes) => bytes.allow(tokens),
+            _ => {}
         }
     }
 
@@ -331,9 +333,18 @@ impl Reader {
     /// What leaves now of that which waited.
     pub fn go_on(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        let Body::Stream(stream) = &mut self.body else { return out };
-        let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
-        if stream.go_on(report, &mut out) {
+        let over = match &mut self.body {
+            Body::Stream(stream) => {
+                let report = Report { answer: &mut self.answer, unreadable: &mut self.unreadable };
+                stream.go_on(report, &mut out)
+            }
+            Body::Bytes(bytes) => {
+                out = bytes.release(&mut self.answer.tally);
+                bytes.is_over()
+            }
+            _ => false,
+        };
+        if over {
             self.end();
         }
         out
@@ -343,6 +354,13 @@ impl Reader {
     /// nothing may follow them. What still comes is read for what the provider reports, and nothing of it leaves.
     /// `input`: the input tokens, for a client that asked for usage, where the provider has not said them.
     pub fn cut(&mut self, input: u64) -> Vec<u8> {
+        if let Body::Bytes(bytes) = &mut self.body {
+            bytes.cut();
+            if bytes.is_over() {
+                self.end();
+            }
+            return Vec::new();
+        }
         let (Some(terms), Body::Stream(stream)) = (self.terms, &mut self.body) else { return Vec::new() };
         if stream.cut_at().is_some() {
             return Vec::new();
@@ -387,6 +405,7 @@ impl Reader {
     fn cut_at(&self) -> Option<u64> {
         match &self.body {
             Body::Stream(stream) => stream.cut_at(),
+            Body::Bytes(bytes) => bytes.cut_at(),
             _ => self.ended.cut_at,
         }
     }
@@ -538,7 +557,7 @@ impl Reader {
             return 0;
         }
         if self.dialect == Dialect::Bytes {
-            self.body = Body::Bytes(0);
+            self.body = Body::Bytes(Bytes::new(self.terms.map(|terms| terms.allowance)));
             return 0;
         }
         if self.declared == Declared::Text {
@@ -599,7 +618,11 @@ impl Reader {
                 self.answer.speak_plain(&String::from_utf8_lossy(&carry));
                 self.answer.finished = true;
             }
-            Body::Sound | Body::Bytes(_) => self.answer.finished = true,
+            Body::Sound => self.answer.finished = true,
+            Body::Bytes(bytes) => {
+                self.answer.finished = true;
+                self.ended.cut_at = bytes.cut_at();
+            }
             Body::Unknown | Body::Deaf => {}
         }
         if let (Said::Nothing, Some(usage)) = (self.answer.said, self.in_headers) {

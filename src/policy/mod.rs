@@ -275,11 +275,13 @@
 //! unknown: {path: deny, body: deny, after: work}   # optional: calls that are no LLM call; bodies that cannot be read; calls
 //!                                      # that ask after work which goes on (the table in `meter::dialect::made`): they pass by
 //!                                      # the name of a job (`work`), by that of any file too (`files`), or not (`deny`), as far
-//!                                      # as `endpoints` takes such work, and cost nothing. `path: count demo-free`: such calls are metered as those of that model, by
-//!                                      # their bytes: four of a body or an answer are a token. Of their answers nothing is
-//!                                      # limited, so that `unstated_output` is held. Or `pass`: nothing
-//!                                      # of them is metered, and `input` and `output` of the plan are looked for in them as
-//!                                      # in one text; of what cannot be read (compressed, an upgrade) `on_error` says more
+//!                                      # as `endpoints` takes such work, and cost nothing. `path: count demo-free`: calls that
+//!                                      # are no LLM call are metered as those of that model, by their bytes: four of a body or
+//!                                      # an answer are a token. No upstream can be told a limit of such an answer: it is held
+//!                                      # in slices of `unstated_output` as it comes, and broken off where there is no more.
+//!                                      # Or `pass`: nothing of them is metered, and `input` and `output` of the plan are looked
+//!                                      # for in them as in one text; of what cannot be read (compressed, an upgrade)
+//!                                      # `on_error` says more
 //! collector:                           # optional: without it limits are the grants, and counters die with the process
 //!   cluster: farebox-collector         # the Envoy cluster
 //!   sync: 1s                           # optional, as are the next: how often records go out and grants come in

@@ -47,7 +47,7 @@ fn did(more: More, record: &Record, seen: Option<&Seen>) -> bool {
             truth.limit.is_none_or(|limit| record.usage.output > limit * choices)
         }),
         // The stand-in counts prompts as we do, and makes nothing but words.
-        More::Vocabulary | More::Untold | More::Unread => false,
+        More::Vocabulary | More::Untold | More::Unread | More::Thoughts => false,
     }
 }
 

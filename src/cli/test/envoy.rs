@@ -26,7 +26,7 @@ use crate::policy::Bundle;
 use crate::policy::bundle::HostMode;
 use crate::policy::case::{Asked, Case, Ends, RetryAfter, Who};
 use crate::quota::Window;
-use crate::report::wire::Record;
+use crate::report::wire::{Outcome, Record};
 use crate::sim::ledger;
 
 use fresh::Running;
@@ -272,8 +272,9 @@ impl Envoy<'_> {
         let before = self.counts()?;
         let ends = asked.answer.ends;
         let answered = self.send(&request(asked, key, &self.suite.bundle), ends)?;
-        // One that the filter breaks off on purpose says before why it ends.
-        let on_purpose = matches!(ends, Ends::Broken(_) | Ends::Silent(_)) || last && case.expect.finish.is_some();
+        // One that the filter breaks off on purpose says before why it ends, or its record does.
+        let cut = case.expect.finish.is_some() || case.expect.outcome == Some(Outcome::CutByUs.name());
+        let on_purpose = matches!(ends, Ends::Broken(_) | Ends::Silent(_)) || last && cut;
         if let Some(error) = answered.broke.filter(|_| !on_purpose) {
             return Err(format!("Envoy's answer broke off: {error}"));
         }

@@ -13,6 +13,7 @@ use crate::engine::fallback;
 use crate::engine::screen;
 use crate::engine::slices::{self, Room};
 use crate::engine::vm::Place;
+use crate::meter::dialect::Dialect;
 use crate::meter::reader::{Forward, Need, Reader, Terms};
 use crate::meter::rewrite::Expected;
 use crate::now::Now;
@@ -95,7 +96,9 @@ impl Open {
         let guarded = self.guarded.as_ref().is_some_and(Guarded::changes);
         let cuts = plan.is_some_and(|plan| status < 400 && self.timing.cuts(plan));
         let timed = self.timing.holds() || cuts;
-        let changes = self.hides_usage || self.slices.is_some() || self.screen.is_some() || guarded || timed;
+        // Of bytes nothing is changed: what is broken off is not whole by its length.
+        let slices = self.slices.is_some() && self.api.dialect != Dialect::Bytes;
+        let changes = self.hides_usage || slices || self.screen.is_some() || guarded || timed;
         if changes && judged.is_ok() && field(b"content-length").is_some() {
             effects.push(Effect::RemoveResponseHeader("content-length".to_owned()));
         }
@@ -267,6 +270,9 @@ impl Open {
     }
 
     pub(super) fn after_cut(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        if self.api.dialect == Dialect::Bytes {
+            return self.break_off(last, desk);
+        }
         let how = match desk.bundle.plans.get(self.plan).map(|plan| plan.hold.stream) {
             Some(StreamHold::Slices { cut: Cut::Stop, .. }) => Cut::Stop,
             _ => Cut::Clean,
@@ -276,6 +282,16 @@ impl Open {
         }
         self.say_last(last, "clean", desk);
         if self.body_ended { Course::Over(Cause::Finished) } else { Course::On }
+    }
+
+    /// What has no legal end is broken off, so that nobody takes it for whole.
+    fn break_off(&mut self, last: Vec<u8>, desk: &mut Desk<'_>) -> Course {
+        if !self.body_ended {
+            return self.stop_after(last, desk);
+        }
+        self.say_last(last, "stop", desk);
+        desk.effects.push(Effect::Break);
+        Course::Over(Cause::Other)
     }
 
     /// The last events of a stream leave, and then it is broken off.

@@ -233,6 +233,25 @@ fn what_is_made_at_once_is_charged_by_what_came() {
 }
 
 #[test]
+fn an_answer_that_is_counted_by_its_bytes_holds_more_as_it_comes_and_is_broken_off_where_there_is_none() {
+    let policy = |limit: u64| {
+        let cap = format!("all: {{limit: {limit} tokens, per: seat, window: lifetime}}");
+        let policy = capped(&cap).replace("assume_input: 500", "unstated_output: 10, shrink_to: 1");
+        format!("{policy}unknown: {{path: count m}}\n")
+    };
+    let of = |limit: u64, answer: usize| {
+        let (body, answer) = ("x".repeat(40), "x".repeat(answer));
+        let (notes, used) = settled(&policy(limit), ("/v1/other", &[]), &body, ("text/plain", &answer), None);
+        (notes[0].clone(), used[0].1)
+    };
+    assert_eq!(of(1_000, 4_000), ("cut_by_us".to_owned(), 1_000));
+    assert_eq!(of(1_000, 3_960), ("complete_silent".to_owned(), 1_000));
+    assert_eq!(of(1_000, 3_961), ("cut_by_us".to_owned(), 1_000));
+    assert_eq!(of(20, 41), ("cut_by_us".to_owned(), 20));
+    assert_eq!(of(1_000, 1), ("complete_silent".to_owned(), 11));
+}
+
+#[test]
 fn speech_that_fails_after_it_was_heard_is_charged() {
     let policy = capped("characters: {limit: 1000 characters, per: seat, window: lifetime}");
     let of = |path: &str, body: &str, events: [&str; 2]| {
