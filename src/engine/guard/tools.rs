@@ -11,7 +11,7 @@ use crate::meter::server::Server;
 use crate::policy::bundle::{Names, Plan, Tools, matches};
 
 /// What stands for any tool of a server. No tool has such a name, nor any part of one, and no glob has so many `?`: only what
-/// takes all tools takes it.
+/// takes all tools takes it, or all but some: see [`may_serve_any`].
 const ANY: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
 
 /// The tools that are offered are few enough, and all of them may be; so may those that the model brings along, and those
@@ -65,7 +65,7 @@ fn served_by(plan: &Plan, rule: &Tools, server: &Server) -> Judged {
         return Err(against(plan, &format!("the server of tools {name}")));
     }
     let Some(names) = tools else {
-        if may_serve(rule, label, ANY) {
+        if may_serve_any(rule, label) {
             return Ok(());
         }
         if is_denied(rule, label, ANY) {
@@ -200,6 +200,15 @@ fn is_denied(rule: &Tools, label: &str, tool: &str) -> bool {
 /// Whether this tool of a server may be used: it is not denied, and allowed with the name of its server, where any is.
 fn may_serve(rule: &Tools, label: &str, tool: &str) -> bool {
     !is_denied(rule, label, tool) && (!names_served(rule) || matches(&rule.names.allow, &served(label, tool)))
+}
+
+/// Whether any tool of a server may be used. A class as `[!d]` takes what stands for any, but no name of `d`s alone; globs are
+/// ASCII.
+fn may_serve_any(rule: &Tools, label: &str) -> bool {
+    let allow = &rule.names.allow;
+    let may_leave_out = || allow.iter().any(|glob| glob.glob().glob().contains('['));
+    let allowed = |letter: char| matches(allow, &served(label, &letter.to_string().repeat(ANY.len())));
+    may_serve(rule, label, ANY) && (!may_leave_out() || ('!'..='~').all(allowed))
 }
 
 /// A tool that the answer called, and may not.

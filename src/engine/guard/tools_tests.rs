@@ -301,6 +301,9 @@ fn a_server_that_is_allowed_is_allowed_with_its_tools() {
         ("deny: [\"*\"]", false),
         ("allow: [\"mcp__files__*a*\"], servers: {allow: [\"*\"]}", false),
         ("allow: [\"mcp__files__?*\"], servers: {allow: [\"*\"]}", true),
+        ("allow: [\"mcp__files__[!d]*\"], servers: {allow: [\"*\"]}", false),
+        ("allow: [\"mcp__files__[!d]*\", \"mcp__files__d*\"], servers: {allow: [\"*\"]}", true),
+        ("allow: [\"mcp__files__{read,*}\"], servers: {allow: [\"*\"]}", true),
     ] {
         let bundle = bundle(&format!("security: {{tools: {{{rule}}}}}"));
         assert_eq!(asks(&bundle, None), unlisted, "{rule}");
