@@ -644,6 +644,10 @@ fn a_text_in_other_letters_goes_by_on_error_and_what_is_no_text_passes() {
     // Without any letter that others have this is UTF-8 too, with zero bytes.
     let ascii: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let big: Vec<u8> = "to a@b.cn".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    // It begins with a letter of others, so that this is UTF-8 with controls.
+    let mixed: Vec<u8> = "中a@b.cn".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    // Letters of ours as a file has them in it: among what is no text.
+    let profile = [b"\0\0\0\x0cmluc".as_slice(), &ascii, &[0, 0xd8, 1, 0]].concat();
     let form = |field: &[u8]| {
         let head = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n".as_slice();
         [head, field, b"\r\n--b--\r\n"].concat()
@@ -661,6 +665,9 @@ fn a_text_in_other_letters_goes_by_on_error_and_what_is_no_text_passes() {
         ("application/json", &ascii, true),
         ("application/octet-stream", &ascii, true),
         ("", &big, true),
+        ("", &mixed, true),
+        ("application/octet-stream", &mixed, true),
+        ("", &profile, false),
         ("multipart/form-data; boundary=b", form(&ascii).as_slice(), true),
         ("multipart/form-data; boundary=b", form(&utf16).as_slice(), true),
         ("multipart/form-data; boundary=b", form(b"caf\xc3\xa9").as_slice(), false),

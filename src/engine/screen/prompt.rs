@@ -277,12 +277,29 @@ impl Content {
     }
 }
 
-/// Whether a body begins as texts in UTF-16 do: with its mark, or with letters of ours.
+/// Whether a body is a text in UTF-16: it begins with its mark or with letters of ours, or all of it is one, in which there
+/// are some.
 fn is_wide(body: &[u8]) -> bool {
     let zeros = |from: usize| body.iter().skip(from).step_by(2).take(8).all(|byte| *byte == 0);
     let letters = |from: usize| body.iter().skip(from).step_by(2).take(8).all(|byte| matches!(byte, b'\t'..=b'~'));
     let marked = body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff");
-    marked || body.len() >= 4 && (letters(0) && zeros(1) || zeros(0) && letters(1))
+    let begins = body.len() >= 4 && (letters(0) && zeros(1) || zeros(0) && letters(1));
+    marked || begins || is_text(body, u16::from_le_bytes) || is_text(body, u16::from_be_bytes)
+}
+
+/// Whether these are characters without a control among them, and so many letters of ours in a row that no chance puts them
+/// there.
+fn is_text(body: &[u8], unit: fn([u8; 2]) -> u16) -> bool {
+    const IN_A_ROW: u32 = 4;
+    let units = body.chunks_exact(2).filter_map(|pair| pair.try_into().ok().map(unit));
+    let (mut row, mut longest) = (0_u32, 0);
+    let plain = char::decode_utf16(units).all(|character| {
+        let letter = character.as_ref().is_ok_and(|letter| matches!(letter, ' '..='~'));
+        row = if letter { row.saturating_add(1) } else { 0 };
+        longest = longest.max(row);
+        character.is_ok_and(|character| !character.is_control() || matches!(character, '\t' | '\n' | '\r'))
+    });
+    plain && longest >= IN_A_ROW
 }
 
 /// What becomes of a body that cannot be read, because of `why`.
