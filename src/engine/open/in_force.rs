@@ -24,10 +24,12 @@ impl InForce {
     /// The quota with the limit that is in force; as it is where that knows none.
     pub fn quota<'q>(&self, quota: &'q Quota) -> Cow<'q, Quota> {
         let limit = self.edited.as_ref().and_then(|(bundle, label)| {
-            // The plan may have another name since; what was sold under a version stays as it was.
+            // The plan may have another name since, or be sold under a version; what was sold under one stays as it was.
             let same = bundle.plans.iter().filter(|plan| plan.label() == *label);
-            let renamed = bundle.plans.iter().filter(|plan| plan.version.is_none() && !label.contains('@'));
-            let quotas = same.chain(renamed).flat_map(|plan| &plan.quotas);
+            let of = |sold: bool| {
+                bundle.plans.iter().filter(move |plan| plan.version.is_some() == sold && !label.contains('@'))
+            };
+            let quotas = same.chain(of(false)).chain(of(true)).flat_map(|plan| &plan.quotas);
             let mut all = quotas.chain(bundle.packs.iter().map(|pack| &pack.fund)).map(|known| &known.quota);
             all.find(|known| known.id == quota.id && known.granted == quota.granted).map(|known| known.limit)
         });
@@ -68,10 +70,14 @@ mod tests {
 
     /// Its one key is `key-ann`; slices are of 100 tokens.
     fn bundle(limit: u32) -> Rc<Bundle> {
+        called("p", limit)
+    }
+
+    fn called(plan: &str, limit: u32) -> Rc<Bundle> {
         let text = format!(
             "farebox: 1\nbundle: {{name: b, version: '1'}}\nidentity: [{{key: [authorization]}}]\n\
-             models: {{'*': {{count: o200k_base}}}}\nplans: {{p: {{tokens: {{hold: {{stream: slices, slice: 100, share: all}}, caps: \
-             {{all: {{limit: {limit} output tokens, per: seat, window: lifetime}}}}}}}}}}\nassign: [{{otherwise: p}}]\n\
+             models: {{'*': {{count: o200k_base}}}}\nplans: {{'{plan}': {{tokens: {{hold: {{stream: slices, slice: 100, share: all}}, caps: \
+             {{all: {{limit: {limit} output tokens, per: seat, window: lifetime}}}}}}}}}}\nassign: [{{otherwise: '{plan}'}}]\n\
              seats: {{ann: {{org: o, keys: \
              ['sha256:a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1']}}}}\n"
         );
@@ -80,7 +86,10 @@ mod tests {
 
     /// Words of a stream that are delivered when the limit is this one at first, and that one once it runs.
     fn delivered(first: u32, then: u32) -> usize {
-        let bundle_then = bundle(then);
+        delivered_by(first, &bundle(then))
+    }
+
+    fn delivered_by(first: u32, then: &Rc<Bundle>) -> usize {
         let mut vm = Vm::new(bundle(first), 7, [7; 2]);
         let shared = Rc::new(SharedData::new());
         let mut exchange = Exchange::new(Rc::clone(&vm.bundle), 1);
@@ -103,7 +112,7 @@ mod tests {
         let mut words = 0;
         for at in 0..600 {
             if at == 50 {
-                vm.adopt(Rc::clone(&bundle_then));
+                vm.adopt(Rc::clone(then));
             }
             let chunk = format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": " word"}}]}));
             let effects = tell(Event::ResponseBody { chunk: chunk.as_bytes(), end: false }, &mut vm);
@@ -122,5 +131,6 @@ mod tests {
         assert_eq!(delivered(400, 250), 250);
         assert_eq!(delivered(400, 500), 500);
         assert_eq!(delivered(400, 10), 200, "what is held already may be delivered");
+        assert_eq!(delivered_by(400, &called("p@1", 250)), 250, "its plan is sold under a version now");
     }
 }

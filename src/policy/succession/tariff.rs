@@ -36,7 +36,7 @@ pub(super) struct Past {
     pub of: Vec<String>,
 }
 
-/// The most pairs of a version and a past line that are remembered.
+/// The most pairs of a version and a past line that are remembered: what is past later than that is not.
 const MOST_PAST: usize = 65_536;
 
 /// A line: what it is for, and what stands for each of its prices.
@@ -214,10 +214,13 @@ impl Tariff {
         for (plan, reach, listed) in sold {
             let lines = if listed { &gone } else { &all };
             let reached = |line: &&&Line| Price::ALL.into_iter().any(|price| reach.has(price, &line.pattern));
-            for line in lines.iter().filter(reached).take(MOST_PAST.saturating_sub(pairs)) {
+            for line in lines.iter().filter(reached) {
+                let known = self.past.iter_mut().find(|past| past.line.is_same(line));
+                if pairs >= MOST_PAST || known.as_ref().is_some_and(|past| past.of.iter().any(|of| of == plan)) {
+                    continue;
+                }
                 pairs = pairs.saturating_add(1);
-                match self.past.iter_mut().find(|past| past.line.is_same(line)) {
-                    Some(past) if past.of.iter().any(|of| of == plan) => {}
+                match known {
                     Some(past) => past.of.push(plan.to_owned()),
                     None => self.past.push(Past { line: (*line).clone(), of: vec![plan.to_owned()] }),
                 }
