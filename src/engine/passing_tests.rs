@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::engine::effect::{Effect, Flow};
-use crate::engine::event::{Event, Header};
+use crate::engine::event::{Cause, Event, Header};
 use crate::engine::exchange::Exchange;
 use crate::engine::vm::Vm;
 use crate::now::Now;
@@ -345,6 +345,27 @@ fn a_tunnel_is_never_counted_by_bytes_that_nobody_sees() {
         assert_eq!(asked(method, more, "unknown: {path: count m, body: pass}"), (0, true), "{method}");
     }
     assert_eq!(asked("POST", None, "unknown: {path: count m}"), (0, false), "its body is waited for");
+}
+
+#[test]
+fn what_was_found_in_an_answer_that_its_client_left_is_counted_once() {
+    let found = |ends: &[&str]| {
+        let mut stage = Stage::of("{output: {email: redact}}", "");
+        stage.ask("/v1/chat/completions", &[("content-type", "application/json")], false);
+        stage.send(br#"{"model": "m", "stream": true, "messages": []}"#, true);
+        stage.begin_with(header("content-type", "text/event-stream"));
+        let delta = r#"{"choices":[{"index":0,"delta":{"content":"write to a@b.cn, or not at all"}}]}"#;
+        let chunks = std::iter::once(format!("data: {delta}\n\n")).chain(ends.iter().map(|end| (*end).to_owned()));
+        let mut effects = Vec::new();
+        for (at, chunk) in chunks.enumerate() {
+            effects.extend(stage.tell(Event::ResponseBody { chunk: chunk.as_bytes(), end: at > 0 }).1);
+        }
+        effects.extend(stage.tell(Event::Over { cause: Cause::ClientAbort, attempts: 1 }).1);
+        let found = |effect: &&Effect| matches!(effect, Effect::Count { metric: "findings_total", by: 1, .. });
+        effects.iter().filter(found).count()
+    };
+    assert_eq!(found(&[]), 1);
+    assert_eq!(found(&["data: [DONE]\n\n"]), 1);
 }
 
 #[test]

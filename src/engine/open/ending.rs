@@ -265,6 +265,10 @@ impl Open {
         }
         let reached = self.reached(&bill, &used, now, vm, cells);
         let trail = self.trail.take();
+        // An answer that its client left in the middle has had no end of its own.
+        if let Some(screen) = &mut self.screen {
+            screen.end(effects);
+        }
         let findings = self.screen.as_ref().map(|screen| screen.findings()).unwrap_or_default();
         let record = Record {
             reached,
