@@ -10,6 +10,7 @@ use super::diagnostic::{Code, Faults, shown};
 use super::document::Document;
 use super::fallback::FallbackText;
 use super::models::{self, ModelText, Priced};
+use super::names::{self, Case, Names};
 use super::plan::PlanText;
 use super::screen::{self, Screens};
 use super::tokens::{ReliefText, Terms};
@@ -88,21 +89,28 @@ fn counted_exists(document: &Document, faults: &mut Faults) {
     }
 }
 
-/// Each pattern of an allow-list, and each of a quota's models, must be able to match a model of the catalogue.
+/// Each pattern of a list of models, and each of a quota's models, must be able to match a model of the catalogue.
 fn models_exist(plan: &PlanText, document: &Document, faults: &mut Faults) {
     let quotas = plan.quotas.iter().filter_map(|quota| quota.terms.as_ref()).flat_map(|terms| &terms.models);
     let rests = plan.fallback.iter().flat_map(|rule| &rule.models);
     for pattern in plan.models.iter().chain(quotas).chain(rests) {
-        models_match(pattern, document, faults);
+        models_match(pattern, Case::Counts, document, faults);
+    }
+    for pattern in &plan.denied_models {
+        models_match(pattern, Case::Ignored, document, faults);
     }
     for pattern in document.packs.iter().flat_map(|pack| &pack.models) {
-        models_match(pattern, document, faults);
+        models_match(pattern, Case::Counts, document, faults);
     }
 }
 
-fn models_match(pattern: &Spanned<String>, document: &Document, faults: &mut Faults) {
+fn models_match(pattern: &Spanned<String>, case: Case, document: &Document, faults: &mut Faults) {
     let catalogue = || document.models.iter().map(|row| row.pattern.value.as_str());
-    let in_vain = || !catalogue().any(|row| models::overlap(&pattern.value, row));
+    let read = |written: &str| match case {
+        Case::Counts => written.to_owned(),
+        Case::Ignored => written.to_ascii_lowercase(),
+    };
+    let in_vain = || !catalogue().any(|row| models::overlap(&read(&pattern.value), &read(row)));
     if document.models.is_empty() || faults.are_full() || !in_vain() {
         return;
     }
@@ -340,6 +348,14 @@ fn hash(text: &str) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
+fn named_models(plan: &PlanText) -> Names {
+    let (allow, deny) = (plan.models.iter(), plan.denied_models.iter());
+    Names {
+        allow: allow.filter_map(|name| models::glob(&name.value).ok()).collect(),
+        deny: deny.filter_map(|name| names::pattern(&name.value, Case::Ignored).ok()).collect(),
+    }
+}
+
 fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversary: Option<jiff::civil::Date>) -> Plan {
     Plan {
         name: plan.base.clone(),
@@ -358,7 +374,7 @@ fn build_plan(plan: &PlanText, screens: Screens, document: &Document, anniversar
             ..plan.connectivity.clone()
         },
         security: Security {
-            models: plan.models.iter().filter_map(|pattern| models::glob(&pattern.value).ok()).collect(),
+            models: named_models(plan),
             input: screens.input,
             output: screens.output,
             audit: screens.audit,

@@ -185,7 +185,9 @@
 //!                                      # and in the record (`passed`), and goes on
 //!     security:
 //!       models: ["demo-*"]             # optional, all: names and globs that may be asked for; an alias is what it stands for,
-//!                                      # unless it is itself listed. Or `force_model: demo-small`: every call goes to that one,
+//!                                      # unless it is itself listed. Or `{allow: […], deny: ["*-large"]}`: what is denied beats
+//!                                      # what is allowed, by an alias or by what it stands for, in any case of its letters. What
+//!                                      # the policy itself sends calls to is not asked for. Or `force_model: demo-small`: every call goes to that one,
 //!                                      # whatever it asks for, at its price; one whose path names another is refused
 //!       endpoints: {allow: [chat, responses, embeddings, count]}   # optional, any: or `deny`. Also completions,
 //!                                      # moderations, rerank, images, audio, predict (Bedrock's and Vertex's own bodies) and

@@ -56,6 +56,8 @@ pub(super) struct PlanText {
     /// Rules of `connectivity`, whose models are resolved later.
     pub fallback: Vec<FallbackText>,
     pub models: Vec<Spanned<String>>,
+    /// Models that may not be asked for.
+    pub denied_models: Vec<Spanned<String>>,
     /// The model that every call is sent to.
     pub forced: Option<Spanned<String>>,
     /// Without its models and screens, which are resolved later.
@@ -123,6 +125,7 @@ fn plan(entry: &Entry, levels: &[String], zone: &str, faults: &mut Faults) -> Pl
         regions: Vec::new(),
         fallback: Vec::new(),
         models: Vec::new(),
+        denied_models: Vec::new(),
         forced: None,
         security: Security::default(),
         input: None,

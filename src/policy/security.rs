@@ -21,8 +21,9 @@ use crate::meter::media::Media;
 /// The security third of a plan.
 #[derive(Clone, Debug)]
 pub struct Security {
-    /// Model names and globs that may be asked for; empty: every model of the catalogue.
-    pub models: Vec<GlobMatcher>,
+    /// Models that may be asked for; without any that is allowed every model of the catalogue that is not denied. An alias is
+    /// what it stands for, unless it is itself allowed; denied is it by either.
+    pub models: Names,
     /// The model that every call is sent to, whatever it asks for.
     pub force_model: Option<String>,
     /// Kinds of work that may be asked for; empty: any.
@@ -64,7 +65,7 @@ pub struct Security {
 impl Default for Security {
     fn default() -> Self {
         Self {
-            models: Vec::new(),
+            models: Names::default(),
             force_model: None,
             endpoints: Vec::new(),
             modalities: None,
@@ -154,7 +155,7 @@ const KEYS: [&str; 16] = [
 pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
     let Some(fields) = Fields::of(node, what, &KEYS, faults) else { return };
     if let Some(node) = fields.optional("models") {
-        plan.models = tokens::model_patterns(node, &fields.path("models"), faults);
+        models(node, &fields.path("models"), plan, faults);
     }
     plan.forced = fields.optional("force_model").and_then(|node| forced(node, &fields, faults));
     plan.security.force_model = plan.forced.as_ref().map(|forced| forced.value.clone());
@@ -191,6 +192,25 @@ pub(super) fn read(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Fa
         guard => fields.optional(guard.name()).map(|node| node.at),
     };
     plan.security.observe = guard::observed(&fields, &GUARDS, there, faults);
+}
+
+/// The models that may be asked for: a list of them, or what is allowed and what is denied.
+fn models(node: &Node, what: &str, plan: &mut PlanText, faults: &mut Faults) {
+    if !matches!(node.value, Value::Map(_)) {
+        plan.models = tokens::model_patterns(node, what, faults);
+        return;
+    }
+    let Some(fields) = Fields::of(node, what, &["allow", "deny"], faults) else { return };
+    let mut read = |key: &str| {
+        let node = fields.optional(key)?;
+        Some(tokens::model_patterns(node, &fields.path(key), faults))
+    };
+    let (allow, deny) = (read("allow"), read("deny"));
+    if allow.is_none() && deny.is_none() {
+        let help = "write `{allow: [...]}`, `{deny: [...]}` or both";
+        faults.add(node.at, Code::MissingKey, "this rule allows nothing and denies nothing", help);
+    }
+    (plan.models, plan.denied_models) = (allow.unwrap_or_default(), deny.unwrap_or_default());
 }
 
 fn forced(node: &Node, fields: &Fields<'_>, faults: &mut Faults) -> Option<Spanned<String>> {

@@ -64,7 +64,7 @@ fn the_quickstart_policy_compiles_to_what_it_says() {
     assert_eq!(team.hold.lost, Lost::Held);
     assert_eq!((team.connectivity.tier.as_deref(), team.connectivity.sources.len()), (Some("gold"), 2));
     assert!(team.security.input.is_some() && team.security.longest_input == Some(128_000));
-    assert!(team.security.models[0].is_match("demo-small") && !team.security.models[0].is_match("gpt-4o"));
+    assert!(team.security.models.take("demo-small") && !team.security.models.take("gpt-4o"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{Body, Found, Head, Judged};
 use crate::engine::denial::{Denial, Kind, quoted};
 use crate::meter::dialect::Endpoint;
 use crate::meter::image::Picture;
-use crate::policy::bundle::{Images, Plan, SystemRule, matches};
+use crate::policy::bundle::{Images, Names, Plan, SystemRule, matches};
 
 /// What the client says that it is may call. Anybody can say anything: this keeps honest clients to their plan.
 pub fn clients(head: &Head<'_>) -> Judged {
@@ -55,15 +55,18 @@ pub fn endpoints(head: &Head<'_>) -> Judged {
     Err(Found::forbidden(outside, format!("`endpoints` of plan `{}` leave out `{name}`", head.plan.name)))
 }
 
-/// The plan allows the model, by the name behind its aliases, or by an alias that the plan itself names.
+/// The plan allows the model, by the name behind its aliases, or by an alias that the plan itself names; and denies it by
+/// neither.
 pub fn models(body: &Body<'_>) -> Judged {
-    let (allowed, asked) = (&body.plan.security.models, body.call.model.as_str());
-    let named = || allowed.iter().any(|glob| glob.glob().glob() == asked);
-    if allowed.is_empty() {
+    let (Names { allow, deny }, asked) = (&body.plan.security.models, body.call.model.as_str());
+    if allow.is_empty() && deny.is_empty() {
         return Ok(());
     }
     one_model(body)?;
-    if matches(allowed, body.model.real(asked)) || named() {
+    let real = body.model.real(asked);
+    let named = || allow.iter().any(|glob| glob.glob().glob() == asked);
+    let allowed = allow.is_empty() || matches(allow, real) || named();
+    if allowed && !matches(deny, real) && !matches(deny, asked) {
         return Ok(());
     }
     let model = quoted(asked);
