@@ -41,6 +41,13 @@ class Crowd:
             assert not thread.is_alive(), f"a client still runs after {seconds} s: {self.said}"
         return self
 
+    def lead(self, calls):
+        """Before the others come: so many small calls of each, one after the other."""
+        for seat in self.seats:
+            for n in range(calls):
+                assert self._call(_connect(self.urls[0]), random.Random(n), seat, SMALLEST) == 200
+        return self
+
     def tail(self):
         """Now that all is quiet: the smallest calls, one after the other, until none fits. Returns how many did."""
         fitted = 0
